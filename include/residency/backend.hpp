@@ -1,0 +1,197 @@
+#pragma once
+
+#include "residency/embeddings.hpp"
+#include "residency/event.hpp"
+#include "residency/model_key.hpp"
+
+#include <concepts>
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <span>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace residency {
+
+/// What a load may use: learn that it is no longer wanted, and tell how it goes. Progress and log lines become events.
+///
+/// Lives as long as the call of `load`. All of it may be used from the loading thread; `stop_token()` from any.
+class LoadContext {
+public:
+    /// Receives what a load tells.
+    struct Sink {
+        /// Gets progress, from 0 to 1.
+        std::function<void(float)> progress{};
+        /// Gets a line.
+        std::function<void(Severity, std::string_view)> log{};
+    };
+
+    /// For a backend's own tests: a context with this token, telling to `sink`.
+    explicit LoadContext(std::stop_token stop, Sink sink) : stop_(std::move(stop)), sink_(std::move(sink)) {}
+    /// A context that tells nobody.
+    explicit LoadContext(std::stop_token stop = {}) : stop_(std::move(stop)) {}
+
+    /// Stop is requested when nobody waits for the model any more, it is to be unloaded, or the slot shuts down. A load that then
+    /// throws, whatever it throws, counts as aborted, not as failed.
+    [[nodiscard]] const std::stop_token& stop_token() const noexcept { return stop_; }
+
+    /// Tells how far the load is, from 0 to 1; an event `load_progress`. May be called often: steps below 1 % are not published.
+    void progress(float done) const {
+        if (sink_.progress) {
+            sink_.progress(done);
+        }
+    }
+
+    /// Tells a line; an event `load_log`.
+    void log(Severity severity, std::string_view line) const {
+        if (sink_.log) {
+            sink_.log(severity, line);
+        }
+    }
+
+private:
+    std::stop_token stop_;
+    Sink sink_;
+};
+
+namespace detail {
+
+template <class Result, class Model>
+concept HandsOver = std::same_as<std::remove_cvref_t<Result>, std::unique_ptr<Model>>;
+
+template <class Backend>
+concept LoadsWithContext = requires(Backend& backend, const ModelKey& key, LoadContext& context) {
+    { backend.load(key, context) } -> HandsOver<typename Backend::model_type>;
+};
+
+template <class Backend>
+concept LoadsWithToken = requires(Backend& backend, const ModelKey& key, std::stop_token stop) {
+    { backend.load(key, stop) } -> HandsOver<typename Backend::model_type>;
+};
+
+template <class Backend>
+concept LoadsPlainly = requires(Backend& backend, const ModelKey& key) {
+    { backend.load(key) } -> HandsOver<typename Backend::model_type>;
+};
+
+template <class Model>
+concept EmbedsWithToken = requires(Model& model, std::span<const std::string> texts, std::stop_token stop) {
+    { model.embed(texts, stop) } -> std::same_as<Embeddings>;
+};
+
+template <class Model>
+concept EmbedsPlainly = requires(Model& model, std::span<const std::string> texts) {
+    { model.embed(texts) } -> std::same_as<Embeddings>;
+};
+
+template <class Model>
+concept ReranksWithToken =
+    requires(Model& model, std::string_view query, std::span<const std::string> documents, std::stop_token stop) {
+        { model.rerank(query, documents, stop) } -> std::same_as<std::vector<float>>;
+    };
+
+template <class Model>
+concept ReranksPlainly = requires(Model& model, std::string_view query, std::span<const std::string> documents) {
+    { model.rerank(query, documents) } -> std::same_as<std::vector<float>>;
+};
+
+template <class Model>
+concept TellsConcurrency = requires(const Model& model) {
+    { model.max_concurrency() } -> std::convertible_to<std::size_t>;
+};
+
+}  // namespace detail
+
+/// The backend names the type of its models: `using model_type = ...;`.
+template <class Backend>
+concept NamesModelType = requires { typename Backend::model_type; } && std::is_class_v<typename Backend::model_type>;
+
+/// The model's destructor, which is what unloads it, does not throw.
+template <class Backend>
+concept UnloadsWithoutThrowing = NamesModelType<Backend> && std::is_nothrow_destructible_v<typename Backend::model_type>;
+
+/// The backend loads: `std::unique_ptr<model_type> load(const ModelKey&)`, which may also take a `std::stop_token` or a
+/// `LoadContext&`.
+template <class Backend>
+concept LoadsModels = NamesModelType<Backend> && (detail::LoadsWithContext<Backend> || detail::LoadsWithToken<Backend> ||
+                                                  detail::LoadsPlainly<Backend>);
+
+/// What a `ModelSlot` can hold models of: it has a `model_type` and a `load`, is movable, and its models' destructors do not throw.
+///
+/// `load` may block. It runs on the loading executor, one call at a time in a slot, never under a lock. It throws to fail and never
+/// returns null. A `residency::Error` that it throws keeps its code; `invalid_request` starts no cooldown.
+template <class Backend>
+concept ModelBackend = NamesModelType<Backend> && UnloadsWithoutThrowing<Backend> && LoadsModels<Backend> &&
+                       std::move_constructible<Backend>;
+
+/// A model that embeds: `Embeddings embed(std::span<const std::string>)`, which may also take a `std::stop_token`.
+/// Called from up to `max_leases` threads at once, or `max_concurrency()` if the model has that.
+template <class Model>
+concept EmbeddingModel = detail::EmbedsWithToken<Model> || detail::EmbedsPlainly<Model>;
+
+/// A model that reranks: `std::vector<float> rerank(std::string_view, std::span<const std::string>)`, a score for each document,
+/// greater is better; it may also take a `std::stop_token`. Called from as many threads at once as an embedding model.
+template <class Model>
+concept RerankerModel = detail::ReranksWithToken<Model> || detail::ReranksPlainly<Model>;
+
+/// A backend whose models embed.
+template <class Backend>
+concept EmbeddingBackend = ModelBackend<Backend> && EmbeddingModel<typename Backend::model_type>;
+
+/// A backend whose models rerank.
+template <class Backend>
+concept RerankerBackend = ModelBackend<Backend> && RerankerModel<typename Backend::model_type>;
+
+namespace detail {
+
+/// Calls whichever `load` the backend has; the one that takes most wins.
+template <ModelBackend Backend>
+std::unique_ptr<typename Backend::model_type> call_load(Backend& backend, const ModelKey& key, LoadContext& context) {
+    if constexpr (LoadsWithContext<Backend>) {
+        return backend.load(key, context);
+    } else if constexpr (LoadsWithToken<Backend>) {
+        return backend.load(key, context.stop_token());
+    } else {
+        return backend.load(key);
+    }
+}
+
+/// Calls whichever `embed` the model has.
+template <EmbeddingModel Model>
+Embeddings call_embed(Model& model, std::span<const std::string> texts, const std::stop_token& stop) {
+    if constexpr (EmbedsWithToken<Model>) {
+        return model.embed(texts, stop);
+    } else {
+        return model.embed(texts);
+    }
+}
+
+/// Calls whichever `rerank` the model has.
+template <RerankerModel Model>
+std::vector<float> call_rerank(Model& model, std::string_view query, std::span<const std::string> documents,
+                               const std::stop_token& stop) {
+    if constexpr (ReranksWithToken<Model>) {
+        return model.rerank(query, documents, stop);
+    } else {
+        return model.rerank(query, documents);
+    }
+}
+
+/// How many leases may live on this model at once; at least 1.
+template <class Model>
+std::size_t concurrency_of(const Model& model) {
+    if constexpr (TellsConcurrency<Model>) {
+        const auto told = static_cast<std::size_t>(model.max_concurrency());
+        return told == 0 ? 1 : told;
+    } else {
+        return static_cast<std::size_t>(-1);
+    }
+}
+
+}  // namespace detail
+}  // namespace residency

@@ -1,0 +1,193 @@
+#pragma once
+
+#include "residency/generation.hpp"
+#include "residency/model_key.hpp"
+
+#include <chrono>
+#include <cstdint>
+#include <ostream>
+#include <string>
+#include <string_view>
+
+namespace residency {
+
+/// What an event tells of.
+enum class EventType : std::uint8_t {
+    /// A load was handed to the backend.
+    load_started,
+    /// The backend told how far its load is: `progress`.
+    load_progress,
+    /// The backend wrote a line while loading: `message`, `severity`.
+    load_log,
+    /// The model can be leased. Published after that is so.
+    ready,
+    /// The backend could not load the model: `message`.
+    load_failed,
+    /// A load that was asked to stop has ended without a model. Not a failure.
+    load_aborted,
+    /// A resident takes no new leases, so that its place can be given away: `reason`.
+    drain_started,
+    /// Nobody waits for the place any more: the resident takes leases again.
+    drain_ended,
+    /// The model is about to be destroyed: `reason`. Published before it is gone.
+    unload_started,
+    /// The model is gone and its memory back: `reason`.
+    unloaded,
+    /// A request was turned away: `reason` is `overloaded` or `cooling_down`.
+    rejected,
+    /// A request's timeout passed.
+    timed_out,
+    /// The model threw or gave an unusable result: `message`.
+    inference_failed,
+    /// The slot takes no new requests.
+    shutdown_started,
+    /// A shutdown completed: `message` says what is left, if anything is.
+    shutdown_completed,
+    /// A completion handler threw on a thread of the library's: `message`.
+    handler_threw,
+    /// The observer was too slow: `count` events before this one were dropped.
+    dropped,
+};
+
+/// Why it happened.
+enum class Reason : std::uint8_t {
+    /// There is nothing to say.
+    none,
+    /// A request wanted the model.
+    requested,
+    /// Its keep-alive passed.
+    idle,
+    /// Its place goes to a model with another key.
+    switched,
+    /// `unload` was called.
+    unload,
+    /// `unload` was called with `UnloadMode::revoke`.
+    revoked,
+    /// The slot shuts down.
+    shutdown,
+    /// All who waited for it have left.
+    abandoned,
+    /// The queue is full.
+    overloaded,
+    /// A load of the key failed lately.
+    cooling_down,
+};
+
+/// How grave a line is that a backend wrote.
+enum class Severity : std::uint8_t { debug, info, warning, error };
+
+/// The event's name, as written in `EventType`.
+[[nodiscard]] constexpr std::string_view to_string(EventType type) noexcept {
+    switch (type) {
+        case EventType::load_started: return "load_started";
+        case EventType::load_progress: return "load_progress";
+        case EventType::load_log: return "load_log";
+        case EventType::ready: return "ready";
+        case EventType::load_failed: return "load_failed";
+        case EventType::load_aborted: return "load_aborted";
+        case EventType::drain_started: return "drain_started";
+        case EventType::drain_ended: return "drain_ended";
+        case EventType::unload_started: return "unload_started";
+        case EventType::unloaded: return "unloaded";
+        case EventType::rejected: return "rejected";
+        case EventType::timed_out: return "timed_out";
+        case EventType::inference_failed: return "inference_failed";
+        case EventType::shutdown_started: return "shutdown_started";
+        case EventType::shutdown_completed: return "shutdown_completed";
+        case EventType::handler_threw: return "handler_threw";
+        case EventType::dropped: return "dropped";
+    }
+    return "unknown";
+}
+
+/// The reason's name, as written in `Reason`.
+[[nodiscard]] constexpr std::string_view to_string(Reason reason) noexcept {
+    switch (reason) {
+        case Reason::none: return "none";
+        case Reason::requested: return "requested";
+        case Reason::idle: return "idle";
+        case Reason::switched: return "switched";
+        case Reason::unload: return "unload";
+        case Reason::revoked: return "revoked";
+        case Reason::shutdown: return "shutdown";
+        case Reason::abandoned: return "abandoned";
+        case Reason::overloaded: return "overloaded";
+        case Reason::cooling_down: return "cooling_down";
+    }
+    return "unknown";
+}
+
+/// The severity's name.
+[[nodiscard]] constexpr std::string_view to_string(Severity severity) noexcept {
+    switch (severity) {
+        case Severity::debug: return "debug";
+        case Severity::info: return "info";
+        case Severity::warning: return "warning";
+        case Severity::error: return "error";
+    }
+    return "unknown";
+}
+
+/// Prints the event's name.
+inline std::ostream& operator<<(std::ostream& out, EventType type) { return out << to_string(type); }
+/// Prints the reason's name.
+inline std::ostream& operator<<(std::ostream& out, Reason reason) { return out << to_string(reason); }
+/// Prints the severity's name.
+inline std::ostream& operator<<(std::ostream& out, Severity severity) { return out << to_string(severity); }
+
+/// Something that happened in a slot. What a field does not apply to is left at its default.
+struct Event {
+    /// What happened.
+    EventType type = EventType::load_started;
+    /// Why.
+    Reason reason = Reason::none;
+    /// How grave, with `load_log`.
+    Severity severity = Severity::info;
+    /// The slot's name: "embedding" or "reranker" in a manager.
+    std::string slot{};
+    /// The key that it happened to; empty if it concerns the whole slot.
+    ModelKey key{};
+    /// The generation of the residency that it happened to; none before its model was ready.
+    Generation generation{};
+    /// How long it took: the load with `ready`, `load_failed` and `load_aborted`; the unload with `unloaded`; the wait with
+    /// `timed_out`.
+    std::chrono::nanoseconds duration{0};
+    /// From 0 to 1, with `load_progress`.
+    float progress = 0.0F;
+    /// How many, with `dropped`.
+    std::size_t count = 0;
+    /// What else there is to say, for people.
+    std::string message{};
+
+    /// Prints one line: `embedding: ready minilm@q8_0 generation 3 (requested) after 812 ms: ...`.
+    friend std::ostream& operator<<(std::ostream& out, const Event& event) {
+        out << event.slot << ": " << event.type;
+        if (!event.key.name.empty()) {
+            out << ' ' << to_string(event.key);
+        }
+        if (event.generation != Generation{}) {
+            out << " generation " << event.generation;
+        }
+        if (event.reason != Reason::none) {
+            out << " (" << event.reason << ')';
+        }
+        if (event.type == EventType::load_progress) {
+            out << ' ' << static_cast<int>(event.progress * 100.0F) << " %";
+        }
+        if (event.type == EventType::load_log) {
+            out << ' ' << event.severity;
+        }
+        if (event.type == EventType::dropped) {
+            out << ' ' << event.count;
+        }
+        if (event.duration.count() != 0) {
+            out << " after " << std::chrono::duration_cast<std::chrono::milliseconds>(event.duration).count() << " ms";
+        }
+        if (!event.message.empty()) {
+            out << ": " << event.message;
+        }
+        return out;
+    }
+};
+
+}  // namespace residency

@@ -1,0 +1,133 @@
+#pragma once
+
+#include "residency/generation.hpp"
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <type_traits>
+
+namespace residency {
+
+struct Event;
+
+/// A keep-alive that never ends: the model stays until it is switched out, unloaded or shut down.
+inline constexpr std::chrono::milliseconds keep_alive_forever = std::chrono::milliseconds::max();
+
+/// Orders the keys that wait in one slot, by each key's front waiter. Within a key it is always first in, first out.
+enum class Priority : std::uint8_t {
+    /// Before all others: a person waits for the answer.
+    high,
+    /// The default.
+    normal,
+    /// After all others: batch work. Not starved, see `SlotOptions::aging`.
+    low,
+};
+
+/// How `unload` treats the requests that are running on the model.
+enum class UnloadMode : std::uint8_t {
+    /// They end as if nothing had happened; then the model is unloaded.
+    drain,
+    /// Those made through the manager (`embed`, `rerank`) complete with `model_changed` at once and their stop_tokens are
+    /// set; bare leases see it in `Lease::revoked()`. The model still lives until the last of them has let go.
+    revoke,
+};
+
+/// How a slot keeps its models. All fields are checked in the slot's constructor, which throws std::invalid_argument naming
+/// the field.
+struct SlotOptions {
+    /// How long a resident stays after its last lease ended. Zero: unloads when free. `keep_alive_forever`: never.
+    /// Not negative. Default 5 min: ollama's, long enough for a person's pause, short enough to give memory back.
+    std::chrono::milliseconds keep_alive{std::chrono::minutes{5}};
+
+    /// How many models may be resident at once, those loading and unloading included. At least 1.
+    /// Default 1: the memory of one model; a second key is switched to.
+    std::size_t max_resident = 1;
+
+    /// How many leases may live at once over all residents of the slot. At least 1.
+    /// Default 10: with the default pool a few calls run and the rest are ready to follow without a gap.
+    std::size_t max_leases = 10;
+
+    /// How many requests may wait for a lease or a load. Zero: none waits, who cannot be granted at once is `overloaded`.
+    /// At most 1,000,000. Default 512: TEI's order of magnitude, seconds of work rather than minutes.
+    std::size_t max_queue = 512;
+
+    /// How long a key answers `cooling_down` after its load failed; doubles with each failure that follows. Zero: no cooldown.
+    /// Not negative. Default 1 s: keeps a hot loop off a broken file, and a person does not notice it.
+    std::chrono::milliseconds cooldown{std::chrono::seconds{1}};
+
+    /// The longest cooldown that doubling leads to. Not less than `cooldown`.
+    /// Default 60 s: a repaired file is found within a minute.
+    std::chrono::milliseconds max_cooldown{std::chrono::seconds{60}};
+
+    /// How long the front waiter of a key may be passed over before it ranks above every priority, so that nothing starves.
+    /// Not negative; zero: order of arrival alone. Default 30 s: within the patience of batch work.
+    std::chrono::milliseconds aging{std::chrono::seconds{30}};
+};
+
+/// What one request asks for beyond the slot's options. Trivially copyable: it may be braced inside `co_await`.
+struct RequestOptions {
+    /// How long the request may take in all: queue, load and inference. The error `timed_out` names the stage that it ended in.
+    /// None: as long as it takes. Zero or less: only what can be granted at once. Default none: a service sets its own.
+    std::optional<std::chrono::milliseconds> timeout{};
+
+    /// The resident's keep-alive from this request's grant until the next grant, in place of the slot's. Not negative; zero:
+    /// unload when free; `keep_alive_forever`: pin it. Default none: the slot's.
+    std::optional<std::chrono::milliseconds> keep_alive{};
+
+    /// Where the request's key stands among the keys that wait, while this request is its key's front waiter.
+    /// Default `normal`.
+    Priority priority = Priority::normal;
+
+    /// The residency that must answer. Any other is `model_changed`, and nothing is loaded. Default none: any.
+    std::optional<Generation> expected_generation{};
+};
+
+static_assert(std::is_trivially_copyable_v<RequestOptions>, "it must be safe to brace inside co_await on g++ 12");
+
+/// Called with each event, on the control executor, in order, one call at a time, with no lock held. What it throws is ignored;
+/// it may call back into the library, but not with a blocking call.
+using Observer = std::function<void(const Event&)>;
+
+/// How a manager is set up.
+struct ManagerOptions {
+    /// The slot of the embedding models.
+    SlotOptions embedding{};
+    /// The slot of the reranker models.
+    SlotOptions reranker{};
+    /// Gets every event of both slots. Default none: events then cost nothing.
+    Observer observer{};
+};
+
+/// The most requests that a slot's queue may be configured for.
+inline constexpr std::size_t max_queue_limit = 1'000'000;
+/// The most residents or leases that a slot may be configured for.
+inline constexpr std::size_t max_count_limit = 1'000'000;
+
+/// Throws std::invalid_argument, naming the field, unless the options of slot `slot_name` hold what their docs demand.
+inline void check(const SlotOptions& options, std::string_view slot_name) {
+    const auto require = [slot_name](bool holds, std::string_view field, std::string_view rule) {
+        if (!holds) {
+            throw std::invalid_argument("residency: option " + std::string(slot_name) + "." + std::string(field) + " " +
+                                        std::string(rule));
+        }
+    };
+    using std::chrono::milliseconds;
+    require(options.keep_alive >= milliseconds::zero(), "keep_alive",
+            "must not be negative (zero unloads when free, keep_alive_forever never)");
+    require(options.max_resident >= 1 && options.max_resident <= max_count_limit, "max_resident",
+            "must be between 1 and 1000000");
+    require(options.max_leases >= 1 && options.max_leases <= max_count_limit, "max_leases",
+            "must be between 1 and 1000000");
+    require(options.max_queue <= max_queue_limit, "max_queue", "must be at most 1000000");
+    require(options.cooldown >= milliseconds::zero(), "cooldown", "must not be negative (zero switches it off)");
+    require(options.max_cooldown >= options.cooldown, "max_cooldown", "must not be less than cooldown");
+    require(options.aging >= milliseconds::zero(), "aging", "must not be negative (zero ignores priorities)");
+}
+
+}  // namespace residency

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <span>
+#include <vector>
+
+namespace residency {
+
+/// One document of a ranking.
+struct RankedDocument {
+    /// Where the document stood in the request, from 0.
+    std::size_t index = 0;
+    /// The model's score for it; greater is better. What the numbers mean is the model's own.
+    float score = 0.0F;
+
+    /// Same index and same score.
+    friend bool operator==(const RankedDocument&, const RankedDocument&) = default;
+};
+
+/// The documents of a rerank request, best first; equal scores in the request's order.
+using Ranking = std::vector<RankedDocument>;
+
+/// Orders the documents by their scores: `scores[i]` is that of document i. Precondition: no score is NaN.
+[[nodiscard]] inline Ranking rank(std::span<const float> scores) {
+    Ranking ranking(scores.size());
+    for (std::size_t index = 0; index < scores.size(); ++index) {
+        ranking[index] = {index, scores[index]};
+    }
+    std::stable_sort(ranking.begin(), ranking.end(),
+                     [](const RankedDocument& left, const RankedDocument& right) { return left.score > right.score; });
+    return ranking;
+}
+
+}  // namespace residency
