@@ -53,8 +53,8 @@ struct SlotOptions {
     /// Default 10: with the default pool a few calls run and the rest are ready to follow without a gap.
     std::size_t max_leases = 10;
 
-    /// How many requests may wait for a lease or a load. Zero: none waits, who cannot be granted at once is `overloaded`.
-    /// At most 1,000,000. Default 512: TEI's order of magnitude, seconds of work rather than minutes.
+    /// How many requests may wait for a lease or a load. One more is `overloaded`. At least 1, because who needs a load waits for
+    /// it; at most 1,000,000. Default 512: TEI's order of magnitude, seconds of work rather than minutes.
     std::size_t max_queue = 512;
 
     /// How long a key answers `cooling_down` after its load failed; doubles with each failure that follows. Zero: no cooldown.
@@ -68,6 +68,9 @@ struct SlotOptions {
     /// How long the front waiter of a key may be passed over before it ranks above every priority, so that nothing starves.
     /// Not negative; zero: order of arrival alone. Default 30 s: within the patience of batch work.
     std::chrono::milliseconds aging{std::chrono::seconds{30}};
+
+    /// Same in every field.
+    friend bool operator==(const SlotOptions&, const SlotOptions&) = default;
 };
 
 /// What one request asks for beyond the slot's options. Trivially copyable: it may be braced inside `co_await`.
@@ -124,7 +127,8 @@ inline void check(const SlotOptions& options, std::string_view slot_name) {
             "must be between 1 and 1000000");
     require(options.max_leases >= 1 && options.max_leases <= max_count_limit, "max_leases",
             "must be between 1 and 1000000");
-    require(options.max_queue <= max_queue_limit, "max_queue", "must be at most 1000000");
+    require(options.max_queue >= 1 && options.max_queue <= max_queue_limit, "max_queue",
+            "must be between 1 and 1000000 (who needs a load waits for it in the queue)");
     require(options.cooldown >= milliseconds::zero(), "cooldown", "must not be negative (zero switches it off)");
     require(options.max_cooldown >= options.cooldown, "max_cooldown", "must not be less than cooldown");
     require(options.aging >= milliseconds::zero(), "aging", "must not be negative (zero ignores priorities)");

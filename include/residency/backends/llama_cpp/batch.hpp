@@ -1,0 +1,101 @@
+#pragma once
+
+#include "residency/backends/llama_cpp/tokenizer.hpp"
+
+#include <llama.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <numeric>
+#include <span>
+#include <vector>
+
+namespace residency::detail::llama_cpp {
+
+/// Which sequences of a call share a batch.
+struct BatchPlan {
+    /// The sequences' indices, longest first, so that a context's buffers have their size after the first batch.
+    std::vector<std::size_t> order{};
+    /// Where in `order` each batch ends.
+    std::vector<std::size_t> ends{};
+};
+
+/// Fills batches with sequences, longest first, up to `batch_tokens` tokens and `batch_sequences` sequences each. A longer sequence
+/// has a batch of its own.
+inline BatchPlan plan_batches(std::span<const Tokens> sequences, std::size_t batch_tokens, std::size_t batch_sequences) {
+    BatchPlan plan;
+    plan.order.resize(sequences.size());
+    std::iota(plan.order.begin(), plan.order.end(), std::size_t{0});
+    std::stable_sort(plan.order.begin(), plan.order.end(), [sequences](std::size_t left, std::size_t right) {
+        return sequences[left].size() > sequences[right].size();
+    });
+    std::size_t tokens = 0;
+    std::size_t begin = 0;
+    for (std::size_t at = 0; at < plan.order.size(); ++at) {
+        const std::size_t more = sequences[plan.order[at]].size();
+        if (at > begin && (tokens + more > batch_tokens || at - begin == batch_sequences)) {
+            plan.ends.push_back(at);
+            begin = at;
+            tokens = 0;
+        }
+        tokens += more;
+    }
+    if (!plan.order.empty()) {
+        plan.ends.push_back(plan.order.size());
+    }
+    return plan;
+}
+
+/// Sequences laid out as llama.cpp reads them. Kept with a context, so that its memory is used again.
+class Batch {
+public:
+    /// Begins anew.
+    void clear() noexcept {
+        tokens_.clear();
+        positions_.clear();
+        sequences_.clear();
+        count_ = 0;
+    }
+
+    /// Adds a sequence; its number is how many were added before.
+    void add(std::span<const llama_token> tokens) {
+        append(tokens_, tokens);
+        for (std::size_t position = 0; position < tokens.size(); ++position) {
+            positions_.push_back(static_cast<llama_pos>(position));
+            sequences_.push_back(static_cast<llama_seq_id>(count_));
+        }
+        ++count_;
+    }
+
+    /// How many tokens it has.
+    [[nodiscard]] std::size_t tokens() const noexcept { return tokens_.size(); }
+    /// How many sequences it has.
+    [[nodiscard]] std::size_t sequences() const noexcept { return count_; }
+
+    /// What llama.cpp takes; valid until the batch changes. No flags for outputs: a context that embeds puts out every token.
+    [[nodiscard]] llama_batch view() {
+        ones_.assign(tokens_.size(), 1);
+        pointers_.resize(tokens_.size());
+        for (std::size_t index = 0; index < tokens_.size(); ++index) {
+            pointers_[index] = &sequences_[index];
+        }
+        return {static_cast<std::int32_t>(tokens_.size()),
+                tokens_.data(),
+                nullptr,
+                positions_.data(),
+                ones_.data(),
+                pointers_.data(),
+                nullptr};
+    }
+
+private:
+    Tokens tokens_{};
+    std::vector<llama_pos> positions_{};
+    std::vector<llama_seq_id> sequences_{};
+    std::vector<std::int32_t> ones_{};
+    std::vector<llama_seq_id*> pointers_{};
+    std::size_t count_ = 0;
+};
+
+}  // namespace residency::detail::llama_cpp

@@ -1,0 +1,61 @@
+#pragma once
+
+#include "residency/backends/llama_cpp/log.hpp"
+
+#include <llama.h>
+
+#include <memory>
+
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
+
+namespace residency::detail::llama_cpp {
+
+/// Frees a model; what llama.cpp writes meanwhile goes nowhere.
+struct FreeModel {
+    void operator()(llama_model* model) const noexcept {
+        const LogScope silence;
+        llama_model_free(model);
+    }
+};
+
+/// Frees a context; what llama.cpp writes meanwhile goes nowhere.
+struct FreeContext {
+    void operator()(llama_context* context) const noexcept {
+        const LogScope silence;
+        llama_free(context);
+    }
+};
+
+/// Frees a file's metadata.
+struct FreeGguf {
+    void operator()(gguf_context* file) const noexcept { gguf_free(file); }
+};
+
+using ModelHandle = std::unique_ptr<llama_model, FreeModel>;
+using ContextHandle = std::unique_ptr<llama_context, FreeContext>;
+using GgufHandle = std::unique_ptr<gguf_context, FreeGguf>;
+
+/// Gives memory back to the system when it is destroyed, if it was told to: declare it before what is freed.
+class TrimMemory {
+public:
+    explicit TrimMemory(bool wanted) noexcept : wanted_(wanted) {}
+    ~TrimMemory() {
+#if defined(__GLIBC__)
+        if (wanted_) {
+            malloc_trim(0);
+        }
+#endif
+    }
+    TrimMemory(const TrimMemory&) = delete;
+    TrimMemory& operator=(const TrimMemory&) = delete;
+
+    /// Not any more: what was to be freed lives on.
+    void keep() noexcept { wanted_ = false; }
+
+private:
+    bool wanted_;
+};
+
+}  // namespace residency::detail::llama_cpp

@@ -1,0 +1,98 @@
+#pragma once
+
+#include "residency/backends/llama_cpp/handles.hpp"
+#include "residency/backends/llama_cpp/log.hpp"
+
+#include <llama.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace residency::detail::llama_cpp {
+
+/// What a GGUF file says of its model, read without the weights.
+struct ModelFile {
+    /// The name of its architecture: "bert", "qwen3".
+    std::string architecture{};
+    /// Its pooling, as the number that it has in `llama_pooling_type`; none if the file does not say.
+    std::optional<std::uint32_t> pooling{};
+    /// How many scores its head gives; none if it has no head, and so does not rerank.
+    std::optional<std::int64_t> head_outputs{};
+};
+
+namespace model_file {
+
+// The getters of gguf.h end the process when a value is of another type than asked for.
+inline std::string text(const gguf_context& file, const std::string& key) {
+    const std::int64_t id = gguf_find_key(&file, key.c_str());
+    return id >= 0 && gguf_get_kv_type(&file, id) == GGUF_TYPE_STRING ? gguf_get_val_str(&file, id) : "";
+}
+
+inline std::optional<std::uint32_t> number(const gguf_context& file, const std::string& key) {
+    const std::int64_t id = gguf_find_key(&file, key.c_str());
+    if (id < 0) {
+        return {};
+    }
+    switch (gguf_get_kv_type(&file, id)) {
+        case GGUF_TYPE_UINT16: return gguf_get_val_u16(&file, id);
+        case GGUF_TYPE_UINT32: return gguf_get_val_u32(&file, id);
+        case GGUF_TYPE_INT32: return static_cast<std::uint32_t>(gguf_get_val_i32(&file, id));
+        default: return {};
+    }
+}
+
+inline GgufHandle open(const std::string& path) {
+    return GgufHandle(gguf_init_from_file(path.c_str(), gguf_init_params{.no_alloc = true, .ctx = nullptr}));
+}
+
+// How many rows the head's last matrix has.
+inline std::optional<std::int64_t> head_outputs(const gguf_context& file) {
+    for (const char* const name : {"cls.output.weight", "cls.weight"}) {
+        if (const std::int64_t id = gguf_find_tensor(&file, name); id >= 0) {
+            return gguf_get_tensor_ne(&file, id)[1];
+        }
+    }
+    return {};
+}
+
+// The path of part `index` of a model in `count` files; empty if `first` is not named like the first of them.
+inline std::string part_path(const std::string& first, int index, int count) {
+    std::vector<char> prefix(first.size() + 1);
+    if (llama_split_prefix(prefix.data(), prefix.size(), first.c_str(), 0, count) <= 0) {
+        return {};
+    }
+    std::vector<char> path(first.size() + 64);
+    llama_split_path(path.data(), path.size(), prefix.data(), index, count);
+    return path.data();
+}
+
+}  // namespace model_file
+
+/// Reads what `path` says; none if it is not a GGUF file, and llama.cpp's lines tell why.
+///
+/// The head is looked for among the tensors: what llama.cpp tells of a loaded model's outputs is 1 also where there is no head.
+inline std::optional<ModelFile> read_model_file(const std::string& path) {
+    const GgufHandle file = model_file::open(path);
+    if (!file) {
+        return {};
+    }
+    ModelFile facts;
+    facts.architecture = model_file::text(*file, "general.architecture");
+    facts.pooling = model_file::number(*file, facts.architecture + ".pooling_type");
+    facts.head_outputs = model_file::head_outputs(*file);
+    const int parts = static_cast<int>(model_file::number(*file, "split.count").value_or(1));
+    for (int part = 1; part < parts && !facts.head_outputs; ++part) {
+        const GgufHandle next = model_file::open(model_file::part_path(path, part, parts));
+        if (!next) {
+            break;  // The load itself says what is missing.
+        }
+        facts.head_outputs = model_file::head_outputs(*next);
+    }
+    return facts;
+}
+
+}  // namespace residency::detail::llama_cpp

@@ -1,0 +1,145 @@
+#pragma once
+
+#include "residency/backends/llama_cpp/files.hpp"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <thread>
+
+namespace residency {
+
+/// How a text's vector is made of those of its tokens.
+enum class LlamaCppPooling : std::uint8_t {
+    /// As the file says. A file that says nothing, or `none`, is refused with this.
+    from_model,
+    /// The mean of all tokens.
+    mean,
+    /// The first token.
+    cls,
+    /// The last token.
+    last,
+};
+
+/// How weights come into memory.
+enum class LlamaCppLoadMode : std::uint8_t {
+    /// The file is mapped, and its pages are shared with other processes. It must not be changed while it is in use: write a new
+    /// one and rename it.
+    mmap,
+    /// The same, and the pages are locked into memory.
+    mmap_locked,
+    /// The file is read into memory of the process.
+    read,
+    /// The same, past the page cache where the system can do so.
+    direct_io,
+};
+
+/// What a reranker's score is.
+enum class LlamaCppScore : std::uint8_t {
+    /// The head's output as it is.
+    logit,
+    /// Its logistic function, from 0 to 1. It changes no order.
+    logistic,
+};
+
+/// What the options of embedders and rerankers have in common.
+struct LlamaCppModelOptions {
+    /// Where a key's file is: a folder, which holds it as `NAME-QUANTIZATION.gguf` (`NAME.gguf` for an empty quantization), or a
+    /// function from ModelKey to path. Must be set.
+    LlamaCppFiles files{};
+
+    /// How many inferences may run at once on a model; each has a context of its own, and `max_concurrency()` tells the slot.
+    /// Zero: as many as the processor has cores, but at most 4. At most 256.
+    /// Default 0: one thread each is the best use of few cores, and each context costs memory.
+    std::size_t contexts = 0;
+
+    /// Threads per inference. Zero: the cores divided by the calls that run, at least 1, decided for each batch anew; and never more
+    /// than one for each 32 tokens of a batch, as threads cost more than they bring there. At most 512.
+    /// Default 0: a lone call gets all cores, and many calls do not fight for them.
+    std::size_t threads = 0;
+
+    /// How many tokens the texts of a call that share a batch may have together; a longer text has a batch of its own. At least 16,
+    /// at most 1,048,576. At the first inference a context takes about batch_tokens x (vocabulary + dimensions) x 4 bytes, and its
+    /// graph besides; a context is made anew, larger, when a longer text needs it, and then stays so.
+    /// Default 256: measured fastest or within 3 % of it for short and for long texts, at half the memory of 512.
+    std::size_t batch_tokens = 256;
+
+    /// How many tokens a text, or a query with its document, may have. Zero: as many as the model was trained for; more than that is
+    /// refused when the model is loaded. Default 0.
+    std::size_t context_tokens = 0;
+
+    /// Whether a text that is too long is cut at its end; of a pair, the document is. The closing token stays.
+    /// Default false: it is `invalid_request`, so that nothing is lost unnoticed.
+    bool truncate = false;
+
+    /// How many layers go to the GPU, if llama.cpp was built for one. Negative: all. Default -1: llama.cpp's own.
+    std::int32_t gpu_layers = -1;
+
+    /// How the weights come into memory. Default `mmap`: the fastest, and unloading gives the pages back.
+    LlamaCppLoadMode load_mode = LlamaCppLoadMode::mmap;
+
+    /// Whether the C library is asked to give freed memory back to the system after a model was unloaded or could not be loaded.
+    /// Only glibc is; it keeps much of what llama.cpp frees otherwise. Default true: unloading is there to get memory back.
+    bool trim_memory = true;
+};
+
+/// How `LlamaCppEmbeddingBackend` loads and embeds.
+struct LlamaCppEmbeddingOptions {
+    /// Where the files are, how many contexts, how long a text may be, and so on.
+    LlamaCppModelOptions model{};
+
+    /// How a text's vector is made of those of its tokens. Default `from_model`: any other is wrong for most models.
+    LlamaCppPooling pooling = LlamaCppPooling::from_model;
+
+    /// Whether vectors are scaled to length 1 (L2), so that a dot product is their cosine.
+    /// Default true: what searching needs.
+    bool normalise = true;
+};
+
+/// How `LlamaCppRerankerBackend` loads and scores.
+struct LlamaCppRerankerOptions {
+    /// Where the files are, how many contexts, how long a pair may be, and so on.
+    LlamaCppModelOptions model{};
+
+    /// What a score is. A model that answers yes or no (Qwen3) gives the probability of yes either way.
+    /// Default `logit`: it tells good documents from very good ones.
+    LlamaCppScore score = LlamaCppScore::logit;
+};
+
+namespace detail::llama_cpp {
+
+/// The most contexts a model may have.
+inline constexpr std::size_t max_contexts = 256;
+/// The most threads that ggml takes.
+inline constexpr std::size_t max_threads = 512;
+/// The smallest and the largest batch.
+inline constexpr std::size_t min_batch_tokens = 16;
+inline constexpr std::size_t max_batch_tokens = 1'048'576;
+
+/// The processor's threads that this process may use; at least 1.
+inline std::size_t cores() noexcept { return std::max<std::size_t>(1, std::thread::hardware_concurrency()); }
+
+/// Throws std::invalid_argument, naming the field, unless the options hold what their docs demand. Gives them back with the number
+/// of contexts decided.
+inline LlamaCppModelOptions checked(LlamaCppModelOptions options) {
+    const auto require = [](bool holds, std::string_view field, std::string_view rule) {
+        if (!holds) {
+            throw std::invalid_argument("residency: option model." + std::string(field) + " " + std::string(rule));
+        }
+    };
+    require(options.files.known(), "files", "must be set: a folder or a function from ModelKey to path");
+    require(options.contexts <= max_contexts, "contexts", "must be at most 256 (zero decides by the cores)");
+    require(options.threads <= max_threads, "threads", "must be at most 512 (zero decides for each batch)");
+    require(options.batch_tokens >= min_batch_tokens && options.batch_tokens <= max_batch_tokens, "batch_tokens",
+            "must be between 16 and 1048576");
+    if (options.contexts == 0) {
+        options.contexts = std::min<std::size_t>(4, cores());
+    }
+    return options;
+}
+
+}  // namespace detail::llama_cpp
+}  // namespace residency

@@ -1,0 +1,97 @@
+#pragma once
+
+#include "residency/error.hpp"
+
+#include <llama.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace residency::detail::llama_cpp {
+
+/// The tokens of one sequence: of a text, or of a query with its document.
+using Tokens = std::vector<llama_token>;
+
+inline void append(Tokens& to, std::span<const llama_token> from) { to.insert(to.end(), from.begin(), from.end()); }
+
+/// Whether `vocabulary` can be tokenized with at all: llama.cpp ends the process where it cannot, or where a token that the
+/// vocabulary wants to add does not exist. Empty if it can, else why not.
+inline std::string why_not_tokenizable(const llama_vocab* vocabulary) {
+    const auto type = llama_vocab_type(vocabulary);
+    if (type == LLAMA_VOCAB_TYPE_NONE) {
+        return "it has no vocabulary";
+    }
+    const bool begins = llama_vocab_get_add_bos(vocabulary) || type == LLAMA_VOCAB_TYPE_WPM;
+    if (begins && llama_vocab_bos(vocabulary) == LLAMA_TOKEN_NULL) {
+        return "its vocabulary adds a first token that it does not have";
+    }
+    if (type == LLAMA_VOCAB_TYPE_WPM && llama_vocab_sep(vocabulary) == LLAMA_TOKEN_NULL) {
+        return "its vocabulary adds a separator that it does not have";
+    }
+    if (type != LLAMA_VOCAB_TYPE_WPM && llama_vocab_get_add_eos(vocabulary) &&
+        llama_vocab_eos(vocabulary) == LLAMA_TOKEN_NULL) {
+        return "its vocabulary adds a last token that it does not have";
+    }
+    return {};
+}
+
+/// Makes tokens of texts. Any number of threads at once.
+class Tokenizer {
+public:
+    /// The vocabulary must be tokenizable and live as long.
+    explicit Tokenizer(const llama_vocab* vocabulary) : vocabulary_(vocabulary) {
+        // What is added before a text and what after is told by where a text's own tokens stand among all.
+        const Tokens all = call("a", true);
+        const Tokens own = call("a", false);
+        const auto at = std::search(all.begin(), all.end(), own.begin(), own.end());
+        opening_.assign(all.begin(), at);
+        closing_.assign(at + (all.end() - at >= static_cast<std::ptrdiff_t>(own.size()) ? static_cast<std::ptrdiff_t>(own.size()) : 0),
+                        all.end());
+    }
+
+    /// The vocabulary.
+    [[nodiscard]] const llama_vocab* vocabulary() const noexcept { return vocabulary_; }
+    /// What the vocabulary adds before a text.
+    [[nodiscard]] const Tokens& opening() const noexcept { return opening_; }
+    /// What the vocabulary adds after a text.
+    [[nodiscard]] const Tokens& closing() const noexcept { return closing_; }
+
+    /// The tokens of `text` alone, in which nothing is special: the characters of `[SEP]` are text.
+    [[nodiscard]] Tokens tokenize(std::string_view text) const { return call(text, false); }
+
+private:
+    [[nodiscard]] Tokens call(std::string_view text, bool add_special) const {
+        // A token is at least a byte, but for what is added; a text of other lengths is asked for twice.
+        const auto longest = static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max()) - 16;
+        if (text.size() > longest) {
+            throw std::length_error("a text of more than 2 GiB");
+        }
+        Tokens tokens(text.size() + 16);
+        const auto into = [&] {
+            return llama_tokenize(vocabulary_, text.data(), static_cast<std::int32_t>(text.size()), tokens.data(),
+                                  static_cast<std::int32_t>(tokens.size()), add_special, false);
+        };
+        std::int32_t count = into();
+        if (count < 0 && count != std::numeric_limits<std::int32_t>::min()) {
+            tokens.resize(static_cast<std::size_t>(-count));
+            count = into();
+        }
+        if (count < 0) {
+            throw std::length_error("a text of more than 2^31 tokens");
+        }
+        tokens.resize(static_cast<std::size_t>(count));
+        return tokens;
+    }
+
+    const llama_vocab* vocabulary_;
+    Tokens opening_{};
+    Tokens closing_{};
+};
+
+}  // namespace residency::detail::llama_cpp

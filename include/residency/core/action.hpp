@@ -1,0 +1,76 @@
+#pragma once
+
+#include "residency/core/slab.hpp"
+#include "residency/core/time.hpp"
+#include "residency/error.hpp"
+#include "residency/event.hpp"
+#include "residency/generation.hpp"
+
+#include <cstdint>
+#include <vector>
+
+namespace residency::core {
+
+/// Names a request: a waiter, or a lease that has a deadline.
+using RequestId = Handle<struct RequestTag>;
+/// Names a residency, from the start of its load to the end of its unload.
+using ResidentId = Handle<struct ResidentTag>;
+/// Names an `unload` or a `shutdown` that has not completed.
+using OperationId = Handle<struct OperationTag>;
+
+/// What the shell has to do.
+enum class ActionType : std::uint8_t {
+    /// The waiter `subject` has its lease on `resident`, or what it wanted to be loaded is. It no longer waits.
+    grant,
+    /// The waiter `subject` gets `code` in `stage`. It no longer waits.
+    fail,
+    /// The deadline of `subject`, which has its lease, has passed: tell its caller. The lease goes on until it is released.
+    expire,
+    /// Hand the key of `resident` to the backend; then call `loaded` or `load_failed`.
+    load,
+    /// Ask the load of `resident` to stop. It still ends with `loaded` or `load_failed`.
+    stop_load,
+    /// Tell those who run on `resident` that it was revoked.
+    revoke,
+    /// Destroy the model of `resident`; then call `unloaded`.
+    unload,
+    /// The operation `subject` is complete.
+    complete,
+    /// Publish `event`.
+    event,
+};
+
+/// One thing that the shell has to do, in its order among the others. Numbers only, so that a list of them never allocates
+/// once it has its room.
+struct Action {
+    /// What is to be done.
+    ActionType type = ActionType::event;
+    /// What a failed request gets, with `fail`.
+    errc code = errc::invalid_request;
+    /// Where it ended, with `fail` and `expire`.
+    Stage stage = Stage::queue;
+    /// What happened, with `event`.
+    EventType event = EventType::load_started;
+    /// Why, with `event`.
+    Reason reason = Reason::none;
+    /// With `grant`: the request is still known, because its deadline goes on.
+    bool kept = false;
+    /// With `complete`: a shutdown completed at its deadline, not because it was done.
+    bool late = false;
+    /// The request's or the operation's index; none if it concerns neither.
+    Index subject = none;
+    /// The resident's index; none if it concerns none.
+    Index resident = none;
+    /// The resident's generation.
+    Generation generation{};
+    /// How long it took, with `event`; when to try again, with `fail`.
+    Duration duration{0};
+
+    /// Same in every field.
+    friend bool operator==(const Action&, const Action&) = default;
+};
+
+/// What the shell has to do, in order.
+using Actions = std::vector<Action>;
+
+}  // namespace residency::core

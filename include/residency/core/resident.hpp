@@ -1,0 +1,82 @@
+#pragma once
+
+#include "residency/core/slab.hpp"
+#include "residency/core/time.hpp"
+#include "residency/event.hpp"
+#include "residency/generation.hpp"
+#include "residency/status.hpp"
+
+#include <cstddef>
+#include <cstdint>
+
+namespace residency::core {
+
+/// What the scheduler knows of one resident.
+///
+/// loading -> ready -> draining -> unloading -> gone; loading -> gone if the load fails; loading -> unloading if it is not wanted
+/// any more; ready -> unloading if nobody uses it; draining -> ready if it drained for a switch that nobody wants any more.
+struct Resident {
+    /// What it is doing.
+    ResidentState state = ResidentState::loading;
+    /// Loading: it was asked to stop. What it throws from then on is no failure.
+    bool stop_requested = false;
+    /// Loading: what it yields is unloaded unused.
+    bool discard = false;
+    /// Draining: for `unload` or shutdown, so that it never returns; if not, for a switch.
+    bool for_good = false;
+    /// It was revoked.
+    bool revoked = false;
+    /// Why it drains or unloads.
+    Reason reason = Reason::none;
+    /// Its key's entry.
+    Index key = none;
+    /// How many leases on it live.
+    std::size_t leases = 0;
+    /// How many may live.
+    std::size_t capacity = 0;
+    /// Its own number; none until it is ready.
+    Generation generation{};
+    /// How long it stays after its last lease: the slot's keep-alive, or that of its latest grant.
+    Duration keep_alive{0};
+    /// Ready and without a lease: since when.
+    Time idle_since{0};
+    /// When its load, or its unload, began.
+    Time began{0};
+    /// Its latest grant, among all grants of the slot; greater is later.
+    std::uint64_t granted = 0;
+    /// When it began to drain, among all drains; greater is later.
+    std::uint64_t drained = 0;
+    /// When it came to be, among all residents and operations.
+    std::uint64_t birth = 0;
+
+    /// Whether it could still be answering somebody's expectation: ready, or draining for a switch.
+    [[nodiscard]] bool usable() const noexcept {
+        return state == ResidentState::ready || (state == ResidentState::draining && !for_good);
+    }
+    /// Whether it may be unloaded as idle, once it is due.
+    [[nodiscard]] bool idle() const noexcept { return state == ResidentState::ready && leases == 0; }
+    /// When it is unloaded if it stays idle; precondition: idle().
+    [[nodiscard]] Time due() const noexcept { return later(idle_since, keep_alive); }
+
+    /// Same in every field.
+    friend bool operator==(const Resident&, const Resident&) = default;
+};
+
+/// An `unload` or a `shutdown` that waits for residents to be gone.
+struct Operation {
+    /// Whether it is a shutdown.
+    bool shutdown = false;
+    /// How many residents it waits for.
+    std::size_t remaining = 0;
+    /// The key that it is about; none if about all.
+    Index key = none;
+    /// When it began, among all residents and operations: it waits for those that came before.
+    std::uint64_t birth = 0;
+    /// When it completes in any case.
+    Time deadline = never;
+
+    /// Same in every field.
+    friend bool operator==(const Operation&, const Operation&) = default;
+};
+
+}  // namespace residency::core

@@ -1,0 +1,218 @@
+#pragma once
+
+#include "residency/core/action.hpp"
+#include "residency/core/resident.hpp"
+#include "residency/core/slab.hpp"
+#include "residency/core/time.hpp"
+#include "residency/core/waiting_room.hpp"
+#include "residency/error.hpp"
+#include "residency/model_key.hpp"
+#include "residency/options.hpp"
+#include "residency/status.hpp"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace residency::core {
+
+/// A lease, as the scheduler knows it.
+struct Grant {
+    /// What it is a lease on.
+    ResidentId resident{};
+    /// Its request, if that has a deadline that goes on; if not, it names nothing.
+    RequestId request{};
+};
+
+/// How an attempt to be granted at once went.
+enum class Attempt : std::uint8_t {
+    /// It has its lease, or what it wanted to be loaded is.
+    granted,
+    /// It has to wait: call `enqueue`.
+    must_wait,
+    /// The slot shuts down.
+    shutting_down,
+    /// It expects another residency than there is.
+    model_changed,
+};
+
+/// What became of a request that could not be granted at once.
+struct Enqueued {
+    /// Its name while it waits; names nothing if it was refused.
+    RequestId request{};
+    /// Why it was refused.
+    errc code = errc::overloaded;
+    /// When to try again, with cooling_down.
+    Duration retry_after{0};
+};
+
+/// Every decision about the residents of one slot: who gets a lease, what is loaded, what is unloaded, when to wake.
+///
+/// A plain value: no thread, no lock, no clock, no I/O. The shell (`ModelSlot`) calls one method at a time under its mutex, passes the
+/// time, and carries out the actions that the method appends, in their order. Time never runs backwards from call to call.
+///
+/// Memory: `try_grant`, `enqueue`, `unload` and `shut_down` may allocate; if that fails they throw bad_alloc and nothing has changed.
+/// The other methods never allocate if `actions` has room for `most_actions()` more.
+///
+/// What holds between any two calls (DESIGN.md section 2 in this class's terms):
+/// - residents() never exceeds max_resident, leases() never max_leases, waiting() never max_queue;
+/// - a key has at most one resident, and a resident that can take a lease has no waiter for one, unless max_leases stands between;
+/// - a place is free only if no key wants one;
+/// - next_alarm() is not later than anything that is due.
+class SlotScheduler {
+public:
+    /// A slot with nothing resident. Precondition: `options` passed `check`.
+    explicit SlotScheduler(const SlotOptions& options = {});
+
+    // -- Requests ---------------------------------------------------------------------------------------------------------------
+
+    /// Grants the request now if it can be, without a look at the clock. Precondition: spec.wants_lease. A request whose deadline
+    /// goes on is remembered, which may allocate.
+    Attempt try_grant(const ModelKey& key, const RequestSpec& spec, Grant& grant);
+
+    /// Counts as a use of the key's model if that is ready and nobody waits for it. Precondition: not spec.wants_lease.
+    Attempt try_ensure(const ModelKey& key, const RequestSpec& spec, Time now, Generation& generation, Actions& actions);
+
+    /// Makes a request wait that must. It may already be granted by the actions when this returns.
+    Enqueued enqueue(const ModelKey& key, const RequestSpec& spec, Time now, Actions& actions);
+
+    /// The request no longer waits: its caller has left. False if it does not wait.
+    bool cancel(RequestId request, Time now, Actions& actions);
+
+    /// Ends a lease. Precondition: it lives.
+    void release(const Grant& grant, Time now, Actions& actions);
+
+    /// Whether ending this lease changes nothing but its resident's count: then `release_shared` does it, without the time.
+    [[nodiscard]] bool release_is_plain(const Grant& grant) const noexcept {
+        const Resident& resident = residents_[grant.resident.index];
+        return resident.leases > 1 && room_.waiting() == 0 && !grant.request.valid();
+    }
+    /// Ends a lease beside which others on its resident live. Precondition: release_is_plain.
+    void release_shared(const Grant& grant) noexcept {
+        --residents_[grant.resident.index].leases;
+        --leases_;
+    }
+
+    // -- What the backend answered -------------------------------------------------------------------------------------------
+
+    /// The load has given a model that takes `capacity` leases at once.
+    void loaded(ResidentId resident, std::size_t capacity, Time now, Actions& actions);
+
+    /// The load has ended without a model. `cools_down`: whether a failure starts a cooldown. `message` is for `failures()`.
+    void load_failed(ResidentId resident, bool cools_down, std::string message, Time now, Actions& actions);
+
+    /// The model has been destroyed.
+    void unloaded(ResidentId resident, Time now, Actions& actions);
+
+    // -- Time -------------------------------------------------------------------------------------------------------------------
+
+    /// Looks at what is due. Harmless at any time: early, late, twice.
+    void tick(Time now, Actions& actions);
+
+    /// When `tick` is to be called at the latest; `never` if nothing will be due.
+    [[nodiscard]] Time next_alarm() const noexcept { return wake_; }
+
+    // -- Unloading --------------------------------------------------------------------------------------------------------------
+
+    /// Unloads the resident of `key`, or all if that is null; the operation's action `complete` follows when they are gone. Names
+    /// nothing if there is none: it is complete already.
+    OperationId unload(const ModelKey* key, UnloadMode mode, Time now, Actions& actions);
+
+    /// Forgets the operation: its caller has left. What it began goes on.
+    void forget(OperationId operation) noexcept;
+
+    /// Refuses new requests, fails those that wait, asks loads to stop, unloads everything that nobody uses. Again: no effect.
+    void close(Time now, Actions& actions);
+
+    /// Closes, and completes when nothing is resident, or at `deadline`. Names nothing if nothing is resident.
+    OperationId shut_down(Time deadline, Time now, Actions& actions);
+
+    // -- Looking in -------------------------------------------------------------------------------------------------------------
+
+    /// The generation counter.
+    [[nodiscard]] Generation generation() const noexcept { return generation_; }
+    /// How many leases live.
+    [[nodiscard]] std::size_t leases() const noexcept { return leases_; }
+    /// How many requests wait.
+    [[nodiscard]] std::size_t waiting() const noexcept { return room_.waiting(); }
+    /// Whether new requests are refused.
+    [[nodiscard]] bool closed() const noexcept { return closed_; }
+    /// The residents, in whichever state.
+    [[nodiscard]] const Slab<Resident, ResidentTag>& residents() const noexcept { return residents_; }
+    /// Who waits.
+    [[nodiscard]] const WaitingRoom& room() const noexcept { return room_; }
+    /// What waits for residents to be gone.
+    [[nodiscard]] const Slab<Operation, OperationTag>& operations() const noexcept { return operations_; }
+    /// What has been done so far; `timer_waits` is the shell's.
+    [[nodiscard]] const SlotCounters& counters() const noexcept { return counters_; }
+    /// The key of a resident.
+    [[nodiscard]] const ModelKey& key_of(Index resident) const noexcept { return room_.keys()[residents_[resident].key].key; }
+    /// The slot's options.
+    [[nodiscard]] const SlotOptions& options() const noexcept { return options_; }
+
+    /// How many actions the methods that must not allocate append at most.
+    [[nodiscard]] std::size_t most_actions() const noexcept {
+        return room_.requests().size() + 6 * residents_.size() + operations_.size() + room_for_loads;
+    }
+
+    /// Same in every part, places included: what behaves alike from here on may still differ. `canonical` compares behaviour.
+    friend bool operator==(const SlotScheduler&, const SlotScheduler&) = default;
+
+private:
+    // What a single call appends for the residents that only come to be in it.
+    static constexpr std::size_t room_for_loads = 16;
+
+    [[nodiscard]] bool expectation_fails(Index key, const RequestSpec& spec) const noexcept;
+    [[nodiscard]] Index evictable(Rank wanted) const noexcept;
+    [[nodiscard]] Standing standing(Index key) const noexcept;
+    [[nodiscard]] std::size_t places_coming() const noexcept;
+
+    void use(Resident& resident, const RequestSpec& spec) noexcept;
+    void count_lease(Resident& resident) noexcept;
+    void grant_front(Index key, Time now, Actions& actions);
+    void fail(Index request, errc code, Duration retry_after, Time now, Actions& actions);
+    void fail_expecting(Index key, Time now, Actions& actions);
+    void abandon_if_unwanted(Index key, Actions& actions);
+    void refresh(Index key) noexcept { room_.stand(key, standing(key)); }
+
+    void start_load(Index key, Time now, Actions& actions);
+    void stop_load(Index resident, Actions& actions);
+    void end_latest_drain(Time now, Actions& actions);
+    void remove(Index resident, UnloadMode mode, Reason reason, Time now, Actions& actions);
+    void switch_to(Index key, Index victim, Time now, Actions& actions);
+    void start_unload(Index resident, Reason reason, Time now, Actions& actions);
+    void gone(Index resident, Time now, Actions& actions);
+    void complete(Index operation, bool late, Actions& actions);
+    void note_idle(Index resident, Time now, Actions& actions);
+    void raise_generation() noexcept { generation_ = Generation{generation_.value() + 1}; }
+
+    void serve(Index key, Time now, Actions& actions);
+    void settle(Time now, Actions& actions);
+    void balance(Time now, Actions& actions);
+    void wake_by(Time due) noexcept { wake_ = due < wake_ ? due : wake_; }
+    void look_ahead() noexcept;
+    void publish(EventType type, Reason reason, Index resident, Duration duration, Actions& actions) const;
+
+    SlotOptions options_;
+    Duration keep_alive_;
+    WaitingRoom room_;
+    Slab<Resident, ResidentTag> residents_;
+    Slab<Operation, OperationTag> operations_;
+    std::size_t leases_ = 0;
+    Generation generation_{};
+    std::uint64_t grants_ = 0;
+    std::uint64_t drains_ = 0;
+    std::uint64_t births_ = 0;
+    std::size_t switching_ = 0;
+    Time wake_ = never;
+    bool closed_ = false;
+    SlotCounters counters_{};
+};
+
+}  // namespace residency::core
+
+#include "residency/core/impl/slot_scheduler.hpp"  // IWYU pragma: export

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <chrono>
+
+namespace residency::core {
+
+/// A length of time, as the decisions reckon with it.
+using Duration = std::chrono::nanoseconds;
+
+/// A point in time: nanoseconds since the epoch of whichever monotonic clock the caller uses. core/ has no clock of its own.
+using Time = std::chrono::nanoseconds;
+
+/// Later than every other time: not due at all.
+inline constexpr Time never = Time::max();
+
+/// `milliseconds` as a Duration; what is too large for it becomes the largest, which is as good as forever.
+[[nodiscard]] constexpr Duration to_duration(std::chrono::milliseconds milliseconds) noexcept {
+    constexpr auto most = std::chrono::duration_cast<std::chrono::milliseconds>(Duration::max());
+    constexpr auto least = std::chrono::duration_cast<std::chrono::milliseconds>(Duration::min());
+    if (milliseconds >= most) {
+        return Duration::max();
+    }
+    return milliseconds <= least ? Duration::min() : Duration(milliseconds);
+}
+
+/// `start + length`, or `never` where that is past the end of time.
+[[nodiscard]] constexpr Time later(Time start, Duration length) noexcept {
+    if (length >= Duration::zero()) {
+        return start > Time::max() - length ? never : start + length;
+    }
+    return start < Time::min() - length ? Time::min() : start + length;
+}
+
+}  // namespace residency::core
