@@ -1,12 +1,12 @@
 #pragma once
 
-#include "residency/backend.hpp"
-#include "residency/embeddings.hpp"
-#include "residency/model_key.hpp"
-#include "residency/ranking.hpp"
+#include "residency/error.hpp"
+#include "residency/testing/fake_call.hpp"
+#include "residency/testing/fake_counts.hpp"
 #include "residency/testing/gate.hpp"
 
 #include <algorithm>
+#include <array>
 #include <concepts>
 #include <condition_variable>
 #include <cstddef>
@@ -14,105 +14,328 @@
 #include <deque>
 #include <exception>
 #include <functional>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <stdexcept>
-#include <stop_token>
 #include <string>
 #include <thread>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 namespace residency::testing {
 
-/// What a fake backend or model is called for.
-enum class FakeStep : std::uint8_t {
-    /// `load` of the backend.
-    load,
-    /// `embed` or `rerank` of a model.
-    inference,
-    /// The model's destructor.
-    unload,
+class FakeModel;
+template <std::derived_from<FakeModel> Model>
+class FakeBackend;
+
+/// Where fake models live: says what the fakes of a test shall do, and tells what they have done.
+///
+/// Backends and models share it, and it may be asked after all of them are gone. Two backends may share one; keys that
+/// both use are then counted together. A call of a fake does, in this order: counts itself, calls the hook, waits at
+/// the gate, throws the next failure, answers with the next fault or rightly. All functions may be called from any
+/// thread.
+class FakeWorld {
+public:
+    /// Called in each call of a fake, on its thread. It may throw, which fails the call, except in a destructor; it may
+    /// move the virtual clock on, which makes the call slow; it may call the library.
+    using Hook = std::function<void(const FakeCall&)>;
+
+    FakeWorld() = default;
+    FakeWorld(const FakeWorld&) = delete;
+    FakeWorld& operator=(const FakeWorld&) = delete;
+
+    // -- What the fakes shall do
+
+    /// Calls `hook` in each call for `step`, in place of the hook before it. An empty one calls nothing.
+    void on(FakeStep step, Hook hook) {
+        auto shared = std::make_shared<const Hook>(std::move(hook));
+        const std::lock_guard lock(mutex_);
+        hooks_.at(index_of(step)).swap(shared);
+    }
+
+    /// Lets the next `times` calls for `step` of `key` throw `failure`, after those that were told so before: an
+    /// exception of any type, a copy for each call, or an exception_ptr. Throws std::invalid_argument for `unload`: a
+    /// destructor must not throw.
+    template <class Failure>
+    void fail_next(FakeStep step, const ModelKey& key, Failure failure, std::size_t times = 1) {
+        if (step == FakeStep::unload) {
+            throw std::invalid_argument("residency: a fake model's destructor cannot be told to throw");
+        }
+        const std::function<void()> fail = [failure = std::move(failure)] {
+            if constexpr (std::same_as<Failure, std::exception_ptr>) {
+                std::rethrow_exception(failure);
+            } else {
+                throw failure;
+            }
+        };
+        const std::lock_guard lock(mutex_);
+        auto& failures = rules_.at(index_of(step))[key].failures;
+        failures.insert(failures.end(), times, fail);
+    }
+
+    /// Lets the next `times` calls of `key` answer wrongly: loads with `null_model`, inferences with the others.
+    void spoil_next(FakeFault fault, const ModelKey& key, std::size_t times = 1) {
+        const FakeStep step = fault == FakeFault::null_model ? FakeStep::load : FakeStep::inference;
+        const std::lock_guard lock(mutex_);
+        auto& faults = rules_.at(index_of(step))[key].faults;
+        faults.insert(faults.end(), times, fault);
+    }
+
+    /// Holds back each call for `step` of `key` that begins from now on, until the gate that this gives is opened. A
+    /// second call of this function puts a second gate in the place of the first.
+    std::shared_ptr<Gate> block(FakeStep step, const ModelKey& key, FakeStop stop = FakeStop::ignore) {
+        auto gate = std::make_shared<Gate>();
+        const std::lock_guard lock(mutex_);
+        Rule& rule = rules_.at(index_of(step))[key];
+        rule.gate = gate;
+        rule.stop = stop;
+        return gate;
+    }
+
+    /// Lets the models of `key` that are loaded from now on take `calls` inferences at once. As many as there are, if
+    /// this was never called.
+    void set_max_concurrency(const ModelKey& key, std::size_t calls) {
+        const std::lock_guard lock(mutex_);
+        concurrency_[key] = calls;
+    }
+
+    // -- What they have done
+
+    /// What has happened to all keys together.
+    [[nodiscard]] FakeCounts counts() const {
+        const std::lock_guard lock(mutex_);
+        return total_;
+    }
+
+    /// What has happened to `key`.
+    [[nodiscard]] FakeCounts counts(const ModelKey& key) const {
+        const std::lock_guard lock(mutex_);
+        const auto found = counts_.find(key);
+        return found == counts_.end() ? FakeCounts{} : found->second;
+    }
+
+    /// The models that live, and the latest 4,096 at least of those that are gone, in the order of their loads.
+    [[nodiscard]] std::vector<FakeModelRecord> models() const {
+        const std::lock_guard lock(mutex_);
+        std::vector<FakeModelRecord> all;
+        all.reserve(models_.size());
+        for (const auto& [serial, record] : models_) {
+            all.push_back(record);
+        }
+        return all;
+    }
+
+    /// The model with this number. Throws std::out_of_range if there is none, or it is long gone.
+    [[nodiscard]] FakeModelRecord model(std::uint64_t serial) const {
+        const std::lock_guard lock(mutex_);
+        return models_.at(serial);
+    }
+
+    /// What the library did and never may, a sentence each: destroyed a model during a call, called one that was gone,
+    /// gave one more calls at once than it takes. A test ends with `CHECK(world->violations().empty())`.
+    [[nodiscard]] std::vector<std::string> violations() const {
+        const std::lock_guard lock(mutex_);
+        return violations_;
+    }
+
+    /// Waits until `holds(counts())`, for what happens on other threads. `holds` must not call this world.
+    template <std::predicate<const FakeCounts&> Holds>
+    void await(Holds holds) const {
+        std::unique_lock lock(mutex_);
+        changed_.wait(lock, [&] { return holds(total_); });
+    }
+
+    /// Waits until `holds(counts(key))`, for what happens on other threads. `holds` must not call this world.
+    template <std::predicate<const FakeCounts&> Holds>
+    void await(const ModelKey& key, Holds holds) const {
+        std::unique_lock lock(mutex_);
+        changed_.wait(lock, [&] {
+            const auto found = counts_.find(key);
+            return holds(found == counts_.end() ? FakeCounts{} : found->second);
+        });
+    }
+
+private:
+    friend class FakeModel;
+    template <std::derived_from<FakeModel> Model>
+    friend class FakeBackend;
+
+    struct Rule {
+        std::shared_ptr<Gate> gate;
+        FakeStop stop = FakeStop::ignore;
+        std::deque<std::function<void()>> failures;
+        std::deque<FakeFault> faults;
+    };
+
+    static constexpr std::size_t index_of(FakeStep step) noexcept { return static_cast<std::size_t>(step); }
+
+    // Does what the test told for this call; gives the fault to answer with. Allocates nothing unless the test told
+    // something: it is called in destructors, too, and also in tests that let allocations fail.
+    std::optional<FakeFault> perform(const FakeCall& call) {
+        std::shared_ptr<const Hook> hook;
+        {
+            const std::lock_guard lock(mutex_);
+            hook = hooks_.at(index_of(call.step));
+        }
+        if (hook && *hook) {
+            (*hook)(call);
+        }
+        wait_at_gate(call);
+        std::optional<std::function<void()>> fail;
+        std::optional<FakeFault> fault;
+        {
+            const std::lock_guard lock(mutex_);
+            if (Rule* rule = rule_of(call)) {
+                fail = take_next(rule->failures);
+                fault = fail ? std::optional<FakeFault>() : take_next(rule->faults);
+            }
+        }
+        if (fail) {
+            (*fail)();
+        }
+        return fault;
+    }
+
+    void wait_at_gate(const FakeCall& call) {
+        std::shared_ptr<Gate> gate;
+        FakeStop stop = FakeStop::ignore;
+        {
+            const std::lock_guard lock(mutex_);
+            if (const Rule* rule = rule_of(call)) {
+                gate = rule->gate;
+                stop = rule->stop;
+            }
+        }
+        if (gate && !gate->pass(stop == FakeStop::honour ? call.stop : std::stop_token{})) {
+            throw Error(operation_aborted(), call.key,
+                        call.step == FakeStep::load ? Stage::load : Stage::inference, "the fake was asked to stop");
+        }
+    }
+
+    // The mutex is held.
+    Rule* rule_of(const FakeCall& call) {
+        auto& rules = rules_.at(index_of(call.step));
+        const auto found = rules.find(call.key);
+        return found == rules.end() ? nullptr : &found->second;
+    }
+
+    template <class T>
+    static std::optional<T> take_next(std::deque<T>& queue) {
+        if (queue.empty()) {
+            return {};
+        }
+        std::optional<T> next(std::move(queue.front()));
+        queue.pop_front();
+        return next;
+    }
+
+    // Applies `change` to the figures of `key` and of all. The mutex is held.
+    template <class Change>
+    void count(const ModelKey& key, Change change) {
+        for (FakeCounts* counts : {&counts_[key], &total_}) {
+            change(*counts);
+            counts->most_loading = std::max(counts->most_loading, counts->loading);
+            counts->most_resident = std::max(counts->most_resident, counts->loading + counts->live);
+            counts->most_calling = std::max(counts->most_calling, counts->calling);
+        }
+        changed_.notify_all();
+    }
+
+    std::uint64_t begin_load(const ModelKey& key) {
+        const std::lock_guard lock(mutex_);
+        count(key, [](FakeCounts& counts) { ++counts.loads, ++counts.loading; });
+        return ++serials_;
+    }
+
+    void fail_load(const ModelKey& key, std::uint64_t serial) {
+        const std::lock_guard lock(mutex_);
+        // A model that was made and then given up again, by the constructor of a derived one, has ended its load
+        // already.
+        const std::size_t running = models_.contains(serial) ? 0 : 1;
+        count(key, [running](FakeCounts& counts) { ++counts.failed_loads, counts.loading -= running; });
+    }
+
+    // Ends the load: from here on the model lives. Gives its max_concurrency.
+    std::size_t begin_life(const ModelKey& key, std::uint64_t serial) {
+        const std::lock_guard lock(mutex_);
+        const auto found = concurrency_.find(key);
+        const std::size_t most = found == concurrency_.end() ? static_cast<std::size_t>(-1) : found->second;
+        models_.emplace(serial, FakeModelRecord{.serial = serial,
+                                                .key = key,
+                                                .max_concurrency = most,
+                                                .loaded_on = std::this_thread::get_id()});
+        count(key, [](FakeCounts& counts) { --counts.loading, ++counts.live; });
+        return most;
+    }
+
+    void begin_unload(std::uint64_t serial) {
+        const std::lock_guard lock(mutex_);
+        const FakeModelRecord& record = models_.at(serial);
+        if (record.calling != 0) {
+            violate(record, "was destroyed while it was called");
+        }
+    }
+
+    void end_life(const ModelKey& key, std::uint64_t serial) {
+        const std::lock_guard lock(mutex_);
+        models_.at(serial).unloaded_on = std::this_thread::get_id();
+        ++gone_;
+        count(key, [](FakeCounts& counts) { --counts.live, ++counts.unloads; });
+        // Records of models long gone are dropped, so that a long run does not fill the memory with them.
+        for (auto oldest = models_.begin(); gone_ > 2 * records_kept && oldest != models_.end();) {
+            const bool gone = oldest->second.unloaded_on.has_value();
+            gone_ -= gone ? 1 : 0;
+            oldest = gone ? models_.erase(oldest) : std::next(oldest);
+        }
+    }
+
+    void begin_call(const ModelKey& key, std::uint64_t serial) {
+        const std::lock_guard lock(mutex_);
+        count(key, [](FakeCounts& counts) { ++counts.calls, ++counts.calling; });
+        const auto found = models_.find(serial);
+        if (found == models_.end() || found->second.unloaded_on) {
+            violate({.serial = serial, .key = key}, "was called after it was destroyed");
+            return;
+        }
+        FakeModelRecord& record = found->second;
+        ++record.calls;
+        record.most_calling = std::max(record.most_calling, ++record.calling);
+        if (record.calling > record.max_concurrency) {
+            violate(record, "was called more often at once than it takes");
+        }
+    }
+
+    void end_call(const ModelKey& key, std::uint64_t serial) {
+        const std::lock_guard lock(mutex_);
+        count(key, [](FakeCounts& counts) { --counts.calling; });
+        const auto found = models_.find(serial);
+        if (found != models_.end() && found->second.calling != 0) {
+            --found->second.calling;
+        }
+    }
+
+    // The mutex is held.
+    void violate(const FakeModelRecord& record, const char* what) {
+        violations_.push_back("model " + std::to_string(record.serial) + ", " + to_string(record.key) + ", " + what);
+    }
+
+    static constexpr std::size_t records_kept = 4096;
+
+    mutable std::mutex mutex_;
+    mutable std::condition_variable changed_;
+    std::array<std::shared_ptr<const Hook>, 3> hooks_;
+    std::array<std::map<ModelKey, Rule>, 3> rules_;
+    std::map<ModelKey, std::size_t> concurrency_;
+    std::map<ModelKey, FakeCounts> counts_;
+    FakeCounts total_;
+    std::map<std::uint64_t, FakeModelRecord> models_;
+    std::size_t gone_ = 0;
+    std::vector<std::string> violations_;
+    std::uint64_t serials_ = 0;
 };
 
-/// How a fake may answer wrongly without throwing.
-enum class FakeFault : std::uint8_t {
-    /// `load` gives a null pointer.
-    null_model,
-    /// An inference gives a row, or a score, too few.
-    too_few,
-    /// An inference gives a row, or a score, too many.
-    too_many,
-    /// An inference gives a NaN among its figures.
-    nan,
-};
-
-/// What a blocked fake does when its stop_token asks it to stop.
-enum class FakeStop : std::uint8_t {
-    /// It does not look at it, as most models do not.
-    ignore,
-    /// It throws `operation_aborted`.
-    honour,
-};
-
-/// One call of a fake, as a hook sees it.
-struct FakeCall {
-    /// What it was called for.
-    FakeStep step = FakeStep::load;
-    /// The model's key.
-    const ModelKey& key;
-    /// The number of the load that makes, or made, the model; from 1 in each world, never used twice.
-    std::uint64_t serial = 0;
-    /// How many texts or documents there are, in an inference.
-    std::size_t rows = 0;
-    /// The call's stop_token; that of a destructor never stops.
-    std::stop_token stop{};
-    /// The load's context; null in an inference and in a destructor.
-    LoadContext* context = nullptr;
-};
-
-/// What has happened to one key, or to all. `most_` figures are the most at once.
-struct FakeCounts {
-    /// Loads that were started.
-    std::size_t loads = 0;
-    /// Loads that are running.
-    std::size_t loading = 0;
-    /// The most loads at once.
-    std::size_t most_loading = 0;
-    /// Loads that threw or gave no model.
-    std::size_t failed_loads = 0;
-    /// Models that are alive, those in their destructor included.
-    std::size_t live = 0;
-    /// The most models at once, those being loaded included.
-    std::size_t most_resident = 0;
-    /// Models that are gone.
-    std::size_t unloads = 0;
-    /// Inferences that were started.
-    std::size_t calls = 0;
-    /// Inferences that are running.
-    std::size_t calling = 0;
-    /// The most inferences at once.
-    std::size_t most_calling = 0;
-};
-
-/// One model, living or gone.
-struct FakeModelRecord {
-    /// The number of its load.
-    std::uint64_t serial = 0;
-    /// Its key.
-    ModelKey key{};
-    /// How many inferences it takes at once.
-    std::size_t max_concurrency = 0;
-    /// The thread that loaded it.
-    std::thread::id loaded_on{};
-    /// The thread that destroyed it; none while it lives.
-    std::optional<std::thread::id> unloaded_on{};
-    /// Inferences that were started on it.
-    std::size_t calls = 0;
-    /// Inferences that are running on it.
-    std::size_t calling = 0;
-    /// The most inferences on it at once.
-    std::size_t most_calling = 0;
-};
+}  // namespace residency::testing

@@ -8,7 +8,8 @@
 
 namespace residency::testing {
 
-/// Holds calls back until a test lets them go. It is what makes "while the model is loading" a place in a test rather than a time.
+/// Holds calls back until a test lets them go. It is what makes "while the model is loading" a place in a test rather
+/// than a time.
 ///
 /// All functions may be called from any thread.
 class Gate {

@@ -15,7 +15,8 @@
 
 namespace residency::testing {
 
-/// Keeps what an asynchronous call was answered, for a test to look at: how often its handler was called, and with what.
+/// Keeps what an asynchronous call was answered, for a test to look at: how often its handler was called, and with
+/// what.
 ///
 /// `Outcome<Embeddings>` takes a `void(std::exception_ptr, Embeddings)`, `Outcome<>` a `void(std::exception_ptr)`.
 ///

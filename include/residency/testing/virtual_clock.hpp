@@ -14,8 +14,9 @@ namespace residency::testing {
 
 /// A clock that stands still until it is told to go on: `ModelManager<E, R, VirtualClock>` makes no test wait.
 ///
-/// There is one time for the whole process, as with every clock. A test begins with `reset()`, gives the manager its io_context for
-/// all three executors, and moves time with `advance(context, 5min)`. All functions may be called from any thread.
+/// There is one time for the whole process, as with every clock. A test begins with `reset()`, gives the manager its
+/// io_context for all three executors, and moves time with `advance(context, 5min)`. All functions may be called from
+/// any thread.
 ///
 ///     VirtualClock::reset();
 ///     asio::io_context context;
@@ -26,9 +27,10 @@ namespace residency::testing {
 ///     run_ready(context);                 // loads the model, and answers
 ///     advance(context, 5min);             // it has been idle for its keep-alive: it is unloaded
 ///
-/// Never call `context.run()` while a timer of this clock waits: Asio asks the clock again and again then, and never sleeps.
-/// How a timer's handler is ordered against handlers that were posted while the timer was already due is up to the kernel; a test
-/// that wants even that the same on every run defines `BOOST_ASIO_DISABLE_EPOLL` for its whole program.
+/// Never call `context.run()` while a timer of this clock waits: Asio asks the clock again and again then, and never
+/// sleeps. How a timer's handler is ordered against handlers that were posted while the timer was already due is up to
+/// the kernel; a test that wants even that the same on every run defines `BOOST_ASIO_DISABLE_EPOLL` for its whole
+/// program.
 class VirtualClock {
 public:
     using duration = std::chrono::nanoseconds;
@@ -66,7 +68,8 @@ private:
 
 }  // namespace residency::testing
 
-/// Makes timers on the virtual clock look at it whenever their io_context is polled, for real time says nothing about it.
+/// Makes timers on the virtual clock look at it whenever their io_context is polled, for real time says nothing about
+/// it.
 template <>
 struct boost::asio::wait_traits<residency::testing::VirtualClock> {
     /// Nothing: ask the clock again at once.
@@ -85,10 +88,11 @@ namespace residency::testing {
 
 namespace detail {
 
-// Polls until every handler that is ready and every timer that is due has run, or a handler stops the context. How many ran.
+// Polls until every handler that is ready and every timer that is due has run, or a handler stops the context. How many
+// ran.
 inline std::size_t run_round(asio::io_context& context) {
-    // One `poll()` may miss a timer that is due, because the kernel tells of it a moment later. A timer of our own that is due before
-    // all others shows when the due ones have been looked at: Asio takes them all at once.
+    // One `poll()` may miss a timer that is due, because the kernel tells of it a moment later. A timer of our own that
+    // is due before all others shows when the due ones have been looked at: Asio takes them all at once.
     const auto seen = std::make_shared<bool>(false);
     asio::basic_waitable_timer<VirtualClock> probe(context, VirtualClock::time_point::min());
     probe.async_wait([seen](const boost::system::error_code&) { *seen = true; });
@@ -109,12 +113,13 @@ inline auto keep_running(asio::io_context& context) {
 
 }  // namespace detail
 
-/// Runs everything that is ready in these contexts, and what becomes ready by that, until nothing is. Gives how many handlers ran.
+/// Runs everything that is ready in these contexts, and what becomes ready by that, until nothing is. Gives how many
+/// handlers ran.
 ///
-/// The time stands still, but for what the handlers themselves advance it by. What a handler throws leaves this call. A context that
-/// had stopped is restarted; once a handler stops one, no more is run. Precondition: no other thread runs one of the contexts. What
-/// other threads are still at, a load on an executor of their own for one, is not waited for: `Outcome::wait` and
-/// `FakeWorld::await` do that.
+/// The time stands still, but for what the handlers themselves advance it by. What a handler throws leaves this call. A
+/// context that had stopped is restarted; once a handler stops one, no more is run. Precondition: no other thread runs
+/// one of the contexts. What other threads are still at, a load on an executor of their own for one, is not waited for:
+/// `Outcome::wait` and `FakeWorld::await` do that.
 template <std::same_as<asio::io_context>... More>
 std::size_t run_ready(asio::io_context& context, More&... more) {
     const std::tuple guards(detail::keep_running(context), detail::keep_running(more)...);
@@ -129,8 +134,8 @@ std::size_t run_ready(asio::io_context& context, More&... more) {
 
 /// Moves the time on by `by` and runs what that makes ready. Gives how many handlers ran.
 ///
-/// With `step`, it goes there in steps of that length and runs what is ready after each, so that whatever is due on the way happens
-/// at most a step late, rather than all of it at the end.
+/// With `step`, it goes there in steps of that length and runs what is ready after each, so that whatever is due on the
+/// way happens at most a step late, rather than all of it at the end.
 /// Throws std::invalid_argument if `by` is negative or `step` is not positive.
 inline std::size_t advance(asio::io_context& context, VirtualClock::duration by,
                            VirtualClock::duration step = VirtualClock::duration::max()) {

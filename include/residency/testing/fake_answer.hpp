@@ -1,0 +1,72 @@
+#pragma once
+
+#include "residency/embeddings.hpp"
+#include "residency/ranking.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <stdexcept>
+#include <string_view>
+
+namespace residency::testing {
+
+/// How many floats a row of a FakeEmbedder has.
+inline constexpr std::size_t fake_dimension = 4;
+
+/// After how many models the scores of fake rerankers begin to repeat: a float holds no more than 24 bits exactly.
+inline constexpr std::uint64_t fake_score_period = 4096;
+
+/// The row that the FakeEmbedder with number `serial` gives for text `index` of a call: its number, the index, and the
+/// text's length and checksum. All are exact in a float for the first 2^24 models.
+[[nodiscard]] inline std::array<float, fake_dimension> fake_row(std::uint64_t serial, std::size_t index,
+                                                                std::string_view text) noexcept {
+    std::uint32_t checksum = 0;
+    for (const char letter : text) {
+        checksum = (checksum * 31U + static_cast<unsigned char>(letter)) % 65'521U;
+    }
+    return {static_cast<float>(serial % (1U << 24U)), static_cast<float>(index), static_cast<float>(text.size()),
+            static_cast<float>(checksum)};
+}
+
+/// The score that the FakeReranker with number `serial` gives to `document`: the longer the better, up to 4,095 bytes;
+/// the query does not matter. The serial is in it, exactly, modulo `fake_score_period`.
+[[nodiscard]] inline float fake_score(std::uint64_t serial, std::string_view document) noexcept {
+    const std::uint64_t length = std::min<std::uint64_t>(document.size(), 4095);
+    return static_cast<float>((serial % fake_score_period) * 4096 + length);
+}
+
+/// The number of the FakeEmbedder that gave `embeddings`, all rows of them.
+/// Throws std::logic_error if there are no rows, or they are not of one fake, or not in the order of the texts.
+[[nodiscard]] inline std::uint64_t answered_by(const Embeddings& embeddings) {
+    if (embeddings.empty() || embeddings.dimension() != fake_dimension) {
+        throw std::logic_error("residency: these embeddings are not a fake's, or empty");
+    }
+    const float serial = embeddings[0][0];
+    for (std::size_t row = 0; row < embeddings.size(); ++row) {
+        if (embeddings[row][0] != serial || embeddings[row][1] != static_cast<float>(row)) {
+            throw std::logic_error("residency: these embeddings are of several models or calls");
+        }
+    }
+    return static_cast<std::uint64_t>(serial);
+}
+
+/// The number of the FakeReranker that gave `ranking`, modulo `fake_score_period`.
+/// Throws std::logic_error if there are no scores, or they are not of one fake.
+[[nodiscard]] inline std::uint64_t answered_by(const Ranking& ranking) {
+    if (ranking.empty()) {
+        throw std::logic_error("residency: an empty ranking does not show who gave it");
+    }
+    const auto serial_of = [](const RankedDocument& document) {
+        return static_cast<std::uint64_t>(document.score) / 4096;
+    };
+    const std::uint64_t serial = serial_of(ranking.front());
+    if (std::any_of(ranking.begin(), ranking.end(),
+                    [&](const RankedDocument& document) { return serial_of(document) != serial; })) {
+        throw std::logic_error("residency: these scores are of several models");
+    }
+    return serial;
+}
+
+}  // namespace residency::testing
