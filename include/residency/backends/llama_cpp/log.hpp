@@ -62,8 +62,8 @@ public:
 
 private:
     struct Callback {
-        ggml_log_callback callback = nullptr;
-        void* user_data = nullptr;
+        ggml_log_callback callback;
+        void* user_data;
     };
 
     static void on_log(ggml_log_level level, const char* text, void* /*user_data*/) noexcept {
@@ -125,7 +125,7 @@ private:
     }
 
     static inline thread_local LogScope* current_ = nullptr;
-    static inline Callback previous_{};
+    static inline Callback previous_{nullptr, nullptr};
 
     Line line_;
     LogScope* outer_;

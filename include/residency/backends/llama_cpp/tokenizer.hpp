@@ -1,7 +1,5 @@
 #pragma once
 
-#include "residency/error.hpp"
-
 #include <llama.h>
 
 #include <algorithm>
@@ -9,6 +7,7 @@
 #include <cstdint>
 #include <limits>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -51,8 +50,9 @@ public:
         const Tokens own = call("a", false);
         const auto at = std::search(all.begin(), all.end(), own.begin(), own.end());
         opening_.assign(all.begin(), at);
-        closing_.assign(at + (all.end() - at >= static_cast<std::ptrdiff_t>(own.size()) ? static_cast<std::ptrdiff_t>(own.size()) : 0),
-                        all.end());
+        if (at != all.end()) {
+            closing_.assign(at + static_cast<std::ptrdiff_t>(own.size()), all.end());
+        }
     }
 
     /// The vocabulary.
@@ -64,6 +64,16 @@ public:
 
     /// The tokens of `text` alone, in which nothing is special: the characters of `[SEP]` are text.
     [[nodiscard]] Tokens tokenize(std::string_view text) const { return call(text, false); }
+
+    /// A text's own tokens with what the vocabulary adds to them.
+    [[nodiscard]] Tokens enclosed(std::span<const llama_token> own) const {
+        Tokens tokens;
+        tokens.reserve(opening_.size() + own.size() + closing_.size());
+        append(tokens, opening_);
+        append(tokens, own);
+        append(tokens, closing_);
+        return tokens;
+    }
 
 private:
     [[nodiscard]] Tokens call(std::string_view text, bool add_special) const {

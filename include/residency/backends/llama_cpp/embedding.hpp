@@ -1,0 +1,159 @@
+#pragma once
+
+#include "residency/backend.hpp"
+#include "residency/backends/llama_cpp/loaded_model.hpp"
+#include "residency/backends/llama_cpp/loading.hpp"
+#include "residency/backends/llama_cpp/options.hpp"
+#include "residency/embeddings.hpp"
+#include "residency/error.hpp"
+#include "residency/model_key.hpp"
+
+#include <llama.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <stop_token>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace residency {
+
+/// An embedding model that llama.cpp computes. Made by `LlamaCppEmbeddingBackend`; its destructor frees it.
+class LlamaCppEmbeddingModel {
+public:
+    /// What `LlamaCppEmbeddingBackend::load` calls.
+    LlamaCppEmbeddingModel(std::unique_ptr<detail::llama_cpp::LoadedModel> model, bool truncate, bool normalise)
+        : model_(std::move(model)),
+          dimension_(static_cast<std::size_t>(llama_model_n_embd_out(model_->weights()))),
+          truncate_(truncate),
+          normalise_(normalise) {}
+
+    /// Embeds the texts: a row of `dimension()` floats for each, in their order.
+    ///
+    /// The texts of a call share batches, and their results do not depend on which. An empty text is embedded if the vocabulary adds
+    /// tokens to texts. Nothing in a text is special: `[SEP]` is five characters.
+    ///
+    /// Errors   invalid_request: a text has no tokens, or more than the limit and `truncate` is off; it says which, how many, the limit.
+    ///          inference_failed: llama.cpp could not compute it. operation_aborted: `stop` was requested, while it waited for a context
+    ///          or computed. Out of memory: std::bad_alloc, or inference_failed.
+    /// Threads  any number at once; more than `max_concurrency()` wait for one another
+    [[nodiscard]] Embeddings embed(std::span<const std::string> texts, const std::stop_token& stop = {}) {
+        std::vector<detail::llama_cpp::Tokens> sequences;
+        sequences.reserve(texts.size());
+        for (std::size_t index = 0; index < texts.size(); ++index) {
+            sequences.push_back(tokens_of(texts[index], index));
+        }
+        Embeddings embeddings(texts.size(), dimension_);
+        model_->compute(sequences, stop, [&](std::size_t index, const float* row) {
+            const std::span<float> to = embeddings[index];
+            std::copy_n(row, dimension_, to.begin());
+            if (normalise_) {
+                scale_to_length_1(to);
+            }
+        });
+        return embeddings;
+    }
+
+    /// How many floats a vector has.
+    [[nodiscard]] std::size_t dimension() const noexcept { return dimension_; }
+    /// How many tokens a text may have, those that the vocabulary adds included.
+    [[nodiscard]] std::size_t context_tokens() const noexcept { return model_->limit(); }
+    /// How many calls run at once: the contexts.
+    [[nodiscard]] std::size_t max_concurrency() const noexcept { return model_->contexts(); }
+
+private:
+    [[nodiscard]] detail::llama_cpp::Tokens tokens_of(const std::string& text, std::size_t index) const {
+        const detail::llama_cpp::Tokenizer& tokenizer = model_->tokenizer();
+        const std::size_t limit = model_->limit();
+        detail::llama_cpp::Tokens own = tokenizer.tokenize(text);
+        const std::size_t added = tokenizer.opening().size() + tokenizer.closing().size();
+        if (own.size() + added == 0) {
+            throw model_->error(errc::invalid_request, "text " + std::to_string(index) + " has no tokens");
+        }
+        if (own.size() + added > limit) {
+            if (!truncate_) {
+                throw model_->error(errc::invalid_request,
+                                    "text " + std::to_string(index) + " has " + std::to_string(own.size() + added) +
+                                        " tokens, and the limit is " + std::to_string(limit) +
+                                        "; option model.truncate cuts such texts");
+            }
+            own.resize(limit - added);
+        }
+        return tokenizer.enclosed(own);
+    }
+
+    static void scale_to_length_1(std::span<float> vector) noexcept {
+        double sum = 0.0;
+        for (const float value : vector) {
+            sum += static_cast<double>(value) * static_cast<double>(value);
+        }
+        if (sum > 0.0) {
+            const auto factor = static_cast<float>(1.0 / std::sqrt(sum));
+            for (float& value : vector) {
+                value *= factor;
+            }
+        }
+    }
+
+    std::unique_ptr<detail::llama_cpp::LoadedModel> model_;
+    std::size_t dimension_;
+    bool truncate_;
+    bool normalise_;
+};
+
+/// Loads embedding models from GGUF files through llama.cpp; satisfies `EmbeddingBackend`.
+class LlamaCppEmbeddingBackend {
+public:
+    using model_type = LlamaCppEmbeddingModel;
+
+    /// Throws std::invalid_argument, naming the field, if an option is not what its doc demands.
+    explicit LlamaCppEmbeddingBackend(LlamaCppEmbeddingOptions options) : options_(std::move(options)) {
+        options_.model = detail::llama_cpp::checked(std::move(options_.model));
+    }
+
+    /// Loads the model of `key`.
+    ///
+    /// Errors   invalid_request: the key leads out of the folder. operation_aborted: stop was requested. load_failed, with the path and
+    ///          the reason: there is no such file, it is not a whole GGUF, llama.cpp cannot load it, it is a reranker, its pooling is not
+    ///          known and not told, `context_tokens` is more than it was trained for, or there is no memory for it.
+    /// Threads  any, several at once
+    [[nodiscard]] std::unique_ptr<LlamaCppEmbeddingModel> load(const ModelKey& key, LoadContext& context) const {
+        detail::llama_cpp::Loading loading(options_.model, key, context);
+        auto model = loading.run([this](const detail::llama_cpp::ModelFile& file) { return use_of(file); });
+        return std::make_unique<LlamaCppEmbeddingModel>(std::move(model), options_.model.truncate, options_.normalise);
+    }
+
+private:
+    [[nodiscard]] detail::llama_cpp::Use use_of(const detail::llama_cpp::ModelFile& file) const {
+        if (file.head_outputs) {
+            return {.refusal = "it is a reranker: the file holds a classification head; load it with LlamaCppRerankerBackend"};
+        }
+        switch (options_.pooling) {
+            case LlamaCppPooling::mean: return {.pooling = LLAMA_POOLING_TYPE_MEAN};
+            case LlamaCppPooling::cls: return {.pooling = LLAMA_POOLING_TYPE_CLS};
+            case LlamaCppPooling::last: return {.pooling = LLAMA_POOLING_TYPE_LAST};
+            case LlamaCppPooling::from_model: break;
+        }
+        if (!file.pooling) {
+            return {.refusal = "the file does not say how token vectors become a text's; option pooling does"};
+        }
+        switch (*file.pooling) {
+            case LLAMA_POOLING_TYPE_MEAN: return {.pooling = LLAMA_POOLING_TYPE_MEAN};
+            case LLAMA_POOLING_TYPE_CLS: return {.pooling = LLAMA_POOLING_TYPE_CLS};
+            case LLAMA_POOLING_TYPE_LAST: return {.pooling = LLAMA_POOLING_TYPE_LAST};
+            default: break;
+        }
+        return {.refusal = "the file's pooling, number " + std::to_string(*file.pooling) +
+                           ", makes no vector of a text; option pooling says which to use"};
+    }
+
+    LlamaCppEmbeddingOptions options_;
+};
+
+static_assert(EmbeddingBackend<LlamaCppEmbeddingBackend>);
+
+}  // namespace residency

@@ -1,0 +1,138 @@
+#pragma once
+
+#include "residency/backends/llama_cpp/context_pool.hpp"
+#include "residency/backends/llama_cpp/handles.hpp"
+#include "residency/backends/llama_cpp/log.hpp"
+#include "residency/backends/llama_cpp/options.hpp"
+#include "residency/backends/llama_cpp/tokenizer.hpp"
+#include "residency/error.hpp"
+#include "residency/model_key.hpp"
+
+#include <llama.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstddef>
+#include <span>
+#include <stop_token>
+#include <string>
+#include <utility>
+
+namespace residency::detail::llama_cpp {
+
+/// Weights, vocabulary and contexts of one model: what embedders and rerankers are made of. Any number of threads at once.
+class LoadedModel {
+public:
+    /// Takes the weights. The contexts are to be made yet: `make_context`.
+    LoadedModel(ModelKey key, ModelHandle weights, const LlamaCppModelOptions& options, enum llama_pooling_type pooling)
+        : key_(std::move(key)),
+          trim_(options.trim_memory),
+          weights_(std::move(weights)),
+          tokenizer_(llama_model_get_vocab(weights_.get())),
+          batch_tokens_(options.batch_tokens),
+          threads_(options.threads),
+          limit_(options.context_tokens != 0 ? options.context_tokens
+                                             : static_cast<std::size_t>(llama_model_n_ctx_train(weights_.get()))),
+          settings_{pooling, std::min(llama_max_parallel_sequences(), options.batch_tokens / tokens_per_sequence)},
+          contexts_(options.contexts) {}
+
+    /// Makes context `index`; false if llama.cpp could not. Before the model is used.
+    bool make_context(std::size_t index) { return contexts_[index].make(*weights_, settings_, batch_tokens_); }
+
+    /// The model's key.
+    [[nodiscard]] const ModelKey& key() const noexcept { return key_; }
+    /// The weights.
+    [[nodiscard]] const llama_model* weights() const noexcept { return weights_.get(); }
+    /// The tokenizer.
+    [[nodiscard]] const Tokenizer& tokenizer() const noexcept { return tokenizer_; }
+    /// How many tokens a sequence may have.
+    [[nodiscard]] std::size_t limit() const noexcept { return limit_; }
+    /// How many inferences may run at once.
+    [[nodiscard]] std::size_t contexts() const noexcept { return contexts_.size(); }
+
+    /// An error of a request.
+    [[nodiscard]] Error error(errc code, const std::string& detail) const { return {code, key_, Stage::inference, detail}; }
+
+    /// Computes the sequences and calls `on_row(index, row)` for each, in any order; `row` is as long as the model's rows are, and
+    /// valid during the call.
+    ///
+    /// Precondition: no sequence is empty or longer than limit(). Waits for a free context. Throws Error operation_aborted if `stop`
+    /// was requested, inference_failed if llama.cpp failed.
+    template <class OnRow>
+    void compute(std::span<const Tokens> sequences, const std::stop_token& stop, OnRow&& on_row) {
+        if (sequences.empty()) {
+            return;
+        }
+        const BatchPlan plan = plan_batches(sequences, batch_tokens_, settings_.batch_sequences);
+        const std::size_t longest = sequences[plan.order.front()].size();
+        const ContextPool::Turn turn = contexts_.take(longest, stop);
+        if (!turn) {
+            throw aborted();
+        }
+        LogScope log;
+        Context& context = turn.context();
+        std::size_t begin = 0;
+        for (const std::size_t end : plan.ends) {
+            if (stop.stop_requested()) {
+                throw aborted();
+            }
+            context.clear();
+            for (std::size_t at = begin; at < end; ++at) {
+                context.add(sequences[plan.order[at]]);
+            }
+            compute_batch(context, stop, log);
+            for (std::size_t at = begin; at < end; ++at) {
+                const float* const row = context.row(at - begin);
+                if (row == nullptr) {
+                    throw error(errc::inference_failed, "llama.cpp gave no row: " + log.errors());
+                }
+                on_row(plan.order[at], row);
+            }
+            begin = end;
+        }
+    }
+
+private:
+    // A sequence of fewer tokens is rare, and each that a context is made for costs memory.
+    static constexpr std::size_t tokens_per_sequence = 4;
+    // Fewer tokens than this for a thread, and starting it costs more than it brings.
+    static constexpr std::size_t tokens_per_thread = 32;
+
+    [[nodiscard]] Error aborted() const { return {operation_aborted(), key_, Stage::inference, "the inference was asked to stop"}; }
+
+    void compute_batch(Context& context, const std::stop_token& stop, LogScope& log) {
+        if (context.tokens() > context.capacity()) {
+            const std::size_t wanted = std::max(batch_tokens_, std::min(std::bit_ceil(context.tokens()), limit_));
+            if (!context.make(*weights_, settings_, wanted)) {
+                throw error(errc::inference_failed, "no context for " + std::to_string(wanted) + " tokens: " + log.errors());
+            }
+        }
+        switch (context.compute(threads_for(context.tokens()), stop)) {
+            case Outcome::done: return;
+            case Outcome::stopped: throw aborted();
+            case Outcome::failed: break;
+        }
+        throw error(errc::inference_failed, "llama.cpp could not compute a batch: " + log.errors());
+    }
+
+    [[nodiscard]] std::size_t threads_for(std::size_t tokens) const {
+        if (threads_ != 0) {
+            return threads_;
+        }
+        const std::size_t share = cores() / std::max<std::size_t>(1, contexts_.taken());
+        return std::clamp<std::size_t>(std::min(share, tokens / tokens_per_thread), 1, max_threads);
+    }
+
+    ModelKey key_;
+    // Destroyed in the reverse order: contexts, weights, and then the memory goes back.
+    TrimMemory trim_;
+    ModelHandle weights_;
+    Tokenizer tokenizer_;
+    std::size_t batch_tokens_;
+    std::size_t threads_;
+    std::size_t limit_;
+    ContextSettings settings_;
+    ContextPool contexts_;
+};
+
+}  // namespace residency::detail::llama_cpp

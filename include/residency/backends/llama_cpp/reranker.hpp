@@ -1,0 +1,171 @@
+#pragma once
+
+#include "residency/backend.hpp"
+#include "residency/backends/llama_cpp/loaded_model.hpp"
+#include "residency/backends/llama_cpp/loading.hpp"
+#include "residency/backends/llama_cpp/options.hpp"
+#include "residency/backends/llama_cpp/pair_tokenizer.hpp"
+#include "residency/backends/llama_cpp/rerank_template.hpp"
+#include "residency/error.hpp"
+#include "residency/model_key.hpp"
+
+#include <llama.h>
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace residency {
+
+/// A reranker that llama.cpp computes. Made by `LlamaCppRerankerBackend`; its destructor frees it.
+class LlamaCppRerankerModel {
+public:
+    /// What `LlamaCppRerankerBackend::load` calls; `form` is the model's rerank template, if it has one.
+    LlamaCppRerankerModel(std::unique_ptr<detail::llama_cpp::LoadedModel> model,
+                          std::optional<detail::llama_cpp::RerankTemplate> form, bool truncate, LlamaCppScore score)
+        : model_(std::move(model)),
+          form_(std::move(form)),
+          truncate_(truncate),
+          outputs_(llama_model_n_cls_out(model_->weights())),
+          yes_(index_of_yes()),
+          logistic_(score == LlamaCppScore::logistic && outputs_ == 1) {}
+
+    /// Scores each document for the query, in the documents' order; greater is better.
+    ///
+    /// Query and document are joined as the model's rerank template says, or else as its vocabulary does. The pairs of a call share
+    /// batches, and their scores do not depend on which. Nothing in a text is special.
+    ///
+    /// Errors   invalid_request: a pair has more tokens than the limit and `truncate` is off, or the query leaves no room for a token
+    ///          of a document; it says which, how many, the limit. inference_failed: llama.cpp could not compute it. operation_aborted:
+    ///          `stop` was requested, while it waited for a context or computed. Out of memory: std::bad_alloc, or inference_failed.
+    /// Threads  any number at once; more than `max_concurrency()` wait for one another
+    [[nodiscard]] std::vector<float> rerank(std::string_view query, std::span<const std::string> documents,
+                                            const std::stop_token& stop = {}) {
+        std::vector<float> scores(documents.size());
+        if (documents.empty()) {
+            return scores;
+        }
+        const std::vector<detail::llama_cpp::Tokens> pairs = join(query, documents);
+        model_->compute(pairs, stop, [&](std::size_t index, const float* row) {
+            scores[index] = logistic_ ? 1.0F / (1.0F + std::exp(-row[yes_])) : row[yes_];
+        });
+        return scores;
+    }
+
+    /// How many tokens a query with its document may have, those that join them included.
+    [[nodiscard]] std::size_t context_tokens() const noexcept { return model_->limit(); }
+    /// How many calls run at once: the contexts.
+    [[nodiscard]] std::size_t max_concurrency() const noexcept { return model_->contexts(); }
+
+private:
+    [[nodiscard]] std::vector<detail::llama_cpp::Tokens> join(std::string_view query,
+                                                              std::span<const std::string> documents) const {
+        const std::unique_ptr<detail::llama_cpp::PreparedQuery> prepared = prepare(query);
+        const std::size_t limit = model_->limit();
+        if (prepared->size() >= limit) {
+            throw model_->error(errc::invalid_request,
+                                "the query makes " + std::to_string(prepared->size()) + " tokens without a document, and the limit is " +
+                                    std::to_string(limit) + ": there is no room for one token of a document");
+        }
+        std::vector<detail::llama_cpp::Tokens> pairs;
+        pairs.reserve(documents.size());
+        for (std::size_t index = 0; index < documents.size(); ++index) {
+            pairs.push_back(prepared->join(documents[index]));
+            if (pairs.back().size() <= limit) {
+                continue;
+            }
+            if (!truncate_) {
+                throw model_->error(errc::invalid_request,
+                                    "document " + std::to_string(index) + " has " + std::to_string(pairs.back().size()) +
+                                        " tokens with the query, and the limit is " + std::to_string(limit) +
+                                        "; option model.truncate cuts such documents");
+            }
+            pairs.back() = prepared->join_cut(documents[index], limit);
+        }
+        return pairs;
+    }
+
+    [[nodiscard]] std::unique_ptr<detail::llama_cpp::PreparedQuery> prepare(std::string_view query) const {
+        if (form_) {
+            return std::make_unique<detail::llama_cpp::TemplateQuery>(model_->tokenizer(), *form_, query);
+        }
+        return std::make_unique<detail::llama_cpp::FlagQuery>(model_->tokenizer(), query);
+    }
+
+    // Which of the outputs is the score: the one labelled so, or the only one.
+    [[nodiscard]] std::size_t index_of_yes() const {
+        for (std::uint32_t index = 0; index < outputs_; ++index) {
+            const char* const label = llama_model_cls_label(model_->weights(), index);
+            if (label != nullptr && std::string_view(label) == "yes") {
+                return index;
+            }
+        }
+        return 0;
+    }
+
+    std::unique_ptr<detail::llama_cpp::LoadedModel> model_;
+    std::optional<detail::llama_cpp::RerankTemplate> form_;
+    bool truncate_;
+    std::uint32_t outputs_;
+    std::size_t yes_;
+    bool logistic_;
+};
+
+/// Loads rerankers from GGUF files through llama.cpp; satisfies `RerankerBackend`.
+class LlamaCppRerankerBackend {
+public:
+    using model_type = LlamaCppRerankerModel;
+
+    /// Throws std::invalid_argument, naming the field, if an option is not what its doc demands.
+    explicit LlamaCppRerankerBackend(LlamaCppRerankerOptions options) : options_(std::move(options)) {
+        options_.model = detail::llama_cpp::checked(std::move(options_.model));
+    }
+
+    /// Loads the model of `key`.
+    ///
+    /// Errors   invalid_request: the key leads out of the folder. operation_aborted: stop was requested. load_failed, with the path and
+    ///          the reason: there is no such file, it is not a whole GGUF, llama.cpp cannot load it, it is an embedder, its head gives
+    ///          several scores, `context_tokens` is more than it was trained for, or there is no memory for it.
+    /// Threads  any, several at once
+    [[nodiscard]] std::unique_ptr<LlamaCppRerankerModel> load(const ModelKey& key, LoadContext& context) const {
+        detail::llama_cpp::Loading loading(options_.model, key, context);
+        auto model = loading.run(use_of);
+        std::optional<detail::llama_cpp::RerankTemplate> form;
+        if (const char* const text = llama_model_chat_template(model->weights(), "rerank"); text != nullptr) {
+            form.emplace(model->tokenizer(), text);
+            if (!form->usable()) {
+                loading.fail("its rerank template does not name {query} and {document}");
+            }
+        }
+        return std::make_unique<LlamaCppRerankerModel>(std::move(model), std::move(form), options_.model.truncate, options_.score);
+    }
+
+private:
+    static detail::llama_cpp::Use use_of(const detail::llama_cpp::ModelFile& file) {
+        if (!file.head_outputs) {
+            return {.refusal = "it is no reranker: the file holds no classification head; load it with LlamaCppEmbeddingBackend"};
+        }
+        // llama.cpp gives the probabilities of a Qwen3's two answers, and of a single one would make 1.
+        const bool answers = file.architecture == "qwen3" || file.architecture == "qwen3vl";
+        const std::int64_t wanted = answers ? 2 : 1;
+        if (*file.head_outputs != wanted) {
+            return {.refusal = "its classification head gives " + std::to_string(*file.head_outputs) + " scores, and a reranker of " +
+                               "architecture " + file.architecture + " gives " + std::to_string(wanted)};
+        }
+        return {.pooling = LLAMA_POOLING_TYPE_RANK};
+    }
+
+    LlamaCppRerankerOptions options_;
+};
+
+static_assert(RerankerBackend<LlamaCppRerankerBackend>);
+
+}  // namespace residency
