@@ -1,0 +1,7 @@
+find_package(spdlog 1.10 QUIET)
+if(TARGET spdlog::spdlog)
+    include("${CMAKE_CURRENT_LIST_DIR}/residency-spdlog-targets.cmake")
+    set(residency_spdlog_FOUND TRUE)
+else()
+    set(residency_spdlog_FOUND FALSE)
+endif()

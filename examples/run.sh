@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Builds the main example, semantic search over a folder, and runs it on this repository.
+set -euo pipefail
+
+usage="Usage: examples/run.sh [SEARCH ARGUMENT...]
+
+Builds examples/search under build/ and lets it search this repository: one sees both models load, the leases, and, two seconds
+after the last of them, the models unload. With arguments it runs the search with those instead, for instance:
+examples/run.sh --top 3 \"who may destroy a model\" include
+
+CXX chooses the compiler (g++). What is missing on a Debian 12, a Ubuntu 24.04 or newer is installed, as root or with sudo.
+Once it has been built, build/examples/examples/search --help tells the options of the search itself."
+
+case ${1-} in
+    -h | --help)
+        echo "$usage"
+        exit 0
+        ;;
+esac
+
+here=$PWD
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. cmake/machine.sh
+
+need g++ cmake ninja-build libboost libspdlog-dev nlohmann-json3-dev libcli11-dev
+use_ccache
+
+build=build/examples${CXX:+-$(basename "$CXX")}
+cmake --preset release -B "$build" -DRESIDENCY_BUILD_TESTS=OFF
+cmake --build "$build" -j "$(nproc)" --target search
+
+search=$PWD/$build/examples/search
+if [ $# -gt 0 ]; then
+    cd "$here"
+    exec "$search" "$@"
+fi
+
+arguments=(--events --watch-idle --keep-alive 2s "when is an idle model unloaded" .)
+printf '\n$ search'
+printf ' %q' "${arguments[@]}"
+printf '\n\n'
+exec "$search" "${arguments[@]}"

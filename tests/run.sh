@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Builds everything with warnings as errors and runs all tests.
+set -euo pipefail
+
+usage="Usage: tests/run.sh [debug|release|asan|tsan] [CTEST OPTION...]
+
+Builds residency with its tests and examples under build/ and runs all tests; debug unless said otherwise.
+asan is AddressSanitizer with UndefinedBehaviorSanitizer, tsan is ThreadSanitizer. Options after it go to ctest, for
+instance: tests/run.sh tsan -R scenarios
+
+CXX chooses the compiler (g++). What is missing on a Debian 12, a Ubuntu 24.04 or newer is installed, as root or with sudo."
+
+case ${1-} in
+    -h | --help)
+        echo "$usage"
+        exit 0
+        ;;
+esac
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. cmake/machine.sh
+
+preset=debug
+case ${1-} in
+    debug | release | asan | tsan)
+        preset=$1
+        shift
+        ;;
+    -* | "") ;;
+    *) fail "tests/run.sh: \`$1\` is not debug, release, asan or tsan." "" "$usage" ;;
+esac
+
+need g++ cmake ninja-build git python3 libboost catch2 libspdlog-dev nlohmann-json3-dev libcli11-dev
+use_ccache
+
+build=build/$preset${CXX:+-$(basename "$CXX")}
+
+# ThreadSanitizer of g++ 12 and clang 14 does not start where addresses are randomised by more than 28 bits.
+run=()
+if [ "$preset" = tsan ] && [ "$(cat /proc/sys/vm/mmap_rnd_bits 2>/dev/null || echo 0)" -gt 28 ] && setarch -R true 2>/dev/null; then
+    run=(setarch -R)
+fi
+
+cmake --preset "$preset" -B "$build"
+"${run[@]}" cmake --build "$build" -j "$(nproc)"
+"${run[@]}" ctest --test-dir "$build" --output-on-failure --no-tests=error -j "$(nproc)" "$@"
