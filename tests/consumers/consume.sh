@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # Builds and runs one of the projects beside this script, which takes in residency in one way.
 #
-# Usage: consume.sh WAY SOURCE WORK [CMAKE OPTION...]
-#   WAY     add_subdirectory, fetch_content, find_package; or boost_sources: the first, where no Boost is installed
-#   SOURCE  residency's own folder
-#   WORK    a folder for what is built; what was in it goes
+# Usage: consume.sh WAY SOURCE WORK PREFIXES [CMAKE OPTION...]
+#   WAY       add_subdirectory, fetch_content, find_package; or boost_sources: the first, where no Boost is installed
+#   SOURCE    residency's own folder
+#   WORK      a folder for what is built; what was in it goes
+#   PREFIXES  where packages are installed, besides the system
 set -euo pipefail
 
-way=$1 source=$2 work=$3
-shift 3
+way=$1 source=$2 work=$3 prefixes=$4
+shift 4
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 fail() {
@@ -16,19 +17,22 @@ fail() {
     exit 1
 }
 
+# Flags of the environment would look like flags of ours.
+unset CXXFLAGS CPPFLAGS LDFLAGS
+
 rm -rf "$work"
 mkdir -p "$work"
 
 project=$here/$way
-options=()
+options=("-DCMAKE_PREFIX_PATH=$prefixes")
 case $way in
     add_subdirectory)
-        options=("-DCONSUMED_SOURCE=$source")
+        options+=("-DCONSUMED_SOURCE=$source")
         ;;
 
     boost_sources)
         project=$here/add_subdirectory
-        options=("-DCONSUMED_SOURCE=$source" -DCMAKE_DISABLE_FIND_PACKAGE_Boost=ON "-DFETCHCONTENT_SOURCE_DIR_BOOST=$here/boost_sources")
+        options+=("-DCONSUMED_SOURCE=$source" -DCMAKE_DISABLE_FIND_PACKAGE_Boost=ON "-DFETCHCONTENT_SOURCE_DIR_BOOST=$here/boost_sources")
         ;;
 
     fetch_content)
@@ -46,18 +50,18 @@ case $way in
             git -C "$work/copy" commit -q -m "What was unpacked"
             git clone -q --bare "file://$work/copy" "$work/residency.git"
         fi
-        options=("-DCONSUMED_REPOSITORY=file://$work/residency.git" "-DCONSUMED_TAG=$(git -C "$work/residency.git" rev-parse HEAD)")
+        options+=("-DCONSUMED_REPOSITORY=file://$work/residency.git" "-DCONSUMED_TAG=$(git -C "$work/residency.git" rev-parse HEAD)")
         ;;
 
     find_package)
-        cmake -S "$source" -B "$work/residency" "$@" -DRESIDENCY_BUILD_TESTS=OFF -DRESIDENCY_BUILD_EXAMPLES=OFF
+        cmake -S "$source" -B "$work/residency" "$@" "-DCMAKE_PREFIX_PATH=$prefixes" -DRESIDENCY_BUILD_TESTS=OFF -DRESIDENCY_BUILD_EXAMPLES=OFF
         cmake --install "$work/residency" --prefix "$work/staged"
         # The package works wherever it is put.
         mv "$work/staged" "$work/prefix"
         if grep -rlF -e "$source" -e "$work" "$work/prefix"; then
             fail "the installed files above name a folder of this machine"
         fi
-        options=("-Dresidency_DIR=$work/prefix/share/cmake/residency" "-DCONSUMED_HEADERS=$source/include")
+        options+=("-DCMAKE_PREFIX_PATH=$work/prefix;$prefixes" "-DCONSUMED_HEADERS=$source/include")
         ;;
 
     *) fail "unknown way" ;;

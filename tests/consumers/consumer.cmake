@@ -5,7 +5,7 @@
 macro(consumer_variables result)
     get_cmake_property(${result} VARIABLES)
     list(FILTER ${result} INCLUDE REGEX "^(CMAKE|BUILD)_")
-    list(FILTER ${result} EXCLUDE REGEX "^CMAKE_(HAVE_|USE_|THREAD_|REQUIRED_|CURRENT_|MATCH_|FIND_|ARG|PARENT_|DISABLE_FIND_|HP_)")
+    list(FILTER ${result} EXCLUDE REGEX "^CMAKE_(HAVE_|USE_|THREAD_|REQUIRED_|CURRENT_|MATCH_|FIND_|ARG|PARENT_|DISABLE_FIND_|PROJECT_)")
 endmacro()
 
 macro(consumer_begin)

@@ -14,7 +14,7 @@ namespace {
 
 bool skipped = false;
 
-// What tests/CMakeLists.txt tells ctest to report as skipped. Catch2 2 returns the number of failures, which must not be taken for it.
+// What ctest reports as skipped. Catch2 2 returns the number of failures, which must not be taken for it.
 constexpr int exit_skipped = 77;
 
 }  // namespace
