@@ -62,7 +62,7 @@ private:
 namespace detail {
 
 template <class Result, class Model>
-concept HandsOver = std::same_as<std::remove_cvref_t<Result>, std::unique_ptr<Model>>;
+concept HandsOver = std::same_as<std::remove_cv_t<Result>, std::unique_ptr<Model>>;
 
 template <class Backend>
 concept LoadsWithContext = requires(Backend& backend, const ModelKey& key, LoadContext& context) {

@@ -22,7 +22,7 @@ namespace residency {
 /// | level | events |
 /// |---|---|
 /// | error | `load_failed`, `inference_failed`, `handler_threw`; `load_log` of severity error |
-/// | warn | `rejected`, `timed_out`, `dropped`; `shutdown_completed` that left something; `load_log` of severity warning |
+/// | warn | `rejected`, `timed_out`, `dropped`; `shutdown_completed` with leftovers; `load_log` of severity warning |
 /// | debug | `load_progress`; `load_log` of severity debug |
 /// | info | all others |
 [[nodiscard]] inline spdlog::level::level_enum spdlog_level(const Event& event) noexcept {

@@ -28,33 +28,38 @@ class FakeModel {
 public:
     /// What a FakeBackend makes a model with.
     FakeModel(std::shared_ptr<FakeWorld> world, const ModelKey& key, std::uint64_t serial)
-        : world_(std::move(world)), key_(key), serial_(serial), max_concurrency_(world_->begin_life(key, serial)) {}
+        : life_(std::make_shared<const Life>(std::move(world), key, serial)),
+          max_concurrency_(life_->world->begin_life(life_->key, serial)) {}
     FakeModel(const FakeModel&) = delete;
     FakeModel& operator=(const FakeModel&) = delete;
 
     /// Calls the hook for `unload`, waits at its gate, and notes that the model is gone. A hook that throws here ends
     /// the program, as a destructor that throws does.
     virtual ~FakeModel() {
-        world_->begin_unload(serial_);
-        world_->perform({.step = FakeStep::unload, .key = key_, .serial = serial_});
-        world_->end_life(key_, serial_);
+        life_->world->begin_unload(life_->serial);
+        life_->world->perform({.step = FakeStep::unload, .key = life_->key, .serial = life_->serial});
+        life_->world->end_life(life_->key, life_->serial);
     }
 
     /// How many calls at once it takes: what `FakeWorld::set_max_concurrency` said when it was loaded.
     [[nodiscard]] std::size_t max_concurrency() const noexcept { return max_concurrency_; }
     /// Its key.
-    [[nodiscard]] const ModelKey& key() const noexcept { return key_; }
+    [[nodiscard]] const ModelKey& key() const noexcept { return life_->key; }
     /// The number of its load.
-    [[nodiscard]] std::uint64_t serial() const noexcept { return serial_; }
+    [[nodiscard]] std::uint64_t serial() const noexcept { return life_->serial; }
 
 protected:
-    /// Does an inference over `rows` texts: counts it, does what the world was told, and calls `answer` with the fault
-    /// to answer with, or none.
-    template <std::invocable<std::optional<FakeFault>> Answer>
+    /// Does an inference over `rows` texts: counts it, does what the world was told, and gives `answer(serial, fault)`,
+    /// with the fault to answer with, or none. `answer` must not touch the model: a fault of the library may have
+    /// destroyed it meanwhile, and is to be reported rather than to crash.
+    template <std::invocable<std::uint64_t, std::optional<FakeFault>> Answer>
     auto infer(std::size_t rows, std::stop_token stop, Answer answer) {
-        const Counted counted(*this);
-        return answer(world_->perform(
-            {.step = FakeStep::inference, .key = key_, .serial = serial_, .rows = rows, .stop = std::move(stop)}));
+        const Inference running(life_);
+        return answer(running.life->serial, running.life->world->perform({.step = FakeStep::inference,
+                                                                          .key = running.life->key,
+                                                                          .serial = running.life->serial,
+                                                                          .rows = rows,
+                                                                          .stop = std::move(stop)}));
     }
 
     /// How many rows or scores an answer with this fault has.
@@ -66,21 +71,25 @@ protected:
     }
 
 private:
-    // One running inference.
-    class Counted {
-    public:
-        explicit Counted(FakeModel& model) : model_(model) { model_.world_->begin_call(model_.key_, model_.serial_); }
-        ~Counted() { model_.world_->end_call(model_.key_, model_.serial_); }
-        Counted(const Counted&) = delete;
-        Counted& operator=(const Counted&) = delete;
-
-    private:
-        FakeModel& model_;
+    struct Life {
+        Life(std::shared_ptr<FakeWorld> in_world, const ModelKey& with_key, std::uint64_t with_serial)
+            : world(std::move(in_world)), key(with_key), serial(with_serial) {}
+        std::shared_ptr<FakeWorld> world;
+        ModelKey key;
+        std::uint64_t serial;
     };
 
-    std::shared_ptr<FakeWorld> world_;
-    ModelKey key_;
-    std::uint64_t serial_;
+    struct Inference {
+        explicit Inference(std::shared_ptr<const Life> of) : life(std::move(of)) {
+            life->world->begin_call(life->key, life->serial);
+        }
+        ~Inference() { life->world->end_call(life->key, life->serial); }
+        Inference(const Inference&) = delete;
+        Inference& operator=(const Inference&) = delete;
+        std::shared_ptr<const Life> life;
+    };
+
+    std::shared_ptr<const Life> life_;
     std::size_t max_concurrency_;
 };
 
@@ -91,10 +100,10 @@ public:
 
     /// A row of `fake_dimension` floats for each text.
     Embeddings embed(std::span<const std::string> texts, std::stop_token stop = {}) {
-        return infer(texts.size(), std::move(stop), [&](std::optional<FakeFault> fault) {
+        return infer(texts.size(), std::move(stop), [texts](std::uint64_t serial, std::optional<FakeFault> fault) {
             Embeddings rows(rows_with(fault, texts.size()), fake_dimension);
             for (std::size_t index = 0; index < std::min(rows.size(), texts.size()); ++index) {
-                const auto row = fake_row(serial(), index, texts[index]);
+                const auto row = fake_row(serial, index, texts[index]);
                 std::copy(row.begin(), row.end(), rows[index].begin());
             }
             if (fault == FakeFault::nan && !rows.empty()) {
@@ -113,16 +122,17 @@ public:
     /// A score for each document.
     std::vector<float> rerank(std::string_view /*query*/, std::span<const std::string> documents,
                               std::stop_token stop = {}) {
-        return infer(documents.size(), std::move(stop), [&](std::optional<FakeFault> fault) {
-            std::vector<float> scores(rows_with(fault, documents.size()));
-            for (std::size_t index = 0; index < std::min(scores.size(), documents.size()); ++index) {
-                scores[index] = fake_score(serial(), documents[index]);
-            }
-            if (fault == FakeFault::nan && !scores.empty()) {
-                scores.back() = std::numeric_limits<float>::quiet_NaN();
-            }
-            return scores;
-        });
+        return infer(documents.size(), std::move(stop),
+                     [documents](std::uint64_t serial, std::optional<FakeFault> fault) {
+                         std::vector<float> scores(rows_with(fault, documents.size()));
+                         for (std::size_t index = 0; index < std::min(scores.size(), documents.size()); ++index) {
+                             scores[index] = fake_score(serial, documents[index]);
+                         }
+                         if (fault == FakeFault::nan && !scores.empty()) {
+                             scores.back() = std::numeric_limits<float>::quiet_NaN();
+                         }
+                         return scores;
+                     });
     }
 };
 
@@ -142,8 +152,11 @@ public:
     std::unique_ptr<Model> load(const ModelKey& key, LoadContext& context) {
         const std::uint64_t serial = world_->begin_load(key);
         try {
-            const std::optional<FakeFault> fault = world_->perform(
-                {.step = FakeStep::load, .key = key, .serial = serial, .stop = context.stop_token(), .context = &context});
+            const std::optional<FakeFault> fault = world_->perform({.step = FakeStep::load,
+                                                                    .key = key,
+                                                                    .serial = serial,
+                                                                    .stop = context.stop_token(),
+                                                                    .context = &context});
             if (!fault) {
                 return std::make_unique<Model>(world_, key, serial);
             }

@@ -1,8 +1,9 @@
 #pragma once
 
+#include "residency/runtime/mutex.hpp"
+
 #include <condition_variable>
 #include <cstddef>
-#include <mutex>
 #include <stop_token>
 #include <utility>
 
@@ -16,10 +17,10 @@ class Gate {
 public:
     /// Waits until the gate is open, or until stop is requested. Gives whether it is open.
     bool pass(std::stop_token stop = {}) {
-        std::unique_lock lock(mutex_);
+        const runtime::MutexLock lock(mutex_);
         ++held_;
         changed_.notify_all();
-        const bool open = changed_.wait(lock, std::move(stop), [this] { return open_; });
+        const bool open = changed_.wait(mutex_, std::move(stop), [this]() RESIDENCY_REQUIRES(mutex_) { return open_; });
         --held_;
         changed_.notify_all();
         return open;
@@ -27,28 +28,30 @@ public:
 
     /// Lets through what is held and all that comes later.
     void open() {
-        const std::lock_guard lock(mutex_);
+        const runtime::MutexLock lock(mutex_);
         open_ = true;
         changed_.notify_all();
     }
 
     /// How many calls are held back now.
     [[nodiscard]] std::size_t held() const {
-        const std::lock_guard lock(mutex_);
+        const runtime::MutexLock lock(mutex_);
         return held_;
     }
 
     /// Waits until at least `count` calls are held back.
     void await_held(std::size_t count = 1) const {
-        std::unique_lock lock(mutex_);
-        changed_.wait(lock, [this, count] { return held_ >= count; });
+        const runtime::MutexLock lock(mutex_);
+        while (held_ < count) {
+            changed_.wait(mutex_);
+        }
     }
 
 private:
-    mutable std::mutex mutex_;
+    mutable runtime::Mutex mutex_;
     mutable std::condition_variable_any changed_;
-    std::size_t held_ = 0;
-    bool open_ = false;
+    std::size_t held_ RESIDENCY_GUARDED_BY(mutex_) = 0;
+    bool open_ RESIDENCY_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace residency::testing

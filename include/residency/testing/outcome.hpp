@@ -1,12 +1,12 @@
 #pragma once
 
 #include "residency/error.hpp"
+#include "residency/runtime/mutex.hpp"
 
 #include <condition_variable>
 #include <cstddef>
 #include <exception>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <stdexcept>
 #include <type_traits>
@@ -33,11 +33,11 @@ class Outcome {
     using Value = std::conditional_t<std::is_void_v<Result>, std::monostate, Result>;
 
     struct State {
-        mutable std::mutex mutex;
-        mutable std::condition_variable called;
-        std::size_t calls = 0;
-        std::exception_ptr exception;
-        std::optional<Value> value;
+        mutable runtime::Mutex mutex;
+        mutable std::condition_variable_any called;
+        std::size_t calls RESIDENCY_GUARDED_BY(mutex) = 0;
+        std::exception_ptr exception RESIDENCY_GUARDED_BY(mutex);
+        std::optional<Value> value RESIDENCY_GUARDED_BY(mutex);
     };
 
 public:
@@ -48,7 +48,7 @@ public:
         template <class... Answer>
             requires(std::is_void_v<Result> ? sizeof...(Answer) == 0 : sizeof...(Answer) == 1)
         void operator()(std::exception_ptr exception, Answer&&... answer) const {
-            const std::lock_guard lock(state_->mutex);
+            const runtime::MutexLock lock(state_->mutex);
             if (++state_->calls == 1) {
                 state_->exception = std::move(exception);
                 state_->value.emplace(std::forward<Answer>(answer)...);
@@ -67,7 +67,7 @@ public:
 
     /// How often the handler was called. Once is right; none means that the call has not completed.
     [[nodiscard]] std::size_t calls() const {
-        const std::lock_guard lock(state_->mutex);
+        const runtime::MutexLock lock(state_->mutex);
         return state_->calls;
     }
 
@@ -76,13 +76,15 @@ public:
 
     /// Waits until the handler has been called; for calls that complete on other threads.
     void wait() const {
-        std::unique_lock lock(state_->mutex);
-        state_->called.wait(lock, [this] { return state_->calls != 0; });
+        const runtime::MutexLock lock(state_->mutex);
+        while (state_->calls == 0) {
+            state_->called.wait(state_->mutex);
+        }
     }
 
     /// The result, or the failure, which is thrown. Throws std::logic_error if the call has not completed.
     Value& value() {
-        const std::lock_guard lock(state_->mutex);
+        const runtime::MutexLock lock(state_->mutex);
         require_called();
         if (state_->exception) {
             std::rethrow_exception(state_->exception);
@@ -92,7 +94,7 @@ public:
 
     /// What the call failed with; null if it succeeded. Throws std::logic_error if it has not completed.
     [[nodiscard]] std::exception_ptr exception() const {
-        const std::lock_guard lock(state_->mutex);
+        const runtime::MutexLock lock(state_->mutex);
         require_called();
         return state_->exception;
     }
@@ -124,7 +126,7 @@ public:
     }
 
 private:
-    void require_called() const {
+    void require_called() const RESIDENCY_REQUIRES(state_->mutex) {
         if (state_->calls == 0) {
             throw std::logic_error("residency: the call has not completed");
         }

@@ -137,17 +137,20 @@ std::size_t run_ready(asio::io_context& context, More&... more) {
 /// With `step`, it goes there in steps of that length and runs what is ready after each, so that whatever is due on the
 /// way happens at most a step late, rather than all of it at the end.
 /// Throws std::invalid_argument if `by` is negative or `step` is not positive.
-inline std::size_t advance(asio::io_context& context, VirtualClock::duration by,
-                           VirtualClock::duration step = VirtualClock::duration::max()) {
+template <class Rep, class Period>
+std::size_t advance(asio::io_context& context, std::chrono::duration<Rep, Period> by,
+                    VirtualClock::duration step = VirtualClock::duration::max()) {
+    // A template, so that it is a better match than std::advance, which is found for the sake of the duration.
     if (step <= VirtualClock::duration::zero()) {
         throw std::invalid_argument("residency: advance needs a positive step");
     }
+    VirtualClock::duration left = by;
     std::size_t count = 0;
-    for (; by > step; by -= step) {
+    for (; left > step; left -= step) {
         VirtualClock::advance(step);
         count += run_ready(context);
     }
-    VirtualClock::advance(by);
+    VirtualClock::advance(left);
     return count + run_ready(context);
 }
 

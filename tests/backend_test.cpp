@@ -1,0 +1,296 @@
+#include "residency/backend.hpp"
+
+#include "support/catch.hpp"
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+using namespace residency;
+
+// Both sides of each concept: the least that satisfies it, and what is one thing short of it.
+namespace {
+
+using Texts = std::span<const std::string>;
+
+struct Model {};
+
+template <class M>
+struct Loads {
+    using model_type = M;
+    std::unique_ptr<M> load(const ModelKey& /*key*/) { return std::make_unique<M>(); }
+};
+
+struct LoadsWithAToken {
+    using model_type = Model;
+    std::unique_ptr<Model> load(const ModelKey& key, std::stop_token stop);
+};
+struct LoadsWithAContext {
+    using model_type = Model;
+    std::unique_ptr<Model> load(const ModelKey& key, LoadContext& context);
+};
+struct LoadsWithAConstContext {
+    using model_type = Model;
+    std::unique_ptr<Model> load(const ModelKey& key, const LoadContext& context);
+};
+struct LoadsByValue {
+    using model_type = Model;
+    std::unique_ptr<Model> load(ModelKey key);
+};
+struct LoadsConst {
+    using model_type = Model;
+    std::unique_ptr<Model> load(const ModelKey& key) const;
+};
+struct LoadsStatically {
+    using model_type = Model;
+    static std::unique_ptr<Model> load(const ModelKey& key);
+};
+struct MovesOnly {
+    using model_type = Model;
+    MovesOnly() = default;
+    MovesOnly(MovesOnly&&) = default;
+    std::unique_ptr<Model> load(const ModelKey& key);
+};
+
+static_assert(ModelBackend<Loads<Model>>);
+static_assert(ModelBackend<LoadsWithAToken>);
+static_assert(ModelBackend<LoadsWithAContext>);
+static_assert(ModelBackend<LoadsWithAConstContext>);
+static_assert(ModelBackend<LoadsByValue>);
+static_assert(ModelBackend<LoadsConst>);
+static_assert(ModelBackend<LoadsStatically>);
+static_assert(ModelBackend<MovesOnly>);
+
+struct NamesNoModel {
+    std::unique_ptr<Model> load(const ModelKey& key);
+};
+struct NamesNoClass {
+    using model_type = int;
+    std::unique_ptr<int> load(const ModelKey& key);
+};
+struct LoadsNothing {
+    using model_type = Model;
+};
+struct LoadsWithoutAKey {
+    using model_type = Model;
+    std::unique_ptr<Model> load();
+};
+struct LoadsWithSomethingMore {
+    using model_type = Model;
+    std::unique_ptr<Model> load(const ModelKey& key, int device);
+};
+struct LoadsAPlainPointer {
+    using model_type = Model;
+    Model* load(const ModelKey& key);
+};
+struct LoadsASharedPointer {
+    using model_type = Model;
+    std::shared_ptr<Model> load(const ModelKey& key);
+};
+struct LoadsAReference {
+    using model_type = Model;
+    std::unique_ptr<Model>& load(const ModelKey& key);
+};
+struct LoadsAnotherModel {
+    using model_type = Model;
+    std::unique_ptr<int> load(const ModelKey& key);
+};
+class LoadsPrivately {
+public:
+    using model_type = Model;
+
+private:
+    std::unique_ptr<Model> load(const ModelKey& key);
+};
+struct DoesNotMove {
+    using model_type = Model;
+    DoesNotMove(DoesNotMove&&) = delete;
+    std::unique_ptr<Model> load(const ModelKey& key);
+};
+struct ThrowsOnUnload {
+    ~ThrowsOnUnload() noexcept(false) {}
+};
+
+static_assert(NamesModelType<LoadsNothing> && !NamesModelType<NamesNoModel> && !NamesModelType<NamesNoClass>);
+static_assert(UnloadsWithoutThrowing<Loads<Model>> && !UnloadsWithoutThrowing<Loads<ThrowsOnUnload>>);
+static_assert(LoadsModels<Loads<ThrowsOnUnload>> && !ModelBackend<Loads<ThrowsOnUnload>>);
+static_assert(!LoadsModels<NamesNoModel>);
+static_assert(!LoadsModels<LoadsNothing>);
+static_assert(!LoadsModels<LoadsWithoutAKey>);
+static_assert(!LoadsModels<LoadsWithSomethingMore>);
+static_assert(!LoadsModels<LoadsAPlainPointer>);
+static_assert(!LoadsModels<LoadsASharedPointer>);
+static_assert(!LoadsModels<LoadsAReference>);
+static_assert(!LoadsModels<LoadsAnotherModel>);
+static_assert(!LoadsModels<LoadsPrivately>);
+static_assert(LoadsModels<DoesNotMove> && !ModelBackend<DoesNotMove>);
+static_assert(!ModelBackend<int>);
+
+struct Embeds {
+    Embeddings embed(Texts texts) { return {texts.size(), 1}; }
+};
+struct EmbedsWithAToken {
+    Embeddings embed(Texts texts, std::stop_token stop);
+};
+struct EmbedsConst {
+    Embeddings embed(Texts texts) const;
+};
+struct EmbedsDoubles {
+    std::vector<double> embed(Texts texts);
+};
+struct EmbedsNestedVectors {
+    std::vector<std::vector<float>> embed(Texts texts);
+};
+struct EmbedsAVectorOfTexts {
+    Embeddings embed(const std::vector<std::string>& texts);
+};
+struct EmbedsOneText {
+    Embeddings embed(const std::string& text);
+};
+
+static_assert(EmbeddingModel<Embeds>);
+static_assert(EmbeddingModel<EmbedsWithAToken>);
+static_assert(EmbeddingModel<EmbedsConst>);
+static_assert(!EmbeddingModel<Model>);
+static_assert(!EmbeddingModel<EmbedsDoubles>);
+static_assert(!EmbeddingModel<EmbedsNestedVectors>);
+static_assert(!EmbeddingModel<EmbedsAVectorOfTexts>);
+static_assert(!EmbeddingModel<EmbedsOneText>);
+
+struct Reranks {
+    std::vector<float> rerank(std::string_view /*query*/, Texts documents) {
+        return std::vector<float>(documents.size());
+    }
+};
+struct ReranksWithAToken {
+    std::vector<float> rerank(std::string_view query, Texts documents, std::stop_token stop);
+};
+struct ReranksDoubles {
+    std::vector<double> rerank(std::string_view query, Texts documents);
+};
+struct ReranksWithoutAQuery {
+    std::vector<float> rerank(Texts documents);
+};
+struct ReranksTheOtherWayRound {
+    std::vector<float> rerank(Texts documents, std::string_view query);
+};
+
+static_assert(RerankerModel<Reranks>);
+static_assert(RerankerModel<ReranksWithAToken>);
+static_assert(!RerankerModel<Model>);
+static_assert(!RerankerModel<Embeds> && !EmbeddingModel<Reranks>);
+static_assert(!RerankerModel<ReranksDoubles>);
+static_assert(!RerankerModel<ReranksWithoutAQuery>);
+static_assert(!RerankerModel<ReranksTheOtherWayRound>);
+
+static_assert(EmbeddingBackend<Loads<Embeds>> && !EmbeddingBackend<Loads<Reranks>> && !EmbeddingBackend<Loads<Model>>);
+static_assert(RerankerBackend<Loads<Reranks>> && !RerankerBackend<Loads<Embeds>> && !RerankerBackend<Loads<Model>>);
+static_assert(!EmbeddingBackend<Embeds> && !RerankerBackend<Reranks>, "a model is not a backend");
+
+}  // namespace
+
+TEST_CASE("A load context tells its sink, and hands on the token") {
+    std::vector<float> progress;
+    std::vector<std::string> lines;
+    std::stop_source source;
+    const LoadContext context(source.get_token(),
+                              {.progress = [&](float done) { progress.push_back(done); },
+                               .log =
+                                   [&](Severity severity, std::string_view line) {
+                                       lines.push_back(std::string(to_string(severity)) + ' ' + std::string(line));
+                                   }});
+    context.progress(0.25F);
+    context.progress(1.0F);
+    context.log(Severity::warning, "old file");
+    CHECK(progress == std::vector<float>{0.25F, 1.0F});
+    CHECK(lines == std::vector<std::string>{"warning old file"});
+    CHECK_FALSE(context.stop_token().stop_requested());
+    source.request_stop();
+    CHECK(context.stop_token().stop_requested());
+}
+
+TEST_CASE("A load context without a sink tells nobody") {
+    const LoadContext context;
+    CHECK_NOTHROW(context.progress(0.5F));
+    CHECK_NOTHROW(context.log(Severity::error, "unheard"));
+    CHECK_FALSE(context.stop_token().stop_possible());
+}
+
+namespace {
+
+// Which of the overloads was called.
+struct Overloaded {
+    struct Both {
+        std::string called;
+        Embeddings embed(Texts /*texts*/) { return called = "embed(texts)", Embeddings{}; }
+        Embeddings embed(Texts /*texts*/, std::stop_token /*stop*/) {
+            return called = "embed(texts, stop)", Embeddings{};
+        }
+        std::vector<float> rerank(std::string_view /*query*/, Texts /*documents*/) {
+            return called = "rerank(q, d)", std::vector<float>{};
+        }
+        std::vector<float> rerank(std::string_view /*query*/, Texts /*documents*/, std::stop_token /*stop*/) {
+            return called = "rerank(q, d, stop)", std::vector<float>{};
+        }
+    };
+    using model_type = Both;
+    std::string called{};
+    std::unique_ptr<Both> load(const ModelKey& /*key*/) { return called = "load(key)", nullptr; }
+    std::unique_ptr<Both> load(const ModelKey& /*key*/, std::stop_token /*stop*/) {
+        return called = "load(key, stop)", nullptr;
+    }
+};
+struct OverloadedThrice : Overloaded {
+    using Overloaded::load;
+    std::unique_ptr<Both> load(const ModelKey& /*key*/, LoadContext& /*context*/) {
+        return called = "load(key, context)", nullptr;
+    }
+};
+
+struct TellsNone {};
+struct TellsZero {
+    [[nodiscard]] static int max_concurrency() { return 0; }
+};
+struct TellsThree {
+    [[nodiscard]] std::size_t max_concurrency() const { return 3; }
+};
+
+}  // namespace
+
+TEST_CASE("Of several loads the one that takes most is called") {
+    LoadContext context;
+    Overloaded two;
+    CHECK(detail::call_load(two, "m", context) == nullptr);
+    CHECK(two.called == "load(key, stop)");
+    OverloadedThrice three;
+    CHECK(detail::call_load(three, "m", context) == nullptr);
+    CHECK(three.called == "load(key, context)");
+    Loads<Model> plain;
+    CHECK(detail::call_load(plain, "m", context) != nullptr);
+}
+
+TEST_CASE("Of two inferences the one that takes a stop_token is called") {
+    Overloaded::Both both;
+    (void)detail::call_embed(both, {}, {});
+    CHECK(both.called == "embed(texts, stop)");
+    (void)detail::call_rerank(both, "q", {}, {});
+    CHECK(both.called == "rerank(q, d, stop)");
+
+    const std::vector<std::string> texts(3);
+    Embeds embeds;
+    CHECK(detail::call_embed(embeds, texts, {}).size() == 3);
+    Reranks reranks;
+    CHECK(detail::call_rerank(reranks, "q", texts, {}).size() == 3);
+}
+
+TEST_CASE("A model tells its concurrency, which is at least one, or takes any") {
+    CHECK(detail::concurrency_of(TellsThree{}) == 3);
+    CHECK(detail::concurrency_of(TellsZero{}) == 1);
+    CHECK(detail::concurrency_of(TellsNone{}) == static_cast<std::size_t>(-1));
+}

@@ -1,0 +1,90 @@
+#include "residency/event.hpp"
+
+#include "support/catch.hpp"
+
+#include <chrono>
+#include <cstdint>
+#include <set>
+#include <sstream>
+#include <string>
+
+using namespace std::chrono_literals;
+using residency::Event;
+using residency::EventType;
+using residency::Generation;
+using residency::Reason;
+using residency::Severity;
+
+namespace {
+
+template <class T>
+std::string printed(const T& value) {
+    std::ostringstream out;
+    out << value;
+    return out.str();
+}
+
+// Names of the enumerators from the first to `last`, each checked to have one.
+template <class Enum>
+std::set<std::string> names_up_to(Enum last) {
+    std::set<std::string> names;
+    for (std::uint8_t value = 0; value <= static_cast<std::uint8_t>(last); ++value) {
+        const auto name = printed(static_cast<Enum>(value));
+        CHECK(name == to_string(static_cast<Enum>(value)));
+        names.insert(name);
+    }
+    CHECK_FALSE(names.contains("unknown"));
+    CHECK(names.size() == static_cast<std::size_t>(last) + 1);
+    return names;
+}
+
+}  // namespace
+
+TEST_CASE("Each event, reason and severity has a name of its own") {
+    CHECK(names_up_to(EventType::dropped).contains("load_started"));
+    CHECK(names_up_to(Reason::cooling_down).contains("switched"));
+    CHECK(names_up_to(Severity::error).contains("warning"));
+    CHECK(to_string(static_cast<EventType>(99)) == "unknown");
+    CHECK(to_string(static_cast<Reason>(99)) == "unknown");
+    CHECK(to_string(static_cast<Severity>(99)) == "unknown");
+}
+
+TEST_CASE("A ready event prints as documented") {
+    const Event event{.type = EventType::ready,
+                      .reason = Reason::requested,
+                      .slot = "embedding",
+                      .key = {"minilm", "q8_0"},
+                      .generation = Generation{3},
+                      .duration = 812ms};
+    CHECK(printed(event) == "embedding: ready minilm@q8_0 generation 3 (requested) after 812 ms");
+}
+
+TEST_CASE("What an event does not apply to is not printed") {
+    CHECK(printed(Event{.type = EventType::shutdown_started, .slot = "reranker"}) == "reranker: shutdown_started");
+    // Fields of other events do not show.
+    CHECK(printed(Event{.type = EventType::shutdown_started,
+                        .severity = Severity::error,
+                        .slot = "s",
+                        .progress = 0.5F,
+                        .count = 7}) == "s: shutdown_started");
+}
+
+TEST_CASE("Each event prints what is its own") {
+    CHECK(printed(Event{.type = EventType::load_progress, .slot = "s", .key = "m", .progress = 0.5F}) ==
+          "s: load_progress m 50 %");
+    CHECK(printed(Event{.type = EventType::load_log,
+                        .severity = Severity::warning,
+                        .slot = "s",
+                        .key = "m",
+                        .message = "old file"}) == "s: load_log m warning: old file");
+    CHECK(printed(Event{.type = EventType::dropped, .slot = "s", .count = 12}) == "s: dropped 12");
+    CHECK(printed(Event{
+              .type = EventType::load_failed, .slot = "s", .key = "m", .duration = 2s, .message = "no such file"}) ==
+          "s: load_failed m after 2000 ms: no such file");
+    CHECK(printed(Event{.type = EventType::rejected, .reason = Reason::overloaded, .slot = "s", .key = "m"}) ==
+          "s: rejected m (overloaded)");
+}
+
+TEST_CASE("A long key is cut in an event's line") {
+    CHECK(printed(Event{.type = EventType::load_started, .slot = "s", .key = std::string(4096, 'n')}).size() < 120);
+}
