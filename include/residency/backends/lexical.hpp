@@ -17,38 +17,43 @@
 #include <utility>
 #include <vector>
 
-// The embedded default: models that need no file and no download. They are **lexical, not semantic**: texts are near each other when
-// they share words or parts of words, and nothing here knows what a word means. "car" and "automobile" have nothing in common; "load",
-// "loads" and "loaded" have something. That is enough to try the library out, to test with, and for keyword-like search; for meaning,
-// take a backend with trained models.
+// The embedded default: models that need no file and no download. They are **lexical, not semantic**: texts are near
+// each other when they share words or parts of words, and nothing here knows what a word means. "car" and "automobile"
+// have nothing in common; "load", "loads" and "loaded" have something. That is enough to try the library out, to test
+// with, and for keyword-like search; for meaning, take a backend with trained models.
 //
-// The same text gives the same vector, bit for bit, in every run, on every thread, with every standard library and compiler, as long
-// as it is compiled without -ffast-math: features are hashed by functions written out here and summed as integers.
+// The same text gives the same vector, bit for bit, in every run, on every thread, with every standard library and
+// compiler, as long as it is compiled without -ffast-math: features are hashed by functions written out here and summed
+// as integers.
 //
-// Texts are read as UTF-8. Words are runs of letters and digits, folded in case (ASCII, Latin-1, the rest of European Latin, Greek,
-// Cyrillic, Armenian); each ideograph, kana and pictograph is a word. Bytes that are not UTF-8 separate words and do no harm. Texts are
-// not normalised: a letter with a combining mark differs from the same letter in one code point.
+// Texts are read as UTF-8. Words are runs of letters and digits, folded in case (ASCII, Latin-1, the rest of European
+// Latin, Greek, Cyrillic, Armenian); each ideograph, kana and pictograph is a word. Bytes that are not UTF-8 separate
+// words and do no harm. Texts are not normalised: a letter with a combining mark differs from the same letter in one
+// code point.
 
 namespace residency {
 
 /// How a `LexicalEmbedder` makes its vectors. Checked in the backend's constructor.
 struct LexicalOptions {
     /// How many floats a vector has. From 1 to 65,536.
-    /// Default 384: the size of the small sentence embedders (MiniLM, bge-small), so that one can take the other's place.
+    /// Default 384: the size of the small sentence embedders (MiniLM, bge-small), so that one can take the other's
+    /// place.
     std::size_t dimension = 384;
 
-    /// The shortest character n-gram of a word that is a feature, in code points, the marks at the word's ends included. At least 1.
-    /// Default 3.
+    /// The shortest character n-gram of a word that is a feature, in code points, the marks at the word's ends
+    /// included. At least 1.
+    /// Default 3: with the longest at 4, the best of the ranges from 3 to 6 on a collection of abstracts at 384 floats.
     std::size_t shortest_ngram = 3;
 
     /// The longest one. Not more than 32; less than `shortest_ngram`: words alone are features.
-    /// Default 5.
-    std::size_t longest_ngram = 5;
+    /// Default 4: more n-grams in few floats collide more than they help.
+    std::size_t longest_ngram = 4;
 };
 
 /// How a `LexicalReranker` scores: the two parameters of BM25. Checked in the backend's constructor.
 struct LexicalRerankerOptions {
-    /// How soon more occurrences of a word stop to matter; 0: whether it occurs is all that counts. Not negative, finite.
+    /// How soon more occurrences of a word stop to matter; 0: whether it occurs is all that counts. Not negative,
+    /// finite.
     /// Default 1.2: the middle of what Robertson and Zaragoza found good for most collections, and Lucene's.
     double k1 = 1.2;
 
@@ -85,8 +90,8 @@ public:
     /// The model for `key`. `LexicalEmbeddingBackend` makes it, and checks the options.
     LexicalEmbedder(ModelKey key, const LexicalOptions& options) : key_(std::move(key)), options_(options) {}
 
-    /// A row of length 1 for each text, `dimension` floats wide; the dot product of two rows is their cosine. A text without any
-    /// letter or digit has a row of zeros. Takes about as long as the texts together are.
+    /// A row of length 1 for each text, `dimension` floats wide; the dot product of two rows is their cosine. A text
+    /// without any letter or digit has a row of zeros. Takes about as long as the texts together are.
     ///
     /// Errors   operation_aborted, when stop is requested between two texts
     /// Threads  any, also at once
@@ -116,8 +121,9 @@ public:
     /// The model for `key`. `LexicalRerankerBackend` makes it, and checks the options.
     LexicalReranker(ModelKey key, const LexicalRerankerOptions& options) : key_(std::move(key)), options_(options) {}
 
-    /// A score for each document, never negative; 0 if it has no word of the query. How rare a word is, and how long a document, is
-    /// taken from the given documents, so scores from two calls do not compare. A word that the query has twice counts twice.
+    /// A score for each document, never negative; 0 if it has no word of the query. How rare a word is, and how long a
+    /// document, is taken from the given documents, so scores from two calls do not compare. A word that the query has
+    /// twice counts twice.
     ///
     /// Errors   operation_aborted, when stop is requested between two documents
     /// Threads  any, also at once
@@ -136,7 +142,8 @@ private:
     LexicalRerankerOptions options_;
 };
 
-/// Gives a `LexicalEmbedder` for any name, with the quantization "f32" or none. Its models hold no weights: all are alike.
+/// Gives a `LexicalEmbedder` for any name, with the quantization "f32" or none. Its models hold no weights: all are
+/// alike.
 class LexicalEmbeddingBackend {
 public:
     using model_type = LexicalEmbedder;
@@ -154,7 +161,8 @@ public:
         }
     }
 
-    /// The model; at once. Throws Error `invalid_request` if the name is empty or the quantization is another than "f32".
+    /// The model; at once. Throws Error `invalid_request` if the name is empty or the quantization is another than
+    /// "f32".
     [[nodiscard]] std::unique_ptr<LexicalEmbedder> load(const ModelKey& key) const {
         detail::check_lexical_key(key);
         return std::make_unique<LexicalEmbedder>(key, options_);
@@ -164,7 +172,8 @@ private:
     LexicalOptions options_;
 };
 
-/// Gives a `LexicalReranker` for any name, with the quantization "f32" or none. Its models hold no weights: all are alike.
+/// Gives a `LexicalReranker` for any name, with the quantization "f32" or none. Its models hold no weights: all are
+/// alike.
 class LexicalRerankerBackend {
 public:
     using model_type = LexicalReranker;
@@ -180,7 +189,8 @@ public:
         }
     }
 
-    /// The model; at once. Throws Error `invalid_request` if the name is empty or the quantization is another than "f32".
+    /// The model; at once. Throws Error `invalid_request` if the name is empty or the quantization is another than
+    /// "f32".
     [[nodiscard]] std::unique_ptr<LexicalReranker> load(const ModelKey& key) const {
         detail::check_lexical_key(key);
         return std::make_unique<LexicalReranker>(key, options_);

@@ -15,16 +15,18 @@ namespace residency::lexical {
 
 /// Scores documents for one query by BM25, with these documents as the whole collection.
 ///
-/// For each word of the query, as often as it stands there: idf * f (k1 + 1) / (f + k1 (1 - b + b length / mean length)), f being how often
-/// the document has it (S. Robertson, H. Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009, 3.15), with
-/// idf = ln(1 + (N - n + 0.5) / (n + 0.5)), N documents of which n have the word: the form without negative values that Lucene's
-/// BM25Similarity uses. One thread at a time.
+/// For each word of the query, as often as it stands there: idf * f (k1 + 1) / (f + k1 (1 - b + b length / mean
+/// length)), f being how often the document has it (S. Robertson, H. Zaragoza, "The Probabilistic Relevance Framework:
+/// BM25 and Beyond", 2009, 3.15), with idf = ln(1 + (N - n + 0.5) / (n + 0.5)), N documents of which n have the word:
+/// the form without negative values that Lucene's BM25Similarity uses. One thread at a time.
 class Bm25 {
 public:
-    /// Takes the query apart. `k1` says how soon more occurrences stop to matter, `b` how far a document's length counts.
+    /// Takes the query apart. `k1` says how soon more occurrences stop to matter, `b` how far a document's length
+    /// counts.
     Bm25(std::string_view query, double k1, double b) : k1_(k1), b_(b) {
         for_each_word(query, word_, [this](std::string_view word) { terms_.push_back({std::string(word), 1, 0, 0}); });
-        std::sort(terms_.begin(), terms_.end(), [](const Term& left, const Term& right) { return left.word < right.word; });
+        std::sort(terms_.begin(), terms_.end(),
+                  [](const Term& left, const Term& right) { return left.word < right.word; });
         std::size_t kept = 0;
         for (std::size_t index = 1; index < terms_.size(); ++index) {
             if (terms_[index].word == terms_[kept].word) {
@@ -41,14 +43,15 @@ public:
         std::uint64_t length = 0;
         for_each_word(document, word_, [&](std::string_view word) {
             ++length;
-            const auto term = std::lower_bound(terms_.begin(), terms_.end(), word,
-                                               [](const Term& left, std::string_view right) { return left.word < right; });
+            const auto term =
+                std::lower_bound(terms_.begin(), terms_.end(), word,
+                                 [](const Term& left, std::string_view right) { return left.word < right; });
             if (term != terms_.end() && term->word == word && term->in_document++ == 0) {
                 found_.push_back(static_cast<std::size_t>(term - terms_.begin()));
             }
         });
-        // Only what was found is kept: a long query over many documents would need their product. Sorted, because the order of a
-        // sum decides its last bit.
+        // Only what was found is kept: a long query over many documents would need their product. Sorted, because the
+        // order of a sum decides its last bit.
         std::sort(found_.begin(), found_.end());
         for (const std::size_t index : found_) {
             Term& term = terms_[index];
@@ -60,16 +63,20 @@ public:
         total_length_ += length;
     }
 
-    /// The score of each document, in the order that they were added; never negative, and 0 for one without a word of the query.
+    /// The score of each document, in the order that they were added; never negative, and 0 for one without a word of
+    /// the query.
     [[nodiscard]] std::vector<float> scores() const {
         const auto count = static_cast<std::uint64_t>(documents_.size());
         std::vector<double> weights;
         for (const Term& term : terms_) {
             // 1 + (N - n + 0.5) / (n + 0.5) = (2 N + 2) / (2 n + 1): a difference of two logarithms of integers.
-            const double idf = std::max(integer_log(2 * count + 2) - integer_log(2 * term.documents + 1), 0.0);
+            const std::uint64_t numerator = integer_log(2 * count + 2);
+            const std::uint64_t log_ratio = numerator - std::min(integer_log(2 * term.documents + 1), numerator);
+            const double idf = static_cast<double>(log_ratio) / static_cast<double>(log_one);
             weights.push_back(idf * static_cast<double>(term.in_query) * (k1_ + 1.0));
         }
-        const double mean_length = static_cast<double>(total_length_) / static_cast<double>(std::max<std::uint64_t>(count, 1));
+        const double mean_length =
+            static_cast<double>(total_length_) / static_cast<double>(std::max<std::uint64_t>(count, 1));
         std::vector<float> scores;
         scores.reserve(documents_.size());
         std::size_t hit = 0;

@@ -5,8 +5,8 @@
 #include <string>
 #include <string_view>
 
-// How the lexical backend takes a text apart: bytes to code points, code points to folded words. Nothing here asks the locale or the
-// standard library what a letter is, so that every platform cuts a text into the same words.
+// How the lexical backend takes a text apart: bytes to code points, code points to folded words. Nothing here asks the
+// locale or the standard library what a letter is, so that every platform cuts a text into the same words.
 
 namespace residency::lexical {
 
@@ -15,10 +15,12 @@ inline constexpr char32_t replacement = 0xFFFD;
 
 /// Takes the next code point off the front of `text`; precondition: `text` is not empty.
 ///
-/// A byte that begins no valid UTF-8 sequence (stray, truncated, overlong, a surrogate, past U+10FFFF) gives `replacement` and is
-/// skipped alone, so decoding always ends and never reads past the text.
+/// A byte that begins no valid UTF-8 sequence (stray, truncated, overlong, a surrogate, past U+10FFFF) gives
+/// `replacement` and is skipped alone, so decoding always ends and never reads past the text.
 [[nodiscard]] constexpr char32_t next_code_point(std::string_view& text) noexcept {
-    const auto byte = [&text](std::size_t index) { return static_cast<std::uint32_t>(static_cast<unsigned char>(text[index])); };
+    const auto byte = [&text](std::size_t index) {
+        return static_cast<std::uint32_t>(static_cast<unsigned char>(text[index]));
+    };
     const std::uint32_t first = byte(0);
     std::size_t length = 1;
     std::uint32_t value = first;
@@ -43,7 +45,9 @@ inline constexpr char32_t replacement = 0xFFFD;
 /// Appends `code_point` to `text` as UTF-8; precondition: it is not a surrogate and not past U+10FFFF.
 constexpr void append_utf8(std::string& text, char32_t code_point) {
     const auto value = static_cast<std::uint32_t>(code_point);
-    const auto push = [&text](std::uint32_t byte) { text.push_back(static_cast<char>(static_cast<unsigned char>(byte))); };
+    const auto push = [&text](std::uint32_t byte) {
+        text.push_back(static_cast<char>(static_cast<unsigned char>(byte)));
+    };
     if (value < 0x80) {
         push(value);
     } else if (value < 0x800) {
@@ -61,8 +65,8 @@ constexpr void append_utf8(std::string& text, char32_t code_point) {
     }
 }
 
-/// The letter without its case: Unicode's simple case folding of the Latin letters up to U+017F, of modern Greek, Cyrillic, Armenian
-/// and the full-width Latin letters. Any other code point is given back as it is.
+/// The letter without its case: Unicode's simple case folding of the Latin letters up to U+017F, of modern Greek,
+/// Cyrillic, Armenian and the full-width Latin letters. Any other code point is given back as it is.
 [[nodiscard]] constexpr char32_t fold_case(char32_t letter) noexcept {
     const auto within = [letter](char32_t first, char32_t last) { return letter >= first && letter <= last; };
     // In these blocks the capital stands right before its small letter: on even or on odd places.
@@ -134,7 +138,8 @@ enum class LetterKind : std::uint8_t {
     ignored,
 };
 
-/// The kind of a code point. Coarse on purpose: what is not known as a separator is a letter, so that no script is lost.
+/// The kind of a code point. Coarse on purpose: what is not known as a separator is a letter, so that no script is
+/// lost.
 [[nodiscard]] constexpr LetterKind kind_of(char32_t letter) noexcept {
     const auto within = [letter](char32_t first, char32_t last) { return letter >= first && letter <= last; };
     if (letter < 0x80) {
@@ -144,11 +149,13 @@ enum class LetterKind : std::uint8_t {
         if (letter == 0xAD) {
             return LetterKind::ignored;
         }
-        const bool is_letter = (letter >= 0xC0 && letter != 0xD7 && letter != 0xF7) || letter == 0xAA || letter == 0xB5 || letter == 0xBA;
+        const bool is_letter =
+            (letter >= 0xC0 && letter != 0xD7 && letter != 0xF7) || letter == 0xAA || letter == 0xB5 || letter == 0xBA;
         return is_letter ? LetterKind::letter : LetterKind::separator;
     }
     if (letter < 0x2000) {
-        switch (letter) {  // The stops and commas of Greek, Armenian, Hebrew, Arabic and the Indic scripts; the Ogham space.
+        switch (
+            letter) {  // The stops and commas of Greek, Armenian, Hebrew, Arabic and the Indic scripts; the Ogham space.
             case 0x37E:
             case 0x387:
             case 0x589:
@@ -164,15 +171,18 @@ enum class LetterKind : std::uint8_t {
             default: return LetterKind::letter;
         }
     }
-    if (within(0x200B, 0x200D) || letter == 0x2060 || within(0xFE00, 0xFE0F) || letter == 0xFEFF || within(0xE0000, 0xE0FFF)) {
+    if (within(0x200B, 0x200D) || letter == 0x2060 || within(0xFE00, 0xFE0F) || letter == 0xFEFF ||
+        within(0xE0000, 0xE0FFF)) {
         return LetterKind::ignored;
     }
-    // General punctuation to arrows, mathematics, boxes and supplemental punctuation, but for letter-like symbols and the
-    // alphabets that lie between; then CJK punctuation, half-width and vertical forms, private use, what is not a character.
+    // General punctuation to arrows, mathematics, boxes and supplemental punctuation, but for letter-like symbols and
+    // the alphabets that lie between; then CJK punctuation, half-width and vertical forms, private use, what is not a
+    // character.
     if (within(0x2000, 0x20FF) || within(0x2190, 0x25FF) || within(0x2768, 0x2BFF) || within(0x2E00, 0x2E7F) ||
-        within(0x3000, 0x3004) || within(0x3008, 0x3020) || letter == 0x3030 || letter == 0x30FB || within(0xE000, 0xF8FF) ||
-        within(0xFE10, 0xFE1F) || within(0xFE30, 0xFE6F) || within(0xFF00, 0xFF0F) || within(0xFF1A, 0xFF20) ||
-        within(0xFF3B, 0xFF40) || within(0xFF5B, 0xFF65) || within(0xFFE0, 0xFFFF) || letter >= 0xF0000) {
+        within(0x3000, 0x3004) || within(0x3008, 0x3020) || letter == 0x3030 || letter == 0x30FB ||
+        within(0xE000, 0xF8FF) || within(0xFE10, 0xFE1F) || within(0xFE30, 0xFE6F) || within(0xFF00, 0xFF0F) ||
+        within(0xFF1A, 0xFF20) || within(0xFF3B, 0xFF40) || within(0xFF5B, 0xFF65) || within(0xFFE0, 0xFFFF) ||
+        letter >= 0xF0000) {
         return LetterKind::separator;
     }
     if (within(0x2600, 0x2767) || within(0x2E80, 0x2FFF) || within(0x3005, 0x312F) || within(0x3190, 0x9FFF) ||
@@ -182,8 +192,8 @@ enum class LetterKind : std::uint8_t {
     return LetterKind::letter;
 }
 
-/// Calls `use(std::string_view)` with each word of `text`, folded, as valid UTF-8, in order. `word` is the room that the words are
-/// made in: a caller with many texts keeps it.
+/// Calls `use(std::string_view)` with each word of `text`, folded, as valid UTF-8, in order. `word` is the room that
+/// the words are made in: a caller with many texts keeps it.
 template <class Use>
 constexpr void for_each_word(std::string_view text, std::string& word, Use&& use) {
     word.clear();
