@@ -111,7 +111,6 @@ TEST_CASE("Timers fire in the order of their times, each once") {
 }
 
 TEST_CASE("One run_ready is enough for a timer that is due already, however often") {
-    // The kernel tells of a due timer a moment later: a single poll() misses some of these.
     VirtualClock::reset();
     asio::io_context context;
     for (int round = 0; round < 10'000; ++round) {

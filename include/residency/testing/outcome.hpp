@@ -31,6 +31,7 @@ template <class Result = void>
 class Outcome {
     // A handler without a result still needs something to keep.
     using Value = std::conditional_t<std::is_void_v<Result>, std::monostate, Result>;
+    static constexpr std::size_t results = std::is_void_v<Result> ? 0 : 1;
 
     struct State {
         mutable runtime::Mutex mutex;
@@ -46,8 +47,7 @@ public:
     public:
         /// Keeps the first answer and counts all.
         template <class... Answer>
-            requires(std::is_void_v<Result> ? sizeof...(Answer) == 0 : sizeof...(Answer) == 1)
-        void operator()(std::exception_ptr exception, Answer&&... answer) const {
+        void operator()(std::exception_ptr exception, Answer&&... answer) const requires(sizeof...(Answer) == results) {
             const runtime::MutexLock lock(state_->mutex);
             if (++state_->calls == 1) {
                 state_->exception = std::move(exception);
