@@ -212,7 +212,8 @@ public:
           key_(std::move(key)),
           stage_(stage),
           retry_after_(retry_after),
-          text_(sentence(code, key_, stage, detail, retry_after)) {}
+          detail_(detail.empty() ? code.message() : detail),
+          text_(sentence(code, key_, stage, detail_, retry_after)) {}
 
     /// The same for an `errc`, which is what a backend writes: `throw residency::Error(errc::invalid_request, key, Stage::load, "...")`.
     Error(errc code, ModelKey key, Stage stage, const std::string& detail = {},
@@ -225,6 +226,8 @@ public:
     [[nodiscard]] Stage stage() const noexcept { return stage_; }
     /// When to try again, counted from the answer; with `cooling_down` and `load_failed` only.
     [[nodiscard]] std::optional<std::chrono::milliseconds> retry_after() const noexcept { return retry_after_; }
+    /// What happened, without the key, the stage and the code: the part of the sentence that is this error's own.
+    [[nodiscard]] const std::string& detail() const noexcept { return detail_; }
     /// The sentence.
     [[nodiscard]] const char* what() const noexcept override { return text_.c_str(); }
 
@@ -240,7 +243,7 @@ private:
         text += " in stage ";
         text += to_string(stage);
         text += ": ";
-        text += detail.empty() ? code.message() : detail;
+        text += detail;
         if (retry_after) {
             text += " (try again after " + std::to_string(retry_after->count()) + " ms)";
         }
@@ -250,6 +253,7 @@ private:
     ModelKey key_;
     Stage stage_;
     std::optional<std::chrono::milliseconds> retry_after_;
+    std::string detail_;
     std::string text_;
 };
 
@@ -279,13 +283,15 @@ public:
     }
 }
 
-/// The message of an exception, for a sentence: its `what()`, or that it is not a std::exception.
+/// The message of an exception, for a sentence: an Error's `detail()`, another's `what()`, or that it is not a std::exception.
 [[nodiscard]] inline std::string message_of(const std::exception_ptr& exception) {
     if (!exception) {
         return {};
     }
     try {
         std::rethrow_exception(exception);
+    } catch (const Error& error) {
+        return error.detail();
     } catch (const std::exception& error) {
         return error.what();
     } catch (...) {

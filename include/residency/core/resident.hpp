@@ -57,6 +57,14 @@ struct Resident {
     [[nodiscard]] bool idle() const noexcept { return state == ResidentState::ready && leases == 0; }
     /// When it is unloaded if it stays idle; precondition: idle().
     [[nodiscard]] Time due() const noexcept { return later(idle_since, keep_alive); }
+    /// Whether its latest grant came before that of `other`; of two that were never granted, whether it was ready before.
+    [[nodiscard]] bool used_before(const Resident& other) const noexcept {
+        return granted != other.granted ? granted < other.granted : generation < other.generation;
+    }
+    /// Whether it has been idle for longer than `other`; precondition: both are idle().
+    [[nodiscard]] bool idle_before(const Resident& other) const noexcept {
+        return idle_since != other.idle_since ? idle_since < other.idle_since : used_before(other);
+    }
 
     /// Same in every field.
     friend bool operator==(const Resident&, const Resident&) = default;

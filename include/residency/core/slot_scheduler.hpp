@@ -154,6 +154,9 @@ public:
     /// The slot's options.
     [[nodiscard]] const SlotOptions& options() const noexcept { return options_; }
 
+    /// How long a key cools down whose load failed once more after `failures` failures in a row.
+    [[nodiscard]] Duration cooldown_after(Index failures) const noexcept;
+
     /// How many actions the methods that must not allocate append at most.
     [[nodiscard]] std::size_t most_actions() const noexcept {
         return room_.requests().size() + 6 * residents_.size() + operations_.size() + room_for_loads;
@@ -167,9 +170,18 @@ private:
     static constexpr std::size_t room_for_loads = 16;
 
     [[nodiscard]] bool expectation_fails(Index key, const RequestSpec& spec) const noexcept;
-    [[nodiscard]] Index evictable(Rank wanted) const noexcept;
+    // Places that come free without a switch.
+    struct Coming {
+        // Of residents that unload, or whose load nobody waits for.
+        std::size_t soon = 0;
+        // Of residents that drain for good: when their leases end.
+        std::size_t drained = 0;
+    };
+
     [[nodiscard]] Standing standing(Index key) const noexcept;
-    [[nodiscard]] std::size_t places_coming() const noexcept;
+    [[nodiscard]] Coming places_coming() const noexcept;
+    [[nodiscard]] Index longest_idle() const noexcept;
+    [[nodiscard]] Index first_to_drain(Rank wanted) const noexcept;
 
     void use(Resident& resident, const RequestSpec& spec) noexcept;
     void count_lease(Resident& resident) noexcept;

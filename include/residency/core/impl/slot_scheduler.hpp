@@ -128,6 +128,8 @@ inline void SlotScheduler::release(const Grant& grant, Time now, Actions& action
     }
     if (room_.waiting() != 0) {
         serve(resident.key, now, actions);
+        // Who has waited long enough to rank first may want this very resident's place: that comes before the next lease on it.
+        balance(now, actions);
         settle(now, actions);
         balance(now, actions);
     }
@@ -172,11 +174,7 @@ inline void SlotScheduler::load_failed(ResidentId id, bool cools_down, std::stri
         ++counters_.load_failures;
         Duration cooldown = Duration::zero();
         if (cools_down) {
-            cooldown = to_duration(options_.cooldown);
-            const Duration longest = to_duration(options_.max_cooldown);
-            for (Index failure = 0; failure < room_.keys()[key].failures && cooldown < longest; ++failure) {
-                cooldown = cooldown > longest / 2 ? longest : cooldown * 2;
-            }
+            cooldown = cooldown_after(room_.keys()[key].failures);
             room_.keys().note_failure(key, std::move(message), later(now, cooldown));
         }
         publish(EventType::load_failed, Reason::requested, id.index, took, actions);
@@ -185,6 +183,16 @@ inline void SlotScheduler::load_failed(ResidentId id, bool cools_down, std::stri
         }
     }
     gone(id.index, now, actions);
+}
+
+inline Duration SlotScheduler::cooldown_after(Index failures) const noexcept {
+    Duration cooldown = to_duration(options_.cooldown);
+    const Duration longest = to_duration(options_.max_cooldown);
+    // A cooldown of zero would never reach the longest, however often it is doubled.
+    while (failures-- != 0 && cooldown < longest && cooldown != Duration::zero()) {
+        cooldown = cooldown > longest / 2 ? longest : cooldown * 2;
+    }
+    return cooldown;
 }
 
 inline void SlotScheduler::unloaded(ResidentId id, Time now, Actions& actions) {
@@ -222,9 +230,11 @@ inline void SlotScheduler::tick(Time now, Actions& actions) {
         if (!residents_.used(index)) {
             continue;
         }
-        if (room_.keys()[residents_[index].key].waiting != 0) {
-            serve(residents_[index].key, now, actions);
-        } else if (residents_[index].idle() && residents_[index].due() <= now) {
+        const Index key = residents_[index].key;
+        if (room_.keys()[key].waiting != 0) {
+            serve(key, now, actions);
+        }
+        if (room_.keys()[key].waiting == 0 && residents_[index].idle() && residents_[index].due() <= now) {
             start_unload(index, Reason::idle, now, actions);
         }
     }
@@ -425,22 +435,32 @@ inline void SlotScheduler::settle(Time now, Actions& actions) {
 // Gives free places away, and sees to it that as many more come free as are wanted.
 inline void SlotScheduler::balance(Time now, Actions& actions) {
     room_.age(now);
+    const auto& claimed = room_.order(Standing::claimed);
+    const auto& placeless = room_.order(Standing::placeless);
     while (residents_.size() < options_.max_resident && room_.wanted_places() != 0) {
-        const auto& first = room_.order(room_.order(Standing::claimed).empty() ? Standing::placeless : Standing::claimed);
-        start_load(first.top(), now, actions);
+        start_load((claimed.empty() ? placeless : claimed).top(), now, actions);
     }
     while (room_.wanted_places() + switching_ != 0) {
         const std::size_t wanted = room_.wanted_places();
-        const std::size_t coming = places_coming();
-        if (switching_ != 0 && switching_ + coming > wanted) {
+        const Coming coming = places_coming();
+        const std::size_t sure = coming.soon + coming.drained;
+        if (switching_ != 0 && switching_ + sure > wanted) {
             end_latest_drain(now, actions);
             continue;
         }
-        if (switching_ + coming >= wanted) {
+        // The places that come go to the keys with a claim first: is one left without, it is its turn.
+        const bool claims_lack = placeless.empty() || switching_ + sure < claimed.size();
+        const auto& first = claims_lack ? claimed : placeless;
+        // A drain may take as long as a lease: nobody waits for one while the place of an idle resident can be had.
+        const Index idle = coming.soon < wanted ? longest_idle() : none;
+        if (idle != none) {
+            switch_to(first.top(), idle, now, actions);
+            continue;
+        }
+        if (switching_ + sure >= wanted) {
             return;
         }
-        const auto& first = room_.order(room_.order(Standing::placeless).empty() ? Standing::claimed : Standing::placeless);
-        const Index victim = evictable(first.top_rank());
+        const Index victim = first_to_drain(first.top_rank());
         if (victim == none) {
             return;
         }
@@ -448,9 +468,9 @@ inline void SlotScheduler::balance(Time now, Actions& actions) {
     }
 }
 
-// Places that come free without a switch: of residents that unload, that drain for good, or whose load nobody waits for.
-inline std::size_t SlotScheduler::places_coming() const noexcept {
-    std::size_t coming = 0;
+// Places that come free without a switch.
+inline SlotScheduler::Coming SlotScheduler::places_coming() const noexcept {
+    Coming coming;
     for (Index index = 0; index < residents_.end_index(); ++index) {
         if (!residents_.used(index)) {
             continue;
@@ -458,39 +478,41 @@ inline std::size_t SlotScheduler::places_coming() const noexcept {
         const Resident& resident = residents_[index];
         const bool given_up = resident.state == ResidentState::loading && resident.stop_requested &&
                               (resident.discard || room_.keys()[resident.key].waiting == 0);
-        if (resident.state == ResidentState::unloading || (resident.state == ResidentState::draining && resident.for_good) ||
-            given_up) {
-            ++coming;
+        if (resident.state == ResidentState::unloading || given_up) {
+            ++coming.soon;
+        } else if (resident.state == ResidentState::draining && resident.for_good) {
+            ++coming.drained;
         }
     }
     return coming;
 }
 
-// The resident whose place goes to a key of rank `wanted`: the least recently used of those that are idle and that nobody waits
-// for; else the least recently granted of those that nobody waits for who comes first. None if there is none.
-inline Index SlotScheduler::evictable(Rank wanted) const noexcept {
-    Index idle = none;
-    Index busy = none;
+// The least recently used resident of those that are idle and that nobody waits for, or none.
+inline Index SlotScheduler::longest_idle() const noexcept {
+    Index longest = none;
+    for (Index index = 0; index < residents_.end_index(); ++index) {
+        if (residents_.used(index) && residents_[index].idle() && room_.keys()[residents_[index].key].waiting == 0 &&
+            (longest == none || residents_[index].idle_before(residents_[longest]))) {
+            longest = index;
+        }
+    }
+    return longest;
+}
+
+// The least recently granted resident of those that nobody waits for who comes before a key of rank `wanted`, or none.
+inline Index SlotScheduler::first_to_drain(Rank wanted) const noexcept {
+    Index first = none;
     for (Index index = 0; index < residents_.end_index(); ++index) {
         if (!residents_.used(index) || residents_[index].state != ResidentState::ready) {
             continue;
         }
         const Resident& resident = residents_[index];
-        const bool awaited = room_.keys()[resident.key].waiting != 0;
-        if (resident.leases == 0 && !awaited) {
-            const auto used_before = [](const Resident& left, const Resident& right) {
-                return left.idle_since != right.idle_since ? left.idle_since < right.idle_since : left.granted < right.granted;
-            };
-            if (idle == none || used_before(resident, residents_[idle])) {
-                idle = index;
-            }
-        } else if (!awaited || wanted < room_.rank(resident.key)) {
-            if (busy == none || resident.granted < residents_[busy].granted) {
-                busy = index;
-            }
+        const bool yields = room_.keys()[resident.key].waiting == 0 || wanted < room_.rank(resident.key);
+        if (yields && (first == none || resident.used_before(residents_[first]))) {
+            first = index;
         }
     }
-    return idle != none ? idle : busy;
+    return first;
 }
 
 // Begins to give the victim's place to `key`, which has it for sure once it is free.

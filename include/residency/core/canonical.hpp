@@ -1,0 +1,301 @@
+#pragma once
+
+#include "residency/core/slot_scheduler.hpp"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <string>
+#include <tuple>
+#include <vector>
+
+namespace residency::core {
+
+namespace detail {
+
+/// Writes down what of a scheduler decides what it will do. One writer for many states needs no memory of its own for each.
+class CanonicalWriter {
+public:
+    /// Writes `scheduler` as it is at `now` to the end of `words`: first its options, if `with_options`, then its state.
+    void write(const SlotScheduler& scheduler, Time now, bool with_options, std::vector<std::uint64_t>& words) {
+        scheduler_ = &scheduler;
+        now_ = now;
+        words_ = &words;
+        if (with_options) {
+            write_options();
+        }
+        write_state();
+    }
+
+private:
+    void write_options() {
+        const SlotOptions& options = scheduler_->options();
+        add(options.keep_alive.count());
+        add(options.max_resident);
+        add(options.max_leases);
+        add(options.max_queue);
+        add(options.cooldown.count());
+        add(options.max_cooldown.count());
+        add(options.aging.count());
+    }
+
+    void write_state() {
+        add(scheduler_->closed());
+        add(remaining(scheduler_->next_alarm()));
+        rank_everything();
+        add(keys_.size());
+        for (const Index key : keys_) {
+            write_key(key);
+        }
+        write_operations();
+        write_serving_order();
+    }
+
+    template <class Number>
+    void add(Number number) {
+        words_->push_back(static_cast<std::uint64_t>(number));
+    }
+
+    void add(const std::string& text) {
+        add(text.size());
+        for (const char letter : text) {
+            add(static_cast<unsigned char>(letter));
+        }
+    }
+
+    // How long until `due`. What is past is past: how long ago decides nothing.
+    [[nodiscard]] std::uint64_t remaining(Time due) const noexcept {
+        if (due == never) {
+            return std::numeric_limits<std::uint64_t>::max();
+        }
+        // As unsigned numbers: their difference may be too large for a signed one.
+        return due <= now_ ? 0 : static_cast<std::uint64_t>(due.count()) - static_cast<std::uint64_t>(now_.count());
+    }
+
+    template <class Less>
+    static void sort(std::vector<Index>& indices, Less less) {
+        std::sort(indices.begin(), indices.end(), less);
+    }
+
+    // The place of `index` in `order`, counted from 1; 0 if it is not there.
+    static std::size_t rank(const std::vector<Index>& order, Index index) noexcept {
+        const auto found = std::find(order.begin(), order.end(), index);
+        return found == order.end() ? 0 : static_cast<std::size_t>(found - order.begin()) + 1;
+    }
+
+    void rank_everything() {
+        for (std::vector<Index>* indices : {&keys_, &failed_, &used_, &idle_, &draining_, &waiting_, &leased_}) {
+            indices->clear();
+        }
+        const KeyTable& table = scheduler_->room().keys();
+        for (Index key = 0; key < table.end_index(); ++key) {
+            if (table.used(key)) {
+                keys_.push_back(key);
+            }
+        }
+        sort(keys_, [&](Index left, Index right) { return table[left].key < table[right].key; });
+        for (Index key = table.newest_failure(); key != none; key = table[key].older_failure) {
+            failed_.push_back(key);
+        }
+
+        const auto& residents = scheduler_->residents();
+        for (Index index = 0; index < residents.end_index(); ++index) {
+            if (!residents.used(index)) {
+                continue;
+            }
+            if (residents[index].usable()) {
+                used_.push_back(index);
+            }
+            if (residents[index].idle()) {
+                idle_.push_back(index);
+            }
+            if (residents[index].usable() && residents[index].state == ResidentState::draining) {
+                draining_.push_back(index);
+            }
+        }
+        sort(used_, [&](Index left, Index right) { return residents[left].used_before(residents[right]); });
+        sort(idle_, [&](Index left, Index right) { return residents[left].idle_before(residents[right]); });
+        sort(draining_, [&](Index left, Index right) { return residents[left].drained < residents[right].drained; });
+
+        const auto& requests = scheduler_->room().requests();
+        arrivals_.resize(requests.end_index());
+        for (Index index = 0; index < requests.end_index(); ++index) {
+            if (requests.used(index)) {
+                (requests[index].leased ? leased_ : waiting_).push_back(index);
+            }
+        }
+        sort(waiting_, [&](Index left, Index right) { return requests[left].arrival < requests[right].arrival; });
+        for (std::size_t place = 0; place < waiting_.size(); ++place) {
+            arrivals_[waiting_[place]] = place;
+        }
+        sort(leased_, [&](Index left, Index right) {
+            return std::tuple(requests[left].key, lease_deadline(left)) < std::tuple(requests[right].key, lease_deadline(right));
+        });
+    }
+
+    [[nodiscard]] std::uint64_t lease_deadline(Index request) const noexcept {
+        const auto& deadlines = scheduler_->room().deadlines();
+        return deadlines.contains(request) ? remaining(deadlines.rank(request)) : remaining(never);
+    }
+
+    void write_key(Index key) {
+        const KeyEntry& entry = scheduler_->room().keys()[key];
+        add(entry.key.name);
+        add(entry.key.quantization);
+        add(entry.failures != 0);
+        if (entry.failures != 0) {
+            add(scheduler_->cooldown_after(entry.failures).count());
+            add(remaining(entry.cooling_until));
+            add(rank(failed_, key));
+        }
+        add(entry.resident != none);
+        if (entry.resident != none) {
+            write_resident(entry.resident);
+        }
+        add(entry.waiting);
+        if (entry.waiting != 0) {
+            add(entry.claims);
+            add(entry.aged ? 0 : remaining(later(entry.front_since, to_duration(scheduler_->options().aging))));
+            for (Index request = entry.first; request != none; request = scheduler_->room().requests()[request].next) {
+                write_waiter(request, entry);
+            }
+        }
+        const auto& requests = scheduler_->room().requests();
+        const auto is_of_key = [&](Index request) { return requests[request].key == key; };
+        add(std::count_if(leased_.begin(), leased_.end(), is_of_key));
+        for (const Index request : leased_) {
+            if (is_of_key(request)) {
+                add(lease_deadline(request));
+            }
+        }
+    }
+
+    void write_resident(Index index) {
+        const Resident& resident = scheduler_->residents()[index];
+        add(resident.state);
+        switch (resident.state) {
+            case ResidentState::loading:
+                add(resident.stop_requested);
+                add(resident.discard);
+                break;
+            case ResidentState::draining:
+                add(resident.for_good);
+                add(resident.revoked);
+                break;
+            case ResidentState::ready:
+            case ResidentState::unloading: break;
+        }
+        add(resident.reason);
+        add(resident.leases);
+        if (resident.usable()) {
+            add(std::min(resident.capacity, scheduler_->options().max_leases));
+            add(resident.keep_alive.count());
+            add(rank(used_, index));
+            add(rank(draining_, index));
+            add(rank(idle_, index));
+            add(resident.idle() ? remaining(resident.due()) : 0);
+        }
+    }
+
+    void write_waiter(Index index, const KeyEntry& entry) {
+        const RequestSpec& spec = scheduler_->room().requests()[index].spec;
+        add(arrivals_[index]);
+        add(spec.wants_lease);
+        add(spec.wants_lease && spec.deadline_covers_lease && spec.deadline != never);
+        add(spec.priority);
+        add(remaining(spec.deadline));
+        add((spec.overrides_keep_alive ? spec.keep_alive : to_duration(scheduler_->options().keep_alive)).count());
+        const bool expects = spec.expected != Generation{};
+        const bool is_met = entry.resident != none && scheduler_->residents()[entry.resident].generation == spec.expected;
+        add(expects ? (is_met ? 1 : 2) : 0);
+    }
+
+    void write_operations() {
+        const auto& operations = scheduler_->operations();
+        std::vector<std::vector<std::uint64_t>> each;
+        for (Index index = 0; index < operations.end_index(); ++index) {
+            if (!operations.used(index)) {
+                continue;
+            }
+            const Operation& operation = operations[index];
+            std::vector<std::uint64_t>& words = each.emplace_back();
+            words.push_back(operation.shutdown ? 1 : 0);
+            words.push_back(rank(keys_, operation.key));
+            words.push_back(remaining(operation.deadline));
+            words.push_back(operation.remaining);
+            for (const Index key : keys_) {
+                const Index resident = scheduler_->room().keys()[key].resident;
+                const bool awaited = resident != none && scheduler_->residents()[resident].birth < operation.birth &&
+                                     (operation.key == none || operation.key == key);
+                words.push_back(awaited ? 1 : 0);
+            }
+        }
+        std::sort(each.begin(), each.end());
+        add(each.size());
+        for (const std::vector<std::uint64_t>& words : each) {
+            words_->insert(words_->end(), words.begin(), words.end());
+        }
+    }
+
+    // One tick can let who ensures a load pass on several residents, and it goes from place to place; which of them was used last
+    // follows from that. So the order of the places counts, but only of those.
+    void write_serving_order() {
+        const auto& residents = scheduler_->residents();
+        const auto& room = scheduler_->room();
+        for (Index index = 0; index < residents.end_index(); ++index) {
+            if (!residents.used(index) || residents[index].state != ResidentState::ready) {
+                continue;
+            }
+            const Index key = residents[index].key;
+            for (Index request = room.keys()[key].first; request != none; request = room.requests()[request].next) {
+                if (!room.requests()[request].spec.wants_lease) {
+                    add(rank(keys_, key));
+                    break;
+                }
+            }
+        }
+    }
+
+    const SlotScheduler* scheduler_ = nullptr;
+    Time now_{0};
+    std::vector<std::uint64_t>* words_ = nullptr;
+    std::vector<Index> keys_;
+    std::vector<Index> failed_;
+    std::vector<Index> used_;
+    std::vector<Index> idle_;
+    std::vector<Index> draining_;
+    std::vector<Index> waiting_;
+    std::vector<Index> leased_;
+    std::vector<std::size_t> arrivals_;
+};
+
+}  // namespace detail
+
+/// Everything that can influence what `scheduler` does from `now` on, and nothing else: the same words, the same behaviour.
+///
+/// Times are what remains until they are due, counted from zero when they are past; generations, arrivals and grants are ranks; keys
+/// stand in their own order. What is only reported is left out: counters, messages, durations, the places of things in their tables.
+/// For tests that walk through states, not for the hot path: it allocates.
+[[nodiscard]] inline std::vector<std::uint64_t> canonical(const SlotScheduler& scheduler, Time now) {
+    std::vector<std::uint64_t> words;
+    detail::CanonicalWriter().write(scheduler, now, true, words);
+    return words;
+}
+
+}  // namespace residency::core
+
+/// Hashes what the scheduler will do, seen from the beginning of time; equal schedulers have equal hashes.
+template <>
+struct std::hash<residency::core::SlotScheduler> {
+    /// The hash of `scheduler`.
+    std::size_t operator()(const residency::core::SlotScheduler& scheduler) const {
+        std::uint64_t sum = 0xcbf29ce484222325ULL;
+        for (const std::uint64_t word : residency::core::canonical(scheduler, residency::core::Time{0})) {
+            sum = (sum ^ word) * 0x100000001b3ULL;
+            sum ^= sum >> 29U;
+        }
+        return static_cast<std::size_t>(sum);
+    }
+};

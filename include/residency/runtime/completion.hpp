@@ -1,0 +1,154 @@
+#pragma once
+
+#include "residency/runtime/asio.hpp"
+#include "residency/runtime/library_call.hpp"
+#include "residency/runtime/mutex.hpp"
+
+#include <condition_variable>
+#include <exception>
+#include <mutex>
+#include <optional>
+#include <stdexcept>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+namespace residency::runtime {
+
+/// Where a handler runs: its associated executor, or `control` if it has none.
+template <class Handler>
+using HandlerExecutor = asio::associated_executor_t<Handler, asio::any_io_executor>;
+
+/// A handler and what it is called with, ready to be posted: clears the cancellation slot, frees what the operation held, calls.
+template <class Handler, class... Results>
+class Completion {
+public:
+    using allocator_type = asio::associated_allocator_t<Handler>;
+
+    template <class... Arguments>
+    explicit Completion(Handler&& handler, Arguments&&... results)
+        : handler_(std::move(handler)), results_(std::forward<Arguments>(results)...) {}
+
+    [[nodiscard]] allocator_type get_allocator() const noexcept { return asio::get_associated_allocator(handler_); }
+
+    void operator()() {
+        if (auto slot = asio::get_associated_cancellation_slot(handler_); slot.is_connected()) {
+            slot.clear();
+        }
+        const LibraryCall mark;
+        std::apply([this](Results&... results) { std::move(handler_)(std::move(results)...); }, results_);
+    }
+
+private:
+    Handler handler_;
+    std::tuple<Results...> results_;
+};
+
+/// The same for a handler whose executor cannot be posted to directly (an erased completion executor): it says where it belongs, and
+/// whoever runs it passes it on.
+template <class Handler, class... Results>
+class ForwardedCompletion : public Completion<Handler, Results...> {
+public:
+    using executor_type = HandlerExecutor<Handler>;
+
+    template <class... Arguments>
+    ForwardedCompletion(executor_type executor, Handler&& handler, Arguments&&... results)
+        : Completion<Handler, Results...>(std::move(handler), std::forward<Arguments>(results)...),
+          executor_(std::move(executor)) {}
+
+    [[nodiscard]] executor_type get_executor() const noexcept { return executor_; }
+
+private:
+    executor_type executor_;
+};
+
+template <class Result>
+class BlockingHandler;
+
+template <class Handler>
+struct IsBlockingHandler : std::false_type {};
+template <class Result>
+struct IsBlockingHandler<BlockingHandler<Result>> : std::true_type {};
+
+/// Has `handler(results...)` called on its executor; never in here, but for a `BlockingHandler`, which only wakes a thread.
+template <class... Results, class Plain, class... Arguments>
+void complete(const asio::any_io_executor& control, Plain handler, Arguments&&... results) {
+    if constexpr (IsBlockingHandler<Plain>::value) {
+        std::move(handler)(Results(std::forward<Arguments>(results))...);
+    } else {
+        HandlerExecutor<Plain> executor = asio::get_associated_executor(handler, control);
+        if constexpr (asio::can_require_v<HandlerExecutor<Plain>, asio::execution::blocking_t::never_t>) {
+            asio::post(executor,
+                       Completion<Plain, Results...>(std::move(handler), std::forward<Arguments>(results)...));
+        } else {
+            asio::post(control, ForwardedCompletion<Plain, Results...>(executor, std::move(handler),
+                                                                       std::forward<Arguments>(results)...));
+        }
+    }
+}
+
+/// The result of what has none.
+struct Nothing {};
+
+/// Where a blocking call waits for its result. Lives on the caller's stack.
+template <class Result>
+class BlockingCall {
+public:
+    /// What to pass where a completion handler is wanted. Once.
+    [[nodiscard]] BlockingHandler<Result> handler() noexcept { return BlockingHandler<Result>(*this); }
+
+    /// Waits for the handler and gives its result, or throws its exception. If the handler was destroyed uncalled, because its
+    /// executor is gone, throws std::runtime_error.
+    Result wait() {
+        std::unique_lock lock(mutex_);
+        changed_.wait(lock, [this] { return done_; });
+        if (error_) {
+            std::rethrow_exception(std::exchange(error_, nullptr));
+        }
+        if (!result_) {
+            throw std::runtime_error("residency: the executor that the call needed is gone");
+        }
+        return std::move(*result_);
+    }
+
+private:
+    friend class BlockingHandler<Result>;
+
+    void finish(std::exception_ptr error, std::optional<Result> result) {
+        // Notified under the mutex: the waiter, and with it this object, may be gone as soon as that is free.
+        const std::lock_guard lock(mutex_);
+        error_ = std::move(error);
+        result_ = std::move(result);
+        done_ = true;
+        changed_.notify_one();
+    }
+
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    bool done_ = false;
+    std::exception_ptr error_;
+    std::optional<Result> result_;
+};
+
+/// The handler of a `BlockingCall`.
+template <class Result>
+class BlockingHandler {
+public:
+    explicit BlockingHandler(BlockingCall<Result>& call) noexcept : call_(&call) {}
+    BlockingHandler(BlockingHandler&& other) noexcept : call_(std::exchange(other.call_, nullptr)) {}
+    BlockingHandler& operator=(BlockingHandler&&) = delete;
+    ~BlockingHandler() {
+        if (call_ != nullptr) {
+            call_->finish(nullptr, std::nullopt);
+        }
+    }
+
+    void operator()(std::exception_ptr error, Result result = Result()) && {
+        std::exchange(call_, nullptr)->finish(std::move(error), std::optional<Result>(std::move(result)));
+    }
+
+private:
+    BlockingCall<Result>* call_;
+};
+
+}  // namespace residency::runtime

@@ -1,0 +1,675 @@
+#pragma once
+
+#include "residency/slot/slot_core.hpp"
+
+// What SlotCore does: under the mutex, and with what the scheduler decided once the mutex is free. Its threads of work (jobs, control,
+// contexts that end) are in slot_core_work.hpp.
+
+namespace residency::detail {
+
+template <class Clock>
+core::RequestSpec SlotCore<Clock>::spec_of(const RequestOptions& options, bool wants_lease, bool is_call) {
+    core::RequestSpec spec;
+    spec.wants_lease = wants_lease;
+    spec.deadline_covers_lease = is_call;
+    spec.priority = options.priority;
+    if (options.timeout) {
+        spec.deadline = core::later(now(), core::to_duration(*options.timeout));
+    }
+    if (options.keep_alive) {
+        spec.overrides_keep_alive = true;
+        spec.keep_alive = core::to_duration(*options.keep_alive);
+    }
+    if (options.expected_generation) {
+        spec.expected = *options.expected_generation;
+    }
+    return spec;
+}
+
+// Makes room for whatever one more request may lead to, so that nothing on its way needs memory.
+template <class Clock>
+void SlotCore<Clock>::reserve() {
+    const std::size_t residents = scheduler_.residents().size();
+    const std::size_t in_sight = std::min(scheduler_.options().max_resident, residents + scheduler_.waiting() + 1);
+    const std::size_t actions = scheduler_.most_actions() + 6 * (in_sight - std::min(in_sight, residents)) + 8;
+    if (actions_.capacity() < actions) {
+        actions_.reserve(actions * 2);
+    }
+    const std::size_t requests = std::size_t{scheduler_.room().requests().next_index()} + 1;
+    if (waiters_.size() < requests) {
+        waiters_.resize(requests * 2);
+    }
+    const std::size_t operations = std::size_t{scheduler_.operations().next_index()} + 1;
+    if (operations_.size() < operations) {
+        operations_.resize(operations * 2);
+    }
+    if (records_.size() < in_sight) {
+        records_.resize(in_sight * 2);
+    }
+    if (spare_records_.size() < std::min(scheduler_.options().max_resident, scheduler_.waiting() + 1)) {
+        spare_records_.reserve(spare_records_.size() + 1);
+        spare_records_.push_back(std::make_shared<Record>());
+    }
+}
+
+// -- What operations and leases call ------------------------------------------------------------------------------------------------
+
+template <class Clock>
+Record* SlotCore<Clock>::try_acquire(const ModelKey& key, const RequestOptions& options) {
+    const core::RequestSpec spec = spec_of(options, true, false);
+    core::Grant grant;
+    const Lock lock(mutex_);
+    return scheduler_.try_grant(key, spec, grant) == core::Attempt::granted ? records_[grant.resident.index].get() : nullptr;
+}
+
+template <class Clock>
+void SlotCore<Clock>::submit(const std::shared_ptr<Waiter>& waiter, const RequestOptions& options) {
+    const bool wants_lease = waiter->wants_lease;
+    const core::RequestSpec spec = spec_of(options, wants_lease, waiter->is_call);
+    Outbox out;
+    {
+        const Lock lock(mutex_);
+        if (spec.deadline != core::never) {
+            reserve();
+        }
+        core::Grant grant;
+        Generation generation;
+        const core::Attempt attempt = wants_lease ? scheduler_.try_grant(waiter->key(), spec, grant)
+                                                  : scheduler_.try_ensure(waiter->key(), spec, now(), generation, actions_);
+        switch (attempt) {
+            case core::Attempt::granted:
+                waiter->is_granted = true;
+                waiter->generation = generation;
+                waiter->state = Waiter::State::done;
+                if (wants_lease) {
+                    waiter->record = records_[grant.resident.index].get();
+                    waiter->request = grant.request;
+                    waiter->state = Waiter::State::leased;
+                    begin_call(*waiter);
+                    if (grant.request.valid()) {
+                        waiters_[grant.request.index] = waiter;
+                    }
+                }
+                ready(waiter, out);
+                break;
+            case core::Attempt::shutting_down:
+                refuse(waiter, errc::shutting_down, Stage::admission, {}, out);
+                break;
+            case core::Attempt::model_changed:
+                refuse(waiter, errc::model_changed, Stage::admission, {}, out);
+                break;
+            case core::Attempt::must_wait: {
+                reserve();
+                const core::Enqueued enqueued = scheduler_.enqueue(waiter->key(), spec, now(), actions_);
+                if (enqueued.request.valid()) {
+                    waiter->request = enqueued.request;
+                    waiters_[enqueued.request.index] = waiter;
+                } else {
+                    const bool timed_out = enqueued.code == errc::timed_out;
+                    refuse(waiter, enqueued.code, timed_out ? Stage::queue : Stage::admission, enqueued.retry_after, out);
+                    const Reason reason = enqueued.code == errc::overloaded ? Reason::overloaded : Reason::cooling_down;
+                    publish_request(timed_out ? EventType::timed_out : EventType::rejected,
+                                    timed_out ? Reason::none : reason, waiter->key(), out);
+                }
+                break;
+            }
+        }
+        collect(out);
+    }
+    carry_out(std::move(out));
+}
+
+template <class Clock>
+void SlotCore<Clock>::cancel(Waiter& waiter, bool terminal) noexcept {
+    Outbox out;
+    {
+        const Lock lock(mutex_);
+        if (waiter.state == Waiter::State::leased && waiter.is_call && terminal) {
+            tell(waiter, errc::timed_out, true, out);
+        } else if (waiter.state == Waiter::State::waiting && waiter.request.valid()) {
+            scheduler_.cancel(waiter.request, now(), actions_);
+            waiter.state = Waiter::State::done;
+            waiter.told_cancelled = true;
+            ready(std::move(waiters_[waiter.request.index]), out);
+        }
+        collect(out);
+    }
+    carry_out(std::move(out));
+}
+
+template <class Clock>
+bool SlotCore<Clock>::end_lease(Record& record, Waiter* call) noexcept {
+    // Kept until the mutex is free: what they own may be the last of something of the user's, or of this.
+    std::shared_ptr<Waiter> keep_waiter;
+    std::shared_ptr<SlotCore> keep_self;
+    bool tells = false;
+    Outbox out;
+    {
+        const Lock lock(mutex_);
+        core::Grant grant{record.id, {}};
+        if (call != nullptr) {
+            tells = !std::exchange(call->told, true);
+            end_call(*call);
+            grant.request = call->request;
+            if (grant.request.valid()) {
+                keep_waiter = std::move(waiters_[grant.request.index]);
+            }
+        }
+        if (scheduler_.release_is_plain(grant) && !abandoned_) {
+            scheduler_.release_shared(grant);
+            return tells;
+        }
+        scheduler_.release(grant, now(), actions_);
+        if (abandoned_ && scheduler_.leases() == 0) {
+            keep_self = std::move(self_);
+        }
+        collect(out);
+    }
+    carry_out(std::move(out));
+    return tells;
+}
+
+template <class Clock>
+void SlotCore<Clock>::report_inference_failure(const Record& record, const std::string& message) noexcept {
+    if (!events_->listened_to()) {
+        return;
+    }
+    try {
+        Event event;
+        event.type = EventType::inference_failed;
+        event.slot = name_;
+        event.key = record.key;
+        event.generation = record.generation;
+        event.message = message;
+        events_->push(std::move(event));
+    } catch (...) {  // NOLINT(bugprone-empty-catch): out of memory: an event less
+    }
+    if (!has_lost_any_) {
+        events_->flush();
+    }
+}
+
+template <class Clock>
+void SlotCore<Clock>::start_unload(const ModelKey* key, UnloadMode mode, const std::shared_ptr<SlotOperation>& operation) {
+    const auto pending = std::make_shared<PendingOperation>();
+    pending->operation = operation;
+    Outbox out;
+    {
+        const Lock lock(mutex_);
+        reserve();
+        pending->id = scheduler_.unload(key, mode, now(), actions_);
+        if (pending->id.valid()) {
+            operations_[pending->id.index] = pending;
+        } else {
+            out.complete = pending;
+        }
+        collect(out);
+    }
+    carry_out(std::move(out));
+}
+
+template <class Clock>
+void SlotCore<Clock>::start_shutdown(std::optional<std::chrono::milliseconds> deadline,
+                                     const std::shared_ptr<SlotOperation>& operation) {
+    const auto pending = std::make_shared<PendingOperation>();
+    pending->operation = operation;
+    pending->shutdown = true;
+    Outbox out;
+    {
+        const Lock lock(mutex_);
+        reserve();
+        const core::Time time = now();
+        const core::Time due = deadline ? core::later(time, core::to_duration(*deadline)) : core::never;
+        pending->id = scheduler_.shut_down(due, time, actions_);
+        if (pending->id.valid()) {
+            operations_[pending->id.index] = pending;
+        } else {
+            pending->next = std::move(finishing_);
+            finishing_ = pending;
+        }
+        collect(out);
+    }
+    carry_out(std::move(out));
+}
+
+template <class Clock>
+void SlotCore<Clock>::forget(const SlotOperation& operation) noexcept {
+    std::shared_ptr<PendingOperation> forgotten;
+    const Lock lock(mutex_);
+    for (std::shared_ptr<PendingOperation>& pending : operations_) {
+        if (pending && pending->operation.get() == &operation) {
+            scheduler_.forget(pending->id);
+            forgotten = std::move(pending);
+        }
+    }
+}
+
+// -- What the scheduler decided -------------------------------------------------------------------------------------------------------
+
+template <class Clock>
+void SlotCore<Clock>::collect(Outbox& out, std::exception_ptr cause) noexcept {
+    // By index: an action may append others.
+    for (std::size_t index = 0; index < actions_.size(); ++index) {
+        const core::Action action = actions_[index];
+        switch (action.type) {
+            case core::ActionType::grant: grant(action, out); break;
+            case core::ActionType::fail: fail(action, cause, out); break;
+            case core::ActionType::expire:
+                if (const std::shared_ptr<Waiter> waiter = std::move(waiters_[action.subject])) {
+                    tell(*waiter, errc::timed_out, false, out);
+                    publish_request(EventType::timed_out, Reason::none, waiter->key(), out);
+                }
+                break;
+            case core::ActionType::load: begin_load(action.resident, out); break;
+            case core::ActionType::stop_load: {
+                const std::shared_ptr<Record>& record = records_[action.resident];
+                record->next_stop = std::move(out.stops);
+                out.stops = record;
+                break;
+            }
+            case core::ActionType::revoke: tell_all(*records_[action.resident], errc::model_changed, out); break;
+            case core::ActionType::unload: begin_unload(action.resident, out); break;
+            case core::ActionType::complete: {
+                std::shared_ptr<PendingOperation> pending = std::move(operations_[action.subject]);
+                if (pending && pending->shutdown && !action.late) {
+                    pending->next = std::move(finishing_);
+                    finishing_ = std::move(pending);
+                } else if (pending) {
+                    pending->report = action.late ? leftovers() : ShutdownReport{};
+                    pending->next = std::move(out.complete);
+                    out.complete = std::move(pending);
+                }
+                break;
+            }
+            case core::ActionType::event: publish(action, cause, out); break;
+        }
+    }
+    actions_.clear();
+    generation_.store(scheduler_.generation().value(), std::memory_order_release);
+    settle(out);
+}
+
+// What follows from the state alone: the alarm, shutdowns that are done, executors that are no longer needed.
+template <class Clock>
+void SlotCore<Clock>::settle(Outbox& out) noexcept {
+    if (!control_posted_ && !control_runs_ && alarm_.wants(wanted_alarm()) && !has_lost_any_) {
+        control_posted_ = true;
+        out.wakes_control = true;
+    }
+    while (finishing_ && alarm_.quiet()) {
+        std::shared_ptr<PendingOperation> pending = std::move(finishing_);
+        finishing_ = std::move(pending->next);
+        Event event;
+        event.type = EventType::shutdown_completed;
+        event.reason = Reason::shutdown;
+        event.slot = name_;
+        if (!has_lost_any_ && events_->push(std::move(event), this->shared_from_this(), nullptr)) {
+            out.has_events = true;
+            pending->next = std::move(announced_);
+            announced_ = std::move(pending);
+        } else {
+            pending->next = std::move(out.complete);
+            out.complete = std::move(pending);
+        }
+    }
+    if (abandoned_ && !guards_.empty() && at_rest()) {
+        unloads_in_place_ = true;
+        out.guards.swap(guards_);
+    }
+}
+
+template <class Clock>
+bool SlotCore<Clock>::at_rest() const noexcept {
+    if (calls_ != 0 || job_runs_ || first_job_ != nullptr || control_posted_ || control_runs_ || finishing_ || announced_ ||
+        !alarm_.quiet()) {
+        return false;
+    }
+    return std::none_of(records_.begin(), records_.end(),
+                        [](const std::shared_ptr<Record>& record) { return record && record->job != Record::Job::none; });
+}
+
+template <class Clock>
+void SlotCore<Clock>::carry_out(Outbox&& out) noexcept {
+    while (out.stops) {
+        const std::shared_ptr<Record> record = std::move(out.stops);
+        out.stops = std::move(record->next_stop);
+        const runtime::LibraryCall mark;
+        record->stop.request_stop();
+    }
+    if (out.starts_jobs) {
+        asio::post(executors_.loading, [self = this->shared_from_this()] { self->run_jobs(); });
+    }
+    while (out.ready) {
+        const std::shared_ptr<Waiter> waiter = std::move(out.ready);
+        out.ready = std::move(waiter->next_ready);
+        if (waiter->is_granted) {
+            waiter->granted();
+        } else {
+            waiter->failed(error_of(*waiter));
+        }
+    }
+    while (out.told) {
+        const std::shared_ptr<Waiter> waiter = std::move(out.told);
+        out.told = std::move(waiter->next_told);
+        {
+            const runtime::LibraryCall mark;
+            waiter->request_stop();
+        }
+        const Stage stage = Stage::inference;
+        const boost::system::error_code code =
+            waiter->told_cancelled ? operation_aborted() : make_error_code(waiter->told_code);
+        const std::string detail =
+            waiter->told_cancelled ? "its caller cancelled it; the model finishes its call" : explain(waiter->told_code, stage);
+        waiter->failed(make_error(Error(code, waiter->key(), stage, detail)));
+    }
+    while (out.destroy != nullptr) {
+        run_unload(*std::exchange(out.destroy, out.destroy->next_job));
+    }
+    if (out.has_events) {
+        events_->flush();
+    }
+    if (out.wakes_control) {
+        post_control();
+    }
+    while (out.complete) {
+        const std::shared_ptr<PendingOperation> pending = std::move(out.complete);
+        out.complete = std::move(pending->next);
+        pending->operation->completed(std::move(pending->report));
+    }
+}
+
+template <class Clock>
+void SlotCore<Clock>::grant(const core::Action& action, Outbox& out) noexcept {
+    std::shared_ptr<Waiter> waiter = action.kept ? waiters_[action.subject] : std::move(waiters_[action.subject]);
+    waiter->is_granted = true;
+    waiter->generation = action.generation;
+    waiter->record = records_[action.resident].get();
+    waiter->state = waiter->wants_lease ? Waiter::State::leased : Waiter::State::done;
+    if (!action.kept) {
+        waiter->request = {};
+    }
+    begin_call(*waiter);
+    ready(std::move(waiter), out);
+}
+
+template <class Clock>
+void SlotCore<Clock>::fail(const core::Action& action, const std::exception_ptr& cause, Outbox& out) noexcept {
+    std::shared_ptr<Waiter> waiter = std::move(waiters_[action.subject]);
+    waiter->cause = action.code == errc::load_failed ? cause : nullptr;
+    if (action.code == errc::timed_out) {
+        publish_request(EventType::timed_out, Reason::none, waiter->key(), out);
+    }
+    refuse(waiter, action.code, action.stage, action.duration, out);
+}
+
+template <class Clock>
+void SlotCore<Clock>::ready(std::shared_ptr<Waiter> waiter, Outbox& out) noexcept {
+    Waiter* const last = waiter.get();
+    (out.last_ready == nullptr ? out.ready : out.last_ready->next_ready) = std::move(waiter);
+    out.last_ready = last;
+}
+
+template <class Clock>
+void SlotCore<Clock>::refuse(const std::shared_ptr<Waiter>& waiter, errc code, Stage stage, core::Duration retry_after,
+                             Outbox& out) noexcept {
+    waiter->state = Waiter::State::done;
+    waiter->request = {};
+    waiter->code = code;
+    waiter->stage = stage;
+    waiter->retry_after = retry_after;
+    ready(waiter, out);
+}
+
+// Tells the caller of a call that runs, before its model returns.
+template <class Clock>
+void SlotCore<Clock>::tell(Waiter& waiter, errc code, bool cancelled, Outbox& out) noexcept {
+    if (std::exchange(waiter.told, true)) {
+        return;
+    }
+    waiter.told_code = code;
+    waiter.told_cancelled = cancelled;
+    (out.last_told == nullptr ? out.told : out.last_told->next_told) = waiter.shared_from_this();
+    out.last_told = &waiter;
+}
+
+template <class Clock>
+void SlotCore<Clock>::tell_all(Record& record, errc code, Outbox& out) noexcept {
+    for (Waiter* call = record.running; call != nullptr; call = call->next_running) {
+        tell(*call, code, false, out);
+    }
+}
+
+template <class Clock>
+void SlotCore<Clock>::begin_call(Waiter& waiter) noexcept {
+    if (!waiter.is_call) {
+        return;
+    }
+    ++calls_;
+    waiter.next_running = waiter.record->running;
+    if (waiter.next_running != nullptr) {
+        waiter.next_running->previous_running = &waiter;
+    }
+    waiter.record->running = &waiter;
+}
+
+template <class Clock>
+void SlotCore<Clock>::end_call(Waiter& waiter) noexcept {
+    --calls_;
+    waiter.state = Waiter::State::done;
+    (waiter.previous_running == nullptr ? waiter.record->running : waiter.previous_running->next_running) = waiter.next_running;
+    if (waiter.next_running != nullptr) {
+        waiter.next_running->previous_running = waiter.previous_running;
+    }
+    waiter.previous_running = waiter.next_running = nullptr;
+}
+
+template <class Clock>
+void SlotCore<Clock>::begin_load(core::Index resident, Outbox& out) noexcept {
+    const core::ResidentId id = scheduler_.residents().handle(resident);
+    try {
+        if (records_.size() <= resident) {
+            records_.resize(std::size_t{resident} + 1);
+        }
+        std::shared_ptr<Record> record;
+        if (spare_records_.empty()) {
+            record = std::make_shared<Record>();
+        } else {
+            record = std::move(spare_records_.back());
+            spare_records_.pop_back();
+        }
+        record->key = scheduler_.key_of(resident);
+        record->id = id;
+        records_[resident] = std::move(record);
+        add_job(*records_[resident], Record::Job::load, out);
+    } catch (...) {
+        // Out of memory before the backend was asked: to those who wait it is a load that failed.
+        scheduler_.load_failed(id, false, {}, now(), actions_);
+    }
+}
+
+template <class Clock>
+void SlotCore<Clock>::begin_unload(core::Index resident, Outbox& out) noexcept {
+    Record& record = *records_[resident];
+    if (unloads_in_place_) {
+        record.job = Record::Job::unload;
+        record.next_job = std::exchange(out.destroy, &record);
+    } else if (record.gated) {
+        record.job = Record::Job::unload;
+    } else {
+        add_job(record, Record::Job::unload, out);
+    }
+}
+
+template <class Clock>
+void SlotCore<Clock>::add_job(Record& record, Record::Job job, Outbox& out) noexcept {
+    record.job = job;
+    record.next_job = nullptr;
+    (last_job_ == nullptr ? first_job_ : last_job_->next_job) = &record;
+    last_job_ = &record;
+    if (!job_runs_ && !has_lost_any_) {
+        job_runs_ = true;
+        out.starts_jobs = true;
+    }
+}
+
+template <class Clock>
+void SlotCore<Clock>::publish(const core::Action& action, const std::exception_ptr& cause, Outbox& out) noexcept {
+    const bool ends = action.event == EventType::load_failed || action.event == EventType::load_aborted ||
+                      action.event == EventType::unloaded;
+    const std::shared_ptr<Record> record = action.resident == core::none || action.resident >= records_.size()
+                                               ? nullptr
+                                               : (ends ? std::move(records_[action.resident]) : records_[action.resident]);
+    if (!events_->listened_to() || has_lost_any_) {
+        return;
+    }
+    try {
+        Event event;
+        event.type = action.event;
+        event.reason = action.reason;
+        event.slot = name_;
+        event.generation = action.generation;
+        event.duration = action.duration;
+        if (action.event == EventType::load_started) {
+            event.key = scheduler_.key_of(action.resident);
+        } else if (record) {
+            event.key = record->key;
+        }
+        if (action.event == EventType::load_failed) {
+            event.message = message_of(cause);
+        }
+        const bool gates = action.event == EventType::unload_started && record;
+        if (events_->push(std::move(event), gates ? this->shared_from_this() : nullptr, record.get())) {
+            out.has_events = true;
+            if (gates) {
+                record->gated = true;
+            }
+        }
+    } catch (...) {  // NOLINT(bugprone-empty-catch): out of memory: an event less
+    }
+}
+
+template <class Clock>
+void SlotCore<Clock>::publish_request(EventType type, Reason reason, const ModelKey& key, Outbox& out) noexcept {
+    if (!events_->listened_to() || has_lost_any_) {
+        return;
+    }
+    try {
+        Event event;
+        event.type = type;
+        event.reason = reason;
+        event.slot = name_;
+        event.key = key;
+        out.has_events = events_->push(std::move(event)) || out.has_events;
+    } catch (...) {  // NOLINT(bugprone-empty-catch): out of memory: an event less
+    }
+}
+
+// -- What people read ---------------------------------------------------------------------------------------------------------------
+
+template <class Clock>
+std::exception_ptr SlotCore<Clock>::error_of(const Waiter& waiter) const noexcept {
+    try {
+        if (waiter.told_cancelled) {
+            return make_error(Error(operation_aborted(), waiter.key(), waiter.stage, "its caller cancelled it while it waited"));
+        }
+        boost::system::error_code code = make_error_code(waiter.code);
+        std::string detail;
+        std::optional<std::chrono::milliseconds> retry_after;
+        if (waiter.code == errc::load_failed || waiter.code == errc::cooling_down) {
+            // Rounded up: who waits that long finds the cooldown over.
+            retry_after = std::chrono::ceil<std::chrono::milliseconds>(waiter.retry_after);
+        }
+        if (waiter.code == errc::load_failed) {
+            detail = waiter.cause ? message_of(waiter.cause) : "there was no memory to begin the load";
+            try {
+                if (waiter.cause) {
+                    std::rethrow_exception(waiter.cause);
+                }
+            } catch (const Error& error) {
+                code = error.code();
+                if (code != errc::load_failed) {
+                    retry_after.reset();
+                }
+            } catch (...) {  // NOLINT(bugprone-empty-catch): only an Error has a code to keep
+            }
+        } else {
+            detail = explain(waiter.code, waiter.stage);
+        }
+        return make_error(Error(code, waiter.key(), waiter.stage, detail, retry_after), waiter.cause);
+    } catch (...) {
+        return std::current_exception();
+    }
+}
+
+template <class Clock>
+std::string SlotCore<Clock>::explain(errc code, Stage stage) const {
+    switch (code) {
+        case errc::overloaded:
+            return "slot '" + name_ + "' has " + std::to_string(options_.max_queue) + " requests waiting, which is its max_queue, and " +
+                   "none of its " + std::to_string(options_.max_leases) + " leases could be granted at once; try again later";
+        case errc::timed_out:
+            return stage == Stage::load        ? "the timeout passed while the model was being loaded"
+                   : stage == Stage::inference ? "the timeout passed while the model was at work; the model finishes its call"
+                                               : "the timeout passed while the request waited for a lease in slot '" + name_ + "'";
+        case errc::model_changed:
+            return stage == Stage::inference ? "the model was revoked while it was at work"
+                                             : "the generation that the request expects is not resident (any more)";
+        case errc::shutting_down: return "slot '" + name_ + "' is shutting down or has shut down";
+        default: return make_error_code(code).message();
+    }
+}
+
+template <class Clock>
+ShutdownReport SlotCore<Clock>::leftovers() const {
+    ShutdownReport report;
+    const auto& residents = scheduler_.residents();
+    for (core::Index index = 0; index < residents.end_index(); ++index) {
+        if (residents.used(index)) {
+            report.leftovers.push_back({name_, scheduler_.key_of(index), residents[index].state, residents[index].leases});
+        }
+    }
+    return report;
+}
+
+template <class Clock>
+SlotStatus SlotCore<Clock>::status() const {
+    SlotStatus status;
+    status.name = name_;
+    const Lock lock(mutex_);
+    const core::Time time = now();
+    status.generation = scheduler_.generation();
+    status.leases = scheduler_.leases();
+    status.waiting = scheduler_.waiting();
+    status.shutting_down = scheduler_.closed();
+    status.counters = scheduler_.counters();
+    status.counters.timer_waits = timer_waits_;
+    const auto& residents = scheduler_.residents();
+    const core::KeyTable& keys = scheduler_.room().keys();
+    for (core::Index index = 0; index < residents.end_index(); ++index) {
+        if (!residents.used(index)) {
+            continue;
+        }
+        const core::Resident& resident = residents[index];
+        ResidentStatus entry;
+        entry.key = keys[resident.key].key;
+        entry.generation = resident.generation;
+        entry.state = resident.state;
+        entry.leases = resident.leases;
+        if (resident.idle()) {
+            entry.idle_for = time - resident.idle_since;
+            if (resident.due() != core::never && keys[resident.key].waiting == 0) {
+                entry.unloads_in = std::max(core::Duration::zero(), resident.due() - time);
+            }
+        }
+        status.residents.push_back(std::move(entry));
+    }
+    for (core::Index index = keys.newest_failure(); index != core::none; index = keys[index].older_failure) {
+        status.failures.push_back({keys[index].key, keys[index].failure_message, keys[index].failures,
+                                   std::max(core::Duration::zero(), core::later(keys[index].cooling_until, -time))});
+    }
+    return status;
+}
+
+}  // namespace residency::detail
+
+#include "residency/slot/impl/slot_core_work.hpp"  // IWYU pragma: export

@@ -1,0 +1,337 @@
+#pragma once
+
+#include "residency/slot/slot_core.hpp"
+
+// The work of SlotCore that has an executor of its own: loads and unloads, the alarm, the end of the slot and of its contexts.
+
+namespace residency::detail {
+
+// -- Loading executor: one job at a time ----------------------------------------------------------------------------------------------
+
+template <class Clock>
+void SlotCore<Clock>::run_jobs() noexcept {
+    Record* job = nullptr;
+    {
+        const Lock lock(mutex_);
+        job = first_job_;
+        first_job_ = job->next_job;
+        if (first_job_ == nullptr) {
+            last_job_ = nullptr;
+        }
+    }
+    if (job->job == Record::Job::load) {
+        run_load(*job);
+    } else {
+        run_unload(*job);
+    }
+    Outbox out;
+    {
+        const Lock lock(mutex_);
+        // Posted anew for each job, so that other slots on the same thread have their turn.
+        out.starts_jobs = first_job_ != nullptr && !has_lost_any_;
+        job_runs_ = out.starts_jobs;
+        settle(out);
+    }
+    carry_out(std::move(out));
+}
+
+template <class Clock>
+void SlotCore<Clock>::run_load(Record& record) noexcept {
+    void* model = nullptr;
+    std::size_t capacity = 0;
+    std::exception_ptr cause;
+    std::string message;
+    bool cools_down = true;
+    try {
+        const runtime::LibraryCall mark;
+        if (record.stop.stop_requested()) {
+            throw Error(operation_aborted(), record.key, Stage::load, "nobody waits for the model any more");
+        }
+        LoadContext context(record.stop.get_token(), sink_for(record));
+        model = load_model(record.key, context, capacity);
+        if (model == nullptr) {
+            throw Error(errc::load_failed, record.key, Stage::load, "the backend's load returned null; it must throw to fail");
+        }
+    } catch (const Error& error) {
+        cause = std::current_exception();
+        cools_down = error.code() != errc::invalid_request;
+    } catch (...) {
+        cause = std::current_exception();
+    }
+    if (cause) {
+        try {
+            message = message_of(cause);
+        } catch (...) {  // NOLINT(bugprone-empty-catch): out of memory: a failure without its words
+        }
+    }
+    Outbox out;
+    {
+        const Lock lock(mutex_);
+        const core::ResidentId id = record.id;
+        record.job = Record::Job::none;
+        if (model != nullptr) {
+            record.model = model;
+            scheduler_.loaded(id, capacity, now(), actions_);
+            record.generation = scheduler_.residents()[id.index].generation;
+        } else {
+            scheduler_.load_failed(id, cools_down, std::move(message), now(), actions_);
+        }
+        collect(out, cause);
+    }
+    carry_out(std::move(out));
+}
+
+template <class Clock>
+void SlotCore<Clock>::run_unload(Record& record) noexcept {
+    {
+        const runtime::LibraryCall mark;
+        destroy_model(std::exchange(record.model, nullptr));
+    }
+    Outbox out;
+    {
+        const Lock lock(mutex_);
+        record.job = Record::Job::none;
+        scheduler_.unloaded(record.id, now(), actions_);
+        collect(out);
+    }
+    carry_out(std::move(out));
+}
+
+template <class Clock>
+LoadContext::Sink SlotCore<Clock>::sink_for(const Record& record) {
+    if (!events_->listened_to()) {
+        return {};
+    }
+    // Lives as long as the load, and so does the record.
+    LoadContext::Sink sink;
+    sink.progress = [this, &record, published = -1.0F](float done) mutable {
+        if (done >= published + 0.01F || (done >= 1.0F && published < 1.0F)) {
+            published = done;
+            Event event;
+            event.type = EventType::load_progress;
+            event.progress = done;
+            publish_load(record, std::move(event));
+        }
+    };
+    sink.log = [this, &record](Severity severity, std::string_view line) {
+        Event event;
+        event.type = EventType::load_log;
+        event.severity = severity;
+        event.message = line;
+        publish_load(record, std::move(event));
+    };
+    return sink;
+}
+
+template <class Clock>
+void SlotCore<Clock>::publish_load(const Record& record, Event event) noexcept {
+    try {
+        event.slot = name_;
+        event.key = record.key;
+        events_->push(std::move(event));
+    } catch (...) {  // NOLINT(bugprone-empty-catch): out of memory: an event less
+    }
+    if (!has_lost_any_) {
+        events_->flush();
+    }
+}
+
+// -- Inference executor ---------------------------------------------------------------------------------------------------------------
+
+/// Runs a call once. If its executor drops it instead, the lease is given back.
+class InferenceJob {
+public:
+    explicit InferenceJob(std::shared_ptr<Waiter> call) noexcept : call_(std::move(call)) {}
+    InferenceJob(InferenceJob&&) noexcept = default;
+    InferenceJob& operator=(InferenceJob&&) = delete;
+    ~InferenceJob() {
+        if (call_) {
+            call_->dropped();
+        }
+    }
+
+    void operator()() {
+        const std::shared_ptr<Waiter> call = std::move(call_);
+        call->run();
+    }
+
+private:
+    std::shared_ptr<Waiter> call_;
+};
+
+template <class Clock>
+void SlotCore<Clock>::run_inference(std::shared_ptr<Waiter> call) noexcept {
+    InferenceJob job(std::move(call));
+    if (!has_lost_any_) {
+        asio::post(executors_.inference, std::move(job));
+    }
+}
+
+// -- Control executor: one thread of work at a time ---------------------------------------------------------------------------------------
+
+template <class Clock>
+void SlotCore<Clock>::post_control() noexcept {
+    asio::post(executors_.control, [self = this->shared_from_this()] { self->run_control(); });
+}
+
+// Brings the alarm in line with what the scheduler wants. Looks again under the mutex after each step, so that two threads that wanted
+// different times cannot swap what they do.
+template <class Clock>
+void SlotCore<Clock>::run_control() noexcept {
+    using Step = typename runtime::Alarm<Clock>::Step;
+    {
+        const Lock lock(mutex_);
+        control_posted_ = false;
+        if (control_runs_) {
+            return;
+        }
+        control_runs_ = true;
+    }
+    for (;;) {
+        Step step = Step::nothing;
+        core::Time at = core::never;
+        Outbox out;
+        {
+            const Lock lock(mutex_);
+            at = wanted_alarm();
+            if (!has_lost_any_) {
+                step = alarm_.plan(at);
+            }
+            if (step == Step::start) {
+                ++timer_waits_;
+            } else if (step == Step::nothing) {
+                control_runs_ = false;
+                settle(out);
+            }
+        }
+        if (step == Step::nothing) {
+            carry_out(std::move(out));
+            return;
+        }
+        if (step == Step::start) {
+            alarm_.start(at, [self = this->shared_from_this()](const boost::system::error_code&) { self->alarm_ended(); });
+        } else {
+            alarm_.cancel();
+        }
+    }
+}
+
+// Whatever the wait's error code says: that it ended is all that is known, and what is due is looked up.
+template <class Clock>
+void SlotCore<Clock>::alarm_ended() noexcept {
+    Outbox out;
+    {
+        const Lock lock(mutex_);
+        alarm_.ended();
+        scheduler_.tick(now(), actions_);
+        collect(out);
+    }
+    carry_out(std::move(out));
+}
+
+template <class Clock>
+void SlotCore<Clock>::event_passed(void* token) noexcept {
+    Outbox out;
+    {
+        const Lock lock(mutex_);
+        if (token == nullptr) {
+            out.complete = std::move(announced_);
+        } else {
+            Record& record = *static_cast<Record*>(token);
+            record.gated = false;
+            if (record.job == Record::Job::unload) {
+                add_job(record, Record::Job::unload, out);
+            }
+        }
+        settle(out);
+    }
+    carry_out(std::move(out));
+}
+
+// -- The end --------------------------------------------------------------------------------------------------------------------------
+
+template <class Clock>
+void SlotCore<Clock>::abandon() noexcept {
+    Outbox out;
+    {
+        const Lock lock(mutex_);
+        if (abandoned_) {
+            return;
+        }
+        abandoned_ = true;
+        if (scheduler_.leases() != 0) {
+            self_ = this->shared_from_this();
+        }
+        scheduler_.close(now(), actions_);
+        for (const std::shared_ptr<Record>& record : records_) {
+            if (record) {
+                tell_all(*record, errc::shutting_down, out);
+            }
+        }
+        collect(out);
+        end_operations(out);
+        if (guards_.empty()) {
+            // The host's executors: what is free by now goes where it always goes; what is freed later goes where that happens.
+            unloads_in_place_ = true;
+        }
+    }
+    carry_out(std::move(out));
+}
+
+// Whoever waits for an unload or a shutdown is told what is left now.
+template <class Clock>
+void SlotCore<Clock>::end_operations(Outbox& out) noexcept {
+    for (std::shared_ptr<PendingOperation>& pending : operations_) {
+        if (pending) {
+            scheduler_.forget(pending->id);
+            pending->report = leftovers();
+            pending->next = std::move(out.complete);
+            out.complete = std::move(pending);
+        }
+    }
+}
+
+template <class Clock>
+bool SlotCore<Clock>::has_lost(const asio::execution_context* context) const noexcept {
+    if (!has_lost_any_) {
+        return false;
+    }
+    const Lock lock(mutex_);
+    return std::find(lost_.begin(), lost_.end(), context) != lost_.end();
+}
+
+template <class Clock>
+void SlotCore<Clock>::context_ends(asio::execution_context& context) noexcept {
+    // Taken out under the mutex, destroyed without it, while the context's services are still there.
+    std::optional<asio::basic_waitable_timer<Clock>> timer;
+    Outbox out;
+    {
+        const Lock lock(mutex_);
+        const auto free_place = std::find(lost_.begin(), lost_.end(), nullptr);
+        if (free_place != lost_.end()) {
+            *free_place = &context;
+        }
+        has_lost_any_ = true;
+        abandoned_ = true;
+        unloads_in_place_ = true;
+        if (&asio::query(executors_.control, asio::execution::context) == &context) {
+            timer = alarm_.take();
+            alarm_.ended();
+        }
+        if (scheduler_.leases() != 0 && !self_) {
+            self_ = this->shared_from_this();
+        }
+        scheduler_.close(now(), actions_);
+        for (const std::shared_ptr<Record>& record : records_) {
+            if (record) {
+                tell_all(*record, errc::shutting_down, out);
+            }
+        }
+        collect(out);
+        end_operations(out);
+    }
+    carry_out(std::move(out));
+    events_->close();
+}
+
+}  // namespace residency::detail

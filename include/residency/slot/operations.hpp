@@ -1,0 +1,361 @@
+#pragma once
+
+#include "residency/error.hpp"
+#include "residency/lease.hpp"
+#include "residency/model_key.hpp"
+#include "residency/options.hpp"
+#include "residency/runtime/asio.hpp"
+#include "residency/runtime/completion.hpp"
+#include "residency/runtime/library_call.hpp"
+#include "residency/runtime/mutex.hpp"
+#include "residency/slot/slot_base.hpp"
+#include "residency/status.hpp"
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <exception>
+#include <memory>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+namespace residency::detail {
+
+/// The context that a handler runs in, or null if its executor does not tell.
+template <class Handler>
+[[nodiscard]] const asio::execution_context* context_of(const Handler& handler, const asio::any_io_executor& control) noexcept {
+    if constexpr (runtime::IsBlockingHandler<Handler>::value) {
+        return nullptr;
+    } else {
+        const auto executor = asio::get_associated_executor(handler, control);
+        using Executor = std::decay_t<decltype(executor)>;
+        if constexpr (asio::can_query_v<Executor, asio::execution::context_t>) {
+            return std::addressof(asio::query(executor, asio::execution::context));
+        } else {
+            return nullptr;
+        }
+    }
+}
+
+/// A handler on its way through an operation: keeps its executor busy, connects its cancellation slot, is called exactly once or, if
+/// its context has ended, destroyed uncalled.
+template <class Handler, class... Results>
+class PendingHandler {
+public:
+    PendingHandler(Handler&& handler, const std::shared_ptr<SlotBase>& slot)
+        : context_(context_of(handler, slot->control())),
+          work_(work_for(handler, slot->control())),
+          handler_(std::move(handler)) {}
+
+    /// Has the handler called with `results`, on its executor.
+    template <class... Arguments>
+    void complete(const SlotBase& slot, Arguments&&... results) {
+        Handler handler = std::move(*handler_);
+        handler_.reset();
+        if (context_ != nullptr && slot.has_lost(context_)) {
+            return;
+        }
+        runtime::complete<Results...>(slot.control(), std::move(handler), std::forward<Arguments>(results)...);
+        work_.reset();
+    }
+
+    /// Has `emit(terminal)` called when the handler's caller cancels with a type of cancellation in `types`.
+    template <class Emit>
+    void on_cancel(Emit emit) {
+        if constexpr (!runtime::IsBlockingHandler<Handler>::value) {
+            if (auto slot = asio::get_associated_cancellation_slot(*handler_); slot.is_connected()) {
+                slot.assign([emit = std::move(emit)](asio::cancellation_type type) {
+                    constexpr auto any = asio::cancellation_type::terminal | asio::cancellation_type::partial |
+                                         asio::cancellation_type::total;
+                    if ((type & any) != asio::cancellation_type::none) {
+                        emit((type & asio::cancellation_type::terminal) != asio::cancellation_type::none);
+                    }
+                });
+            }
+        }
+    }
+
+    /// The operation could not be started after all: it will not be cancelled either.
+    void forget_cancel() noexcept {
+        if constexpr (!runtime::IsBlockingHandler<Handler>::value) {
+            if (auto slot = asio::get_associated_cancellation_slot(*handler_); slot.is_connected()) {
+                slot.clear();
+            }
+        }
+    }
+
+    /// Destroys the handler uncalled.
+    void drop() noexcept { handler_.reset(); }
+
+    /// Whether the handler runs in that context.
+    [[nodiscard]] bool belongs_to(const asio::execution_context& context) const noexcept { return context_ == &context; }
+
+private:
+    struct NoWork {
+        void reset() noexcept {}
+    };
+
+    // Keeps the handler's executor busy until its handler has been posted.
+    class Work {
+    public:
+        explicit Work(const runtime::HandlerExecutor<Handler>& executor)
+            : tracked_(asio::prefer(executor, asio::execution::outstanding_work.tracked)) {}
+        void reset() noexcept { tracked_.reset(); }
+
+    private:
+        std::optional<std::decay_t<decltype(asio::prefer(std::declval<const runtime::HandlerExecutor<Handler>&>(),
+                                                         asio::execution::outstanding_work.tracked))>>
+            tracked_;
+    };
+
+    static auto work_for(const Handler& handler, const asio::any_io_executor& control) {
+        if constexpr (runtime::IsBlockingHandler<Handler>::value) {
+            return NoWork{};
+        } else {
+            return Work(asio::get_associated_executor(handler, control));
+        }
+    }
+
+    const asio::execution_context* context_;
+    decltype(work_for(std::declval<const Handler&>(), std::declval<const asio::any_io_executor&>())) work_;
+    std::optional<Handler> handler_;
+};
+
+/// Makes an operation with the handler's own allocator.
+template <class Operation, class Handler, class... Arguments>
+std::shared_ptr<Operation> make_operation(Handler handler, Arguments&&... arguments) {
+    const auto allocator = asio::get_associated_allocator(handler);
+    return std::allocate_shared<Operation>(allocator, std::move(handler), std::forward<Arguments>(arguments)...);
+}
+
+/// Completes a request that needed no operation, because its result is known.
+template <class... Results, class Handler, class... Arguments>
+void complete_now(const SlotBase& slot, Handler handler, Arguments&&... results) {
+    const asio::execution_context* const context = context_of(handler, slot.control());
+    if (context == nullptr || !slot.has_lost(context)) {
+        runtime::complete<Results...>(slot.control(), std::move(handler), std::forward<Arguments>(results)...);
+    }
+}
+
+/// Starts an operation and waits for its result on this thread. Throws would_deadlock where that could only hang.
+template <class Result, class Slot, class Start>
+Result block_on(const Slot& slot, const ModelKey& key, const Start& start) {
+    if (slot.would_deadlock()) {
+        throw Error(errc::would_deadlock, key, Stage::admission);
+    }
+    runtime::BlockingCall<Result> call;
+    start(call.handler());
+    return call.wait();
+}
+
+/// Lets a slot have a waiter whose handler may be cancelled. Throws only bad_alloc, and then nothing has begun.
+template <class Operation>
+void submit(const std::shared_ptr<Operation>& operation, SlotBase& slot, const RequestOptions& options) {
+    operation->handler().on_cancel([operation, &slot](bool terminal) { slot.cancel(*operation, terminal); });
+    try {
+        slot.submit(operation, options);
+    } catch (...) {
+        operation->handler().forget_cancel();
+        throw;
+    }
+}
+
+/// A request for a lease that waits.
+template <class Handler, class Model>
+class AcquireOperation final : public Waiter {
+public:
+    AcquireOperation(Handler&& handler, std::shared_ptr<SlotBase> slot, const ModelKey& key)
+        : Waiter(key), slot_(std::move(slot)), handler_(std::move(handler), slot_) {}
+
+    [[nodiscard]] auto& handler() noexcept { return handler_; }
+    void granted() noexcept override {
+        handler_.complete(*slot_, std::exception_ptr(), LeaseAccess::make<Model>(*slot_, *record));
+    }
+    void failed(std::exception_ptr error) noexcept override { handler_.complete(*slot_, std::move(error), Lease<Model>()); }
+    [[nodiscard]] bool belongs_to(const asio::execution_context& context) const noexcept override {
+        return handler_.belongs_to(context);
+    }
+
+private:
+    std::shared_ptr<SlotBase> slot_;
+    PendingHandler<Handler, std::exception_ptr, Lease<Model>> handler_;
+};
+
+/// A request that a model be loaded.
+template <class Handler>
+class EnsureOperation final : public Waiter {
+public:
+    EnsureOperation(Handler&& handler, std::shared_ptr<SlotBase> slot, const ModelKey& key)
+        : Waiter(key), slot_(std::move(slot)), handler_(std::move(handler), slot_) {
+        wants_lease = false;
+    }
+
+    [[nodiscard]] auto& handler() noexcept { return handler_; }
+    void granted() noexcept override { handler_.complete(*slot_, std::exception_ptr(), Generation(generation)); }
+    void failed(std::exception_ptr error) noexcept override { handler_.complete(*slot_, std::move(error), Generation()); }
+    [[nodiscard]] bool belongs_to(const asio::execution_context& context) const noexcept override {
+        return handler_.belongs_to(context);
+    }
+
+private:
+    std::shared_ptr<SlotBase> slot_;
+    PendingHandler<Handler, std::exception_ptr, Generation> handler_;
+};
+
+/// A request that a model be called: takes a lease, calls `work(model, stop_token)` on the inference executor, gives the lease back,
+/// and then completes. Owns what the call needs until the model has returned, also if its caller was told earlier.
+template <class Handler, class Model, class Work>
+class CallOperation final : public Waiter {
+public:
+    using Result = typename Work::result_type;
+
+    CallOperation(Handler&& handler, std::shared_ptr<SlotBase> slot, const ModelKey& key, Work&& work)
+        : Waiter(key), slot_(std::move(slot)), work_(std::move(work)), handler_(std::move(handler), slot_) {
+        is_call = true;
+        if constexpr (Work::stoppable) {
+            stop_ = std::stop_source();
+        }
+    }
+
+    [[nodiscard]] auto& handler() noexcept { return handler_; }
+    void granted() noexcept override { slot_->run_inference(shared_from_this()); }
+    void failed(std::exception_ptr error) noexcept override { handler_.complete(*slot_, std::move(error), Result()); }
+    void request_stop() noexcept override { stop_.request_stop(); }
+    [[nodiscard]] bool belongs_to(const asio::execution_context& context) const noexcept override {
+        return handler_.belongs_to(context);
+    }
+
+    void run() noexcept override {
+        Result result{};
+        std::exception_ptr error;
+        // Who was told while waiting for a thread never reaches the model.
+        if (!slot_->was_told(*this)) {
+            const runtime::LibraryCall mark;
+            try {
+                result = work_(*static_cast<Model*>(record->model), stop_.get_token());
+            } catch (...) {
+                error = failure(std::current_exception());
+            }
+        }
+        if (slot_->finish(*this)) {
+            handler_.complete(*slot_, std::move(error), std::move(result));
+        }
+    }
+    void dropped() noexcept override {
+        if (slot_->finish(*this)) {
+            handler_.drop();
+        }
+    }
+
+private:
+    [[nodiscard]] std::exception_ptr failure(const std::exception_ptr& thrown) noexcept {
+        try {
+            boost::system::error_code kept = make_error_code(errc::inference_failed);
+            const std::string message = message_of(thrown);
+            slot_->report_inference_failure(*record, message);
+            try {
+                std::rethrow_exception(thrown);
+            } catch (const Error& error) {
+                kept = error.code();
+            } catch (...) {  // NOLINT(bugprone-empty-catch): only an Error has a code to keep
+            }
+            return make_error(Error(kept, key(), Stage::inference, message), thrown);
+        } catch (...) {
+            return std::current_exception();
+        }
+    }
+
+    std::shared_ptr<SlotBase> slot_;
+    Work work_;
+    std::stop_source stop_{std::nostopstate};
+    PendingHandler<Handler, std::exception_ptr, Result> handler_;
+};
+
+/// An `unload` or a `shutdown` with its handler. Completes when each of `parts` slots has; its caller may leave earlier.
+template <class Handler, class... Results>
+class WaitingOperation final : public SlotOperation {
+public:
+    WaitingOperation(Handler&& handler, std::shared_ptr<SlotBase> slot, std::size_t parts = 1)
+        : slot_(std::move(slot)), parts_(parts), handler_(std::move(handler), slot_) {}
+
+    [[nodiscard]] auto& handler() noexcept { return handler_; }
+    void completed(ShutdownReport report) noexcept override {
+        {
+            const runtime::MutexLock lock(mutex_);
+            for (Leftover& leftover : report.leftovers) {
+                report_.leftovers.push_back(std::move(leftover));
+            }
+            if (--parts_ != 0) {
+                return;
+            }
+        }
+        if (!done_.exchange(true)) {
+            if constexpr (sizeof...(Results) == 1) {
+                handler_.complete(*slot_, std::exception_ptr());
+            } else {
+                handler_.complete(*slot_, std::exception_ptr(), take_report());
+            }
+        }
+    }
+    /// Its caller has left: the wait ends, what it began goes on.
+    void cancel() noexcept {
+        if (!done_.exchange(true)) {
+            std::exception_ptr error = make_error(
+                Error(operation_aborted(), ModelKey(), Stage::unload, "its caller stopped waiting; what it began goes on"));
+            if constexpr (sizeof...(Results) == 1) {
+                handler_.complete(*slot_, std::move(error));
+            } else {
+                handler_.complete(*slot_, std::move(error), ShutdownReport());
+            }
+        }
+    }
+    [[nodiscard]] bool belongs_to(const asio::execution_context& context) const noexcept override {
+        return handler_.belongs_to(context);
+    }
+
+private:
+    [[nodiscard]] ShutdownReport take_report() noexcept {
+        const runtime::MutexLock lock(mutex_);
+        return std::move(report_);
+    }
+
+    std::shared_ptr<SlotBase> slot_;
+    runtime::Mutex mutex_;
+    std::size_t parts_ RESIDENCY_GUARDED_BY(mutex_);
+    ShutdownReport report_ RESIDENCY_GUARDED_BY(mutex_);
+    std::atomic<bool> done_{false};
+    PendingHandler<Handler, Results...> handler_;
+};
+
+/// Connects an operation's cancellation: any type ends the wait, and nothing else.
+template <class Operation>
+void connect_cancel(const std::shared_ptr<Operation>& operation) {
+    operation->handler().on_cancel([operation](bool) { operation->cancel(); });
+}
+
+/// What is wrong with a request, or null.
+[[nodiscard]] inline std::exception_ptr invalid(const ModelKey& key, const RequestOptions& options) {
+    const auto because = [&key](const std::string& detail) {
+        return make_error(Error(errc::invalid_request, key, Stage::admission, detail));
+    };
+    if (key.name.empty()) {
+        return because("the model key has an empty name");
+    }
+    if (key.name.size() > ModelKey::max_part_length || key.quantization.size() > ModelKey::max_part_length) {
+        return because("the model key is " + std::to_string(key.name.size() + key.quantization.size()) +
+                       " bytes long; a name or a quantization has at most " + std::to_string(ModelKey::max_part_length));
+    }
+    if (options.keep_alive && *options.keep_alive < std::chrono::milliseconds::zero()) {
+        return because("RequestOptions::keep_alive is negative (zero unloads when free, keep_alive_forever never)");
+    }
+    if (options.priority != Priority::high && options.priority != Priority::normal && options.priority != Priority::low) {
+        return because("RequestOptions::priority is none of high, normal and low");
+    }
+    return nullptr;
+}
+
+}  // namespace residency::detail

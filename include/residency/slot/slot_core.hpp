@@ -1,0 +1,229 @@
+#pragma once
+
+#include "residency/backend.hpp"
+#include "residency/core/slot_scheduler.hpp"
+#include "residency/error.hpp"
+#include "residency/event.hpp"
+#include "residency/model_key.hpp"
+#include "residency/options.hpp"
+#include "residency/runtime/alarm.hpp"
+#include "residency/runtime/asio.hpp"
+#include "residency/runtime/context_watch.hpp"
+#include "residency/runtime/executors.hpp"
+#include "residency/runtime/library_call.hpp"
+#include "residency/runtime/mutex.hpp"
+#include "residency/slot/event_queue.hpp"
+#include "residency/slot/slot_base.hpp"
+#include "residency/status.hpp"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <new>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace residency::detail {
+
+/// The shell of one slot: holds the mutex while the scheduler decides, and carries out what it decided once the mutex is free. Decides
+/// nothing itself, and knows neither the backend nor its models but as `load_model` and `destroy_model`.
+///
+/// Whatever is pending (a handler, a job, a call) owns this object, so that it outlives the `ModelSlot` that made it for as long as
+/// anything of it is left.
+template <class Clock>
+class SlotCore : public SlotBase,
+                 public EventGate,
+                 public runtime::ContextUser,
+                 public std::enable_shared_from_this<SlotCore<Clock>> {
+public:
+    /// What keeps the owned executors alive, if they are owned.
+    using Keep = std::shared_ptr<void>;
+
+    SlotCore(std::string name, const SlotOptions& options, Executors executors, std::shared_ptr<EventQueue> events, Keep keep)
+        : name_(std::move(name)),
+          options_(options),
+          keep_(std::move(keep)),
+          executors_(std::move(executors)),
+          events_(std::move(events)),
+          scheduler_(options),
+          alarm_(executors_.control) {}
+    ~SlotCore() override = default;
+
+    /// Begins to learn of contexts of the host's that end. Called once, right after construction.
+    void watch_contexts() {
+        const std::weak_ptr<runtime::ContextUser> self = this->shared_from_this();
+        for (const asio::any_io_executor* executor : {&executors_.control, &executors_.inference, &executors_.loading}) {
+            runtime::ContextWatch::add(*executor, self);
+        }
+    }
+    /// Keeps owned executors running until nothing of the slot's is left to do after `abandon`. Called once, after construction.
+    void hold_executors() {
+        for (const asio::any_io_executor* executor : {&executors_.control, &executors_.inference, &executors_.loading}) {
+            guards_.emplace_back(*executor);
+        }
+    }
+
+    // -- What operations and leases call, see SlotBase --
+    Record* try_acquire(const ModelKey& key, const RequestOptions& options) override;
+    void submit(const std::shared_ptr<Waiter>& waiter, const RequestOptions& options) override;
+    void cancel(Waiter& waiter, bool terminal) noexcept override;
+    void release(Record& record) noexcept override { end_lease(record, nullptr); }
+    bool finish(Waiter& waiter) noexcept override { return end_lease(*waiter.record, &waiter); }
+    [[nodiscard]] bool was_told(const Waiter& waiter) noexcept override {
+        const runtime::MutexLock lock(mutex_);
+        return waiter.told;
+    }
+    [[nodiscard]] bool revoked(const Record& record) const noexcept override {
+        const runtime::MutexLock lock(mutex_);
+        return scheduler_.residents()[record.id.index].revoked;
+    }
+    [[nodiscard]] bool closed() const noexcept override {
+        const runtime::MutexLock lock(mutex_);
+        return scheduler_.closed();
+    }
+    void report_inference_failure(const Record& record, const std::string& message) noexcept override;
+    void start_unload(const ModelKey* key, UnloadMode mode, const std::shared_ptr<SlotOperation>& operation) override;
+    void start_shutdown(std::optional<std::chrono::milliseconds> deadline,
+                        const std::shared_ptr<SlotOperation>& operation) override;
+    void forget(const SlotOperation& operation) noexcept override;
+    [[nodiscard]] const asio::any_io_executor& control() const noexcept override { return executors_.control; }
+    void run_inference(std::shared_ptr<Waiter> call) noexcept override;
+    [[nodiscard]] bool has_lost(const asio::execution_context* context) const noexcept override;
+
+    // -- What ModelSlot calls --
+    /// The generation counter; lock-free.
+    [[nodiscard]] Generation generation() const noexcept { return Generation{generation_.load(std::memory_order_acquire)}; }
+    /// What the slot looks like now.
+    [[nodiscard]] SlotStatus status() const;
+    /// The ModelSlot is being destroyed: refuses, tells everybody, stops what can be stopped. What runs owns what it needs.
+    void abandon() noexcept;
+    /// Whether a blocking call on this thread could only hang.
+    [[nodiscard]] bool would_deadlock() const noexcept {
+        return runtime::LibraryCall::active() || runtime::runs_in_this_thread(executors_.control) ||
+               runtime::runs_in_this_thread(executors_.inference) || runtime::runs_in_this_thread(executors_.loading);
+    }
+
+protected:
+    /// Loads the model for `key`: what it is, and how many leases it takes. Throws to fail. On the loading executor.
+    virtual void* load_model(const ModelKey& key, LoadContext& context, std::size_t& capacity) = 0;
+    /// Destroys a model.
+    virtual void destroy_model(void* model) noexcept = 0;
+    /// Destroys the models that are still there; for the destructor of whoever knows how to.
+    void destroy_all() noexcept {
+        for (const std::shared_ptr<Record>& record : records_) {
+            if (record && record->model != nullptr) {
+                destroy_model(std::exchange(record->model, nullptr));
+            }
+        }
+    }
+
+private:
+    using Lock = runtime::MutexLock;
+
+    /// What is to be done once the mutex is free. Chains through the objects themselves, so that it needs no memory.
+    struct Outbox {
+        std::shared_ptr<Waiter> ready{};
+        Waiter* last_ready = nullptr;
+        std::shared_ptr<Waiter> told{};
+        Waiter* last_told = nullptr;
+        std::shared_ptr<Record> stops{};
+        std::shared_ptr<PendingOperation> complete{};
+        Record* destroy = nullptr;
+        bool starts_jobs = false;
+        bool wakes_control = false;
+        bool has_events = false;
+        std::vector<asio::executor_work_guard<asio::any_io_executor>> guards{};
+    };
+
+    [[nodiscard]] static core::Time now() noexcept {
+        return std::chrono::duration_cast<core::Time>(Clock::now().time_since_epoch());
+    }
+    [[nodiscard]] static core::RequestSpec spec_of(const RequestOptions& options, bool wants_lease, bool is_call);
+    void reserve() RESIDENCY_REQUIRES(mutex_);
+    bool end_lease(Record& record, Waiter* call) noexcept;
+
+    void collect(Outbox& out, std::exception_ptr cause = nullptr) noexcept RESIDENCY_REQUIRES(mutex_);
+    void carry_out(Outbox&& out) noexcept RESIDENCY_EXCLUDES(mutex_);
+    void grant(const core::Action& action, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
+    void fail(const core::Action& action, const std::exception_ptr& cause, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
+    void begin_load(core::Index resident, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
+    void begin_unload(core::Index resident, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
+    void publish(const core::Action& action, const std::exception_ptr& cause, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
+    void publish_request(EventType type, Reason reason, const ModelKey& key, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
+    void tell(Waiter& waiter, errc code, bool cancelled, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
+    void tell_all(Record& record, errc code, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
+    void end_operations(Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
+    void ready(std::shared_ptr<Waiter> waiter, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
+    void refuse(const std::shared_ptr<Waiter>& waiter, errc code, Stage stage, core::Duration retry_after, Outbox& out) noexcept
+        RESIDENCY_REQUIRES(mutex_);
+    void begin_call(Waiter& waiter) noexcept RESIDENCY_REQUIRES(mutex_);
+    void end_call(Waiter& waiter) noexcept RESIDENCY_REQUIRES(mutex_);
+    void add_job(Record& record, Record::Job job, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
+    void settle(Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
+    [[nodiscard]] ShutdownReport leftovers() const RESIDENCY_REQUIRES(mutex_);
+    [[nodiscard]] std::exception_ptr error_of(const Waiter& waiter) const noexcept;
+    [[nodiscard]] std::string explain(errc code, Stage stage) const;
+    [[nodiscard]] core::Time wanted_alarm() const noexcept RESIDENCY_REQUIRES(mutex_) {
+        return abandoned_ ? core::never : scheduler_.next_alarm();
+    }
+    [[nodiscard]] bool at_rest() const noexcept RESIDENCY_REQUIRES(mutex_);
+
+    void run_jobs() noexcept;
+    void run_load(Record& record) noexcept;
+    void run_unload(Record& record) noexcept;
+    [[nodiscard]] LoadContext::Sink sink_for(const Record& record);
+    void publish_load(const Record& record, Event event) noexcept;
+    void post_control() noexcept;
+    void run_control() noexcept;
+    void alarm_ended() noexcept;
+
+    void event_passed(void* token) noexcept override;
+    void context_ends(asio::execution_context& context) noexcept override;
+
+    const std::string name_;
+    const SlotOptions options_;
+    const Keep keep_;
+    const Executors executors_;
+    const std::shared_ptr<EventQueue> events_;
+    std::atomic<std::uint64_t> generation_{0};
+
+    mutable runtime::Mutex mutex_;
+    core::SlotScheduler scheduler_ RESIDENCY_GUARDED_BY(mutex_);
+    core::Actions actions_ RESIDENCY_GUARDED_BY(mutex_);
+    std::vector<std::shared_ptr<Waiter>> waiters_ RESIDENCY_GUARDED_BY(mutex_);
+    std::vector<std::shared_ptr<Record>> records_ RESIDENCY_GUARDED_BY(mutex_);
+    std::vector<std::shared_ptr<Record>> spare_records_ RESIDENCY_GUARDED_BY(mutex_);
+    std::vector<std::shared_ptr<PendingOperation>> operations_ RESIDENCY_GUARDED_BY(mutex_);
+    // Shutdowns that are done but for the alarm's last handler; then they are announced.
+    std::shared_ptr<PendingOperation> finishing_ RESIDENCY_GUARDED_BY(mutex_);
+    // Shutdowns that are done but for the delivery of the events before them.
+    std::shared_ptr<PendingOperation> announced_ RESIDENCY_GUARDED_BY(mutex_);
+    Record* first_job_ RESIDENCY_GUARDED_BY(mutex_) = nullptr;
+    Record* last_job_ RESIDENCY_GUARDED_BY(mutex_) = nullptr;
+    std::size_t calls_ RESIDENCY_GUARDED_BY(mutex_) = 0;
+    bool job_runs_ RESIDENCY_GUARDED_BY(mutex_) = false;
+    bool control_posted_ RESIDENCY_GUARDED_BY(mutex_) = false;
+    bool control_runs_ RESIDENCY_GUARDED_BY(mutex_) = false;
+    bool abandoned_ RESIDENCY_GUARDED_BY(mutex_) = false;
+    bool unloads_in_place_ RESIDENCY_GUARDED_BY(mutex_) = false;
+    // The contexts of the host's that have ended; each of the three can.
+    std::array<const asio::execution_context*, 3> lost_ RESIDENCY_GUARDED_BY(mutex_){};
+    std::atomic<bool> has_lost_any_{false};
+    std::uint64_t timer_waits_ RESIDENCY_GUARDED_BY(mutex_) = 0;
+    // Planned under the mutex; started and cancelled by whoever runs control, one at a time.
+    runtime::Alarm<Clock> alarm_;
+    std::vector<asio::executor_work_guard<asio::any_io_executor>> guards_ RESIDENCY_GUARDED_BY(mutex_);
+    // Set while leases outlive the ModelSlot: they do not own this object one by one, so that a lease costs no atomic count.
+    std::shared_ptr<SlotCore> self_ RESIDENCY_GUARDED_BY(mutex_);
+};
+
+}  // namespace residency::detail
+
+#include "residency/slot/impl/slot_core.hpp"  // IWYU pragma: export
