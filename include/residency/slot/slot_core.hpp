@@ -65,6 +65,7 @@ public:
     }
     /// Keeps owned executors running until nothing of the slot's is left to do after `abandon`. Called once, after construction.
     void hold_executors() {
+        const runtime::MutexLock lock(mutex_);
         for (const asio::any_io_executor* executor : {&executors_.control, &executors_.inference, &executors_.loading}) {
             guards_.emplace_back(*executor);
         }
@@ -117,7 +118,12 @@ protected:
     virtual void destroy_model(void* model) noexcept = 0;
     /// Destroys the models that are still there; for the destructor of whoever knows how to.
     void destroy_all() noexcept {
-        for (const std::shared_ptr<Record>& record : records_) {
+        std::vector<std::shared_ptr<Record>> records;
+        {
+            const runtime::MutexLock lock(mutex_);
+            records.swap(records_);
+        }
+        for (const std::shared_ptr<Record>& record : records) {
             if (record && record->model != nullptr) {
                 destroy_model(std::exchange(record->model, nullptr));
             }
