@@ -91,9 +91,6 @@ public:
     /// Destroys the handler uncalled.
     void drop() noexcept { handler_.reset(); }
 
-    /// Whether the handler runs in that context.
-    [[nodiscard]] bool belongs_to(const asio::execution_context& context) const noexcept { return context_ == &context; }
-
 private:
     struct NoWork {
         void reset() noexcept {}
@@ -176,9 +173,6 @@ public:
         handler_.complete(*slot_, std::exception_ptr(), LeaseAccess::make<Model>(*slot_, *record));
     }
     void failed(std::exception_ptr error) noexcept override { handler_.complete(*slot_, std::move(error), Lease<Model>()); }
-    [[nodiscard]] bool belongs_to(const asio::execution_context& context) const noexcept override {
-        return handler_.belongs_to(context);
-    }
 
 private:
     std::shared_ptr<SlotBase> slot_;
@@ -197,9 +191,6 @@ public:
     [[nodiscard]] auto& handler() noexcept { return handler_; }
     void granted() noexcept override { handler_.complete(*slot_, std::exception_ptr(), Generation(generation)); }
     void failed(std::exception_ptr error) noexcept override { handler_.complete(*slot_, std::move(error), Generation()); }
-    [[nodiscard]] bool belongs_to(const asio::execution_context& context) const noexcept override {
-        return handler_.belongs_to(context);
-    }
 
 private:
     std::shared_ptr<SlotBase> slot_;
@@ -225,9 +216,6 @@ public:
     void granted() noexcept override { slot_->run_inference(shared_from_this()); }
     void failed(std::exception_ptr error) noexcept override { handler_.complete(*slot_, std::move(error), Result()); }
     void request_stop() noexcept override { stop_.request_stop(); }
-    [[nodiscard]] bool belongs_to(const asio::execution_context& context) const noexcept override {
-        return handler_.belongs_to(context);
-    }
 
     void run() noexcept override {
         Result result{};
@@ -312,9 +300,6 @@ public:
                 handler_.complete(*slot_, std::move(error), ShutdownReport());
             }
         }
-    }
-    [[nodiscard]] bool belongs_to(const asio::execution_context& context) const noexcept override {
-        return handler_.belongs_to(context);
     }
 
 private:

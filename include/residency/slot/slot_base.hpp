@@ -64,8 +64,6 @@ public:
     virtual void dropped() noexcept {}
     /// Asks the model to stop, if that can be asked. Called without a lock.
     virtual void request_stop() noexcept {}
-    /// Whether its caller's handler runs in that context, so that it can never be called once the context ends.
-    [[nodiscard]] virtual bool belongs_to(const asio::execution_context& context) const noexcept = 0;
 
     [[nodiscard]] const ModelKey& key() const noexcept { return key_; }
 
@@ -108,8 +106,6 @@ public:
 
     /// It is complete; a shutdown has left `report` behind. Called once by each slot that it was given to, without a lock.
     virtual void completed(ShutdownReport report) noexcept = 0;
-    /// Whether its handler runs in that context.
-    [[nodiscard]] virtual bool belongs_to(const asio::execution_context& context) const noexcept = 0;
 };
 
 /// A slot's part in an operation.

@@ -53,7 +53,10 @@ public:
           executors_(std::move(executors)),
           events_(std::move(events)),
           scheduler_(options),
-          alarm_(executors_.control) {}
+          alarm_(executors_.control) {
+        const runtime::MutexLock lock(mutex_);
+        reserve();
+    }
     ~SlotCore() override = default;
 
     /// Begins to learn of contexts of the host's that end. Called once, right after construction.
