@@ -1,0 +1,20 @@
+// An embedding model gives Embeddings, of floats.
+// GNU: concept EmbeddingModel =
+// Clang: because 'Mine' does not satisfy 'EmbeddingModel'
+// Clang: residency::Embeddings
+
+#include "residency/backend.hpp"
+
+#include <span>
+#include <string>
+#include <vector>
+
+struct Mine {
+#if defined(CONTROL)
+    residency::Embeddings embed(std::span<const std::string> texts);
+#else
+    std::vector<double> embed(std::span<const std::string> texts);
+#endif
+};
+
+static_assert(residency::EmbeddingModel<Mine>);

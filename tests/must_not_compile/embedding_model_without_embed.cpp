@@ -1,0 +1,18 @@
+// An embedding model embeds.
+// GNU: concept EmbeddingModel =
+// Clang: because 'Mine' does not satisfy 'EmbeddingModel'
+// Clang: no member named 'embed' in 'Mine'
+
+#include "residency/backend.hpp"
+
+#include <span>
+#include <string>
+#include <vector>
+
+struct Mine {
+#if defined(CONTROL)
+    residency::Embeddings embed(std::span<const std::string> texts);
+#endif
+};
+
+static_assert(residency::EmbeddingModel<Mine>);

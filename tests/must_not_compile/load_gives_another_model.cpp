@@ -1,0 +1,22 @@
+// A load gives a model of the type that the backend names.
+// GNU: required for the satisfaction of 'LoadsModels<
+// Clang: because 'Mine' does not satisfy 'LoadsModels'
+// Clang: std::unique_ptr<Model>
+
+#include "residency/backend.hpp"
+
+#include <memory>
+
+struct Model {};
+struct Other {};
+
+struct Mine {
+    using model_type = Model;
+#if defined(CONTROL)
+    std::unique_ptr<Model> load(const residency::ModelKey& key);
+#else
+    std::unique_ptr<Other> load(const residency::ModelKey& key);
+#endif
+};
+
+static_assert(residency::ModelBackend<Mine>);

@@ -1,0 +1,21 @@
+// A reranker gives a float for each document.
+// GNU: concept RerankerModel =
+// Clang: because 'Mine' does not satisfy 'RerankerModel'
+// Clang: std::vector<float>
+
+#include "residency/backend.hpp"
+
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+struct Mine {
+#if defined(CONTROL)
+    std::vector<float> rerank(std::string_view query, std::span<const std::string> documents);
+#else
+    std::vector<double> rerank(std::string_view query, std::span<const std::string> documents);
+#endif
+};
+
+static_assert(residency::RerankerModel<Mine>);

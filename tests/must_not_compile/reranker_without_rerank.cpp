@@ -1,0 +1,19 @@
+// A reranker reranks.
+// GNU: concept RerankerModel =
+// Clang: because 'Mine' does not satisfy 'RerankerModel'
+// Clang: no member named 'rerank' in 'Mine'
+
+#include "residency/backend.hpp"
+
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+struct Mine {
+#if defined(CONTROL)
+    std::vector<float> rerank(std::string_view query, std::span<const std::string> documents);
+#endif
+};
+
+static_assert(residency::RerankerModel<Mine>);

@@ -1,0 +1,4 @@
+// Compiles, and so is not refused.
+// GNU: error
+// Clang: error
+int main() {}

@@ -1,0 +1,4 @@
+// Is refused, but nobody said how.
+#if !defined(CONTROL)
+#error some words
+#endif
