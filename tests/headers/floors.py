@@ -6,15 +6,15 @@ Usage: floors.py [INCLUDE_FOLDER]
 A header includes only floors below its own:
 
     leaves                  observe/ backends/ testing/: included by no other floor, but residency.hpp brings backends/lexical
-    residency.hpp           everything but leaves with a dependency of their own
+    residency.hpp           all that a user names, but leaves with a dependency of their own
     face                    model_manager, manager/
     slot                    lease, model_slot, slot/
     runtime/                mechanisms: know nothing of models or of core/; runtime/asio alone includes Boost.Asio
     core/                   decisions: no Asio, no thread, no mutex, no clock
     ground                  words: the standard library and boost/system only
 
-core/ and runtime/ stand beside each other: neither includes the other. `impl/NAME.hpp` beside `NAME.hpp` is its second half, on the same
-floor: NAME.hpp includes it at its end, and nothing else does.
+core/ and runtime/ stand beside each other: neither includes the other. `impl/NAME.hpp` and `impl/NAME_more.hpp` beside `NAME.hpp` are its
+continuation, on the same floor: NAME.hpp includes them at its end, and nothing but them does.
 """
 
 import re
@@ -77,15 +77,27 @@ def without_comments(text, strings_too):
     return COMMENT_OR_STRING.sub(replace, text)
 
 
-def first_half(header):
-    """The header whose second half `header` is, or None if it is none."""
+def outside(header):
+    """`folder/impl/name` without the impl/: for telling its floor."""
+    return header.replace("/impl/", "/")
+
+
+def beginning_of(header, headers):
+    """The header that `header` continues, or None if it is not in an impl/ folder."""
     folder, impl, name = header.rpartition("/impl/")
-    return f"{folder}/{name}" if impl else None
+    if not impl:
+        return None
+    parts = name.split("_")
+    for length in range(len(parts), 0, -1):
+        beginning = f"{folder}/{'_'.join(parts[:length])}"
+        if beginning in headers:
+            return beginning
+    return None
 
 
 def floor_of(header):
     """The floor of `residency/...` without `.hpp`, or None if it has none."""
-    parts = (first_half(header) or header).split("/")[1:]
+    parts = outside(header).split("/")[1:]
     if len(parts) > 1:
         return FOLDERS.get(parts[0])
     name = parts[0]
@@ -104,15 +116,17 @@ def belongs_to(header, stem):
     return header == stem or header.startswith((stem + "/", stem + "_"))
 
 
-def check_own_include(header, floor, target):
+def check_own_include(header, floor, target, headers):
     """Why `header` may not include our header `target`, or None."""
     target_floor = floor_of(target)
     if target_floor is None:
         return "has no floor"
     if target_floor not in BELOW[floor]:
         return f"is on the floor `{target_floor}`, which `{floor}` must not know"
-    if first_half(target) and first_half(target) != header:
-        return f"is the second half of {first_half(target)}.hpp, which alone includes it"
+    if "/impl/" in target:
+        beginning = beginning_of(target, headers)
+        if beginning not in (header, beginning_of(header, headers)):
+            return f"continues {beginning}.hpp, which alone includes it"
     if floor == "runtime" and target_floor == "ground" and target.removeprefix("residency/") in MODEL_WORDS:
         return "is about models, of which runtime/ knows nothing"
     if floor == "front" and target_floor == "leaf" and not any(belongs_to(target, leaf) for leaf in FRONT_LEAVES):
@@ -179,6 +193,7 @@ def check(include_folder):
     """The list of violations in `include_folder`, each one line, and the number of headers."""
     found = []
     edges = {}
+    headers = {path.relative_to(include_folder).as_posix().removesuffix(".hpp") for path in include_folder.rglob("*.hpp")}
     for path in sorted((include_folder / "residency").rglob("*")):
         if path.is_dir():
             continue
@@ -190,6 +205,9 @@ def check(include_folder):
         floor = floor_of(header)
         if floor is None:
             found.append(f"{name}: stands on no floor of the house")
+            continue
+        if "/impl/" in header and not beginning_of(header, headers):
+            found.append(f"{name}: continues no header")
             continue
         text = path.read_text(encoding="utf-8")
         code = without_comments(text, strings_too=False)
@@ -207,9 +225,9 @@ def check(include_folder):
                     found.append(f"{where}: does not exist")
                     continue
                 own = target.removesuffix(".hpp")
-                if own != first_half(header):
+                if own != beginning_of(header, headers):
                     edges[header].append(own)
-                why = check_own_include(header, floor, own)
+                why = check_own_include(header, floor, own, headers)
             else:
                 why = check_foreign_include(header, floor, target)
             if why:
@@ -227,7 +245,8 @@ def check(include_folder):
     if "residency/residency" in edges:
         brought = reached_from(edges, "residency/residency")
         for header in sorted(edges):
-            wanted = floor_of(header) != "leaf" or any(belongs_to(header, leaf) for leaf in FRONT_LEAVES)
+            # A part of core/ or runtime/ comes with who needs it.
+            wanted = floor_of(header) not in ("core", "runtime", "leaf") or any(belongs_to(header, leaf) for leaf in FRONT_LEAVES)
             if wanted and header not in brought:
                 found.append(f"residency/residency.hpp does not bring {header}.hpp")
     return found, len(edges)

@@ -18,7 +18,8 @@ HOUSE = {
     "backend": ['"residency/model_key.hpp"'],
     "core/slot_scheduler": ["<vector>", '"residency/model_key.hpp"', '"residency/core/queue.hpp"'],
     "core/queue": ["<cstddef>", '"residency/core/impl/queue.hpp"'],
-    "core/impl/queue": ['"residency/core/queue.hpp"'],
+    "core/impl/queue": ['"residency/core/queue.hpp"', '"residency/core/impl/queue_order.hpp"'],
+    "core/impl/queue_order": ['"residency/core/queue.hpp"'],
     "runtime/asio": ["<boost/asio/post.hpp>"],
     "runtime/alarm": ["<mutex>", '"residency/runtime/asio.hpp"'],
     "lease": ['"residency/core/slot_scheduler.hpp"'],
@@ -55,7 +56,9 @@ VIOLATIONS = [
     ("core/queue", "inline std::mutex m;", "std::mutex"),
     ("core/queue", "inline std::atomic<int> a;", "std::atomic"),
     ("core/queue", '#include "residency/core/slot_scheduler.hpp"', "cycle"),
-    ("core/slot_scheduler", '#include "residency/core/impl/queue.hpp"', "second half"),
+    ("core/slot_scheduler", '#include "residency/core/impl/queue.hpp"', "continues residency/core/queue.hpp"),
+    ("core/impl/queue_order", "#include <mutex>", "threads or time"),
+    ("core/impl/queue_order", '#include "residency/core/impl/queue.hpp"', "cycle"),
     ("core/impl/queue", "#include <mutex>", "threads or time"),
     ("core/impl/queue", '#include "residency/core/slot_scheduler.hpp"', "cycle"),
     ("runtime/alarm", "#include <boost/asio/steady_timer.hpp>", "runtime/asio.hpp alone"),
@@ -129,6 +132,10 @@ class Floors(unittest.TestCase):
         self.write("misc/helpers", "#pragma once\n")
         found = floors.check(self.include)[0]
         self.assertEqual([entry.split(":")[0] for entry in found], ["residency/helpers.hpp", "residency/misc/helpers.hpp"])
+
+    def test_a_continuation_of_nothing_is_seen(self):
+        self.write("core/impl/other", "#pragma once\n")
+        self.assertEqual(floors.check(self.include)[0], ["residency/core/impl/other.hpp: continues no header"])
 
     def test_a_header_that_residency_hpp_forgets_is_seen(self):
         self.write("version", "#pragma once\n")
