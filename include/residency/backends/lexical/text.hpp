@@ -154,8 +154,8 @@ enum class LetterKind : std::uint8_t {
         return is_letter ? LetterKind::letter : LetterKind::separator;
     }
     if (letter < 0x2000) {
-        switch (
-            letter) {  // The stops and commas of Greek, Armenian, Hebrew, Arabic and the Indic scripts; the Ogham space.
+        // The stops and commas of Greek, Armenian, Hebrew, Arabic and the Indic scripts; the Ogham space.
+        switch (letter) {
             case 0x37E:
             case 0x387:
             case 0x589:

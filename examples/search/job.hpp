@@ -1,0 +1,296 @@
+#pragma once
+
+#include "search/arguments.hpp"
+#include "search/folder.hpp"
+#include "search/history.hpp"
+#include "search/interrupt.hpp"
+#include "search/nearest.hpp"
+#include "search/passages.hpp"
+#include "search/progress_bar.hpp"
+#include "search/report.hpp"
+
+#include <residency/model_manager.hpp>
+#include <residency/observe/spdlog.hpp>
+
+#include <spdlog/logger.h>
+#include <spdlog/sinks/stdout_color_sinks.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <exception>
+#include <iostream>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace search {
+
+/// The main job, over whatever models the backends give.
+template <residency::EmbeddingBackend Embedding, residency::RerankerBackend Reranker>
+class Job {
+public:
+    Job(const Arguments& arguments, Embedding embedding, Reranker reranker, const Interrupt& interrupt, Folder folder)
+        : arguments_(arguments),
+          interrupt_(interrupt),
+          folder_(std::move(folder)),
+          progress_(folder_.bytes),
+          models_(std::make_unique<Manager>(std::move(embedding), std::move(reranker), options())) {}
+
+    /// Does it all, prints it, and gives the exit code. Throws what the models throw, and UsageError if there is no
+    /// text.
+    int run() {
+        std::vector<Result> results;
+        try {
+            results = find();
+        } catch (...) {
+            progress_.finish();
+            if (!interrupted()) {
+                throw;
+            }
+        }
+        const bool complete = !interrupted();
+        if (complete && searched_.passages == 0) {
+            throw UsageError("The folder '" + arguments_.folder.string() + "' holds no text.");
+        }
+        if (complete && !arguments_.json) {
+            print(std::cout, results);
+            print(std::cout, searched_, arguments_.threads);
+            std::cout.flush();
+        }
+        if (complete && results.empty()) {
+            std::cerr << "search: Nothing in '" << arguments_.folder.string()
+                      << "' has anything in common with the query.\n";
+        }
+        if (complete && arguments_.watch_idle) {
+            std::cerr << "search: waiting until both models have been idle for their keep-alive.\n";
+            history_.wait_for_unloads(models_->status(), interrupt_.token());
+        }
+        const Models models = shut_down();
+        if (!arguments_.json) {
+            print(std::cout, models);
+        } else if (complete) {
+            print_json(std::cout, arguments_, results, searched_, models);
+        }
+        std::cout.flush();
+        if (interrupted()) {
+            std::cerr << "search: interrupted.\n";
+            return killed_by_signal + interrupt_.signal();
+        }
+        return !std::cout ? failed : results.empty() ? nothing_found : found;
+    }
+
+private:
+    using Manager = residency::ModelManager<Embedding, Reranker>;
+
+    // Small enough for a Ctrl-C to be answered soon, large enough for a call to cost nothing beside it.
+    static constexpr std::size_t texts_per_call = 64;
+    static constexpr std::size_t reranked = 50;
+    static constexpr std::size_t lines_shown = 3;
+
+    [[nodiscard]] bool interrupted() const { return interrupt_.signal() != 0; }
+
+    residency::ManagerOptions options() {
+        residency::Observer log;
+        if (arguments_.events) {
+            const auto sink = std::make_shared<spdlog::sinks::stderr_color_sink_mt>();
+            const auto logger = std::make_shared<spdlog::logger>("search", sink);
+            logger->set_level(spdlog::level::debug);
+            logger->set_pattern("%H:%M:%S.%e %^%l%$ %v");
+            log = residency::spdlog_observer(logger);
+        }
+        residency::ManagerOptions options;
+        options.embedding.keep_alive = arguments_.keep_alive;
+        options.embedding.max_leases = arguments_.threads;
+        options.reranker.keep_alive = arguments_.keep_alive;
+        options.observer = [this, log = std::move(log)](const residency::Event& event) {
+            if (log) {
+                progress_.aside([&] { log(event); });
+            } else if (arguments_.watch_idle && event.type == residency::EventType::unloaded) {
+                progress_.aside([&] { std::cerr << "search: " << event << '\n'; });
+            }
+            history_.note(event);
+        };
+        return options;
+    }
+
+    std::vector<Result> find() {
+        const auto begin = std::chrono::steady_clock::now();
+        const residency::Embeddings query = models_->embed(arguments_.embedding, {arguments_.query});
+        std::vector<Candidate> nearest = nearest_to(query[0]);
+        progress_.finish();
+        std::vector<Result> results;
+        if (!nearest.empty() && !interrupted()) {
+            results = best_of(nearest, query[0]);
+        }
+        searched_.skipped += folder_.skipped;
+        searched_.time = std::chrono::steady_clock::now() - begin;
+        return results;
+    }
+
+    // Reads all files from several threads at once; each embeds what it has read and keeps what is nearest.
+    std::vector<Candidate> nearest_to(std::span<const float> query) {
+        Nearest nearest(std::max(reranked, arguments_.top));
+        std::mutex mutex;
+        std::exception_ptr failure;
+        std::atomic<std::size_t> next_file = 0;
+        std::atomic<bool> give_up = false;
+        const auto work = [&] {
+            Nearest mine(std::max(reranked, arguments_.top));
+            Searched searched;
+            try {
+                read_files(query, next_file, give_up, mine, searched);
+            } catch (...) {
+                give_up = true;
+                const std::lock_guard lock(mutex);
+                failure = failure ? failure : std::current_exception();
+            }
+            const std::lock_guard lock(mutex);
+            nearest.merge(std::move(mine));
+            searched_ += searched;
+        };
+        {
+            std::vector<std::jthread> threads;
+            for (std::size_t index = 0; index < arguments_.threads; ++index) {
+                threads.emplace_back(work);
+            }
+        }
+        if (failure) {
+            std::rethrow_exception(failure);
+        }
+        return std::move(nearest).take();
+    }
+
+    void read_files(std::span<const float> query, std::atomic<std::size_t>& next_file, const std::atomic<bool>& give_up,
+                    Nearest& nearest, Searched& searched) {
+        std::vector<Candidate> batch;
+        const auto embed = [&] {
+            if (batch.empty() || give_up || interrupted()) {
+                return;
+            }
+            std::vector<std::string> texts;
+            for (const Candidate& candidate : batch) {
+                texts.push_back(candidate.passage.text);
+            }
+            const residency::Embeddings rows = models_->embed(arguments_.embedding, std::move(texts));
+            for (std::size_t row = 0; row < rows.size(); ++row) {
+                batch[row].similarity = cosine(rows[row], query);
+                nearest.show(std::move(batch[row]));
+            }
+            searched.passages += batch.size();
+            progress_.add(0, batch.size());
+            batch.clear();
+        };
+        while (!give_up && !interrupted()) {
+            const std::size_t index = next_file++;
+            if (index >= folder_.files.size()) {
+                break;
+            }
+            const File& file = folder_.files[index];
+            const ReadResult result = read_passages(file.path, [&](Passage&& passage) {
+                batch.push_back({0.0F, index, std::move(passage)});
+                if (batch.size() == texts_per_call) {
+                    embed();
+                }
+            });
+            searched.files += result == ReadResult::text ? 1 : 0;
+            searched.bytes += result == ReadResult::text ? file.size : 0;
+            searched.skipped.binary += result == ReadResult::binary ? 1 : 0;
+            searched.skipped.unreadable += result == ReadResult::unreadable ? 1 : 0;
+            progress_.add(file.size, 0);
+        }
+        embed();
+    }
+
+    std::vector<Result> best_of(const std::vector<Candidate>& nearest, std::span<const float> query) {
+        std::vector<std::string> documents;
+        for (const Candidate& candidate : nearest) {
+            documents.push_back(candidate.passage.text);
+        }
+        residency::Ranking ranking = models_->rerank(arguments_.reranker, arguments_.query, std::move(documents));
+        ranking.resize(std::min(ranking.size(), arguments_.top));
+        std::vector<Result> results;
+        for (const residency::RankedDocument& ranked : ranking) {
+            const Candidate& candidate = nearest[ranked.index];
+            results.push_back({folder_.files[candidate.file].shown, 0, ranked.score, candidate.similarity,
+                               lines_of(candidate.passage)});
+        }
+        choose_lines(results, query);
+        return results;
+    }
+
+    static std::vector<Line> lines_of(const Passage& passage) {
+        std::vector<Line> lines;
+        std::string_view rest = passage.text;
+        for (std::size_t number = passage.first_line; !rest.empty(); ++number) {
+            const std::string_view line = rest.substr(0, rest.find('\n'));
+            if (line.find_first_not_of(" \t\r\v\f") != std::string_view::npos) {
+                lines.push_back({number, std::string(line)});
+            }
+            rest.remove_prefix(std::min(line.size() + 1, rest.size()));
+        }
+        return lines;
+    }
+
+    // Leaves of each result's lines those that are nearest to the query, found like the passages themselves.
+    void choose_lines(std::vector<Result>& results, std::span<const float> query) {
+        std::vector<std::string> texts;
+        for (const Result& result : results) {
+            for (const Line& line : result.lines) {
+                texts.push_back(line.text);
+            }
+        }
+        const residency::Embeddings rows = models_->embed(arguments_.embedding, std::move(texts));
+        std::size_t row = 0;
+        for (Result& result : results) {
+            std::vector<std::pair<float, std::size_t>> order;
+            for (std::size_t index = 0; index < result.lines.size(); ++index) {
+                order.emplace_back(-cosine(rows[row++], query), index);
+            }
+            std::sort(order.begin(), order.end());
+            result.line = result.lines[order.front().second].number;
+            // A line that is less than half as near as the best says little.
+            const float least = order.front().first / 2.0F;
+            std::vector<std::size_t> kept;
+            for (std::size_t place = 0; place < std::min(order.size(), lines_shown); ++place) {
+                if (place == 0 || order[place].first < least) {
+                    kept.push_back(order[place].second);
+                }
+            }
+            std::sort(kept.begin(), kept.end());
+            std::vector<Line> lines;
+            for (const std::size_t index : kept) {
+                lines.push_back(std::move(result.lines[index]));
+            }
+            result.lines = std::move(lines);
+        }
+    }
+
+    // Lets what runs end and the models go, then gives the last status. The manager is destroyed, so no event comes
+    // after.
+    Models shut_down() {
+        models_->shutdown();
+        Models models{models_->status(), {}};
+        models_.reset();
+        models.unloads = history_.unloads();
+        return models;
+    }
+
+    const Arguments& arguments_;
+    const Interrupt& interrupt_;
+    Folder folder_;
+    Searched searched_;
+    ProgressBar progress_;
+    History history_;
+    // The last member: its events go to those above.
+    std::unique_ptr<Manager> models_;
+};
+
+}  // namespace search
