@@ -148,8 +148,10 @@ class LexicalEmbeddingBackend {
 public:
     using model_type = LexicalEmbedder;
 
+    /// With the default options. Not explicit, so that `{}` makes one.
+    LexicalEmbeddingBackend() = default;
     /// Throws std::invalid_argument, naming the field, unless the options hold what their docs demand.
-    explicit LexicalEmbeddingBackend(const LexicalOptions& options = {}) : options_(options) {
+    explicit LexicalEmbeddingBackend(const LexicalOptions& options) : options_(options) {
         if (options_.dimension < 1 || options_.dimension > 65'536) {
             throw std::invalid_argument("residency: option LexicalOptions.dimension must be between 1 and 65536");
         }
@@ -178,8 +180,10 @@ class LexicalRerankerBackend {
 public:
     using model_type = LexicalReranker;
 
+    /// With the default options. Not explicit, so that `{}` makes one.
+    LexicalRerankerBackend() = default;
     /// Throws std::invalid_argument, naming the field, unless the options hold what their docs demand.
-    explicit LexicalRerankerBackend(const LexicalRerankerOptions& options = {}) : options_(options) {
+    explicit LexicalRerankerBackend(const LexicalRerankerOptions& options) : options_(options) {
         // Written so that a NaN fails.
         if (!(options_.k1 >= 0.0 && options_.k1 <= 1e6)) {
             throw std::invalid_argument("residency: option LexicalRerankerOptions.k1 must be between 0 and 1000000");
