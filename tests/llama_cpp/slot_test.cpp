@@ -1,0 +1,184 @@
+// Real models in slots: many threads, two quantizations, errors, events, and nothing left at the end.
+
+#include "residency/backends/llama_cpp.hpp"
+#include "residency/model_manager.hpp"
+#include "support/catch.hpp"
+#include "support/comparing.hpp"
+#include "support/folders.hpp"
+#include "support/parallel.hpp"
+#include "support/references.hpp"
+#include "support/tiny_model.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <filesystem>
+#include <iterator>
+#include <mutex>
+#include <string>
+#include <vector>
+
+using namespace residency;
+using namespace residency::test;
+
+namespace {
+
+using Manager = ModelManager<LlamaCppEmbeddingBackend, LlamaCppRerankerBackend>;
+
+constexpr std::size_t at_once = 8;
+
+struct Bounds {
+    const char* quantization;
+    double least_cosine;
+    double largest_difference;
+};
+
+constexpr Bounds f16{"f16", 0.9999, 0.03};
+constexpr Bounds q8_0{"q8_0", 0.997, 0.4};
+
+LlamaCppModelOptions one_thread_each(const std::filesystem::path& folder) { return {.files = folder, .threads = 1}; }
+
+Manager manager_of(const std::filesystem::path& folder, ManagerOptions options = {}) {
+    return Manager(LlamaCppEmbeddingBackend({.model = one_thread_each(folder)}),
+                   LlamaCppRerankerBackend({.model = one_thread_each(folder)}), options);
+}
+
+std::size_t threads_of_process() {
+    return static_cast<std::size_t>(std::distance(std::filesystem::directory_iterator("/proc/self/task"), {}));
+}
+
+}  // namespace
+
+TEST_CASE("embeddings are those of the reference for 8 threads at once through one slot") {
+    const auto folder = models_or_skip();
+    if (!folder) {
+        return;
+    }
+    const auto cases = read_embedding_cases(*folder / "all-minilm-l6-v2.reference.json");
+    Manager manager = manager_of(*folder);
+    for (const Bounds& bounds : {f16, q8_0}) {
+        std::vector<double> cosines(at_once * cases.size());
+        in_parallel(at_once, cosines.size(), [&](std::size_t index) {
+            // Neighbours are far apart, so that different texts are computed at once.
+            const EmbeddingCase& each = cases[index * 7 % cases.size()];
+            const Embeddings row = manager.embed({"all-minilm-l6-v2", bounds.quantization}, {each.text});
+            double product = 0.0;
+            for (std::size_t column = 0; column < row.dimension(); ++column) {
+                product += static_cast<double>(row[0][column]) * static_cast<double>(each.vector[column]);
+            }
+            cosines[index] = product;
+        });
+        CHECK(*std::min_element(cosines.begin(), cosines.end()) >= bounds.least_cosine);
+    }
+    // Two keys of one slot: the second had the place of the first.
+    CHECK(manager.status().embedding.counters.loaded == 2);
+    CHECK(manager.status().embedding.counters.unloaded() == 1);
+}
+
+TEST_CASE("scores are those of the reference for 8 threads at once through one slot") {
+    const auto folder = models_or_skip();
+    if (!folder) {
+        return;
+    }
+    const auto cases = read_rerank_cases(*folder / "qa-reranker-l6.reference.json");
+    Manager manager = manager_of(*folder);
+    for (const Bounds& bounds : {f16, q8_0}) {
+        std::vector<double> differences(cases.size(), 1e9);
+        in_parallel(at_once, cases.size(), [&](std::size_t index) {
+            const RerankCase& each = cases[index];
+            double largest = 0.0;
+            for (const RankedDocument& document : manager.rerank({"qa-reranker-l6", bounds.quantization}, each.query, each.documents)) {
+                largest = std::max(largest, std::abs(static_cast<double>(document.score) -
+                                                     static_cast<double>(each.scores.at(document.index))));
+            }
+            differences[index] = largest;
+        });
+        CHECK(*std::max_element(differences.begin(), differences.end()) <= bounds.largest_difference);
+    }
+}
+
+TEST_CASE("requests for both quantizations at once are each answered by their own") {
+    const auto folder = models_or_skip();
+    if (!folder) {
+        return;
+    }
+    const auto cases = read_embedding_cases(*folder / "all-minilm-l6-v2.reference.json");
+    Manager manager = manager_of(*folder);
+    const Embeddings by_f16 = manager.embed({"all-minilm-l6-v2", "f16"}, {cases[5].text});
+    const Embeddings by_q8_0 = manager.embed({"all-minilm-l6-v2", "q8_0"}, {cases[5].text});
+    REQUIRE(by_f16 != by_q8_0);
+    std::vector<int> wrong(64);
+    in_parallel(at_once, wrong.size(), [&](std::size_t index) {
+        const bool half = index % 3 == 0;
+        const Embeddings row = manager.embed({"all-minilm-l6-v2", half ? "f16" : "q8_0"}, {cases[5].text});
+        wrong[index] = row == (half ? by_f16 : by_q8_0) ? 0 : 1;
+    });
+    CHECK(std::count(wrong.begin(), wrong.end(), 1) == 0);
+    const SlotCounters counters = manager.status().embedding.counters;
+    CHECK(counters.loaded >= 2);
+    CHECK(counters.load_failures == 0);
+    CHECK(manager.shutdown().clean());
+}
+
+TEST_CASE("errors of backend and model keep their codes, and requests that were wrong start no cooldown") {
+    const TemporaryFolder folder;
+    write_tiny_model(folder.path() / "tiny.gguf", {});
+    Manager manager = manager_of(folder.path());
+    for (int round = 0; round < 2; ++round) {
+        (void)error_of(make_error_code(errc::invalid_request), [&] { (void)manager.embed({"../tiny"}, {"text"}); });
+        const Error error = error_of(make_error_code(errc::invalid_request), [&] {
+            (void)manager.embed("tiny", {"text", std::string(600, 'x')});
+        });
+        CHECK_THAT(error.what(), contains_text("text 1 has 600 tokens, and the limit is 512"));
+        CHECK(manager.embed("tiny", {"text"}).size() == 1);
+    }
+    const Error missing = error_of(make_error_code(errc::load_failed), [&] { (void)manager.embed("missing", {"text"}); });
+    CHECK_THAT(missing.what(), contains_text("No such file"));
+    (void)error_of(make_error_code(errc::cooling_down), [&] { (void)manager.embed("missing", {"text"}); });
+    const Error wrong_kind = error_of(make_error_code(errc::load_failed), [&] { (void)manager.rerank("tiny", "query", {"text"}); });
+    CHECK_THAT(wrong_kind.what(), contains_text("it is no reranker"));
+}
+
+TEST_CASE("progress and lines of a load are events of its slot") {
+    const TemporaryFolder folder;
+    write_tiny_model(folder.path() / "tiny.gguf", {});
+    std::mutex mutex;
+    std::vector<Event> events;
+    ManagerOptions options;
+    options.observer = [&](const Event& event) {
+        const std::lock_guard lock(mutex);
+        events.push_back(event);
+    };
+    {
+        Manager manager = manager_of(folder.path(), options);
+        (void)manager.embed("tiny", {"text"});
+        CHECK(manager.shutdown().clean());
+    }
+    const auto count = [&](EventType type) {
+        return std::count_if(events.begin(), events.end(), [type](const Event& event) { return event.type == type; });
+    };
+    CHECK(count(EventType::load_progress) > 0);
+    CHECK(count(EventType::load_log) > 10);
+    CHECK(count(EventType::ready) == 1);
+    CHECK(count(EventType::unloaded) == 1);
+    for (const Event& event : events) {
+        if (event.type == EventType::load_log || event.type == EventType::load_progress) {
+            CHECK(event.slot == "embedding");
+            CHECK(event.key == ModelKey("tiny"));
+        }
+    }
+}
+
+TEST_CASE("when a shutdown has completed and the manager is gone, no thread is left") {
+    const TemporaryFolder folder;
+    write_tiny_model(folder.path() / "tiny.gguf", {});
+    // With more than one thread an inference, OpenMP keeps threads of its own for each that called it.
+    const std::size_t before = threads_of_process();
+    {
+        Manager manager = manager_of(folder.path());
+        in_parallel(at_once, 64, [&](std::size_t) { (void)manager.embed("tiny", {"one", "two"}); });
+        CHECK(manager.shutdown().clean());
+        CHECK(manager.status().embedding.residents.empty());
+    }
+    CHECK(threads_of_process() == before);
+}

@@ -1,0 +1,188 @@
+// What the library costs and how fast it is, beside llama.cpp called with nothing around it: a table of texts per second for this
+// machine. The variants of a comparison take turns, and each figure is the median over the rounds, so that what else runs on the
+// machine hits all alike. The models are those of the folder that RESIDENCY_MODELS names.
+//
+//   speed [ROUNDS [TEXTS]]      21 rounds, 192 short texts or an eighth as many long ones each
+
+#include "residency/backends/llama_cpp.hpp"
+#include "residency/model_manager.hpp"
+#include "support/bare.hpp"
+#include "support/parallel.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstdlib>
+#include <exception>
+#include <filesystem>
+#include <functional>
+#include <iomanip>
+#include <iostream>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace {
+
+using namespace residency;
+using namespace residency::test;
+using Manager = ModelManager<LlamaCppEmbeddingBackend, LlamaCppRerankerBackend>;
+
+const ModelKey key("all-minilm-l6-v2", "f16");
+
+struct Variant {
+    std::string name;
+    std::function<void()> run;
+    std::vector<double> seconds{};
+
+    [[nodiscard]] double median() const {
+        std::vector<double> sorted = seconds;
+        std::sort(sorted.begin(), sorted.end());
+        return sorted[sorted.size() / 2];
+    }
+};
+
+// Runs the variants in turn, and prints how the first does beside the best of the others.
+void compare(const std::string& title, std::size_t texts, std::size_t rounds, std::vector<Variant> variants) {
+    for (Variant& variant : variants) {
+        variant.run();  // Buffers get their size, and pages are read.
+    }
+    for (std::size_t round = 0; round < rounds; ++round) {
+        for (std::size_t turn = 0; turn < variants.size(); ++turn) {
+            Variant& variant = variants[(round + turn) % variants.size()];
+            const auto begin = std::chrono::steady_clock::now();
+            variant.run();
+            variant.seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+        }
+    }
+    std::cout << '\n' << title << '\n';
+    double best = 0.0;
+    for (const Variant& variant : variants) {
+        const double speed = static_cast<double>(texts) / variant.median();
+        if (&variant != &variants.front()) {
+            best = std::max(best, speed);
+        }
+        std::cout << "  " << std::left << std::setw(52) << variant.name << std::right << std::fixed << std::setprecision(1)
+                  << std::setw(9) << speed << " texts/s\n";
+    }
+    // Each round by itself: neighbours in time had the same machine.
+    std::vector<double> ratios;
+    for (std::size_t round = 0; round < rounds; ++round) {
+        double other = variants[1].seconds[round];
+        for (std::size_t index = 2; index < variants.size(); ++index) {
+            other = std::min(other, variants[index].seconds[round]);
+        }
+        ratios.push_back(other / variants.front().seconds[round]);
+    }
+    std::sort(ratios.begin(), ratios.end());
+    std::cout << "  " << std::left << std::setw(52) << "the library to the best other" << std::right << std::setprecision(3)
+              << std::setw(9) << static_cast<double>(texts) / variants.front().median() / best << "   (round by round, median "
+              << ratios[ratios.size() / 2] << ")" << std::endl;
+}
+
+std::vector<std::string> texts_of(std::size_t count, std::size_t words) {
+    static const char* const vocabulary[] = {"flow", "wing", "shock", "layer", "heat", "plate", "pressure", "mach"};
+    std::vector<std::string> texts(count);
+    for (std::size_t text = 0; text < count; ++text) {
+        for (std::size_t word = 0; word < words; ++word) {
+            texts[text] += (word == 0 ? "" : " ") + std::string(vocabulary[(text * 5 + word * 3 + word / 7) % 8]);
+        }
+    }
+    return texts;
+}
+
+struct Length {
+    const char* name;
+    std::size_t words;
+    std::size_t share;
+};
+
+// One request at a time, by the library and on the model itself.
+void overhead(const std::filesystem::path& folder, const Length& length, std::size_t rounds, std::size_t count) {
+    const LlamaCppEmbeddingBackend backend({.model = {.files = folder}});
+    const std::vector<std::string> texts = texts_of(count, length.words);
+    Manager manager(backend, LlamaCppRerankerBackend({.model = {.files = folder}}));
+    LoadContext context;
+    const auto model = backend.load(key, context);
+    compare(std::string("one request at a time, one text of ") + length.name, count, rounds,
+            {{"the library", [&] {
+                  for (const std::string& text : texts) {
+                      (void)manager.embed(key, {text});
+                  }
+              }},
+             {"the backend's model itself", [&] {
+                  for (const std::string& text : texts) {
+                      (void)model->embed({&text, 1});
+                  }
+              }}});
+}
+
+// One call with many texts.
+void one_call(const std::filesystem::path& folder, const Length& length, std::size_t rounds, std::size_t count) {
+    const std::vector<std::string> texts = texts_of(count, length.words);
+    Manager manager(LlamaCppEmbeddingBackend({.model = {.files = folder}}), LlamaCppRerankerBackend({.model = {.files = folder}}));
+    const BareModel model((folder / "all-minilm-l6-v2-f16.gguf").string());
+    const int cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+    std::vector<std::unique_ptr<BareContext>> contexts;
+    std::vector<Variant> variants{{"the library", [&] { (void)manager.embed(key, texts); }}};
+    for (const std::uint32_t cap : {128U, 256U, 512U}) {
+        if (length.words + 2 > cap) {
+            continue;  // A text must fit.
+        }
+        contexts.push_back(std::make_unique<BareContext>(model, cap, cores));
+        variants.push_back({"bare llama.cpp, batches of " + std::to_string(cap) + " tokens, " + std::to_string(cores) + " threads",
+                            [&texts, bare = contexts.back().get()] { (void)bare->embed(texts); }});
+    }
+    compare("one call with " + std::to_string(count) + " texts of " + length.name, count, rounds, std::move(variants));
+}
+
+// Sixteen threads with one text each.
+void many_threads(const std::filesystem::path& folder, const Length& length, std::size_t rounds, std::size_t count) {
+    constexpr std::size_t threads = 16;
+    const std::vector<std::string> texts = texts_of(count, length.words);
+    Manager manager(LlamaCppEmbeddingBackend({.model = {.files = folder}}), LlamaCppRerankerBackend({.model = {.files = folder}}));
+    const BareModel model((folder / "all-minilm-l6-v2-f16.gguf").string());
+    const auto cores = std::max<std::size_t>(1, std::thread::hardware_concurrency());
+    const auto bare = [&](std::size_t workers) {
+        auto contexts = std::make_shared<std::vector<std::unique_ptr<BareContext>>>();
+        for (std::size_t worker = 0; worker < workers; ++worker) {
+            contexts->push_back(std::make_unique<BareContext>(model, 256, 1));
+        }
+        return Variant{"bare llama.cpp, " + std::to_string(workers) + " contexts of one thread", [&texts, contexts, workers] {
+                           in_parallel(workers, workers, [&](std::size_t worker) {
+                               for (std::size_t text = worker; text < texts.size(); text += workers) {
+                                   (void)(*contexts)[worker]->embed({&texts[text], 1});
+                               }
+                           });
+                       }};
+    };
+    compare("16 threads, each with one text of " + std::string(length.name) + " after the other", count, rounds,
+            {{"the library", [&] { in_parallel(threads, count, [&](std::size_t text) { (void)manager.embed(key, {texts[text]}); }); }},
+             bare(threads),
+             bare(std::min<std::size_t>(4, cores))});
+}
+
+}  // namespace
+
+int main(int argc, char** argv) try {
+    const char* const models = std::getenv("RESIDENCY_MODELS");
+    if (models == nullptr) {
+        std::cout << "skipped: RESIDENCY_MODELS names no folder\n";
+        return 77;
+    }
+    const std::size_t rounds = argc > 1 ? std::max(1UL, std::stoul(argv[1])) : 21;
+    const std::size_t texts = argc > 2 ? std::max(16UL, std::stoul(argv[2])) : 192;
+    llama_log_set([](ggml_log_level, const char*, void*) {}, nullptr);  // Of the bare ones.
+    std::cout << std::max(1U, std::thread::hardware_concurrency()) << " cores; " << key << "; medians of " << rounds << " rounds\n";
+    for (const Length& length : {Length{"12 tokens", 10, 1}, Length{"200 tokens", 198, 8}}) {
+        const std::size_t count = std::max<std::size_t>(16, texts / length.share);
+        overhead(models, length, rounds, count);
+        one_call(models, length, rounds, count);
+        many_threads(models, length, rounds, count);
+    }
+    return EXIT_SUCCESS;
+} catch (const std::exception& error) {
+    std::cerr << "speed: " << error.what() << '\n';
+    return EXIT_FAILURE;
+}
