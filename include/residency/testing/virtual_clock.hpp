@@ -20,8 +20,8 @@ namespace residency::testing {
 ///
 ///     VirtualClock::reset();
 ///     asio::io_context context;
-///     const auto here = context.get_executor();
-///     ModelManager<FakeEmbeddingBackend, FakeRerankerBackend, VirtualClock> models{{}, {}, {}, {here, here, here}};
+///     ModelManager<FakeEmbeddingBackend, FakeRerankerBackend, VirtualClock> models{
+///         {}, {}, {}, Executors::all(context.get_executor())};
 ///     Outcome<Embeddings> answer;
 ///     models.async_embed("minilm", texts, answer.handler());
 ///     run_ready(context);                 // loads the model, and answers
