@@ -184,9 +184,8 @@ private:
             const auto operation =
                 detail::make_operation<detail::WaitingOperation<std::decay_t<Handler>, std::exception_ptr, ShutdownReport>>(
                     std::decay_t<Handler>(std::forward<Handler>(handler)), embedding, std::size_t{2});
-            detail::connect_cancel(operation);
-            embedding->start_shutdown(deadline, operation);
-            reranker->start_shutdown(deadline, operation);
+            detail::start_operation(
+                operation, [deadline](auto& in, const auto& pending) { in.start_shutdown(deadline, pending); }, embedding, reranker);
         }
     };
 

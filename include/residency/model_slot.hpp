@@ -274,8 +274,9 @@ private:
             }
             const auto operation = detail::make_operation<detail::WaitingOperation<std::decay_t<Handler>, std::exception_ptr>>(
                 std::forward<Handler>(handler), slot);
-            detail::connect_cancel(operation);
-            slot->start_unload(key ? &*key : nullptr, mode, operation);
+            const ModelKey* const only = key ? &*key : nullptr;
+            detail::start_operation(
+                operation, [only, mode](auto& in, const auto& pending) { in.start_unload(only, mode, pending); }, slot);
         }
     };
 
@@ -287,8 +288,8 @@ private:
             const auto operation =
                 detail::make_operation<detail::WaitingOperation<std::decay_t<Handler>, std::exception_ptr, ShutdownReport>>(
                     std::forward<Handler>(handler), slot);
-            detail::connect_cancel(operation);
-            slot->start_shutdown(deadline, operation);
+            detail::start_operation(
+                operation, [deadline](auto& in, const auto& pending) { in.start_shutdown(deadline, pending); }, slot);
         }
     };
 

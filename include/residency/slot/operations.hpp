@@ -11,6 +11,7 @@
 #include "residency/slot/slot_base.hpp"
 #include "residency/status.hpp"
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstddef>
@@ -271,7 +272,7 @@ public:
         : slot_(std::move(slot)), parts_(parts), handler_(std::move(handler), slot_) {}
 
     [[nodiscard]] auto& handler() noexcept { return handler_; }
-    void completed(ShutdownReport report) noexcept override {
+    void completed(std::exception_ptr error, ShutdownReport report) noexcept override {
         {
             const runtime::MutexLock lock(mutex_);
             for (Leftover& leftover : report.leftovers) {
@@ -281,28 +282,26 @@ public:
                 return;
             }
         }
-        if (!done_.exchange(true)) {
-            if constexpr (sizeof...(Results) == 1) {
-                handler_.complete(*slot_, std::exception_ptr());
-            } else {
-                handler_.complete(*slot_, std::exception_ptr(), take_report());
-            }
-        }
+        finish(std::move(error));
     }
     /// Its caller has left: the wait ends, what it began goes on.
     void cancel() noexcept {
-        if (!done_.exchange(true)) {
-            std::exception_ptr error = make_error(
-                Error(operation_aborted(), ModelKey(), Stage::unload, "its caller stopped waiting; what it began goes on"));
-            if constexpr (sizeof...(Results) == 1) {
-                handler_.complete(*slot_, std::move(error));
-            } else {
-                handler_.complete(*slot_, std::move(error), ShutdownReport());
-            }
-        }
+        finish(make_error(
+            Error(operation_aborted(), ModelKey(), Stage::unload, "its caller stopped waiting; what it began goes on")));
     }
 
 private:
+    void finish(std::exception_ptr error) noexcept {
+        if (done_.exchange(true)) {
+            return;
+        }
+        if constexpr (sizeof...(Results) == 1) {
+            handler_.complete(*slot_, std::move(error));
+        } else {
+            ShutdownReport report = error ? ShutdownReport() : take_report();
+            handler_.complete(*slot_, std::move(error), std::move(report));
+        }
+    }
     [[nodiscard]] ShutdownReport take_report() noexcept {
         const runtime::MutexLock lock(mutex_);
         return std::move(report_);
@@ -316,10 +315,20 @@ private:
     PendingHandler<Handler, Results...> handler_;
 };
 
-/// Connects an operation's cancellation: any type ends the wait, and nothing else.
-template <class Operation>
-void connect_cancel(const std::shared_ptr<Operation>& operation) {
+/// Connects an operation's cancellation, which ends the wait and nothing else, and starts it in `slots` with `start(slot, pending)`.
+/// Throws only bad_alloc, and then nothing has begun.
+template <class Operation, class Start, class... Slots>
+void start_operation(const std::shared_ptr<Operation>& operation, const Start& start, const std::shared_ptr<Slots>&... slots) {
     operation->handler().on_cancel([operation](bool) { operation->cancel(); });
+    try {
+        // First whatever may fail, for all slots; then what they do.
+        const std::array<std::shared_ptr<PendingOperation>, sizeof...(Slots)> pending{slots->prepare(operation)...};
+        std::size_t index = 0;
+        (start(*slots, pending[index++]), ...);
+    } catch (...) {
+        operation->handler().forget_cancel();
+        throw;
+    }
 }
 
 /// What is wrong with a request, or null.

@@ -104,8 +104,9 @@ public:
     SlotOperation(const SlotOperation&) = delete;
     SlotOperation& operator=(const SlotOperation&) = delete;
 
-    /// It is complete; a shutdown has left `report` behind. Called once by each slot that it was given to, without a lock.
-    virtual void completed(ShutdownReport report) noexcept = 0;
+    /// It is complete; a shutdown has left `report` behind. With an error: the slot was destroyed before it was complete. Called once by
+    /// each slot that it was given to, without a lock.
+    virtual void completed(std::exception_ptr error, ShutdownReport report) noexcept = 0;
 };
 
 /// A slot's part in an operation.
@@ -113,6 +114,7 @@ struct PendingOperation {
     std::shared_ptr<SlotOperation> operation{};
     core::OperationId id{};
     bool shutdown = false;
+    bool cut_short = false;
     ShutdownReport report{};
     std::shared_ptr<PendingOperation> next{};
 };
@@ -142,14 +144,13 @@ public:
     /// Publishes that a model failed.
     virtual void report_inference_failure(const Record& record, const std::string& message) noexcept = 0;
 
+    /// Makes room for one more operation, so that starting it needs no more memory. Throws bad_alloc, and then nothing has begun.
+    [[nodiscard]] virtual std::shared_ptr<PendingOperation> prepare(std::shared_ptr<SlotOperation> operation) = 0;
     /// Begins to unload `key`, or everything if that is null.
-    virtual void start_unload(const ModelKey* key, UnloadMode mode, const std::shared_ptr<SlotOperation>& operation) = 0;
+    virtual void start_unload(const ModelKey* key, UnloadMode mode, const std::shared_ptr<PendingOperation>& pending) = 0;
     /// Begins to shut down.
     virtual void start_shutdown(std::optional<std::chrono::milliseconds> deadline,
-                                const std::shared_ptr<SlotOperation>& operation) = 0;
-    /// The operation's caller has left.
-    virtual void forget(const SlotOperation& operation) noexcept = 0;
-
+                                const std::shared_ptr<PendingOperation>& pending) = 0;
     /// Whether that context has ended under the slot, so that what belongs to it can never be called.
     [[nodiscard]] virtual bool has_lost(const asio::execution_context* context) const noexcept = 0;
     /// Where handlers without an executor run.

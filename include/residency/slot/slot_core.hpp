@@ -93,10 +93,10 @@ public:
         return scheduler_.closed();
     }
     void report_inference_failure(const Record& record, const std::string& message) noexcept override;
-    void start_unload(const ModelKey* key, UnloadMode mode, const std::shared_ptr<SlotOperation>& operation) override;
+    [[nodiscard]] std::shared_ptr<PendingOperation> prepare(std::shared_ptr<SlotOperation> operation) override;
+    void start_unload(const ModelKey* key, UnloadMode mode, const std::shared_ptr<PendingOperation>& pending) override;
     void start_shutdown(std::optional<std::chrono::milliseconds> deadline,
-                        const std::shared_ptr<SlotOperation>& operation) override;
-    void forget(const SlotOperation& operation) noexcept override;
+                        const std::shared_ptr<PendingOperation>& pending) override;
     [[nodiscard]] const asio::any_io_executor& control() const noexcept override { return executors_.control; }
     void run_inference(std::shared_ptr<Waiter> call) noexcept override;
     [[nodiscard]] bool has_lost(const asio::execution_context* context) const noexcept override;

@@ -190,9 +190,16 @@ void SlotCore<Clock>::report_inference_failure(const Record& record, const std::
 }
 
 template <class Clock>
-void SlotCore<Clock>::start_unload(const ModelKey* key, UnloadMode mode, const std::shared_ptr<SlotOperation>& operation) {
-    const auto pending = std::make_shared<PendingOperation>();
-    pending->operation = operation;
+std::shared_ptr<PendingOperation> SlotCore<Clock>::prepare(std::shared_ptr<SlotOperation> operation) {
+    auto pending = std::make_shared<PendingOperation>();
+    pending->operation = std::move(operation);
+    const Lock lock(mutex_);
+    reserve();
+    return pending;
+}
+
+template <class Clock>
+void SlotCore<Clock>::start_unload(const ModelKey* key, UnloadMode mode, const std::shared_ptr<PendingOperation>& pending) {
     Outbox out;
     {
         const Lock lock(mutex_);
@@ -210,9 +217,7 @@ void SlotCore<Clock>::start_unload(const ModelKey* key, UnloadMode mode, const s
 
 template <class Clock>
 void SlotCore<Clock>::start_shutdown(std::optional<std::chrono::milliseconds> deadline,
-                                     const std::shared_ptr<SlotOperation>& operation) {
-    const auto pending = std::make_shared<PendingOperation>();
-    pending->operation = operation;
+                                     const std::shared_ptr<PendingOperation>& pending) {
     pending->shutdown = true;
     Outbox out;
     {
@@ -230,18 +235,6 @@ void SlotCore<Clock>::start_shutdown(std::optional<std::chrono::milliseconds> de
         collect(out);
     }
     carry_out(std::move(out));
-}
-
-template <class Clock>
-void SlotCore<Clock>::forget(const SlotOperation& operation) noexcept {
-    std::shared_ptr<PendingOperation> forgotten;
-    const Lock lock(mutex_);
-    for (std::shared_ptr<PendingOperation>& pending : operations_) {
-        if (pending && pending->operation.get() == &operation) {
-            scheduler_.forget(pending->id);
-            forgotten = std::move(pending);
-        }
-    }
 }
 
 // -- What the scheduler decided -------------------------------------------------------------------------------------------------------
@@ -374,7 +367,11 @@ void SlotCore<Clock>::carry_out(Outbox&& out) noexcept {
     while (out.complete) {
         const std::shared_ptr<PendingOperation> pending = std::move(out.complete);
         out.complete = std::move(pending->next);
-        pending->operation->completed(std::move(pending->report));
+        pending->operation->completed(
+            pending->cut_short ? make_error(Error(errc::shutting_down, ModelKey(), Stage::unload,
+                                                  "slot '" + name_ + "' was destroyed before everything was unloaded"))
+                               : nullptr,
+            std::move(pending->report));
     }
 }
 

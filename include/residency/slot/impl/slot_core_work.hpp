@@ -284,6 +284,7 @@ void SlotCore<Clock>::end_operations(Outbox& out) noexcept {
     for (std::shared_ptr<PendingOperation>& pending : operations_) {
         if (pending) {
             scheduler_.forget(pending->id);
+            pending->cut_short = !pending->shutdown;
             pending->report = leftovers();
             pending->next = std::move(out.complete);
             out.complete = std::move(pending);
