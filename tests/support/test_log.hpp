@@ -1,0 +1,119 @@
+#pragma once
+
+// What a test keeps of a slot's doings: how many completion handlers there were and ran, and the events in their order.
+
+#include "residency/event.hpp"
+#include "residency/options.hpp"
+#include "residency/runtime/mutex.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <memory>
+#include <sstream>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace residency::test {
+
+/// Counts completion handlers: those that were handed to the library, and their calls. Any thread.
+class HandlerTally {
+    struct State {
+        std::atomic<std::size_t> made{0};
+        std::atomic<std::size_t> ran{0};
+    };
+
+    template <class Handler>
+    struct Counted {
+        std::shared_ptr<State> state;
+        Handler handler;
+
+        template <class... Results>
+        void operator()(Results&&... results) {
+            ++state->ran;
+            handler(std::forward<Results>(results)...);
+        }
+    };
+
+public:
+    /// The same handler, counted.
+    template <class Handler>
+    [[nodiscard]] auto count(Handler handler) {
+        ++state_->made;
+        return Counted<Handler>{state_, std::move(handler)};
+    }
+
+    /// How many handlers there were.
+    [[nodiscard]] std::size_t made() const noexcept { return state_->made; }
+    /// How often they were called.
+    [[nodiscard]] std::size_t ran() const noexcept { return state_->ran; }
+
+private:
+    std::shared_ptr<State> state_ = std::make_shared<State>();
+};
+
+/// Keeps the events that an observer gets, as short lines: `unload_started a (idle)`. Any thread.
+class EventLog {
+    struct State {
+        mutable runtime::Mutex mutex;
+        std::vector<Event> events RESIDENCY_GUARDED_BY(mutex);
+    };
+
+public:
+    /// The observer.
+    [[nodiscard]] Observer observer() const {
+        return [state = state_](const Event& event) {
+            const runtime::MutexLock lock(state->mutex);
+            state->events.push_back(event);
+        };
+    }
+
+    /// The events.
+    [[nodiscard]] std::vector<Event> events() const {
+        const runtime::MutexLock lock(state_->mutex);
+        return state_->events;
+    }
+
+    /// The events, a line each.
+    [[nodiscard]] std::vector<std::string> lines() const {
+        std::vector<std::string> lines;
+        for (const Event& event : events()) {
+            lines.push_back(line(event));
+        }
+        return lines;
+    }
+
+    /// How many events there were of a type.
+    [[nodiscard]] std::size_t count(EventType type) const {
+        const std::vector<Event> all = events();
+        return static_cast<std::size_t>(
+            std::count_if(all.begin(), all.end(), [type](const Event& event) { return event.type == type; }));
+    }
+
+    /// Forgets what there was.
+    void clear() const {
+        const runtime::MutexLock lock(state_->mutex);
+        state_->events.clear();
+    }
+
+private:
+    static std::string line(const Event& event) {
+        std::ostringstream out;
+        out << event.type;
+        if (!event.key.name.empty()) {
+            out << ' ' << event.key.name;
+        }
+        if (event.reason != Reason::none && event.reason != Reason::requested) {
+            out << " (" << event.reason << ')';
+        }
+        return out.str();
+    }
+
+    std::shared_ptr<State> state_ = std::make_shared<State>();
+};
+
+/// What an EventLog's lines are compared with.
+using Lines = std::vector<std::string>;
+
+}  // namespace residency::test
