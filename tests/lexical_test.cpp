@@ -291,17 +291,27 @@ TEST_CASE("Inflected and misspelt words are near by their n-grams, and only by t
     CHECK_THAT(dot(embed("whole words", words_only), embed("WHOLE words", words_only)), about(1.0, 1e-5));
 }
 
-TEST_CASE("A long text and a wide sum are still of length 1") {
-    // One dimension adds all features up; a million distinct words make sums past what a square keeps exactly.
+TEST_CASE("A text whose features all add up is still of length 1") {
+    // Words that all have the same sign: their sum is past what a square keeps exactly.
     std::string text;
-    for (int word = 0; word < 200'000; ++word) {
-        text += std::to_string(word) + ' ';
+    for (int number = 10'000, words = 0; words < 80'000; ++number) {
+        const std::string word = std::to_string(number);
+        lexical::FeatureHash hash('w');
+        std::for_each(word.begin(), word.end(), [&](char byte) { hash.add(byte); });
+        if ((hash.value() & 1U) == 1) {
+            text += word + ' ';
+            ++words;
+        }
     }
-    const std::vector<float> narrow = embed(text, {.dimension = 1});
-    CHECK(std::abs(narrow[0]) == 1.0F);
-    CHECK_THAT(dot(embed(text), embed(text)), about(1.0, 1e-5));
-    const std::vector<float> one_word = embed(std::string(1'000'000, 'a'));
-    CHECK_THAT(dot(one_word, one_word), about(1.0, 1e-5));
+    CHECK(embed(text, {.dimension = 1, .longest_ngram = 0}) == std::vector<float>{1.0F});
+    const std::vector<float> two = embed(text, {.dimension = 2, .longest_ngram = 0});
+    CHECK_THAT(dot(two, two), about(1.0, 1e-6));
+    CHECK_THAT(two[0], about(std::sqrt(0.5), 0.01));  // Half of the words each.
+}
+
+TEST_CASE("A word of a million letters is a word") {
+    const std::vector<float> row = embed(std::string(1'000'000, 'a') + " b");
+    CHECK_THAT(dot(row, row), about(1.0, 1e-5));
 }
 
 TEST_CASE("Ten thousand texts in one call") {
