@@ -118,8 +118,10 @@ concept UnloadsWithoutThrowing = NamesModelType<Backend> && std::is_nothrow_dest
 /// The backend loads: `std::unique_ptr<model_type> load(const ModelKey&)`, which may also take a `std::stop_token` or a
 /// `LoadContext&`.
 template <class Backend>
-concept LoadsModels = NamesModelType<Backend> && (detail::LoadsWithContext<Backend> || detail::LoadsWithToken<Backend> ||
-                                                  detail::LoadsPlainly<Backend>);
+concept LoadsModels = NamesModelType<Backend> && (
+    detail::LoadsWithContext<Backend> ||  // std::unique_ptr<model_type> load(const ModelKey&, LoadContext&)
+    detail::LoadsWithToken<Backend> ||    // std::unique_ptr<model_type> load(const ModelKey&, std::stop_token)
+    detail::LoadsPlainly<Backend>);       // std::unique_ptr<model_type> load(const ModelKey&)
 
 /// What a `ModelSlot` can hold models of: it has a `model_type` and a `load`, is movable, and its models' destructors do not throw.
 ///
@@ -132,12 +134,16 @@ concept ModelBackend = NamesModelType<Backend> && UnloadsWithoutThrowing<Backend
 /// A model that embeds: `Embeddings embed(std::span<const std::string>)`, which may also take a `std::stop_token`.
 /// Called from up to `max_leases` threads at once, or `max_concurrency()` if the model has that.
 template <class Model>
-concept EmbeddingModel = detail::EmbedsWithToken<Model> || detail::EmbedsPlainly<Model>;
+concept EmbeddingModel =
+    detail::EmbedsWithToken<Model> ||  // Embeddings embed(std::span<const std::string>, std::stop_token)
+    detail::EmbedsPlainly<Model>;      // Embeddings embed(std::span<const std::string>)
 
 /// A model that reranks: `std::vector<float> rerank(std::string_view, std::span<const std::string>)`, a score for each document,
 /// greater is better; it may also take a `std::stop_token`. Called from as many threads at once as an embedding model.
 template <class Model>
-concept RerankerModel = detail::ReranksWithToken<Model> || detail::ReranksPlainly<Model>;
+concept RerankerModel =
+    detail::ReranksWithToken<Model> ||  // std::vector<float> rerank(std::string_view, std::span<const std::string>, std::stop_token)
+    detail::ReranksPlainly<Model>;      // std::vector<float> rerank(std::string_view, std::span<const std::string>)
 
 /// A backend whose models embed.
 template <class Backend>

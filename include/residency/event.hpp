@@ -3,7 +3,9 @@
 #include "residency/generation.hpp"
 #include "residency/model_key.hpp"
 
+#include <algorithm>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <ostream>
 #include <string>
@@ -172,7 +174,7 @@ struct Event {
             out << " (" << event.reason << ')';
         }
         if (event.type == EventType::load_progress) {
-            out << ' ' << static_cast<int>(event.progress * 100.0F) << " %";
+            out << ' ' << static_cast<int>(std::clamp(event.progress, 0.0F, 1.0F) * 100.0F) << " %";
         }
         if (event.type == EventType::load_log) {
             out << ' ' << event.severity;

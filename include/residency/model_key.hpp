@@ -33,7 +33,7 @@ struct ModelKey {
     ModelKey(const char* model_name, const char* model_quantization = "")  // NOLINT(google-explicit-constructor)
         : name(model_name), quantization(model_quantization) {}
 
-    /// Orders by name, then by quantization.
+    /// Same name and same quantization.
     friend bool operator==(const ModelKey&, const ModelKey&) = default;
     /// Orders by name, then by quantization.
     friend std::strong_ordering operator<=>(const ModelKey&, const ModelKey&) = default;
@@ -48,7 +48,8 @@ struct ModelKey {
     }
 };
 
-/// The key as `operator<<` prints it, cut to 80 bytes so that it fits into a message.
+/// The key as `operator<<` prints it, made fit for a message: cut to 80 bytes, and control characters as `?`, so that no key can break a
+/// line.
 inline std::string to_string(const ModelKey& key) {
     constexpr std::size_t longest = 80;
     std::string text = key.name;
@@ -59,6 +60,11 @@ inline std::string to_string(const ModelKey& key) {
     if (text.size() > longest) {
         text.resize(longest);
         text += "...";
+    }
+    for (char& letter : text) {
+        if (static_cast<unsigned char>(letter) < 0x20 || letter == 0x7f) {
+            letter = '?';
+        }
     }
     return text;
 }

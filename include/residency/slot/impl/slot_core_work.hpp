@@ -104,7 +104,9 @@ LoadContext::Sink SlotCore<Clock>::sink_for(const Record& record) {
     }
     // Lives as long as the load, and so does the record.
     LoadContext::Sink sink;
-    sink.progress = [this, &record, published = -1.0F](float done) mutable {
+    sink.progress = [this, &record, published = -1.0F](float told) mutable {
+        // A NaN is none of these and is passed over.
+        const float done = std::clamp(told, 0.0F, 1.0F);
         if (done >= published + 0.01F || (done >= 1.0F && published < 1.0F)) {
             published = done;
             Event event;
