@@ -143,7 +143,7 @@ public:
                 }
             }
             if (attempt != core::Attempt::must_wait) {
-                carry_out(false, false);
+                carry_out(false);
                 return attempt == core::Attempt::granted ? Fate::granted : Fate::refused;
             }
         }
@@ -160,14 +160,12 @@ public:
             resident.idle_since = now_;
         }
         begin();
-        const bool plain = scheduler_.release_is_plain(held.grant);
-        if (plain) {
-            scheduler_.release_shared(held.grant);
-        } else {
+        const bool plain = scheduler_.release_quietly(held.grant, now_);
+        if (!plain) {
             scheduler_.release(held.grant, now_, actions_);
         }
         releasing_ = true;
-        carry_out(false, !plain);
+        carry_out(!plain);
         releasing_ = false;
     }
 
@@ -249,7 +247,7 @@ public:
         if (id.valid()) {
             operations_.push_back({id, core::never, awaits});
         }
-        carry_out(true, id.valid());
+        carry_out(id.valid());
         return id.valid();
     }
 
@@ -260,7 +258,7 @@ public:
         begin();
         scheduler_.forget(id);
         scheduler_.forget(id);
-        carry_out(false, false);
+        carry_out(false);
     }
 
     /// The slot is closed.
@@ -284,7 +282,7 @@ public:
         if (id.valid()) {
             operations_.push_back({id, deadline, awaits});
         }
-        carry_out(true);
+        carry_out();
     }
 
     // -- Looking in -------------------------------------------------------------------------------------------------------------
@@ -435,7 +433,7 @@ private:
         if (front(key)->arrival == waiters_.back().arrival) {
             keys_[key].front = enqueued.request;
         }
-        carry_out(true);
+        carry_out();
         const bool waits = std::any_of(waiters_.begin(), waiters_.end(), [&](const auto& each) { return each.id == enqueued.request; });
         return waits ? Fate::waits : Fate::granted;
     }
@@ -527,7 +525,7 @@ private:
     }
 
     // `looks`: whether the call looks at who wants a place, and from which moment on who is passed over ranks highest.
-    void carry_out(bool may_allocate = false, bool looks = true) {
+    void carry_out(bool looks = true) {
         for (const core::Action& action : actions_) {
             if (counts_ != nullptr) {
                 counts_->note(action);
@@ -535,7 +533,7 @@ private:
             carry_out(action);
         }
         require(!ending_.valid(), "what the backend answered was taken note of");
-        require(may_allocate || actions_.size() <= most_actions_, "most_actions() is not exceeded");
+        require(actions_.size() <= most_actions_, "most_actions() is not exceeded");
         finish();
         if (looks) {
             check_switches();

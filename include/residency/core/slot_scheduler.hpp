@@ -55,8 +55,8 @@ struct Enqueued {
 /// A plain value: no thread, no lock, no clock, no I/O. The shell (`ModelSlot`) calls one method at a time under its mutex, passes the
 /// time, and carries out the actions that the method appends, in their order. Time never runs backwards from call to call.
 ///
-/// Memory: `try_grant`, `enqueue`, `unload` and `shut_down` may allocate; if that fails they throw bad_alloc and nothing has changed.
-/// The other methods never allocate if `actions` has room for `most_actions()` more.
+/// Memory: every method wants room in `actions` for `most_actions()` more. With that, `try_grant`, `enqueue`, `unload` and `shut_down`
+/// may allocate, and if that fails they throw bad_alloc and nothing has changed; the other methods never allocate.
 ///
 /// What holds between any two calls (DESIGN.md section 2 in this class's terms):
 /// - residents() never exceeds max_resident, leases() never max_leases, waiting() never max_queue;
@@ -86,15 +86,23 @@ public:
     /// Ends a lease. Precondition: it lives.
     void release(const Grant& grant, Time now, Actions& actions);
 
-    /// Whether ending this lease changes nothing but its resident's count: then `release_shared` does it, without the time.
-    [[nodiscard]] bool release_is_plain(const Grant& grant) const noexcept {
-        const Resident& resident = residents_[grant.resident.index];
-        return resident.leases > 1 && room_.waiting() == 0 && !grant.request.valid();
-    }
-    /// Ends a lease beside which others on its resident live. Precondition: release_is_plain.
-    void release_shared(const Grant& grant) noexcept {
-        --residents_[grant.resident.index].leases;
+    /// Ends a lease if that changes nothing but counts and the time of last use: nobody waits, the resident does not drain, and it
+    /// will not be due before the alarm. `now` counts only if this is the resident's last lease. False: nothing has changed, call
+    /// `release`. Precondition: the lease lives.
+    [[nodiscard]] bool release_quietly(const Grant& grant, Time now) noexcept {
+        Resident& resident = residents_[grant.resident.index];
+        if (room_.waiting() != 0 || resident.state != ResidentState::ready || grant.request.valid()) {
+            return false;
+        }
+        if (resident.leases == 1) {
+            if (later(now, resident.keep_alive) < wake_) {
+                return false;
+            }
+            resident.idle_since = now;
+        }
+        --resident.leases;
         --leases_;
+        return true;
     }
 
     // -- What the backend answered -------------------------------------------------------------------------------------------
@@ -157,7 +165,7 @@ public:
     /// How long a key cools down whose load failed once more after `failures` failures in a row.
     [[nodiscard]] Duration cooldown_after(Index failures) const noexcept;
 
-    /// How many actions the methods that must not allocate append at most.
+    /// How many actions the next call of any method appends at most.
     [[nodiscard]] std::size_t most_actions() const noexcept {
         return room_.requests().size() + 6 * residents_.size() + operations_.size() + room_for_loads;
     }

@@ -1,0 +1,841 @@
+#include "residency/core/slot_scheduler.hpp"
+
+#include "support/catch.hpp"
+#include "support/slot_table.hpp"
+
+#include <string>
+
+// What DESIGN.md section 11 decides, as far as the scheduler is concerned.
+
+namespace residency::test {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+const SlotOptions plain{.keep_alive = 100ms, .max_resident = 1, .max_leases = 10, .max_queue = 8, .cooldown = 10ms,
+                        .max_cooldown = 50ms, .aging = 1000ms};
+
+SlotOptions with(std::size_t residents, std::size_t leases) {
+    SlotOptions options = plain;
+    options.max_resident = residents;
+    options.max_leases = leases;
+    return options;
+}
+
+}  // namespace
+
+// -- H1: a load that everybody has left ------------------------------------------------------------------------------------------------
+
+TEST_CASE("H1 a load whose waiters have all left is asked to stop, once", "[H1]") {
+    SlotTable slot(plain);
+    const RequestId first = slot.wait("a");
+    const RequestId second = slot.wait("a");
+    const ResidentId a = slot.resident("a");
+    CHECK(slot.cancel(first));
+    CHECK(slot.actions == Actions{});
+    CHECK(slot.cancel(second));
+    CHECK(slot.actions == Actions{stop_load(a)});
+
+    SECTION("if it then throws it is aborted: no cooldown, no last error") {
+        CHECK(slot.at(5ms).load_failed(a) == Actions{event(EventType::load_aborted, Reason::abandoned, a, 0, 5ms)});
+        CHECK(slot.scheduler.counters().loads_aborted == 1);
+        CHECK(slot.scheduler.counters().load_failures == 0);
+        CHECK(slot.scheduler.room().keys().newest_failure() == core::none);
+        CHECK(slot.scheduler.room().keys().size() == 0);
+        CHECK(slot.enqueue("a").request.valid());
+    }
+    SECTION("who joined meanwhile gets a fresh load, and may leave again without a second request to stop") {
+        const RequestId third = slot.wait("a");
+        CHECK(slot.actions == Actions{});
+        CHECK(slot.cancel(third));
+        CHECK(slot.actions == Actions{});
+        const RequestId fourth = slot.wait("a");
+        slot.load_failed(a);
+        const ResidentId fresh = slot.resident("a");
+        CHECK(slot.actions == Actions{event(EventType::load_aborted, Reason::abandoned, a),
+                                      event(EventType::load_started, Reason::requested, fresh), load(fresh)});
+        CHECK(slot.loaded(fresh) == Actions{event(EventType::ready, Reason::requested, fresh, 1), granted(fourth, fresh, 1)});
+    }
+    SECTION("if it succeeds all the same, it serves who joined meanwhile") {
+        const RequestId third = slot.wait("a");
+        CHECK(slot.loaded(a) == Actions{event(EventType::ready, Reason::requested, a, 1), granted(third, a, 1)});
+        CHECK(slot.scheduler.counters().loads_aborted == 0);
+    }
+    SECTION("if it succeeds and nobody is there, the model stays for its keep-alive") {
+        CHECK(slot.at(30ms).loaded(a) == Actions{event(EventType::ready, Reason::requested, a, 1, 30ms)});
+        CHECK(slot.scheduler.next_alarm() == 130ms);
+        CHECK(slot.at(129ms).tick() == Actions{});
+        CHECK(slot.at(130ms).tick() == Actions{event(EventType::unload_started, Reason::idle, a, 1), unload(a)});
+    }
+    SECTION("if it succeeds and another key wants the place, it goes at once") {
+        slot.wait("b");
+        CHECK(slot.actions == Actions{});
+        CHECK(slot.loaded(a) == Actions{event(EventType::ready, Reason::requested, a, 1),
+                                        event(EventType::unload_started, Reason::switched, a, 1), unload(a)});
+    }
+}
+
+TEST_CASE("H1 waiters whose time is up have left, too", "[H1]") {
+    SlotTable slot(plain);
+    const RequestId request = slot.wait("a", SlotTable::until(10ms));
+    const ResidentId a = slot.resident("a");
+    CHECK(slot.at(10ms).tick() == Actions{failed(request, errc::timed_out, Stage::load, a), stop_load(a)});
+}
+
+// -- H2: unload of what is loading -----------------------------------------------------------------------------------------------------
+
+TEST_CASE("H2 unload of a key that is loading", "[H2]") {
+    SlotTable slot(plain);
+    const RequestId waits = slot.wait("a");
+    const ResidentId a = slot.resident("a");
+    const OperationId operation = slot.unload("a");
+    REQUIRE(operation.valid());
+    CHECK(slot.actions == Actions{stop_load(a)});
+
+    SECTION("what it yields is unloaded unused, and those who waited get a fresh load") {
+        CHECK(slot.at(3ms).loaded(a) == Actions{event(EventType::unload_started, Reason::unload, a), unload(a)});
+        CHECK(slot.counter() == 0);
+        slot.at(4ms).unloaded(a);
+        const ResidentId fresh = slot.resident("a");
+        CHECK(slot.actions == Actions{event(EventType::unloaded, Reason::unload, a, 0, 1ms), completed(operation),
+                                      event(EventType::load_started, Reason::requested, fresh), load(fresh)});
+        CHECK(slot.loaded(fresh) == Actions{event(EventType::ready, Reason::requested, fresh, 1), granted(waits, fresh, 1)});
+    }
+    SECTION("if it ends without a model, those who waited are told nothing of it") {
+        slot.load_failed(a);
+        const ResidentId fresh = slot.resident("a");
+        CHECK(slot.actions == Actions{event(EventType::load_aborted, Reason::unload, a), completed(operation),
+                                      event(EventType::load_started, Reason::requested, fresh), load(fresh)});
+        CHECK(slot.scheduler.counters().load_failures == 0);
+    }
+    SECTION("a second unload joins") {
+        const OperationId second = slot.unload("a", UnloadMode::revoke);
+        CHECK(second.valid());
+        CHECK(slot.actions == Actions{});
+        slot.cancel(waits);
+        CHECK(slot.load_failed(a) ==
+              Actions{event(EventType::load_aborted, Reason::unload, a), completed(operation), completed(second)});
+    }
+    SECTION("who joined after the unload waits for the fresh load, too") {
+        const RequestId later = slot.wait("a");
+        CHECK(slot.actions == Actions{});
+        slot.loaded(a);
+        slot.unloaded(a);
+        const ResidentId fresh = slot.resident("a");
+        CHECK(slot.loaded(fresh) == Actions{event(EventType::ready, Reason::requested, fresh, 1), granted(waits, fresh, 1),
+                                            granted(later, fresh, 1)});
+    }
+}
+
+TEST_CASE("H2 unload of a load that nobody waits for any more", "[H2][H1]") {
+    SlotTable slot(plain);
+    slot.cancel(slot.wait("a"));
+    const ResidentId a = slot.resident("a");
+    const OperationId operation = slot.unload("a");
+    CHECK(slot.actions == Actions{});
+    CHECK(slot.loaded(a) == Actions{event(EventType::unload_started, Reason::unload, a), unload(a)});
+    CHECK(slot.unloaded(a) == Actions{event(EventType::unloaded, Reason::unload, a), completed(operation)});
+}
+
+// -- H3: draining for a switch ---------------------------------------------------------------------------------------------------------
+
+TEST_CASE("H3 only as many drain as places are wanted, the least recently granted first", "[H3]") {
+    SlotTable slot(with(3, 10));
+    const ResidentId a = slot.make_ready("a");
+    slot.make_ready("b");
+    const ResidentId c = slot.make_ready("c");
+    const Grant on_c = slot.lease("c");
+    const Grant on_a = slot.lease("a");
+    const Grant on_b = slot.lease("b");
+
+    const RequestId first = slot.wait("d");
+    CHECK(slot.actions == Actions{event(EventType::drain_started, Reason::switched, c, 3)});
+    slot.wait("d");
+    CHECK(slot.actions == Actions{});
+    const RequestId second = slot.wait("e");
+    CHECK(slot.actions == Actions{event(EventType::drain_started, Reason::switched, a, 1)});
+
+    SECTION("the last that began to drain is the first to return") {
+        slot.cancel(second);
+        CHECK(slot.actions == Actions{event(EventType::drain_ended, Reason::none, a, 1)});
+        slot.cancel(first);
+        CHECK(slot.actions == Actions{});
+        CHECK(slot.state("c") == ResidentState::draining);
+    }
+    SECTION("even if it was begun for the one who stays") {
+        // The places are equal: whoever wants one gets the first that is free.
+        slot.cancel(first);
+        slot.cancel(RequestId{});
+        CHECK(slot.state("a") == ResidentState::draining);
+        slot.release(on_c);
+        slot.unloaded(c);
+        CHECK(slot.state("d") == ResidentState::loading);
+    }
+    SECTION("who is free first goes, whether it drains or not; who need not go returns") {
+        CHECK(slot.release(on_a) == Actions{event(EventType::unload_started, Reason::switched, a, 1), unload(a)});
+        const ResidentId b = slot.resident("b");
+        CHECK(slot.release(on_b) == Actions{event(EventType::unload_started, Reason::switched, b, 2), unload(b),
+                                            event(EventType::drain_ended, Reason::none, c, 3)});
+        slot.unloaded(a);
+        CHECK(slot.state("d") == ResidentState::loading);
+        slot.unloaded(b);
+        CHECK(slot.state("e") == ResidentState::loading);
+        CHECK(slot.leases("c") == 1);
+    }
+}
+
+TEST_CASE("H3 waiters for a key that returns are granted on it, in order, without a reload", "[H3]") {
+    SlotTable slot(plain);
+    const ResidentId a = slot.make_ready("a");
+    slot.lease("a");
+    const RequestId other = slot.wait("b");
+    const RequestId second = slot.wait("a");
+    const RequestId third = slot.wait("a", SlotTable::load_only());
+    const RequestId fourth = slot.wait("a");
+    slot.cancel(other);
+    CHECK(slot.actions == Actions{event(EventType::drain_ended, Reason::none, a, 1), granted(second, a, 1), granted(third, a, 1),
+                                  granted(fourth, a, 1)});
+    CHECK(slot.leases("a") == 3);
+    CHECK(slot.counter() == 1);
+}
+
+TEST_CASE("H3 a drain for unload never returns", "[H3]") {
+    SlotTable slot(plain);
+    const ResidentId a = slot.make_ready("a");
+    const Grant lease = slot.lease("a");
+    const RequestId other = slot.wait("b");
+    const OperationId operation = slot.unload("a");
+    CHECK(slot.actions == Actions{});
+    slot.cancel(other);
+    CHECK(slot.actions == Actions{});
+    CHECK(slot.state("a") == ResidentState::draining);
+    const RequestId waits = slot.wait("a");
+    CHECK(slot.release(lease) == Actions{event(EventType::unload_started, Reason::unload, a, 1), unload(a)});
+    slot.unloaded(a);
+    const ResidentId fresh = slot.resident("a");
+    CHECK(slot.actions == Actions{event(EventType::unloaded, Reason::unload, a, 1), completed(operation),
+                                  event(EventType::load_started, Reason::requested, fresh), load(fresh)});
+    slot.loaded(fresh);
+    CHECK(slot.granted_to(waits).resident == fresh);
+}
+
+TEST_CASE("H3 an unload frees the place: what drained for a switch returns", "[H3]") {
+    SlotTable slot(with(2, 10));
+    const ResidentId a = slot.make_ready("a");
+    const ResidentId b = slot.make_ready("b");
+    slot.lease("a");
+    slot.lease("b");
+    slot.wait("c");
+    CHECK(slot.state("a") == ResidentState::draining);
+    slot.unload("b");
+    CHECK(slot.actions == Actions{event(EventType::drain_started, Reason::unload, b, 2), event(EventType::drain_ended, Reason::none, a, 1)});
+}
+
+TEST_CASE("H3 a load that somebody joins again gives no place: the key with a claim starts its switch", "[H3][H6]") {
+    SlotTable slot(with(2, 1));
+    const ResidentId a = slot.make_ready("a");
+    slot.lease("a");
+    const RequestId loads = slot.wait("l");
+    const ResidentId l = slot.resident("l");
+    slot.wait("c");
+    CHECK(slot.actions == Actions{event(EventType::drain_started, Reason::switched, a, 1)});
+    slot.cancel(loads);
+    CHECK(slot.actions == Actions{stop_load(l), event(EventType::drain_ended, Reason::none, a, 1)});
+    slot.wait("a");
+    slot.wait("p");
+    CHECK(slot.actions == Actions{});
+    // Now no place is coming. `p` came after who waits for `a`, but `c` came before, and has a claim.
+    slot.wait("l");
+    CHECK(slot.actions == Actions{event(EventType::drain_started, Reason::switched, a, 1)});
+}
+
+// -- H4 and H5: who needs a place in the queue -----------------------------------------------------------------------------------------
+
+TEST_CASE("H4 who can be granted at once needs no place in the queue, any other does", "[H4][H5]") {
+    SlotOptions options = with(1, 10);
+    options.max_queue = 1;
+    SlotTable slot(options);
+    slot.make_ready("a");
+    slot.lease("a");
+    slot.wait("b");
+    CHECK(slot.enqueue("a").code == errc::overloaded);
+    CHECK(slot.enqueue("b", SlotTable::load_only()).code == errc::overloaded);
+    CHECK(slot.enqueue("c").code == errc::overloaded);
+
+    SlotTable other(options);
+    other.make_ready("a");
+    other.wait("b");
+    other.unloaded(other.resident("a"));
+    other.loaded(other.resident("b"));
+    other.wait("a");
+    CHECK(other.scheduler.waiting() == 1);
+    Grant none;
+    // It drains; without that it could have been had without a place in the queue.
+    CHECK(other.try_grant("b", none) == Attempt::must_wait);
+
+    SlotTable third(options);
+    third.make_ready("a");
+    for (int lease = 0; lease < 9; ++lease) {
+        third.lease("a");
+    }
+    CHECK(third.ensure("a") == Attempt::granted);
+    third.lease("a");
+    third.wait("a");
+    CHECK(third.ensure("a") == Attempt::must_wait);
+    CHECK(third.enqueue("a", SlotTable::load_only()).code == errc::overloaded);
+}
+
+TEST_CASE("H4 a lease is not granted past those who wait for its key", "[H4]") {
+    SlotTable slot(plain);
+    const ResidentId a = slot.make_ready("a", 1);
+    const Grant lease = slot.lease("a");
+    const RequestId waits = slot.wait("a");
+    Grant none;
+    CHECK(slot.try_grant("a", none) == Attempt::must_wait);
+    CHECK(slot.ensure("a") == Attempt::must_wait);
+    slot.release(lease);
+    CHECK(slot.actions == Actions{granted(waits, a, 1)});
+}
+
+TEST_CASE("H4 ensure_loaded behind a waiter passes when that one is gone", "[H4]") {
+    SlotTable slot(with(1, 1));
+    const ResidentId a = slot.make_ready("a");
+    const Grant lease = slot.lease("a");
+    const RequestId waits = slot.wait("a", SlotTable::until(10ms));
+    const RequestId ensures = slot.wait("a", SlotTable::load_only());
+    CHECK(slot.actions == Actions{});
+    SECTION("by his own will") {
+        slot.cancel(waits);
+        CHECK(slot.actions == Actions{granted(ensures, a, 1)});
+    }
+    SECTION("by his deadline") {
+        CHECK(slot.at(10ms).tick() == Actions{failed(waits, errc::timed_out, Stage::queue, a), granted(ensures, a, 1)});
+    }
+    SECTION("with his lease") {
+        CHECK(slot.release(lease) == Actions{granted(waits, a, 1), granted(ensures, a, 1)});
+    }
+}
+
+TEST_CASE("H4 a tick that lets an ensure_loaded pass unloads what has no keep-alive left", "[H4][H7]") {
+    SlotTable slot(with(2, 1));
+    const ResidentId a = slot.make_ready("a");
+    slot.make_ready("b");
+    slot.lease("b");
+    const RequestId waits = slot.wait("a", SlotTable::until(10ms));
+    RequestSpec briefly = SlotTable::keeping_alive(core::Duration::zero());
+    briefly.wants_lease = false;
+    const RequestId ensures = slot.wait("a", briefly);
+    CHECK(slot.at(10ms).tick() == Actions{failed(waits, errc::timed_out, Stage::queue, a), granted(ensures, a, 1),
+                                          event(EventType::unload_started, Reason::idle, a, 1), unload(a)});
+    CHECK(slot.scheduler.next_alarm() == core::never);
+}
+
+TEST_CASE("H5 checks in order", "[H5]") {
+    SlotOptions options = plain;
+    options.max_queue = 1;
+    SlotTable slot(options);
+    slot.wait("a");
+    slot.load_failed(slot.resident("a"));
+    slot.wait("b");
+    Grant none;
+    // model_changed comes before cooling_down, which comes before overloaded, which comes before a deadline that is past.
+    CHECK(slot.try_grant("a", none, SlotTable::expecting(1)) == Attempt::model_changed);
+    CHECK(slot.enqueue("a", SlotTable::until(0ms)).code == errc::cooling_down);
+    CHECK(slot.enqueue("c", SlotTable::until(0ms)).code == errc::overloaded);
+    // A grant comes before cooling_down and overloaded; there is none on a model that has just failed.
+    slot.loaded(slot.resident("b"));
+    CHECK(slot.try_grant("b", none) == Attempt::granted);
+    // shutting_down comes before all.
+    slot.close();
+    CHECK(slot.try_grant("a", none, SlotTable::expecting(1)) == Attempt::shutting_down);
+    CHECK(slot.ensure("a", SlotTable::expecting(1)) == Attempt::shutting_down);
+    CHECK(slot.try_grant("b", none) == Attempt::shutting_down);
+}
+
+// -- H6: order -------------------------------------------------------------------------------------------------------------------------
+
+TEST_CASE("H6 within a key strictly first in, first out, whatever the priorities", "[H6]") {
+    SlotTable slot(plain);
+    const RequestId first = slot.wait("a", SlotTable::with_priority(Priority::low));
+    const RequestId second = slot.wait("a", SlotTable::with_priority(Priority::high));
+    const RequestId third = slot.wait("a");
+    const ResidentId a = slot.resident("a");
+    CHECK(slot.loaded(a) == Actions{event(EventType::ready, Reason::requested, a, 1), granted(first, a, 1), granted(second, a, 1),
+                                    granted(third, a, 1)});
+}
+
+TEST_CASE("H6 the keys are served in the order of their front waiters: priority, then arrival", "[H6]") {
+    SlotTable slot(with(4, 1));
+    for (const char* key : {"a", "b", "c", "d"}) {
+        slot.make_ready(key);
+    }
+    const Grant lease = slot.lease("a");
+    const RequestId low = slot.wait("a", SlotTable::with_priority(Priority::low));
+    const RequestId behind_low = slot.wait("a", SlotTable::with_priority(Priority::high));
+    const RequestId normal = slot.wait("b");
+    const RequestId high = slot.wait("c", SlotTable::with_priority(Priority::high));
+    const RequestId high_too = slot.wait("d", SlotTable::with_priority(Priority::high));
+    const auto resident = [&](const char* key) { return slot.resident(key); };
+    CHECK(slot.release(lease) == Actions{granted(high, resident("c"), 3)});
+    CHECK(slot.release({resident("c"), {}}) == Actions{granted(high_too, resident("d"), 4)});
+    CHECK(slot.release({resident("d"), {}}) == Actions{granted(normal, resident("b"), 2)});
+    CHECK(slot.release({resident("b"), {}}) == Actions{granted(low, resident("a"), 1)});
+    CHECK(slot.release({resident("a"), {}}) == Actions{granted(behind_low, resident("a"), 1)});
+}
+
+TEST_CASE("H6 the first key in that order gets the next place", "[H6]") {
+    SlotTable slot(plain);
+    slot.wait("a");
+    slot.wait("low", SlotTable::with_priority(Priority::low));
+    slot.wait("normal");
+    slot.wait("high", SlotTable::with_priority(Priority::high));
+    for (const char* next : {"high", "normal", "low"}) {
+        const ResidentId loading = slot.scheduler.residents().handle(0);
+        slot.load_failed(loading, false);
+        CHECK(slot.state(next) == ResidentState::loading);
+    }
+}
+
+TEST_CASE("H6 a higher priority may drain away who waits, a lower may not", "[H6]") {
+    SlotTable slot(with(1, 1));
+    const ResidentId a = slot.make_ready("a");
+    slot.lease("a");
+    slot.wait("a");
+    slot.wait("low", SlotTable::with_priority(Priority::low));
+    CHECK(slot.actions == Actions{});
+    slot.wait("same");
+    CHECK(slot.actions == Actions{});
+    slot.wait("high", SlotTable::with_priority(Priority::high));
+    CHECK(slot.actions == Actions{event(EventType::drain_started, Reason::switched, a, 1)});
+}
+
+TEST_CASE("H6 who was passed over for too long ranks highest", "[H6][aging]") {
+    SlotTable slot(with(3, 1));
+    for (const char* key : {"a", "b"}) {
+        slot.make_ready(key);
+    }
+    const Grant lease = slot.lease("a");
+    const RequestId low = slot.wait("b", SlotTable::with_priority(Priority::low));
+    const RequestId high = slot.at(1ms).wait("a", SlotTable::with_priority(Priority::high));
+    SECTION("not a moment too early") {
+        CHECK(slot.at(999ms).release(lease) == Actions{granted(high, slot.resident("a"), 1)});
+    }
+    SECTION("when its time has come") {
+        CHECK(slot.at(1000ms).release(lease) == Actions{granted(low, slot.resident("b"), 2)});
+    }
+    SECTION("of two that were, the one that came first") {
+        CHECK(slot.at(2000ms).release(lease) == Actions{granted(low, slot.resident("b"), 2)});
+    }
+}
+
+TEST_CASE("H6 ageing begins anew with each front waiter", "[H6][aging]") {
+    SlotTable slot(with(2, 1));
+    slot.make_ready("a");
+    slot.make_ready("b");
+    const Grant lease = slot.lease("a");
+    const RequestId first = slot.wait("b", SlotTable::with_priority(Priority::low));
+    slot.wait("b", SlotTable::with_priority(Priority::low));
+    slot.at(900ms).cancel(first);
+    const RequestId high = slot.wait("a", SlotTable::with_priority(Priority::high));
+    CHECK(slot.at(1800ms).release(lease) == Actions{granted(high, slot.resident("a"), 1)});
+}
+
+TEST_CASE("H6 who has aged gets the place before the next waiter of the resident gets a lease", "[H6][aging]") {
+    SlotTable slot(with(1, 1));
+    const ResidentId a = slot.make_ready("a");
+    const Grant lease = slot.lease("a");
+    const RequestId low = slot.wait("b", SlotTable::with_priority(Priority::low));
+    CHECK(slot.state("a") == ResidentState::draining);
+    slot.cancel(low);
+    const RequestId high = slot.wait("a", SlotTable::with_priority(Priority::high));
+    slot.wait("b", SlotTable::with_priority(Priority::low));
+    CHECK(slot.actions == Actions{});
+    slot.wait("a", SlotTable::with_priority(Priority::high));
+    slot.at(1001ms);
+    SECTION("before it has aged the others go first") {
+        CHECK(slot.at(999ms).release(lease) == Actions{granted(high, a, 1)});
+    }
+    SECTION("when it has") {
+        // `b` has waited from 0 ms on, as long as `high`, and came after it.
+        CHECK(slot.release(lease) == Actions{granted(high, a, 1), event(EventType::drain_started, Reason::switched, a, 1)});
+    }
+}
+
+TEST_CASE("H6 a waiter that came late and whose key has aged is before a high one that has not", "[H6][aging]") {
+    SlotTable slot(with(1, 1));
+    const ResidentId a = slot.make_ready("a");
+    const Grant lease = slot.lease("a");
+    slot.wait("a", SlotTable::with_priority(Priority::high));
+    slot.wait("b", SlotTable::with_priority(Priority::low));
+    const RequestId second = slot.at(500ms).wait("a", SlotTable::with_priority(Priority::high));
+    slot.release(lease);
+    CHECK(slot.state("a") == ResidentState::ready);
+    // The front waiter of `a` is one that came at 500 ms; `b` waits from 0 ms on.
+    CHECK(slot.at(1000ms).release({a, {}}) == Actions{event(EventType::unload_started, Reason::switched, a, 1), unload(a)});
+    slot.unloaded(a);
+    CHECK(slot.state("b") == ResidentState::loading);
+    CHECK(slot.cancel(second));
+}
+
+TEST_CASE("H6 with ageing of zero arrival alone decides", "[H6][aging]") {
+    SlotOptions options = with(2, 1);
+    options.aging = 0ms;
+    SlotTable slot(options);
+    slot.make_ready("a");
+    slot.make_ready("b");
+    const Grant lease = slot.lease("a");
+    const RequestId low = slot.wait("b", SlotTable::with_priority(Priority::low));
+    slot.wait("a", SlotTable::with_priority(Priority::high));
+    CHECK(slot.release(lease) == Actions{granted(low, slot.resident("b"), 2)});
+}
+
+// -- H7: keep-alive of one's own -------------------------------------------------------------------------------------------------------
+
+TEST_CASE("H7 a keep-alive of one's own holds from the grant to the next grant", "[H7]") {
+    SlotTable slot(plain);
+    const ResidentId a = slot.make_ready("a");
+
+    SECTION("the last grant wins") {
+        const Grant brief = slot.lease("a", SlotTable::keeping_alive(10ms));
+        const Grant lasting = slot.lease("a", SlotTable::keeping_alive(500ms));
+        slot.release(lasting);
+        slot.release(brief);
+        CHECK(slot.scheduler.next_alarm() <= 500ms);
+        CHECK(slot.at(499ms).tick() == Actions{});
+        CHECK(slot.scheduler.next_alarm() == 500ms);
+        CHECK(slot.at(500ms).tick() == Actions{event(EventType::unload_started, Reason::idle, a, 1), unload(a)});
+    }
+    SECTION("a grant without one restores the slot's") {
+        slot.release(slot.lease("a", SlotTable::keeping_alive(10ms)));
+        slot.at(5ms).release(slot.lease("a"));
+        CHECK(slot.at(104ms).tick() == Actions{});
+        CHECK(slot.at(105ms).tick() == Actions{event(EventType::unload_started, Reason::idle, a, 1), unload(a)});
+    }
+    SECTION("zero: it goes when it is free") {
+        const Grant lease = slot.lease("a", SlotTable::keeping_alive(core::Duration::zero()));
+        CHECK(slot.tick() == Actions{});
+        CHECK(slot.release(lease) == Actions{event(EventType::unload_started, Reason::idle, a, 1), unload(a)});
+    }
+    SECTION("forever: it stays, but not for a switch") {
+        slot.release(slot.lease("a", SlotTable::keeping_alive(core::Duration::max())));
+        slot.tick();
+        CHECK(slot.at(1'000'000ms).tick() == Actions{});
+        CHECK(slot.scheduler.next_alarm() == core::never);
+        slot.wait("b");
+        CHECK(slot.actions == Actions{event(EventType::unload_started, Reason::switched, a, 1), unload(a)});
+    }
+    SECTION("forever: nor for unload or shutdown") {
+        slot.release(slot.lease("a", SlotTable::keeping_alive(core::Duration::max())));
+        SlotTable other = slot;
+        slot.unload("a");
+        CHECK(slot.actions == Actions{event(EventType::unload_started, Reason::unload, a, 1), unload(a)});
+        other.shut_down();
+        CHECK(other.actions == Actions{event(EventType::shutdown_started, Reason::shutdown),
+                                       event(EventType::unload_started, Reason::shutdown, a, 1), unload(a)});
+    }
+    SECTION("it ends with the residency") {
+        slot.release(slot.lease("a", SlotTable::keeping_alive(500ms)));
+        slot.unload("a");
+        slot.unloaded(a);
+        slot.make_ready("a");
+        CHECK(slot.scheduler.next_alarm() == 100ms);
+    }
+}
+
+TEST_CASE("H7 a waiter's keep-alive begins with its grant, not with its wait", "[H7]") {
+    SlotTable slot(with(1, 1));
+    const ResidentId a = slot.make_ready("a");
+    const Grant lease = slot.lease("a");
+    const RequestId waits = slot.wait("a", SlotTable::keeping_alive(10ms));
+    CHECK(slot.release(lease) == Actions{granted(waits, a, 1)});
+    slot.release({a, {}});
+    CHECK(slot.scheduler.next_alarm() == 10ms);
+}
+
+TEST_CASE("H7 ensure_loaded counts as a use", "[H7]") {
+    SlotTable slot(plain);
+    const ResidentId a = slot.make_ready("a");
+    CHECK(slot.at(60ms).ensure("a") == Attempt::granted);
+    CHECK(slot.generation == Generation{1});
+    CHECK(slot.actions == Actions{});
+    CHECK(slot.at(159ms).tick() == Actions{});
+    CHECK(slot.scheduler.next_alarm() == 160ms);
+
+    SECTION("and may bring a keep-alive of its own") {
+        RequestSpec spec = SlotTable::keeping_alive(5ms);
+        spec.wants_lease = false;
+        CHECK(slot.at(159ms).ensure("a", spec) == Attempt::granted);
+        CHECK(slot.scheduler.next_alarm() <= 160ms);
+        CHECK(slot.at(163ms).tick() == Actions{});
+        CHECK(slot.at(164ms).tick() == Actions{event(EventType::unload_started, Reason::idle, a, 1), unload(a)});
+    }
+    SECTION("of zero, too") {
+        RequestSpec spec = SlotTable::keeping_alive(core::Duration::zero());
+        spec.wants_lease = false;
+        CHECK(slot.at(159ms).ensure("a", spec) == Attempt::granted);
+        CHECK(slot.actions == Actions{event(EventType::unload_started, Reason::idle, a, 1), unload(a)});
+    }
+    SECTION("while it is leased it only brings its keep-alive") {
+        const Grant lease = slot.lease("a");
+        RequestSpec spec = SlotTable::keeping_alive(core::Duration::zero());
+        spec.wants_lease = false;
+        CHECK(slot.ensure("a", spec) == Attempt::granted);
+        CHECK(slot.actions == Actions{});
+        CHECK(slot.release(lease) == Actions{event(EventType::unload_started, Reason::idle, a, 1), unload(a)});
+    }
+}
+
+// -- H8: generations and unload --------------------------------------------------------------------------------------------------------
+
+TEST_CASE("H8 a residency's generation is the counter's when its load finished, and stays", "[H8][R6]") {
+    SlotTable slot(with(2, 10));
+    slot.wait("a");
+    slot.wait("b");
+    const ResidentId a = slot.resident("a");
+    const ResidentId b = slot.resident("b");
+    slot.loaded(b);
+    slot.loaded(a);
+    const auto& residents = slot.scheduler.residents();
+    CHECK(residents[b.index].generation == Generation{1});
+    CHECK(residents[a.index].generation == Generation{2});
+    slot.unload("b");
+    CHECK(slot.counter() == 2);
+    slot.release({b, {}});
+    CHECK(slot.counter() == 3);
+    slot.unloaded(b);
+    CHECK(slot.counter() == 3);
+    CHECK(residents[a.index].generation == Generation{2});
+}
+
+TEST_CASE("H8 draining does not raise the counter, nor does returning from it", "[H8]") {
+    SlotTable slot(plain);
+    slot.make_ready("a");
+    slot.lease("a");
+    const RequestId other = slot.wait("b");
+    CHECK(slot.counter() == 1);
+    slot.cancel(other);
+    CHECK(slot.counter() == 1);
+    CHECK(slot.state("a") == ResidentState::ready);
+}
+
+TEST_CASE("H8 who expects a generation gets that residency or model_changed, and nothing is loaded", "[H8]") {
+    SlotTable slot(plain);
+    Grant grant;
+    CHECK(slot.try_grant("a", grant, SlotTable::expecting(1)) == Attempt::model_changed);
+    CHECK(slot.scheduler.residents().size() == 0);
+    RequestSpec ensures = SlotTable::expecting(1);
+    ensures.wants_lease = false;
+    CHECK(slot.ensure("a", ensures) == Attempt::model_changed);
+
+    slot.wait("a");
+    const ResidentId a = slot.resident("a");
+    CHECK(slot.try_grant("a", grant, SlotTable::expecting(1)) == Attempt::model_changed);
+    slot.loaded(a);
+    CHECK(slot.try_grant("a", grant, SlotTable::expecting(1)) == Attempt::granted);
+    CHECK(slot.try_grant("a", grant, SlotTable::expecting(2)) == Attempt::model_changed);
+    CHECK(slot.try_grant("b", grant, SlotTable::expecting(1)) == Attempt::model_changed);
+    CHECK(slot.ensure("a", ensures) == Attempt::granted);
+}
+
+TEST_CASE("H8 who expects a generation waits for a resident that drains for a switch, and is granted if it returns", "[H8][H3]") {
+    SlotTable slot(plain);
+    const ResidentId a = slot.make_ready("a");
+    const Grant lease = slot.lease("a");
+    const RequestId other = slot.wait("b");
+    const RequestId any = slot.wait("a");
+    const RequestId that = slot.wait("a", SlotTable::expecting(1));
+    CHECK(slot.actions == Actions{});
+
+    SECTION("it returns") {
+        slot.cancel(other);
+        CHECK(slot.actions ==
+              Actions{event(EventType::drain_ended, Reason::none, a, 1), granted(any, a, 1), granted(that, a, 1)});
+    }
+    SECTION("it goes: the compare at the grant") {
+        CHECK(slot.release(lease) == Actions{event(EventType::unload_started, Reason::switched, a, 1), unload(a),
+                                             failed(that, errc::model_changed, Stage::queue, a)});
+        CHECK(slot.scheduler.waiting() == 2);
+    }
+    SECTION("it is unloaded") {
+        slot.unload("a");
+        CHECK(slot.actions == Actions{failed(that, errc::model_changed, Stage::queue, a)});
+    }
+    SECTION("once it drains for good nobody may expect it") {
+        slot.unload("a");
+        Grant none;
+        CHECK(slot.try_grant("a", none, SlotTable::expecting(1)) == Attempt::model_changed);
+    }
+}
+
+TEST_CASE("H8 revoke raises the counter once and tells those who run on it", "[H8]") {
+    SlotTable slot(plain);
+    const ResidentId a = slot.make_ready("a");
+    const Grant first = slot.lease("a");
+    const Grant second = slot.lease("a");
+
+    SECTION("at once") {
+        const OperationId operation = slot.unload("a", UnloadMode::revoke);
+        CHECK(slot.actions == Actions{event(EventType::drain_started, Reason::revoked, a, 1), revoke(a)});
+        CHECK(slot.counter() == 2);
+        CHECK(slot.release(first) == Actions{});
+        CHECK(slot.release(second) == Actions{event(EventType::unload_started, Reason::revoked, a, 1), unload(a)});
+        CHECK(slot.counter() == 2);
+        CHECK(slot.unloaded(a) == Actions{event(EventType::unloaded, Reason::revoked, a, 1), completed(operation)});
+    }
+    SECTION("it upgrades a drain, and later calls join") {
+        const OperationId drains = slot.unload("a");
+        CHECK(slot.actions == Actions{event(EventType::drain_started, Reason::unload, a, 1)});
+        CHECK(slot.counter() == 1);
+        const OperationId revokes = slot.unload("a", UnloadMode::revoke);
+        CHECK(slot.actions == Actions{revoke(a)});
+        CHECK(slot.counter() == 2);
+        const OperationId again = slot.unload("a", UnloadMode::revoke);
+        CHECK(slot.actions == Actions{});
+        const OperationId joins = slot.unload("a");
+        CHECK(slot.actions == Actions{});
+        slot.release(first);
+        slot.release(second);
+        CHECK(slot.actions == Actions{event(EventType::unload_started, Reason::revoked, a, 1), unload(a)});
+        CHECK(slot.unloaded(a) == Actions{event(EventType::unloaded, Reason::revoked, a, 1), completed(drains), completed(revokes),
+                                          completed(again), completed(joins)});
+    }
+    SECTION("it upgrades a drain for a switch") {
+        const RequestId other = slot.wait("b");
+        slot.unload("a", UnloadMode::revoke);
+        CHECK(slot.actions == Actions{revoke(a)});
+        slot.cancel(other);
+        CHECK(slot.actions == Actions{});
+    }
+}
+
+TEST_CASE("H8 revoke of an idle resident", "[H8]") {
+    SlotTable slot(plain);
+    const ResidentId a = slot.make_ready("a");
+    slot.unload("a", UnloadMode::revoke);
+    CHECK(slot.actions == Actions{revoke(a), event(EventType::unload_started, Reason::revoked, a, 1), unload(a)});
+    CHECK(slot.counter() == 2);
+}
+
+TEST_CASE("H8 an unload of what is not there is complete", "[H8]") {
+    SlotTable slot(plain);
+    CHECK_FALSE(slot.unload("a").valid());
+    CHECK_FALSE(slot.unload_all().valid());
+    slot.wait("b");
+    CHECK_FALSE(slot.unload("a").valid());
+    CHECK(slot.actions == Actions{});
+}
+
+TEST_CASE("H8 an unload waits for what is unloading anyway", "[H8]") {
+    SlotTable slot(plain);
+    const ResidentId a = slot.make_ready("a");
+    slot.at(100ms).tick();
+    const OperationId operation = slot.unload("a");
+    CHECK(operation.valid());
+    CHECK(slot.actions == Actions{});
+    CHECK(slot.unloaded(a) == Actions{event(EventType::unloaded, Reason::idle, a, 1), completed(operation)});
+}
+
+TEST_CASE("H8 an unload of all waits for those that were there, not for those that come", "[H8]") {
+    SlotTable slot(with(2, 10));
+    const ResidentId a = slot.make_ready("a");
+    const ResidentId b = slot.make_ready("b");
+    const Grant lease = slot.lease("b");
+    const OperationId operation = slot.unload_all();
+    CHECK(slot.actions == Actions{event(EventType::unload_started, Reason::unload, a, 1), unload(a),
+                                  event(EventType::drain_started, Reason::unload, b, 2)});
+    slot.wait("a");
+    slot.unloaded(a);
+    const ResidentId fresh = slot.resident("a");
+    CHECK(fresh != a);
+    slot.release(lease);
+    CHECK(slot.unloaded(b) == Actions{event(EventType::unloaded, Reason::unload, b, 2), completed(operation)});
+    CHECK(slot.state("a") == ResidentState::loading);
+}
+
+TEST_CASE("H8 forgetting an unload ends the wait, not the unload", "[H8]") {
+    SlotTable slot(plain);
+    const ResidentId a = slot.make_ready("a");
+    const OperationId operation = slot.unload("a");
+    slot.scheduler.forget(operation);
+    slot.scheduler.forget(operation);
+    slot.scheduler.forget({});
+    CHECK(slot.unloaded(a) == Actions{event(EventType::unloaded, Reason::unload, a, 1)});
+}
+
+// -- H9: shutdowns ---------------------------------------------------------------------------------------------------------------------
+
+TEST_CASE("H9 concurrent shutdowns complete each at its own deadline", "[H9]") {
+    SlotTable slot(plain);
+    const ResidentId a = slot.make_ready("a");
+    const Grant lease = slot.lease("a");
+    const OperationId brief = slot.shut_down(10ms);
+    const OperationId patient = slot.shut_down(20ms);
+    const OperationId endless = slot.shut_down();
+    CHECK(slot.actions == Actions{});
+    CHECK(slot.scheduler.next_alarm() == 10ms);
+    CHECK(slot.at(10ms).tick() == Actions{completed(brief, true)});
+    CHECK(slot.scheduler.next_alarm() == 20ms);
+    CHECK(slot.at(25ms).tick() == Actions{completed(patient, true)});
+    CHECK(slot.scheduler.next_alarm() == core::never);
+    // What outlived the deadline is unloaded when its lease ends.
+    CHECK(slot.release(lease) == Actions{event(EventType::unload_started, Reason::shutdown, a, 1), unload(a)});
+    CHECK(slot.unloaded(a) == Actions{event(EventType::unloaded, Reason::shutdown, a, 1), completed(endless)});
+}
+
+TEST_CASE("H9 a shutdown joins an unload that is under way", "[H9][H8]") {
+    SlotTable slot(plain);
+    const ResidentId a = slot.make_ready("a");
+    const Grant lease = slot.lease("a");
+    const OperationId unloads = slot.unload("a", UnloadMode::revoke);
+    const OperationId shuts = slot.shut_down();
+    CHECK(slot.actions == Actions{event(EventType::shutdown_started, Reason::shutdown)});
+    slot.release(lease);
+    CHECK(slot.actions == Actions{event(EventType::unload_started, Reason::revoked, a, 1), unload(a)});
+    CHECK(slot.unloaded(a) == Actions{event(EventType::unloaded, Reason::revoked, a, 1), completed(unloads), completed(shuts)});
+}
+
+// -- H19: failures ---------------------------------------------------------------------------------------------------------------------
+
+TEST_CASE("H19 records of failed keys are the latest 256", "[H19][cooldown]") {
+    SlotOptions options = plain;
+    options.cooldown = options.max_cooldown = 1'000'000ms;
+    SlotTable slot(options);
+    const auto fail = [&](int key) {
+        slot.wait("model " + std::to_string(key));
+        slot.load_failed(slot.scheduler.residents().handle(0), true, "message " + std::to_string(key));
+    };
+    for (int key = 0; key < 256; ++key) {
+        fail(key);
+    }
+    const core::KeyTable& keys = slot.scheduler.room().keys();
+    CHECK(keys.size() == 256);
+    CHECK(slot.enqueue("model 0").code == errc::cooling_down);
+    fail(256);
+    CHECK(keys.size() == 256);
+    CHECK(slot.enqueue("model 1").code == errc::cooling_down);
+    CHECK(keys[keys.newest_failure()].failure_message == "message 256");
+    CHECK(keys[keys[keys.newest_failure()].older_failure].failure_message == "message 255");
+    // The oldest is forgotten: its key starts clean.
+    CHECK(slot.enqueue("model 0").request.valid());
+}
+
+TEST_CASE("H19 a key that is forgotten while somebody waits for it stays known", "[H19]") {
+    SlotOptions options = plain;
+    options.cooldown = 0ms;
+    options.max_resident = 2;
+    SlotTable slot(options);
+    slot.wait("old");
+    slot.load_failed(slot.resident("old"));
+    const RequestId waits = slot.wait("old");
+    const ResidentId old = slot.resident("old");
+    for (int key = 0; key < 256; ++key) {
+        const std::string name = "model " + std::to_string(key);
+        slot.wait(name);
+        slot.load_failed(slot.resident(name));
+    }
+    CHECK(slot.scheduler.room().keys().size() == 257);
+    CHECK(slot.loaded(old) == Actions{event(EventType::ready, Reason::requested, old, 1), granted(waits, old, 1)});
+}
+
+}  // namespace residency::test
