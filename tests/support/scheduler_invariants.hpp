@@ -77,12 +77,16 @@ struct KnownKey {
     core::Time front_since{0};
 };
 
-/// How often each kind of action was seen.
+/// How often each kind of answer was seen.
 struct ActionCounts {
     std::vector<std::uint64_t> types = std::vector<std::uint64_t>(static_cast<std::size_t>(core::ActionType::event) + 1);
     std::vector<std::uint64_t> events = std::vector<std::uint64_t>(static_cast<std::size_t>(EventType::dropped) + 1);
     std::vector<std::uint64_t> codes = std::vector<std::uint64_t>(static_cast<std::size_t>(errc::would_deadlock) + 1);
     std::vector<std::uint64_t> unload_reasons = std::vector<std::uint64_t>(static_cast<std::size_t>(Reason::cooling_down) + 1);
+    /// Requests that were refused at once, by code.
+    std::vector<std::uint64_t> refusals = std::vector<std::uint64_t>(static_cast<std::size_t>(errc::would_deadlock) + 1);
+    /// Requests that were granted at once.
+    std::uint64_t at_once = 0;
 
     void note(const core::Action& action) {
         ++types[static_cast<std::size_t>(action.type)];
@@ -105,15 +109,19 @@ public:
     /// How a request fared at once.
     enum class Fate : std::uint8_t { granted, waits, refused };
 
-    /// A slot with `options`, whose users know the names `keys`; those outlive it. `counts`, if not null, is told of each action.
-    CheckedScheduler(const SlotOptions& options, const std::vector<ModelKey>& keys, ActionCounts* counts = nullptr)
-        : scheduler_(options), names_(&keys), counts_(counts), keys_(keys.size()) {}
+    /// A slot with `options`, whose users know the names `keys`; those outlive it.
+    CheckedScheduler(const SlotOptions& options, const std::vector<ModelKey>& keys)
+        : scheduler_(options), names_(&keys), keys_(keys.size()) {}
+
+    /// From now on, adds what the scheduler answers to `counts`, if that is not null.
+    void count_into(ActionCounts* counts) noexcept { counts_ = counts; }
 
     // -- What can happen --------------------------------------------------------------------------------------------------------
 
     /// Somebody asks for a lease or, by `spec`, for a load.
     Fate request(std::size_t key, const core::RequestSpec& spec) {
         const Attempt expected = attempt_expected(key, spec);
+        count_attempt(expected);
         if (spec.wants_lease) {
             core::Grant grant;
             const core::Attempt attempt = scheduler_.try_grant(name(key), spec, grant);
@@ -408,6 +416,15 @@ private:
         return !spec.wants_lease || has_room ? Attempt::granted : Attempt::must_wait;
     }
 
+    void count_attempt(Attempt attempt) const {
+        if (counts_ == nullptr) {
+            return;
+        }
+        counts_->at_once += attempt == Attempt::granted ? 1U : 0U;
+        counts_->refusals[static_cast<std::size_t>(errc::shutting_down)] += attempt == Attempt::shutting_down ? 1U : 0U;
+        counts_->refusals[static_cast<std::size_t>(errc::model_changed)] += attempt == Attempt::model_changed ? 1U : 0U;
+    }
+
     Fate enqueue(std::size_t key, const core::RequestSpec& spec) {
         const bool cooling = resident_of(key) == nullptr && now_ < keys_[key].cooling_until;
         const bool full = waiters_.size() >= options().max_queue;
@@ -426,6 +443,9 @@ private:
             require(enqueued.retry_after == (cooling ? keys_[key].cooling_until - now_ : core::Duration::zero()),
                     "cooling_down says when to try again");
             require(actions_.empty(), "a refused request changes nothing");
+            if (counts_ != nullptr) {
+                ++counts_->refusals[static_cast<std::size_t>(enqueued.code)];
+            }
             finish();
             return Fate::refused;
         }
@@ -999,7 +1019,7 @@ private:
 
     core::SlotScheduler scheduler_;
     const std::vector<ModelKey>* names_;
-    ActionCounts* counts_;
+    ActionCounts* counts_ = nullptr;
     core::Time now_{0};
     core::Actions actions_;
     std::size_t most_actions_ = 0;

@@ -78,8 +78,8 @@ public:
     Record* try_acquire(const ModelKey& key, const RequestOptions& options) override;
     void submit(const std::shared_ptr<Waiter>& waiter, const RequestOptions& options) override;
     void cancel(Waiter& waiter, bool terminal) noexcept override;
-    void release(Record& record) noexcept override { end_lease(record, nullptr); }
-    bool finish(Waiter& waiter) noexcept override { return end_lease(*waiter.record, &waiter); }
+    void release(Record& record) noexcept override;
+    bool finish(Waiter& call) noexcept override;
     [[nodiscard]] bool was_told(const Waiter& waiter) noexcept override {
         const runtime::MutexLock lock(mutex_);
         return waiter.told;
@@ -157,6 +157,7 @@ private:
     [[nodiscard]] static core::RequestSpec spec_of(const RequestOptions& options, bool wants_lease, bool is_call);
     void reserve() RESIDENCY_REQUIRES(mutex_);
     bool end_lease(Record& record, Waiter* call) noexcept;
+    [[nodiscard]] bool release_quietly(const core::Grant& grant) noexcept RESIDENCY_REQUIRES(mutex_);
 
     void collect(Outbox& out, std::exception_ptr cause = nullptr) noexcept RESIDENCY_REQUIRES(mutex_);
     void carry_out(Outbox&& out) noexcept RESIDENCY_EXCLUDES(mutex_);

@@ -138,6 +138,37 @@ void SlotCore<Clock>::cancel(Waiter& waiter, bool terminal) noexcept {
 }
 
 template <class Clock>
+void SlotCore<Clock>::release(Record& record) noexcept {
+    {
+        const Lock lock(mutex_);
+        if (release_quietly({record.id, {}})) {
+            return;
+        }
+    }
+    end_lease(record, nullptr);
+}
+
+template <class Clock>
+bool SlotCore<Clock>::finish(Waiter& call) noexcept {
+    {
+        const Lock lock(mutex_);
+        if (release_quietly({call.record->id, call.request})) {
+            end_call(call);
+            return !std::exchange(call.told, true);
+        }
+    }
+    return end_lease(*call.record, &call);
+}
+
+// Most leases end like this: nothing follows from it, so nothing is collected and nothing carried out.
+template <class Clock>
+bool SlotCore<Clock>::release_quietly(const core::Grant& grant) noexcept {
+    // Only the last lease on a resident makes it idle, and needs to know since when.
+    const core::Time time = scheduler_.residents()[grant.resident.index].leases == 1 ? now() : core::Time::zero();
+    return !abandoned_ && scheduler_.release_quietly(grant, time);
+}
+
+template <class Clock>
 bool SlotCore<Clock>::end_lease(Record& record, Waiter* call) noexcept {
     // Kept until the mutex is free: what they own may be the last of something of the user's, or of this.
     std::shared_ptr<Waiter> keep_waiter;
@@ -154,10 +185,6 @@ bool SlotCore<Clock>::end_lease(Record& record, Waiter* call) noexcept {
             if (grant.request.valid()) {
                 keep_waiter = std::move(waiters_[grant.request.index]);
             }
-        }
-        if (scheduler_.release_is_plain(grant) && !abandoned_) {
-            scheduler_.release_shared(grant);
-            return tells;
         }
         scheduler_.release(grant, now(), actions_);
         if (abandoned_ && scheduler_.leases() == 0) {
