@@ -35,8 +35,13 @@ if [ $# -gt 0 ]; then
     exec "$search" "$@"
 fi
 
-arguments=(--events --watch-idle --keep-alive 2s "when is an idle model unloaded" .)
-printf '\n$ search'
-printf ' %q' "${arguments[@]}"
-printf '\n\n'
-exec "$search" "${arguments[@]}"
+# The repository without what has been built in it, and without this script, which would be the best answer to its own question.
+repository=$build/repository
+rm -rf "$repository"
+mkdir -p "$repository"
+tar -c --exclude=./examples/run.sh --exclude=./build --exclude=./out --exclude=./.cache --exclude=./.git . | tar -x -C "$repository"
+cd "$repository"
+
+query="when is an idle model unloaded"
+printf '\n$ search --events --watch-idle --keep-alive 2s "%s" .\n\n' "$query"
+exec "$search" --events --watch-idle --keep-alive 2s "$query" .
