@@ -198,7 +198,8 @@ inline std::ostream& operator<<(std::ostream& out, const ResidentStatus& residen
 
 /// Prints the slot on a few lines, for people.
 inline std::ostream& operator<<(std::ostream& out, const SlotStatus& slot) {
-    out << slot.name << (slot.shutting_down ? " (shutting down)" : "") << ": generation " << slot.generation << ", "
+    const char* const end = !slot.shutting_down ? "" : slot.residents.empty() ? " (shut down)" : " (shutting down)";
+    out << slot.name << end << ": generation " << slot.generation << ", "
         << slot.leases << " leased, " << slot.waiting << " waiting\n";
     for (const ResidentStatus& resident : slot.residents) {
         out << "  resident  " << resident << '\n';

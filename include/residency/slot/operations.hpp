@@ -222,7 +222,7 @@ public:
         Result result{};
         std::exception_ptr error;
         // Who was told while waiting for a thread never reaches the model.
-        if (!slot_->was_told(*this)) {
+        if (!told) {
             const runtime::LibraryCall mark;
             try {
                 result = work_(*static_cast<Model*>(record->model), stop_.get_token());

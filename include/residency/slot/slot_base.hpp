@@ -9,6 +9,7 @@
 #include "residency/runtime/asio.hpp"
 #include "residency/status.hpp"
 
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -73,8 +74,8 @@ public:
     bool is_call = false;
     /// Whether it wants a lease; if not, it wants its model to be loaded.
     bool wants_lease = true;
-    /// Its caller was told already.
-    bool told = false;
+    /// Its caller was told already. Written under the mutex; a call may look at it without, before it bothers the model.
+    std::atomic<bool> told{false};
     core::RequestId request{};
     Record* record = nullptr;
     Generation generation{};
@@ -135,8 +136,6 @@ public:
     virtual void release(Record& record) noexcept = 0;
     /// Ends a call's lease. True if its caller has not been told yet: then the caller of this does so.
     virtual bool finish(Waiter& waiter) noexcept = 0;
-    /// Whether the call's caller was told already, so that the model need not be bothered.
-    [[nodiscard]] virtual bool was_told(const Waiter& waiter) noexcept = 0;
     /// Whether a leased resident was revoked.
     [[nodiscard]] virtual bool revoked(const Record& record) const noexcept = 0;
     /// Whether new requests are refused.

@@ -80,10 +80,6 @@ public:
     void cancel(Waiter& waiter, bool terminal) noexcept override;
     void release(Record& record) noexcept override;
     bool finish(Waiter& call) noexcept override;
-    [[nodiscard]] bool was_told(const Waiter& waiter) noexcept override {
-        const runtime::MutexLock lock(mutex_);
-        return waiter.told;
-    }
     [[nodiscard]] bool revoked(const Record& record) const noexcept override {
         const runtime::MutexLock lock(mutex_);
         return scheduler_.residents()[record.id.index].revoked;

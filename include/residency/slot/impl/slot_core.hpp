@@ -154,7 +154,7 @@ bool SlotCore<Clock>::finish(Waiter& call) noexcept {
         const Lock lock(mutex_);
         if (release_quietly({call.record->id, call.request})) {
             end_call(call);
-            return !std::exchange(call.told, true);
+            return !call.told.exchange(true);
         }
     }
     return end_lease(*call.record, &call);
@@ -179,7 +179,7 @@ bool SlotCore<Clock>::end_lease(Record& record, Waiter* call) noexcept {
         const Lock lock(mutex_);
         core::Grant grant{record.id, {}};
         if (call != nullptr) {
-            tells = !std::exchange(call->told, true);
+            tells = !call->told.exchange(true);
             end_call(*call);
             grant.request = call->request;
             if (grant.request.valid()) {
@@ -447,7 +447,7 @@ void SlotCore<Clock>::refuse(const std::shared_ptr<Waiter>& waiter, errc code, S
 // Tells the caller of a call that runs, before its model returns.
 template <class Clock>
 void SlotCore<Clock>::tell(Waiter& waiter, errc code, bool cancelled, Outbox& out) noexcept {
-    if (std::exchange(waiter.told, true)) {
+    if (waiter.told.exchange(true)) {
         return;
     }
     waiter.told_code = code;
