@@ -58,15 +58,29 @@ class EventLog {
     struct State {
         mutable runtime::Mutex mutex;
         std::vector<Event> events RESIDENCY_GUARDED_BY(mutex);
+        Observer reaction RESIDENCY_GUARDED_BY(mutex);
     };
 
 public:
     /// The observer.
     [[nodiscard]] Observer observer() const {
         return [state = state_](const Event& event) {
-            const runtime::MutexLock lock(state->mutex);
-            state->events.push_back(event);
+            Observer reaction;
+            {
+                const runtime::MutexLock lock(state->mutex);
+                state->events.push_back(event);
+                reaction = state->reaction;
+            }
+            if (reaction) {
+                reaction(event);
+            }
         };
+    }
+
+    /// Calls `reaction` with each event from now on, after it was kept. It may throw, and call the library.
+    void on_event(Observer reaction) const {
+        const runtime::MutexLock lock(state_->mutex);
+        state_->reaction.swap(reaction);
     }
 
     /// The events.
