@@ -94,7 +94,7 @@ TEST_CASE("A slot that shuts down says so, and a manager prints both slots") {
     status.reranker.name = "reranker";
     status.reranker.shutting_down = true;
     CHECK_THAT(printed(status), residency::test::contains_text("embedding: generation 0"));
-    CHECK_THAT(printed(status), residency::test::contains_text("reranker (shutting down): generation 0"));
+    CHECK_THAT(printed(status), residency::test::contains_text("reranker (shut down): generation 0"));
 }
 
 TEST_CASE("A failure that may be tried again does not name a time") {
