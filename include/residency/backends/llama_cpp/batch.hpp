@@ -1,8 +1,7 @@
 #pragma once
 
+#include "residency/backends/llama_cpp/llama.hpp"
 #include "residency/backends/llama_cpp/tokenizer.hpp"
-
-#include <llama.h>
 
 #include <algorithm>
 #include <cstddef>

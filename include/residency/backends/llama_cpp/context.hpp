@@ -2,8 +2,7 @@
 
 #include "residency/backends/llama_cpp/batch.hpp"
 #include "residency/backends/llama_cpp/handles.hpp"
-
-#include <llama.h>
+#include "residency/backends/llama_cpp/llama.hpp"
 
 #include <algorithm>
 #include <cstddef>

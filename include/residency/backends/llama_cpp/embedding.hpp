@@ -1,14 +1,13 @@
 #pragma once
 
 #include "residency/backend.hpp"
+#include "residency/backends/llama_cpp/llama.hpp"
 #include "residency/backends/llama_cpp/loaded_model.hpp"
 #include "residency/backends/llama_cpp/loading.hpp"
 #include "residency/backends/llama_cpp/options.hpp"
 #include "residency/embeddings.hpp"
 #include "residency/error.hpp"
 #include "residency/model_key.hpp"
-
-#include <llama.h>
 
 #include <algorithm>
 #include <cmath>

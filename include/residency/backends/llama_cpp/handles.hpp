@@ -1,8 +1,7 @@
 #pragma once
 
+#include "residency/backends/llama_cpp/llama.hpp"
 #include "residency/backends/llama_cpp/log.hpp"
-
-#include <llama.h>
 
 #include <memory>
 

@@ -2,13 +2,12 @@
 
 #include "residency/backends/llama_cpp/context_pool.hpp"
 #include "residency/backends/llama_cpp/handles.hpp"
+#include "residency/backends/llama_cpp/llama.hpp"
 #include "residency/backends/llama_cpp/log.hpp"
 #include "residency/backends/llama_cpp/options.hpp"
 #include "residency/backends/llama_cpp/tokenizer.hpp"
 #include "residency/error.hpp"
 #include "residency/model_key.hpp"
-
-#include <llama.h>
 
 #include <algorithm>
 #include <bit>
@@ -33,7 +32,7 @@ public:
           threads_(options.threads),
           limit_(options.context_tokens != 0 ? options.context_tokens
                                              : static_cast<std::size_t>(llama_model_n_ctx_train(weights_.get()))),
-          settings_{pooling, std::min(llama_max_parallel_sequences(), options.batch_tokens / tokens_per_sequence)},
+          settings_{pooling, batch_sequences(*weights_, options.batch_tokens)},
           contexts_(options.contexts) {}
 
     /// Makes context `index`; false if llama.cpp could not. Before the model is used.
@@ -93,10 +92,16 @@ public:
     }
 
 private:
-    // A sequence of fewer tokens is rare, and each that a context is made for costs memory.
-    static constexpr std::size_t tokens_per_sequence = 4;
     // Fewer tokens than this for a thread, and starting it costs more than it brings.
     static constexpr std::size_t tokens_per_thread = 32;
+
+    // A context has an output for each sequence from the start, and more only when a batch needs them. So this many also keep the
+    // largest buffer of all from being made in the thread of an inference, whose freed memory glibc would not give back.
+    static std::size_t batch_sequences(const llama_model& weights, std::size_t batch_tokens) {
+        // A recurrent model has a state for each besides, which is large.
+        const bool states = llama_model_is_recurrent(&weights) || llama_model_is_hybrid(&weights);
+        return std::min({llama_max_parallel_sequences(), batch_tokens, states ? std::size_t{16} : batch_tokens});
+    }
 
     [[nodiscard]] Error aborted() const { return {operation_aborted(), key_, Stage::inference, "the inference was asked to stop"}; }
 

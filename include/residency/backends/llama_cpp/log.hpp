@@ -1,8 +1,7 @@
 #pragma once
 
+#include "residency/backends/llama_cpp/llama.hpp"
 #include "residency/event.hpp"
-
-#include <llama.h>
 
 #include <cstddef>
 #include <functional>

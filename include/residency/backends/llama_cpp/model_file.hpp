@@ -1,9 +1,8 @@
 #pragma once
 
 #include "residency/backends/llama_cpp/handles.hpp"
+#include "residency/backends/llama_cpp/llama.hpp"
 #include "residency/backends/llama_cpp/log.hpp"
-
-#include <llama.h>
 
 #include <array>
 #include <cstddef>

@@ -62,8 +62,9 @@ struct LlamaCppModelOptions {
     std::size_t threads = 0;
 
     /// How many tokens the texts of a call that share a batch may have together; a longer text has a batch of its own. At least 16,
-    /// at most 1,048,576. At the first inference a context takes about batch_tokens x (vocabulary + dimensions) x 4 bytes, and its
-    /// graph besides; a context is made anew, larger, when a longer text needs it, and then stays so.
+    /// at most 1,048,576. A context takes tokens x (vocabulary + dimensions) x 4 bytes for its outputs: when it is loaded for
+    /// batch_tokens, of which those beyond 256 only once a batch has them; and as much more for a longer text, for which a context is
+    /// made anew, larger, and then stays so. Its graph, and a decoder's memory, come on top.
     /// Default 256: measured fastest or within 3 % of it for short and for long texts, at half the memory of 512.
     std::size_t batch_tokens = 256;
 

@@ -1,9 +1,8 @@
 #pragma once
 
+#include "residency/backends/llama_cpp/llama.hpp"
 #include "residency/backends/llama_cpp/rerank_template.hpp"
 #include "residency/backends/llama_cpp/tokenizer.hpp"
-
-#include <llama.h>
 
 #include <algorithm>
 #include <cstddef>

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "residency/backend.hpp"
+#include "residency/backends/llama_cpp/llama.hpp"
 #include "residency/backends/llama_cpp/loaded_model.hpp"
 #include "residency/backends/llama_cpp/loading.hpp"
 #include "residency/backends/llama_cpp/options.hpp"
@@ -8,8 +9,6 @@
 #include "residency/backends/llama_cpp/rerank_template.hpp"
 #include "residency/error.hpp"
 #include "residency/model_key.hpp"
-
-#include <llama.h>
 
 #include <cmath>
 #include <cstddef>

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <llama.h>
+#include "residency/backends/llama_cpp/llama.hpp"
 
 #include <algorithm>
 #include <cstddef>
