@@ -71,8 +71,10 @@ template <class Result>
 struct IsBlockingHandler<BlockingHandler<Result>> : std::true_type {};
 
 /// Has `handler(results...)` called on its executor; never in here, but for a `BlockingHandler`, which only wakes a thread.
+///
+/// Precondition: the handler's executor runs. `control_runs`: whether `control` does.
 template <class... Results, class Plain, class... Arguments>
-void complete(const asio::any_io_executor& control, Plain handler, Arguments&&... results) {
+void complete(const asio::any_io_executor& control, bool control_runs, Plain handler, Arguments&&... results) {
     if constexpr (IsBlockingHandler<Plain>::value) {
         std::move(handler)(Results(std::forward<Arguments>(results))...);
     } else {
@@ -81,8 +83,12 @@ void complete(const asio::any_io_executor& control, Plain handler, Arguments&&..
             asio::post(executor,
                        Completion<Plain, Results...>(std::move(handler), std::forward<Arguments>(results)...));
         } else {
-            asio::post(control, ForwardedCompletion<Plain, Results...>(executor, std::move(handler),
-                                                                       std::forward<Arguments>(results)...));
+            ForwardedCompletion<Plain, Results...> completion(executor, std::move(handler), std::forward<Arguments>(results)...);
+            if (control_runs) {
+                asio::post(control, std::move(completion));
+            } else {
+                asio::dispatch(std::move(completion));
+            }
         }
     }
 }

@@ -42,6 +42,16 @@ template <class Handler>
     }
 }
 
+/// Has a handler called with its results on its executor, or destroys it uncalled if `context`, which it runs in, has ended.
+template <class... Results, class Handler, class... Arguments>
+void deliver(const SlotBase& slot, const asio::execution_context* context, Handler handler, Arguments&&... results) {
+    if (context != nullptr && slot.has_lost(context)) {
+        return;
+    }
+    const bool control_runs = !slot.has_lost(std::addressof(asio::query(slot.control(), asio::execution::context)));
+    runtime::complete<Results...>(slot.control(), control_runs, std::move(handler), std::forward<Arguments>(results)...);
+}
+
 /// A handler on its way through an operation: keeps its executor busy, connects its cancellation slot, is called exactly once or, if
 /// its context has ended, destroyed uncalled.
 template <class Handler, class... Results>
@@ -49,18 +59,20 @@ class PendingHandler {
 public:
     PendingHandler(Handler&& handler, const std::shared_ptr<SlotBase>& slot)
         : context_(context_of(handler, slot->control())),
-          work_(work_for(handler, slot->control())),
-          handler_(std::move(handler)) {}
+          handler_(std::move(handler)) {
+        // A context that has ended cannot be kept busy, nor touched at all.
+        if (context_ == nullptr || !slot->has_lost(context_)) {
+            work_.start(*handler_, slot->control());
+        }
+    }
 
     /// Has the handler called with `results`, on its executor.
     template <class... Arguments>
     void complete(const SlotBase& slot, Arguments&&... results) {
         Handler handler = std::move(*handler_);
         handler_.reset();
-        if (context_ != nullptr && slot.has_lost(context_)) {
-            return;
-        }
-        runtime::complete<Results...>(slot.control(), std::move(handler), std::forward<Arguments>(results)...);
+        deliver<Results...>(slot, context_, std::move(handler), std::forward<Arguments>(results)...);
+        // Whoever can still cancel owns the operation, maybe for longer than its executor's context lives.
         work_.reset();
     }
 
@@ -90,18 +102,23 @@ public:
     }
 
     /// Destroys the handler uncalled.
-    void drop() noexcept { handler_.reset(); }
+    void drop() noexcept {
+        handler_.reset();
+        work_.reset();
+    }
 
 private:
     struct NoWork {
+        void start(const Handler&, const asio::any_io_executor&) noexcept {}
         void reset() noexcept {}
     };
 
     // Keeps the handler's executor busy until its handler has been posted.
     class Work {
     public:
-        explicit Work(const runtime::HandlerExecutor<Handler>& executor)
-            : tracked_(asio::prefer(executor, asio::execution::outstanding_work.tracked)) {}
+        void start(const Handler& handler, const asio::any_io_executor& control) {
+            tracked_.emplace(asio::prefer(asio::get_associated_executor(handler, control), asio::execution::outstanding_work.tracked));
+        }
         void reset() noexcept { tracked_.reset(); }
 
     private:
@@ -110,16 +127,8 @@ private:
             tracked_;
     };
 
-    static auto work_for(const Handler& handler, const asio::any_io_executor& control) {
-        if constexpr (runtime::IsBlockingHandler<Handler>::value) {
-            return NoWork{};
-        } else {
-            return Work(asio::get_associated_executor(handler, control));
-        }
-    }
-
     const asio::execution_context* context_;
-    decltype(work_for(std::declval<const Handler&>(), std::declval<const asio::any_io_executor&>())) work_;
+    std::conditional_t<runtime::IsBlockingHandler<Handler>::value, NoWork, Work> work_{};
     std::optional<Handler> handler_;
 };
 
@@ -134,9 +143,7 @@ std::shared_ptr<Operation> make_operation(Handler handler, Arguments&&... argume
 template <class... Results, class Handler, class... Arguments>
 void complete_now(const SlotBase& slot, Handler handler, Arguments&&... results) {
     const asio::execution_context* const context = context_of(handler, slot.control());
-    if (context == nullptr || !slot.has_lost(context)) {
-        runtime::complete<Results...>(slot.control(), std::move(handler), std::forward<Arguments>(results)...);
-    }
+    deliver<Results...>(slot, context, std::move(handler), std::forward<Arguments>(results)...);
 }
 
 /// Starts an operation and waits for its result on this thread. Throws would_deadlock where that could only hang.

@@ -106,8 +106,8 @@ public:
     void abandon() noexcept;
     /// Whether a blocking call on this thread could only hang.
     [[nodiscard]] bool would_deadlock() const noexcept {
-        return runtime::LibraryCall::active() || runtime::runs_in_this_thread(executors_.control) ||
-               runtime::runs_in_this_thread(executors_.inference) || runtime::runs_in_this_thread(executors_.loading);
+        return runtime::LibraryCall::active() || runs_here(executors_.control) || runs_here(executors_.inference) ||
+               runs_here(executors_.loading);
     }
 
 protected:
@@ -180,6 +180,10 @@ private:
         return abandoned_ ? core::never : scheduler_.next_alarm();
     }
     [[nodiscard]] bool at_rest() const noexcept RESIDENCY_REQUIRES(mutex_);
+    [[nodiscard]] bool runs_here(const asio::any_io_executor& executor) const noexcept {
+        // An executor may be asked for its context even if that has ended, and for nothing else.
+        return !has_lost(std::addressof(asio::query(executor, asio::execution::context))) && runtime::runs_in_this_thread(executor);
+    }
 
     void run_jobs() noexcept;
     void run_load(Record& record) noexcept;
