@@ -89,30 +89,57 @@ TEST_CASE("a lease on a ready model is granted at once, without a look at the ti
     CHECK(slot.scheduler.leases() == 2);
     CHECK(slot.scheduler.counters().most_leases == 2);
 
-    SECTION("a plain release is the same as any other") {
+    SECTION("a quiet release is the same as any other") {
         SlotTable other = slot;
-        REQUIRE(slot.scheduler.release_quietly(first, slot.now));
-        CHECK(other.release(first) == Actions{});
+        slot.at(5ms);
+        CHECK(slot.scheduler.release_quietly(first, slot.now));
+        CHECK(other.at(5ms).release(first) == Actions{});
         CHECK(canonical(slot.scheduler, slot.now) == canonical(other.scheduler, other.now));
-        // The last one makes the alarm necessary.
-        CHECK_FALSE(slot.scheduler.release_quietly(second, slot.now));
+        CHECK(slot.scheduler.release_quietly(second, slot.now));
+        CHECK(other.release(second) == Actions{});
+        CHECK(canonical(slot.scheduler, slot.now) == canonical(other.scheduler, other.now));
+        CHECK(slot.scheduler.leases() == 0);
+        // The alarm of its load stands, and finds the later time.
+        CHECK(slot.at(100ms).tick() == Actions{});
+        CHECK(slot.scheduler.next_alarm() == 105ms);
     }
-    SECTION("a release with a waiter is not plain") {
+    SECTION("a release with a waiter is not quiet") {
         slot.wait("b");
         CHECK_FALSE(slot.scheduler.release_quietly(first, slot.now));
+        CHECK(slot.leases("a") == 2);
+    }
+    SECTION("a release of what drains is not quiet") {
+        slot.unload("a");
+        CHECK_FALSE(slot.scheduler.release_quietly(first, slot.now));
+        CHECK(slot.leases("a") == 2);
+    }
+    SECTION("the last release is not quiet if no alarm stands early enough") {
+        slot.at(100ms).tick();
+        CHECK(slot.scheduler.next_alarm() == core::never);
+        CHECK(slot.scheduler.release_quietly(first, slot.now));
+        CHECK_FALSE(slot.scheduler.release_quietly(second, slot.now));
+        CHECK(slot.leases("a") == 1);
+        CHECK(slot.release(second) == Actions{});
+        CHECK(slot.scheduler.next_alarm() == 200ms);
+    }
+    SECTION("nor if its keep-alive ends before the alarm") {
+        const Grant brief = slot.lease("a", SlotTable::keeping_alive(1ms));
+        CHECK(slot.scheduler.release_quietly(first, slot.now));
+        CHECK(slot.scheduler.release_quietly(second, slot.now));
+        CHECK_FALSE(slot.scheduler.release_quietly(brief, slot.now));
+        CHECK(slot.release(brief) == Actions{});
+        CHECK(slot.scheduler.next_alarm() == 1ms);
     }
 }
 
-TEST_CASE("a lease that has a deadline is never released plainly", "[R9]") {
+TEST_CASE("a lease that has a deadline is never released quietly", "[R9]") {
     SlotTable slot(plain);
     slot.make_ready("a");
-    const Grant plain_lease = slot.lease("a");
+    slot.lease("a");
     const Grant timed = slot.lease("a", SlotTable::until(5ms, true));
     CHECK(timed.request.valid());
     CHECK_FALSE(slot.scheduler.release_quietly(timed, slot.now));
-    CHECK(slot.scheduler.release_quietly(plain_lease, slot.now));
-    CHECK(slot.leases("a") == 1);
-    slot.release(timed);
+    CHECK(slot.release(timed) == Actions{});
     CHECK(slot.scheduler.room().requests().size() == 0);
     CHECK(slot.scheduler.room().deadlines().empty());
 }

@@ -79,7 +79,16 @@ void for_each_event(const CheckedScheduler& world, const Setting& setting, Visit
         visit(SchedulerEvent{Happening::request, number(kind), 0});
     }
     for (std::size_t index = 0; index < world.leases().size(); ++index) {
+        // Leases that cannot be told apart end alike.
+        const KnownLease& lease = world.leases()[index];
+        if (index != 0 && world.leases()[index - 1].grant == lease.grant) {
+            continue;
+        }
         visit(SchedulerEvent{Happening::release, number(index), 0});
+        if (!lease.grant.request.valid() && world.waiters().empty()) {
+            // What may be quiet may also not be.
+            visit(SchedulerEvent{Happening::release, number(index), 1});
+        }
     }
     for (std::size_t index = 0; index < world.waiters().size(); ++index) {
         visit(SchedulerEvent{Happening::cancel, number(index), 0});
@@ -136,7 +145,7 @@ inline void carry_out(CheckedScheduler& world, const Setting& setting, const Sch
             world.request(kind.key, spec);
             return;
         }
-        case Happening::release: return world.release(event.subject);
+        case Happening::release: return world.release(event.subject, event.how == 0);
         case Happening::cancel: return world.cancel(event.subject);
         case Happening::loaded: return world.loaded(event.subject, setting.capacities[event.how]);
         case Happening::load_failed: return world.load_failed(event.subject, event.how != 0);

@@ -122,6 +122,7 @@ public:
     Fate request(std::size_t key, const core::RequestSpec& spec) {
         const Attempt expected = attempt_expected(key, spec);
         count_attempt(expected);
+        begin();
         if (spec.wants_lease) {
             core::Grant grant;
             const core::Attempt attempt = scheduler_.try_grant(name(key), spec, grant);
@@ -139,7 +140,6 @@ public:
             }
         } else {
             Generation generation;
-            begin();
             const core::Attempt attempt = scheduler_.try_ensure(name(key), spec, now_, generation, actions_);
             require(attempt == expected, "try_ensure answers as H4, H5 and H8 say");
             if (attempt == core::Attempt::granted) {
@@ -158,8 +158,8 @@ public:
         return enqueue(key, spec);
     }
 
-    /// The holder of lease `index` lets go.
-    void release(std::size_t index) {
+    /// The holder of lease `index` lets go, quietly if that may be.
+    void release(std::size_t index, bool may_be_quiet = true) {
         const KnownLease held = leases_[index];
         leases_.erase(leases_.begin() + static_cast<std::ptrdiff_t>(index));
         KnownResident& resident = *find(held.grant.resident);
@@ -168,12 +168,12 @@ public:
             resident.idle_since = now_;
         }
         begin();
-        const bool plain = scheduler_.release_quietly(held.grant, now_);
-        if (!plain) {
+        const bool quiet = may_be_quiet && scheduler_.release_quietly(held.grant, now_);
+        if (!quiet) {
             scheduler_.release(held.grant, now_, actions_);
         }
         releasing_ = true;
-        carry_out(!plain);
+        carry_out(!quiet);
         releasing_ = false;
     }
 
@@ -228,7 +228,10 @@ public:
     }
 
     /// Time passes, and nobody looks.
-    void wait(core::Duration length) { now_ = core::later(now_, length); }
+    void wait(core::Duration length) {
+        now_ = core::later(now_, length);
+        actions_.clear();
+    }
 
     /// Somebody looks.
     void tick() {

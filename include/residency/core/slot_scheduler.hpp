@@ -26,6 +26,9 @@ struct Grant {
     ResidentId resident{};
     /// Its request, if that has a deadline that goes on; if not, it names nothing.
     RequestId request{};
+
+    /// The same lease, or one that cannot be told apart from it.
+    friend bool operator==(const Grant&, const Grant&) = default;
 };
 
 /// How an attempt to be granted at once went.

@@ -1,0 +1,107 @@
+#include "residency/core/indexed_heap.hpp"
+
+#include "support/catch.hpp"
+
+#include <map>
+#include <random>
+#include <vector>
+
+namespace residency::core {
+
+TEST_CASE("the least rank is on top") {
+    IndexedHeap<int> heap;
+    CHECK(heap.empty());
+    CHECK_FALSE(heap.contains(0));
+    heap.reserve(5);
+    heap.push(3, 30);
+    heap.push(1, 10);
+    heap.push(4, 40);
+    CHECK(heap.size() == 3);
+    CHECK(heap.top() == 1);
+    CHECK(heap.top_rank() == 10);
+    CHECK(heap.rank(4) == 40);
+    heap.update(4, 5);
+    CHECK(heap.top() == 4);
+    heap.update(4, 50);
+    CHECK(heap.top() == 1);
+    heap.update(0, 1);
+    CHECK(heap.top() == 0);
+    heap.erase(0);
+    heap.erase(0);
+    heap.erase(2);
+    CHECK(heap.size() == 3);
+    heap.erase(1);
+    CHECK(heap.top() == 3);
+    heap.erase(3);
+    heap.erase(4);
+    CHECK(heap.empty());
+}
+
+TEST_CASE("heaps compare by what they hold") {
+    IndexedHeap<int> left;
+    IndexedHeap<int> right;
+    left.reserve(2);
+    right.reserve(2);
+    CHECK(left == right);
+    left.push(0, 1);
+    CHECK_FALSE(left == right);
+    right.push(0, 2);
+    CHECK_FALSE(left == right);
+    right.update(0, 1);
+    CHECK(left == right);
+}
+
+TEST_CASE("a heap agrees with a map through any history") {
+    std::mt19937 random(1);
+    IndexedHeap<unsigned> heap;
+    std::map<Index, unsigned> model;
+    for (int step = 0; step < 50'000; ++step) {
+        const auto member = static_cast<Index>(random() % 200);
+        const auto rank = static_cast<unsigned>(random() % 1000);
+        heap.reserve(std::size_t{member} + 1);
+        switch (random() % 4) {
+            case 0:
+            case 1:
+                heap.update(member, rank);
+                model[member] = rank;
+                break;
+            case 2:
+                if (!heap.contains(member)) {
+                    heap.push(member, rank);
+                    model[member] = rank;
+                }
+                break;
+            default:
+                heap.erase(member);
+                model.erase(member);
+        }
+        REQUIRE(heap.size() == model.size());
+        REQUIRE(heap.contains(member) == (model.count(member) != 0));
+        unsigned least = 1000;
+        for (const auto& [each, its_rank] : model) {
+            least = its_rank < least ? its_rank : least;
+        }
+        if (!model.empty()) {
+            REQUIRE(heap.top_rank() == least);
+            REQUIRE(model.at(heap.top()) == least);
+            REQUIRE(heap.rank(model.begin()->first) == model.begin()->second);
+        }
+    }
+}
+
+TEST_CASE("what is taken off the top comes in order") {
+    std::mt19937 random(2);
+    IndexedHeap<unsigned> heap;
+    heap.reserve(10'000);
+    for (Index member = 0; member < 10'000; ++member) {
+        heap.push(member, static_cast<unsigned>(random()));
+    }
+    unsigned last = 0;
+    while (!heap.empty()) {
+        REQUIRE(heap.top_rank() >= last);
+        last = heap.top_rank();
+        heap.erase(heap.top());
+    }
+}
+
+}  // namespace residency::core

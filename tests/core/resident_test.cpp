@@ -1,0 +1,60 @@
+#include "residency/core/resident.hpp"
+
+#include "support/catch.hpp"
+
+#include <chrono>
+
+namespace residency::core {
+
+using namespace std::chrono_literals;
+
+TEST_CASE("a resident is usable while it is ready or may return to it") {
+    Resident resident;
+    CHECK_FALSE(resident.usable());
+    resident.state = ResidentState::ready;
+    CHECK(resident.usable());
+    resident.state = ResidentState::draining;
+    CHECK(resident.usable());
+    resident.for_good = true;
+    CHECK_FALSE(resident.usable());
+    resident.for_good = false;
+    resident.state = ResidentState::unloading;
+    CHECK_FALSE(resident.usable());
+}
+
+TEST_CASE("a resident is idle while it is ready and has no lease") {
+    Resident resident;
+    CHECK_FALSE(resident.idle());
+    resident.state = ResidentState::ready;
+    resident.idle_since = 5ms;
+    resident.keep_alive = 7ms;
+    CHECK(resident.idle());
+    CHECK(resident.due() == Time(12ms));
+    resident.keep_alive = Duration::max();
+    CHECK(resident.due() == never);
+    resident.leases = 1;
+    CHECK_FALSE(resident.idle());
+    resident.leases = 0;
+    resident.state = ResidentState::draining;
+    CHECK_FALSE(resident.idle());
+}
+
+TEST_CASE("residents are ordered by their use") {
+    Resident left;
+    Resident right;
+    left.generation = Generation{2};
+    right.generation = Generation{1};
+    // Neither was ever granted: the one that was ready first.
+    CHECK(right.used_before(left));
+    CHECK_FALSE(left.used_before(right));
+    CHECK(right.idle_before(left));
+    right.granted = 1;
+    CHECK(left.used_before(right));
+    CHECK(left.idle_before(right));
+    left.idle_since = 1ms;
+    CHECK(left.used_before(right));
+    CHECK(right.idle_before(left));
+    CHECK_FALSE(left.idle_before(left));
+}
+
+}  // namespace residency::core
