@@ -33,8 +33,8 @@ public:
 
     /// Embeds the texts: a row of `dimension()` floats for each, in their order.
     ///
-    /// The texts of a call share batches, and their results do not depend on which. An empty text is embedded if the vocabulary adds
-    /// tokens to texts. Nothing in a text is special: `[SEP]` is five characters.
+    /// The texts of a call share batches; what shares one with a text changes no more than the rounding of its vector. An empty text
+    /// is embedded if the vocabulary adds tokens to texts. Nothing in a text is special: `[SEP]` is five characters.
     ///
     /// Errors   invalid_request: a text has no tokens, or more than the limit and `truncate` is off; it says which, how many, the limit.
     ///          inference_failed: llama.cpp could not compute it. operation_aborted: `stop` was requested, while it waited for a context

@@ -40,7 +40,7 @@ public:
     /// Scores each document for the query, in the documents' order; greater is better.
     ///
     /// Query and document are joined as the model's rerank template says, or else as its vocabulary does. The pairs of a call share
-    /// batches, and their scores do not depend on which. Nothing in a text is special.
+    /// batches; what shares one with a pair changes no more than the rounding of its score. Nothing in a text is special.
     ///
     /// Errors   invalid_request: a pair has more tokens than the limit and `truncate` is off, or the query leaves no room for a token
     ///          of a document; it says which, how many, the limit. inference_failed: llama.cpp could not compute it. operation_aborted:
