@@ -1,0 +1,200 @@
+// Two faults of an earlier manager: work that nobody kept track of was interrupted by its shutdown; and a request that came when there was
+// too much to do had no answer at all.
+//
+// Here a shutdown completes when nothing runs any more, and a request that finds no place is told so at once.
+
+#include "support/slot_fixture.hpp"
+
+#include <atomic>
+#include <thread>
+
+using namespace residency;
+using namespace residency::test;
+using namespace std::chrono_literals;
+
+// -- Untracked work that shutdown interrupts ----------------------------------------------------------------------------------------------
+
+TEST_CASE("Review: a shutdown waits for whatever is under way, wherever it is", "[R1][R12]") {
+    enum class Work { loading, leased, has_no_thread, running, unloading };
+    const Work work = GENERATE(Work::loading, Work::leased, Work::has_no_thread, Work::running, Work::unloading);
+    VirtualManager f;
+    Outcome<ShutdownReport> report;
+    bool completed_too_early = false;
+    std::size_t handlers = 2;
+    // All that is not the work itself is given every chance to end the shutdown.
+    const auto shut_down = [&] {
+        report = f.shutdown();
+        VirtualClock::advance(1h);
+        f.run_control();
+        completed_too_early = report.calls() != 0;
+    };
+    Outcome<Embeddings> answer;
+    switch (work) {
+        case Work::loading:
+            during(*f.world, FakeStep::load, shut_down);
+            answer = f.embed(a);
+            f.run();
+            CHECK(answer.code() == errc::shutting_down);
+            break;
+        case Work::leased: {
+            auto lease = f.acquire(a);
+            f.run();
+            shut_down();
+            f.run();
+            CHECK(report.calls() == 0);
+            CHECK(f.world->counts(a).live == 1);
+            lease.value().release();
+            f.run();
+            break;
+        }
+        case Work::has_no_thread:
+            answer = f.embed(a);
+            testing::run_ready(f.loading);
+            shut_down();
+            testing::run_ready(f.loading);
+            CHECK(f.world->counts(a).live == 1);
+            f.run();
+            CHECK_FALSE(answer.exception());
+            break;
+        case Work::running:
+            during(*f.world, FakeStep::inference, [&] {
+                shut_down();
+                testing::run_ready(f.loading);
+                CHECK(f.world->counts(a).live == 1);
+            });
+            answer = f.embed(a);
+            f.run();
+            CHECK_FALSE(answer.exception());
+            break;
+        case Work::unloading: {
+            const auto loaded = f.ensure(a);
+            f.run();
+            CHECK(loaded.calls() == 1);
+            during(*f.world, FakeStep::unload, shut_down);
+            const auto unload = f.unload(a);
+            f.run();
+            CHECK(unload.calls() == 1);
+            handlers = 3;
+            break;
+        }
+    }
+    CHECK_FALSE(completed_too_early);
+    REQUIRE(report.calls() == 1);
+    CHECK(report.value().clean());
+    f.check_nothing_left(handlers);
+}
+
+TEST_CASE("Review: when a shutdown completes nothing runs, whatever threads had started", "[R9][R12]") {
+    SlotOptions options;
+    options.keep_alive = 0ms;
+    options.max_leases = 3;
+    for (int round = 0; round < 5; ++round) {
+        ThreadedManager f(options, options);
+        std::vector<Outcome<Embeddings>> answers(40);
+        std::vector<Outcome<Ranking>> rankings(40);
+        std::atomic<int> left{0};
+        std::atomic<std::size_t> begun{0};
+        {
+            const std::jthread embeds([&] {
+                for (auto& answer : answers) {
+                    answer = f.embed(++begun % 3 == 0 ? b : a);
+                }
+            });
+            const std::jthread reranks([&] {
+                for (auto& ranking : rankings) {
+                    ranking = f.rerank(++begun % 3 == 0 ? b : c);
+                }
+            });
+            while (begun < 20) {
+                std::this_thread::yield();
+            }
+            CHECK(f.models->shutdown().clean());
+            const testing::FakeCounts counts = f.world->counts();
+            left += counts.live + counts.loading + counts.calling == 0 ? 0 : 1;
+        }
+        CHECK(left == 0);
+        std::size_t answered = 0;
+        std::size_t refused = 0;
+        const auto count = [&](const auto& outcome) {
+            outcome.wait();
+            answered += outcome.exception() ? 0 : 1;
+            refused += outcome.code() == errc::shutting_down ? 1 : 0;
+        };
+        for (const auto& answer : answers) {
+            count(answer);
+        }
+        for (const auto& ranking : rankings) {
+            count(ranking);
+        }
+        CHECK(answered + refused == 80);
+        // What reached a model was answered: a shutdown interrupts no call.
+        CHECK(f.world->counts().calls == answered);
+        f.finish(80);
+    }
+}
+
+// -- Overload without an answer -----------------------------------------------------------------------------------------------------------
+
+TEST_CASE("Review: with too much to do, each of a thousand requests is answered at once", "[R8][R9]") {
+    SlotOptions options;
+    options.max_leases = 2;
+    options.max_queue = 8;
+    VirtualManager f(options);
+    auto first = f.acquire(a);
+    auto second = f.acquire(a);
+    f.run();
+    std::vector<Outcome<Embeddings>> answers;
+    for (int request = 0; request < 1000; ++request) {
+        answers.push_back(f.embed(request % 2 == 0 ? a : b, std::vector<std::string>(request % 3 == 0 ? 100 : 1, "text")));
+    }
+    CHECK(f.handlers.ran() == 2);
+    // No time passes, nothing is given back, and no thread is needed but control's.
+    f.run_control();
+    CHECK(f.handlers.ran() == 2 + 992);
+    for (std::size_t request = 8; request < answers.size(); ++request) {
+        REQUIRE(answers[request].calls() == 1);
+        REQUIRE(answers[request].code() == errc::overloaded);
+        REQUIRE_THAT(answers[request].error().what(), contains_text("try again later"));
+    }
+    first.value().release();
+    second.value().release();
+    f.run();
+    for (std::size_t request = 0; request < 8; ++request) {
+        REQUIRE(answers[request].calls() == 1);
+        CHECK_FALSE(answers[request].exception());
+    }
+    f.finish(1002);
+}
+
+TEST_CASE("Review: a flood from threads is answered to the last request, within the limits", "[R8][R9]") {
+    SlotOptions options;
+    options.max_leases = 2;
+    options.max_queue = 8;
+    ThreadedManager f(options);
+    std::vector<Outcome<Embeddings>> answers(800);
+    {
+        std::vector<std::jthread> threads;
+        for (std::size_t thread = 0; thread < 4; ++thread) {
+            threads.emplace_back([&, thread] {
+                for (std::size_t index = thread; index < answers.size(); index += 4) {
+                    answers[index] = f.embed(index % 5 == 0 ? b : a);
+                }
+            });
+        }
+    }
+    std::size_t answered = 0;
+    std::size_t overloaded = 0;
+    for (const auto& answer : answers) {
+        answer.wait();
+        answered += answer.exception() ? 0 : 1;
+        overloaded += answer.code() == errc::overloaded ? 1 : 0;
+    }
+    CHECK(answered + overloaded == 800);
+    const SlotCounters counters = f.models->embedding().status().counters;
+    CHECK(counters.overloaded == overloaded);
+    CHECK(counters.leases_granted == answered);
+    CHECK(counters.most_leases <= 2);
+    CHECK(counters.most_waiting <= 8);
+    CHECK(f.world->counts().most_calling <= 2);
+    f.finish(800);
+}

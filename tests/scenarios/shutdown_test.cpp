@@ -1,0 +1,599 @@
+// Scenarios 30 to 33: how it ends.
+
+#include "support/slot_fixture.hpp"
+
+#include <array>
+#include <atomic>
+#include <latch>
+#include <thread>
+
+using namespace residency;
+using namespace residency::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+SlotOptions with_leases(std::size_t most) {
+    SlotOptions options;
+    options.max_leases = most;
+    return options;
+}
+
+}  // namespace
+
+// -- 30 -------------------------------------------------------------------------------------------------------------------------------
+
+TEST_CASE("S30: shutdown refuses what is new, tells those who wait, lets leases end, and unloads all", "[S30][R12][R9]") {
+    VirtualManager f(with_leases(1));
+    auto lease = f.acquire(a);
+    const auto reranked = f.rerank(b);
+    f.run();
+    CHECK(reranked.calls() == 1);
+    const auto waits = f.embed(a);
+    const auto waits_for_other = f.acquire(c);
+    const auto unload = f.unload(a);
+    f.run();
+    const auto report = f.shutdown();
+    f.run();
+    for (const auto& error : {waits.error(), waits_for_other.error()}) {
+        CHECK(error.code() == errc::shutting_down);
+        CHECK(error.stage() == Stage::queue);
+    }
+    // What is new is refused, whatever it is: also what would need nothing.
+    const auto embed = f.embed(a);
+    const auto rerank = f.rerank(b);
+    const auto empty = f.embed(a, {});
+    const auto acquire = f.acquire(a);
+    const auto ensure = f.ensure(a);
+    f.run();
+    CHECK(embed.code() == errc::shutting_down);
+    CHECK(embed.error().stage() == Stage::admission);
+    CHECK(rerank.code() == errc::shutting_down);
+    CHECK(empty.code() == errc::shutting_down);
+    CHECK(acquire.code() == errc::shutting_down);
+    CHECK(ensure.code() == errc::shutting_down);
+    CHECK_FALSE(f.models->embedding().try_acquire(a));
+    CHECK(code_of([&] { (void)f.models->embed(a, {"text"}); }) == errc::shutting_down);
+
+    CHECK(f.world->counts(a).live == 1);
+    CHECK(f.world->counts(b).live == 0);
+    CHECK(report.calls() == 0);
+    CHECK(unload.calls() == 0);
+    lease.value().release();
+    f.run();
+    REQUIRE(report.calls() == 1);
+    CHECK(unload.calls() == 1);
+    CHECK_FALSE(unload.exception());
+    CHECK(f.events.count(EventType::shutdown_started) == 2);
+    CHECK(f.events.count(EventType::shutdown_completed) == 2);
+    f.check_nothing_left(11);
+}
+
+TEST_CASE("S30: shutdown of what was never used, and again, and twice at once", "[S30][R12]") {
+    VirtualManager f;
+    const auto first = f.shutdown();
+    const auto second = f.shutdown();
+    CHECK(f.handlers.ran() == 0);
+    f.run();
+    const auto third = f.shutdown();
+    f.run();
+    for (const auto* report : {&first, &second, &third}) {
+        REQUIRE(report->calls() == 1);
+        CHECK(Outcome<ShutdownReport>(*report).value().clean());
+    }
+    CHECK(f.world->counts().loads == 0);
+    f.check_nothing_left(3);
+}
+
+TEST_CASE("S30: shutdown during an unload waits for it, and does it once", "[S30][R12]") {
+    VirtualSlot f;
+    f.load(a);
+    Outcome<ShutdownReport> report;
+    during(*f.world, FakeStep::unload, [&] {
+        report = f.shutdown();
+        f.run_without_loading();
+        CHECK(report.calls() == 0);
+    });
+    const auto unload = f.unload(a);
+    f.run();
+    CHECK(unload.calls() == 1);
+    REQUIRE(report.calls() == 1);
+    CHECK(report.value().clean());
+    CHECK(f.world->counts(a).unloads == 1);
+    f.check_nothing_left(3);
+}
+
+TEST_CASE("S30: shutdown in the tick of an idle expiry, before it and after it", "[S30][R12][R7]") {
+    const bool shutdown_first = GENERATE(true, false);
+    SlotOptions options;
+    options.keep_alive = 10s;
+    VirtualSlot f(options);
+    f.load(a);
+    VirtualClock::advance(10s);
+    if (!shutdown_first) {
+        f.run_control();
+        CHECK(f.resident().state == ResidentState::unloading);
+    }
+    const auto report = f.shutdown();
+    f.run();
+    REQUIRE(report.calls() == 1);
+    CHECK(f.world->counts(a).unloads == 1);
+    const SlotCounters counters = f.slot->status().counters;
+    CHECK(counters.unloads[static_cast<std::size_t>(shutdown_first ? Reason::shutdown : Reason::idle)] == 1);
+    f.check_nothing_left(2);
+}
+
+TEST_CASE("S30: shutdown during a switch loads nothing more", "[S30][R12]") {
+    VirtualSlot f;
+    auto old = f.acquire(a);
+    f.run();
+    const bool unloading = GENERATE(false, true);
+    const auto other = f.acquire(b);
+    const auto late = f.acquire(a);
+    f.run();
+    CHECK(f.resident().state == ResidentState::draining);
+    Outcome<ShutdownReport> report;
+    if (unloading) {
+        during(*f.world, FakeStep::unload, [&] { report = f.shutdown(); });
+        old.value().release();
+        f.run();
+    } else {
+        report = f.shutdown();
+        f.run();
+        CHECK(report.calls() == 0);
+        old.value().release();
+        f.run();
+    }
+    REQUIRE(report.calls() == 1);
+    CHECK(other.code() == errc::shutting_down);
+    CHECK(late.code() == errc::shutting_down);
+    CHECK(f.world->counts().loads == 1);
+    f.check_nothing_left(4);
+}
+
+TEST_CASE("S30: shutdown lets a model call end, and its caller have the answer", "[S30][R12][R1]") {
+    VirtualManager f;
+    Outcome<ShutdownReport> report;
+    bool stop_requested = true;
+    f.world->on(FakeStep::inference, [&](const testing::FakeCall& call) {
+        report = f.shutdown();
+        f.run_control();
+        testing::run_ready(f.loading);
+        stop_requested = call.stop.stop_requested();
+        CHECK(report.calls() == 0);
+        CHECK(f.world->counts(a).live == 1);
+    });
+    auto answer = f.embed(a);
+    f.run();
+    CHECK_FALSE(stop_requested);
+    REQUIRE(answer.calls() == 1);
+    CHECK(answer.value().size() == 1);
+    REQUIRE(report.calls() == 1);
+    f.check_nothing_left(2);
+}
+
+TEST_CASE("S30: shutdown from inside a handler: asynchronous, for a blocking one would hang", "[S30][R12][R10]") {
+    VirtualSlot f;
+    Outcome<ShutdownReport> report;
+    boost::system::error_code blocking;
+    f.slot->async_acquire(a, f.handlers.count([&](const std::exception_ptr&, FakeLease lease) {
+        blocking = code_of([&] { f.slot->shutdown(); });
+        report = f.shutdown();
+        CHECK(report.calls() == 0);
+        lease.release();
+    }));
+    f.run();
+    CHECK(blocking == errc::would_deadlock);
+    REQUIRE(report.calls() == 1);
+    CHECK(report.value().clean());
+    f.check_nothing_left(2);
+}
+
+TEST_CASE("S30: threads shut down at once while others load, lease, answer and unload", "[S30][R12][R9]") {
+    SlotOptions options = with_leases(3);
+    options.keep_alive = 0ms;
+    ThreadedManager f(options);
+    std::atomic<int> wrong{0};
+    std::atomic<int> refused{0};
+    {
+        std::latch busy(4);
+        std::vector<std::jthread> threads;
+        for (int thread = 0; thread < 4; ++thread) {
+            threads.emplace_back([&, thread] {
+                // Until it is refused, and that it always is in the end.
+                for (int call = 0;; ++call) {
+                    const ModelKey& key = (thread + call) % 3 == 0 ? b : a;
+                    const boost::system::error_code code = code_of([&] { (void)f.models->embed(key, {"text"}); });
+                    if (call == 2) {
+                        busy.count_down();
+                    }
+                    if (code == errc::shutting_down) {
+                        ++refused;
+                        return;
+                    }
+                    wrong += code ? 1 : 0;
+                }
+            });
+        }
+        busy.wait();
+        for (int thread = 0; thread < 3; ++thread) {
+            threads.emplace_back([&] {
+                wrong += f.models->shutdown().clean() ? 0 : 1;
+                // When it has returned there is no model, whoever else is still on the way.
+                wrong += f.world->counts().live == 0 && f.world->counts().loading == 0 ? 0 : 1;
+            });
+        }
+    }
+    CHECK(wrong == 0);
+    CHECK(refused == 4);
+    f.finish(0);
+}
+
+// -- 31 -------------------------------------------------------------------------------------------------------------------------------
+
+TEST_CASE("S31: at its deadline a shutdown names what is still leased, and nothing is freed under it", "[S31][R12][R1]") {
+    SlotOptions options;
+    options.max_resident = 2;
+    VirtualManager f(options);
+    auto first = f.acquire(a);
+    auto second = f.acquire(a);
+    const auto idle = f.ensure(b);
+    f.run();
+    CHECK(idle.calls() == 1);
+    auto report = f.shutdown(5s);
+    auto patient = f.shutdown(7s);
+    const auto most_patient = f.shutdown();
+    f.pass(5s - 1ns);
+    CHECK(report.calls() == 0);
+    CHECK(f.world->counts(b).live == 0);
+    f.pass(1ns);
+    REQUIRE(report.calls() == 1);
+    CHECK_FALSE(report.value().clean());
+    CHECK(report.value().leftovers ==
+          std::vector<Leftover>{{.slot = "embedding", .key = a, .state = ResidentState::draining, .leases = 2}});
+    CHECK(patient.calls() == 0);
+    CHECK(f.world->counts(a).live == 1);
+    CHECK(first.value()->serial() == second.value()->serial());
+
+    first.value().release();
+    f.pass(2s);
+    REQUIRE(patient.calls() == 1);
+    REQUIRE(patient.value().leftovers.size() == 1);
+    CHECK(patient.value().leftovers.front().leases == 1);
+    CHECK(most_patient.calls() == 0);
+    CHECK(f.world->counts(a).live == 1);
+
+    second.value().release();
+    f.run();
+    CHECK(most_patient.calls() == 1);
+    CHECK(f.world->counts(a).live == 0);
+    f.check_nothing_left(6);
+}
+
+TEST_CASE("S31: what is loading or unloading at the deadline is named as well", "[S31][R12]") {
+    const bool loading = GENERATE(true, false);
+    VirtualSlot f;
+    Outcome<ShutdownReport> report;
+    const auto past_deadline = [&] {
+        report = f.shutdown(1s);
+        VirtualClock::advance(1s);
+        f.run_without_loading();
+        REQUIRE(report.calls() == 1);
+    };
+    std::size_t handlers = 2;
+    Outcome<FakeLease> waits;
+    if (loading) {
+        during(*f.world, FakeStep::load, past_deadline);
+        waits = f.acquire(a);
+        f.run();
+        CHECK(waits.code() == errc::shutting_down);
+    } else {
+        f.load(a);
+        during(*f.world, FakeStep::unload, past_deadline);
+        const auto unload = f.unload(a);
+        f.run();
+        CHECK(unload.calls() == 1);
+        ++handlers;
+    }
+    REQUIRE(report.value().leftovers.size() == 1);
+    CHECK(report.value().leftovers.front().key == a);
+    CHECK(report.value().leftovers.front().state == (loading ? ResidentState::loading : ResidentState::unloading));
+    CHECK(report.value().leftovers.front().leases == 0);
+    // What outlived the deadline has gone all the same.
+    f.check_nothing_left(handlers);
+}
+
+TEST_CASE("S31: a deadline that has passed already still closes", "[S31][R12]") {
+    const auto deadline = GENERATE(0ms, -1ms, std::chrono::milliseconds::min());
+    VirtualSlot f;
+    auto lease = f.acquire(a);
+    f.run();
+    const auto report = f.shutdown(deadline);
+    CHECK(report.calls() == 0);
+    f.run();
+    REQUIRE(report.calls() == 1);
+    CHECK(Outcome<ShutdownReport>(report).value().leftovers.size() == 1);
+    CHECK_FALSE(f.slot->try_acquire(a));
+    CHECK(f.world->counts(a).live == 1);
+    lease.value().release();
+    f.run();
+    f.check_nothing_left(2);
+}
+
+TEST_CASE("S31: a thread that shuts down with a deadline is told what other threads hold", "[S31][R12][R1]") {
+    ThreadedManager f;
+    const auto gate = f.world->block(FakeStep::inference, a);
+    const auto running = f.embed(a);
+    gate->await_held();
+    FakeLease lease = f.models->embedding().acquire(a);
+    const ShutdownReport report = f.models->shutdown(1ms);
+    REQUIRE(report.leftovers.size() == 1);
+    CHECK(report.leftovers.front().key == a);
+    CHECK(report.leftovers.front().leases == 2);
+    CHECK(f.world->counts(a).live == 1);
+    CHECK(running.calls() == 0);
+    gate->open();
+    running.wait();
+    CHECK_FALSE(running.exception());
+    CHECK(lease->serial() == 1);
+    lease.release();
+    f.finish(1);
+}
+
+// -- 32 -------------------------------------------------------------------------------------------------------------------------------
+
+TEST_CASE("S32: after a shutdown no timer is pending, and run() returns", "[S32][R12][R7]") {
+    VirtualClock::reset();
+    asio::io_context context;
+    const auto world = std::make_shared<FakeWorld>();
+    ModelManager<FakeEmbeddingBackend, FakeRerankerBackend, VirtualClock> models(
+        FakeEmbeddingBackend{world}, FakeRerankerBackend{world}, {}, Executors::all(context.get_executor()));
+    HandlerTally handlers;
+    Outcome<Embeddings> answer;
+    Outcome<Ranking> ranking;
+    models.async_embed(a, {"text"}, handlers.count(answer.handler()));
+    models.async_rerank(b, "query", {"document"}, handlers.count(ranking.handler()));
+    testing::run_ready(context);
+    CHECK(handlers.ran() == 2);
+    // Both slots' alarms are set for the end of the keep-alive.
+    CHECK(models.status().embedding.counters.timer_waits == 1);
+    CHECK(models.status().reranker.counters.timer_waits == 1);
+    CHECK(context.poll() == 0);
+    CHECK_FALSE(context.stopped());
+
+    Outcome<ShutdownReport> report;
+    models.async_shutdown(handlers.count(report.handler()));
+    // Not polled: with a timer pending this would never return.
+    context.run();
+    CHECK(handlers.ran() == 3);
+    CHECK(report.value().clean());
+    CHECK(context.stopped());
+    check_at_rest(models.status().embedding);
+    check_at_rest(models.status().reranker);
+    check_at_rest(*world);
+}
+
+TEST_CASE("S32: the alarm is gone when the shutdown says so, not some time later", "[S32][R12][R7]") {
+    VirtualSlot f;
+    f.load(a);
+    bool idle = false;
+    f.slot->async_shutdown(f.handlers.count([&](const std::exception_ptr&, const ShutdownReport& report) {
+        CHECK(report.clean());
+        CHECK(f.world->counts().live == 0);
+        // Apart from this very handler nothing is left to run.
+        idle = f.control.poll() == 0;
+    }));
+    f.run();
+    CHECK(idle);
+    f.check_nothing_left(2);
+}
+
+TEST_CASE("S32: after a shutdown a host's threads come to an end", "[S32][R12]") {
+    const auto world = std::make_shared<FakeWorld>();
+    asio::io_context control;
+    asio::thread_pool inference(2);
+    asio::thread_pool loading(1);
+    ModelSlot<FakeEmbeddingBackend> slot(FakeEmbeddingBackend{world}, {},
+                                         {control.get_executor(), inference.get_executor(), loading.get_executor()});
+    HandlerTally handlers;
+    Outcome<FakeLease> lease;
+    Outcome<ShutdownReport> report;
+    slot.async_acquire(a, handlers.count(lease.handler()));
+    // It returns when there is nothing to do and nothing to wait for: no timer of minutes' length is left.
+    std::jthread runs([&] {
+        const auto guard = asio::make_work_guard(control);
+        while (handlers.ran() == 0) {
+            control.run_one();
+        }
+        lease.value().release();
+        slot.async_shutdown(handlers.count(report.handler()));
+        while (handlers.ran() == 1) {
+            control.run_one();
+        }
+    });
+    runs.join();
+    control.run();
+    inference.join();
+    loading.join();
+    CHECK(handlers.ran() == 2);
+    CHECK(report.value().clean());
+    check_at_rest(slot.status());
+    check_at_rest(*world);
+}
+
+// -- 33 -------------------------------------------------------------------------------------------------------------------------------
+
+TEST_CASE("S33: the destructor alone tells those who wait, stops the load, and leaves nothing", "[S33][R12][R9]") {
+    VirtualSlot f;
+    const auto waits = f.acquire(a);
+    const auto waits_too = f.ensure(a);
+    const auto unload = f.unload(a);
+    bool stop_requested = false;
+    f.world->on(FakeStep::load, [&](const testing::FakeCall& call) {
+        f.slot.reset();
+        stop_requested = call.stop.stop_requested();
+        f.run_without_loading();
+    });
+    f.run();
+    CHECK(stop_requested);
+    CHECK(waits.code() == errc::shutting_down);
+    CHECK(waits_too.code() == errc::shutting_down);
+    CHECK(unload.calls() == 1);
+    f.check_gone(3);
+}
+
+TEST_CASE("S33: the destructor alone unloads what is idle and takes its timer back", "[S33][R12][R7]") {
+    VirtualManager f;
+    const auto answer = f.embed(a);
+    const auto ranking = f.rerank(b);
+    f.run();
+    CHECK(answer.calls() == 1);
+    CHECK(ranking.calls() == 1);
+    CHECK(f.world->counts().live == 2);
+    f.models.reset();
+    f.run();
+    f.check_gone(2);
+}
+
+TEST_CASE("S33: the destructor tells a running call's caller, asks the model to stop, and the call owns what it needs", "[S33][R12][R1]") {
+    VirtualManager f;
+    bool stop_requested = false;
+    Outcome<Embeddings> answer;
+    f.world->on(FakeStep::inference, [&](const testing::FakeCall& call) {
+        f.models.reset();
+        stop_requested = call.stop.stop_requested();
+        f.run_control();
+        CHECK(answer.calls() == 1);
+        CHECK(f.world->counts(a).live == 1);
+    });
+    answer = f.embed(a, {"texts", "that", "it", "still", "reads"});
+    f.run();
+    CHECK(stop_requested);
+    CHECK(answer.code() == errc::shutting_down);
+    f.check_gone(1);
+}
+
+TEST_CASE("S33: the destructor with a host executor that has stopped running", "[S33][R12][R9]") {
+    const auto world = std::make_shared<FakeWorld>();
+    HandlerTally handlers;
+    Outcome<Embeddings> waits;
+    Outcome<Embeddings> other;
+    Outcome<FakeLease> lease;
+    const int stage = GENERATE(0, 1, 2, 3);
+    {
+        VirtualClock::reset();
+        asio::io_context context;
+        ModelManager<FakeEmbeddingBackend, FakeRerankerBackend, VirtualClock> models(
+            FakeEmbeddingBackend{world}, FakeRerankerBackend{world}, {}, Executors::all(context.get_executor()));
+        if (stage >= 2) {
+            // A model is ready, and its alarm set.
+            models.async_embed(a, {"text"}, handlers.count(other.handler()));
+            testing::run_ready(context);
+            CHECK(handlers.ran() == 1);
+        }
+        if (stage == 3) {
+            // And leased by somebody who lets go in the end.
+            models.embedding().async_acquire(a, handlers.count(lease.handler()));
+            testing::run_ready(context);
+        }
+        models.async_embed(a, {"text"}, handlers.count(waits.handler()));
+        if (stage == 1) {
+            // Its load has been done; nothing of what follows will be.
+            context.run_one();
+        }
+        context.stop();
+    }
+    // Its handler could not run any more: it was destroyed, together with its context.
+    CHECK(waits.calls() == 0);
+    CHECK_FALSE(waits.held());
+    if (stage == 3) {
+        CHECK(world->counts(a).live == 1);
+        lease.value().release();
+    }
+    check_at_rest(*world);
+    CHECK(handlers.ran() == handlers.made() - 1);
+}
+
+TEST_CASE("S33: a host's contexts that end before the slot does", "[S33][R12][R9]") {
+    const auto world = std::make_shared<FakeWorld>();
+    HandlerTally handlers;
+    VirtualClock::reset();
+    auto context = std::make_unique<asio::io_context>();
+    ModelSlot<FakeEmbeddingBackend, VirtualClock> slot(FakeEmbeddingBackend{world}, {}, Executors::all(context->get_executor()));
+    Outcome<FakeLease> lease;
+    Outcome<FakeLease> waits;
+    slot.async_acquire(a, handlers.count(lease.handler()));
+    testing::run_ready(*context);
+    slot.async_acquire(b, handlers.count(waits.handler()));
+    context.reset();
+    CHECK_FALSE(waits.held());
+    CHECK_FALSE(slot.try_acquire(a));
+    CHECK(world->counts(a).live == 1);
+    CHECK(lease.value()->serial() == 1);
+    lease.value().release();
+    CHECK(world->counts(a).live == 0);
+    check_at_rest(slot.status());
+    check_at_rest(*world);
+    CHECK(handlers.made() == 2);
+    CHECK(handlers.ran() == 1);
+}
+
+TEST_CASE("S33: the destructor waits for what its own threads do, and then there is no thread", "[S33][R12][R9]") {
+    ThreadedManager f;
+    const auto loads = f.world->block(FakeStep::load, b);
+    const auto calls = f.world->block(FakeStep::inference, a);
+    const auto running = f.embed(a);
+    const auto loading = f.rerank(b);
+    calls->await_held();
+    loads->await_held();
+    std::atomic<bool> destroyed{false};
+    bool lived = false;
+    {
+        const std::jthread destroys([&] {
+            f.models.reset();
+            destroyed = true;
+        });
+        // The callers are told at once; the model and the load have yet to end.
+        running.wait();
+        loading.wait();
+        lived = f.world->counts().calling == 1 && f.world->counts().loading == 1 && !destroyed;
+        calls->open();
+        loads->open();
+    }
+    CHECK(lived);
+    CHECK(running.code() == errc::shutting_down);
+    CHECK(loading.code() == errc::shutting_down);
+    f.check_gone(2);
+}
+
+TEST_CASE("S33: destroyed in the middle of what threads have started, every handler has run", "[S33][R12][R9]") {
+    SlotOptions options = with_leases(2);
+    options.keep_alive = 0ms;
+    for (int round = 0; round < 10; ++round) {
+        ThreadedManager f(options, options);
+        std::vector<Outcome<Embeddings>> answers(20);
+        std::vector<Outcome<Ranking>> rankings(20);
+        {
+            const std::jthread embeds([&] {
+                for (std::size_t call = 0; call < answers.size(); ++call) {
+                    answers[call] = f.embed(call % 3 == 0 ? b : a);
+                }
+            });
+            const std::jthread reranks([&] {
+                for (auto& ranking : rankings) {
+                    ranking = f.rerank(c);
+                }
+            });
+        }
+        f.models.reset();
+        for (const auto& answer : answers) {
+            REQUIRE(answer.calls() == 1);
+            CHECK((!answer.exception() || answer.code() == errc::shutting_down));
+        }
+        for (const auto& ranking : rankings) {
+            REQUIRE(ranking.calls() == 1);
+            CHECK((!ranking.exception() || ranking.code() == errc::shutting_down));
+        }
+        f.check_gone(40);
+    }
+}
