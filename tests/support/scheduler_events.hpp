@@ -4,6 +4,7 @@
 
 #include "support/scheduler_invariants.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -51,6 +52,8 @@ struct RequestKind {
     std::optional<core::Duration> timeout{};
     /// Whether it expects the key's resident: the one there is, or, if there is none, one that is gone.
     bool expects = false;
+
+    friend bool operator==(const RequestKind&, const RequestKind&) = default;
 };
 
 /// The bounds of a world: what its users may do.
@@ -69,6 +72,20 @@ struct Setting {
     core::Duration patience = std::chrono::milliseconds(1);
     bool closes = false;
     bool fails = true;
+
+    /// Whether every key is asked for in the same ways.
+    [[nodiscard]] bool is_symmetric() const {
+        for (const RequestKind& kind : requests) {
+            for (std::size_t key = 0; key < keys.size(); ++key) {
+                RequestKind other = kind;
+                other.key = key;
+                if (std::find(requests.begin(), requests.end(), other) == requests.end()) {
+                    return false;
+                }
+            }
+        }
+        return true;
+    }
 };
 
 /// Calls `visit` with each event that may happen in `world`.

@@ -87,9 +87,12 @@ struct ActionCounts {
     std::vector<std::uint64_t> refusals = std::vector<std::uint64_t>(static_cast<std::size_t>(errc::would_deadlock) + 1);
     /// Requests that were granted at once.
     std::uint64_t at_once = 0;
+    /// Operations that completed at their deadline.
+    std::uint64_t late = 0;
 
     void note(const core::Action& action) {
         ++types[static_cast<std::size_t>(action.type)];
+        late += action.late ? 1U : 0U;
         if (action.type == core::ActionType::fail) {
             ++codes[static_cast<std::size_t>(action.code)];
         }
@@ -294,6 +297,22 @@ public:
             operations_.push_back({id, deadline, awaits});
         }
         carry_out();
+    }
+
+    /// All loads have ended, all models that were to go are gone, and every lease is released: then nobody waits, and after close
+    /// nothing is left.
+    void check_end() const {
+        require(waiters_.empty(), "R9 if loads finish and leases end, every waiter completes");
+        require(operations_.empty(), "R9 if loads finish and leases end, every operation completes");
+        require(leases_.empty(), "every lease can be released");
+        for (const KnownResident& resident : residents_) {
+            require(resident.state == ResidentState::ready, "what is in between comes to an end");
+        }
+        if (scheduler_.closed()) {
+            require(residents_.empty(), "R12 after shutdown nothing is resident");
+            require(scheduler_.next_alarm() == core::never, "R12 after shutdown there is no alarm");
+            require(scheduler_.room().requests().size() == 0, "R12 after shutdown nothing is kept of a request");
+        }
     }
 
     // -- Looking in -------------------------------------------------------------------------------------------------------------

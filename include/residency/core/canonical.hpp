@@ -1,6 +1,7 @@
 #pragma once
 
 #include "residency/core/slot_scheduler.hpp"
+#include "residency/model_key.hpp"
 
 #include <algorithm>
 #include <cstddef>
@@ -18,6 +19,13 @@ namespace detail {
 /// Writes down what of a scheduler decides what it will do. One writer for many states needs no memory of its own for each.
 class CanonicalWriter {
 public:
+    /// From now on writes each key of `keys` as if it were called what stands in its place in `names`: who looks for states that
+    /// differ in names alone compares them so. Both outlive the writer; the names are distinct.
+    void rename(const std::vector<ModelKey>& keys, const std::vector<ModelKey>& names) {
+        renamed_ = &keys;
+        names_ = &names;
+    }
+
     /// Writes `scheduler` as it is at `now` to the end of `words`: first its options, if `with_options`, then its state.
     void write(const SlotScheduler& scheduler, Time now, bool with_options, std::vector<std::uint64_t>& words) {
         scheduler_ = &scheduler;
@@ -74,6 +82,14 @@ private:
         return due <= now_ ? 0 : static_cast<std::uint64_t>(due.count()) - static_cast<std::uint64_t>(now_.count());
     }
 
+    [[nodiscard]] const ModelKey& name(const ModelKey& key) const noexcept {
+        if (renamed_ == nullptr) {
+            return key;
+        }
+        const auto found = std::find(renamed_->begin(), renamed_->end(), key);
+        return found == renamed_->end() ? key : (*names_)[static_cast<std::size_t>(found - renamed_->begin())];
+    }
+
     template <class Less>
     static void sort(std::vector<Index>& indices, Less less) {
         std::sort(indices.begin(), indices.end(), less);
@@ -95,7 +111,7 @@ private:
                 keys_.push_back(key);
             }
         }
-        sort(keys_, [&](Index left, Index right) { return table[left].key < table[right].key; });
+        sort(keys_, [&](Index left, Index right) { return name(table[left].key) < name(table[right].key); });
         for (Index key = table.newest_failure(); key != none; key = table[key].older_failure) {
             failed_.push_back(key);
         }
@@ -142,8 +158,8 @@ private:
 
     void write_key(Index key) {
         const KeyEntry& entry = scheduler_->room().keys()[key];
-        add(entry.key.name);
-        add(entry.key.quantization);
+        add(name(entry.key).name);
+        add(name(entry.key).quantization);
         add(entry.failures != 0);
         if (entry.failures != 0) {
             add(scheduler_->cooldown_after(entry.failures).count());
@@ -258,6 +274,8 @@ private:
         }
     }
 
+    const std::vector<ModelKey>* renamed_ = nullptr;
+    const std::vector<ModelKey>* names_ = nullptr;
     const SlotScheduler* scheduler_ = nullptr;
     Time now_{0};
     std::vector<std::uint64_t>* words_ = nullptr;

@@ -1,0 +1,237 @@
+#pragma once
+
+// Bytes that tell what happens to a slot: the first ones say how it is set up, each of the others what happens next. Every string of
+// bytes is a history, and every history of such a slot is some string of bytes.
+
+#include "support/scheduler_invariants.hpp"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <ostream>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace residency::test {
+
+/// Lets the bytes happen. Throws Violation if a promise is broken; tells each step to `trace`, if that is not null.
+class SchedulerHistory {
+public:
+    SchedulerHistory(const std::uint8_t* bytes, std::size_t size, std::ostream* trace)
+        : next_(bytes), end_(bytes + size), trace_(trace), options_(read_options()), keys_(read_keys()), world_(options_, keys_) {}
+
+    void run() {
+        while (next_ != end_) {
+            step();
+        }
+        finish();
+    }
+
+private:
+    using milliseconds = std::chrono::milliseconds;
+
+    // The next byte; 0 past the end.
+    std::uint8_t byte() noexcept { return next_ == end_ ? std::uint8_t{0} : *next_++; }
+    std::size_t below(std::size_t count) noexcept { return byte() % count; }
+    template <class Item, std::size_t Count>
+    Item one_of(const std::array<Item, Count>& items) noexcept {
+        return items[below(Count)];
+    }
+
+    SlotOptions read_options() {
+        SlotOptions options;
+        options.max_resident = 1 + below(4);
+        options.max_leases = 1 + below(5);
+        options.max_queue = 1 + below(9);
+        options.keep_alive = one_of(std::array{milliseconds(2), milliseconds(0), milliseconds(1), milliseconds(5), keep_alive_forever});
+        options.cooldown = one_of(std::array{milliseconds(1), milliseconds(0), milliseconds(3), keep_alive_forever / 2});
+        options.max_cooldown = std::max(options.cooldown, one_of(std::array{milliseconds(4), milliseconds(1), keep_alive_forever}));
+        options.aging = one_of(std::array{milliseconds(3), milliseconds(0), milliseconds(1), keep_alive_forever});
+        return options;
+    }
+
+    std::vector<ModelKey> read_keys() {
+        std::vector<ModelKey> keys;
+        const std::size_t count = 1 + below(6);
+        for (std::size_t key = 0; key < count; ++key) {
+            keys.emplace_back(std::string(1, static_cast<char>('a' + key)));
+        }
+        return keys;
+    }
+
+    template <class... Parts>
+    void tell(const Parts&... parts) {
+        if (trace_ != nullptr) {
+            ((*trace_ << parts), ...);
+            *trace_ << '\n';
+        }
+    }
+
+    void step() {
+        const std::uint8_t what = byte();
+        switch (what % 16) {
+            case 0:
+            case 1:
+            case 2:
+            case 3: request(); break;
+            case 4:
+            case 5:
+                if (!world_.leases().empty()) {
+                    const std::size_t lease = below(world_.leases().size());
+                    tell("release lease ", lease);
+                    world_.release(lease, what < 128);
+                }
+                break;
+            case 6:
+                if (!world_.waiters().empty()) {
+                    const std::size_t waiter = below(world_.waiters().size());
+                    tell("cancel waiter ", waiter);
+                    world_.cancel(waiter);
+                }
+                break;
+            case 7:
+            case 8:
+                if (const std::size_t resident = pick(ResidentState::loading); resident != nobody) {
+                    const std::size_t capacity = below(6);
+                    tell("loaded ", name(resident), " for ", capacity, " at once");
+                    world_.loaded(resident, capacity);
+                }
+                break;
+            case 9:
+                if (const std::size_t resident = pick(ResidentState::loading); resident != nobody) {
+                    tell("load_failed ", name(resident));
+                    world_.load_failed(resident, what < 128);
+                }
+                break;
+            case 10:
+                if (const std::size_t resident = pick(ResidentState::unloading); resident != nobody) {
+                    tell("unloaded ", name(resident));
+                    world_.unloaded(resident);
+                }
+                break;
+            case 11: {
+                const auto length = one_of(std::array{milliseconds(1), milliseconds(2), milliseconds(7), milliseconds(1'000'000)});
+                tell("wait ", length.count(), " ms");
+                world_.wait(length);
+                break;
+            }
+            case 12:
+                tell("tick");
+                world_.tick();
+                break;
+            case 13: {
+                // One past the last means all of them.
+                const std::size_t key = below(keys_.size() + 1);
+                tell("unload ", key < keys_.size() ? keys_[key].name : "all", what < 128 ? " drain" : " revoke");
+                world_.unload(key, what < 128 ? UnloadMode::drain : UnloadMode::revoke);
+                break;
+            }
+            case 14:
+                if (!world_.operations().empty()) {
+                    const std::size_t operation = below(world_.operations().size());
+                    tell("forget operation ", operation);
+                    world_.forget(operation);
+                }
+                break;
+            default: close(what); break;
+        }
+        if (trace_ != nullptr) {
+            *trace_ << world_;
+        }
+    }
+
+    void request() {
+        const std::uint8_t how = byte();
+        const std::size_t key = below(keys_.size());
+        core::RequestSpec spec;
+        spec.wants_lease = how % 4 != 0;
+        spec.deadline_covers_lease = (how & 4U) != 0;
+        spec.priority = static_cast<Priority>((how >> 3U) % 3);
+        if ((how & 32U) != 0) {
+            spec.deadline = core::later(world_.now(), one_of(std::array{core::Duration(milliseconds(1)), core::Duration(milliseconds(0)),
+                                                                        core::Duration(milliseconds(4)), core::Duration::max()}));
+        }
+        if ((how & 64U) != 0) {
+            spec.overrides_keep_alive = true;
+            spec.keep_alive = one_of(std::array{core::Duration::zero(), core::Duration(milliseconds(1)), core::Duration(milliseconds(9)),
+                                                core::Duration::max()});
+        }
+        if ((how & 128U) != 0) {
+            const Generation generation = world_.generation_of(key);
+            spec.expected = generation == Generation{} ? Generation{1'000'000} : generation;
+        }
+        tell("request ", keys_[key], spec.wants_lease ? " lease" : " load", ", priority ", static_cast<int>(spec.priority),
+             spec.deadline == core::never ? "" : ", with a deadline", spec.deadline_covers_lease ? " in all" : "",
+             spec.overrides_keep_alive ? ", with a keep-alive" : "", spec.expected == Generation{} ? "" : ", of a generation");
+        world_.request(key, spec);
+    }
+
+    void close(std::uint8_t what) {
+        // Seldom: what comes after is less interesting.
+        if (what < 64) {
+            tell("close");
+            world_.close();
+        } else if (what < 128) {
+            const core::Duration patience = one_of(std::array{core::Duration(milliseconds(2)), core::Duration::zero(), core::Duration::max()});
+            tell("shut_down");
+            world_.shut_down(core::later(world_.now(), patience));
+        }
+    }
+
+    // If loads finish and leases end, everything comes to an end, also after a shutdown.
+    void finish() {
+        tell("finish");
+        for (const bool closed : {false, true}) {
+            if (closed) {
+                world_.close();
+            }
+            // Each step takes something away that only a request can bring back.
+            for (std::size_t steps = 0; progress(); ++steps) {
+                if (steps > 10'000) {
+                    throw Violation("if loads finish and leases end, that comes to an end");
+                }
+            }
+            world_.check_end();
+        }
+    }
+
+    bool progress() {
+        if (const std::size_t resident = pick(ResidentState::unloading); resident != nobody) {
+            world_.unloaded(resident);
+        } else if (const std::size_t loading = pick(ResidentState::loading); loading != nobody) {
+            world_.loaded(loading, 1);
+        } else if (!world_.leases().empty()) {
+            world_.release(world_.leases().size() - 1);
+        } else {
+            return false;
+        }
+        return true;
+    }
+
+    static constexpr std::size_t nobody = static_cast<std::size_t>(-1);
+
+    // One of the residents in that state, or nobody.
+    std::size_t pick(ResidentState state) {
+        std::vector<std::size_t> candidates;
+        for (std::size_t index = 0; index < world_.residents().size(); ++index) {
+            if (world_.residents()[index].state == state) {
+                candidates.push_back(index);
+            }
+        }
+        return candidates.empty() ? nobody : candidates[below(candidates.size())];
+    }
+
+    [[nodiscard]] const ModelKey& name(std::size_t resident) const { return keys_[world_.residents()[resident].key]; }
+
+    const std::uint8_t* next_;
+    const std::uint8_t* end_;
+    std::ostream* trace_;
+    SlotOptions options_;
+    std::vector<ModelKey> keys_;
+    CheckedScheduler world_;
+};
+
+}  // namespace residency::test

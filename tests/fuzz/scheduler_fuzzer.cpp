@@ -1,0 +1,18 @@
+// A libFuzzer target: finds histories that break one of the scheduler's promises. scheduler_replay tells a history that it found.
+
+#include "fuzz/scheduler_bytes.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t size) {
+    try {
+        residency::test::SchedulerHistory(bytes, size, nullptr).run();
+    } catch (const residency::test::Violation& violation) {
+        std::fprintf(stderr, "VIOLATED: %s\n", violation.what());
+        std::abort();
+    }
+    return 0;
+}

@@ -1,0 +1,183 @@
+#pragma once
+
+// The bounds within which the explorer walks through every state.
+
+#include "support/scheduler_events.hpp"
+
+#include <chrono>
+#include <cstddef>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace residency::test {
+
+namespace detail {
+
+using namespace std::chrono_literals;
+
+inline RequestKind request(std::size_t key) {
+    RequestKind kind;
+    kind.key = key;
+    return kind;
+}
+inline RequestKind timed(RequestKind kind, bool in_all) {
+    kind.timeout = 1ms;
+    kind.spec.deadline_covers_lease = in_all;
+    return kind;
+}
+inline RequestKind with(RequestKind kind, Priority priority) {
+    kind.spec.priority = priority;
+    return kind;
+}
+inline RequestKind load_only(RequestKind kind) {
+    kind.spec.wants_lease = false;
+    return kind;
+}
+inline RequestKind expecting(RequestKind kind) {
+    kind.expects = true;
+    return kind;
+}
+inline RequestKind keeping_alive(RequestKind kind, core::Duration keep_alive) {
+    kind.spec.overrides_keep_alive = true;
+    kind.spec.keep_alive = keep_alive;
+    return kind;
+}
+
+}  // namespace detail
+
+/// A family of settings: one for each combination of places, leases, keep-alive and cooldown.
+struct Family {
+    std::string name{};
+    std::string about{};
+    std::vector<RequestKind> requests{};
+    std::size_t keys = 2;
+    std::size_t max_queue = 3;
+    std::vector<std::size_t> residents{1, 2};
+    std::vector<std::size_t> leases{1, 2};
+    std::vector<std::chrono::milliseconds> keep_alives{std::chrono::milliseconds(1)};
+    std::vector<bool> cooldowns{false};
+    std::chrono::milliseconds aging = keep_alive_forever;
+    std::size_t most_operations = 0;
+    bool closes = false;
+    bool fails = true;
+    /// Whether a model may take fewer leases at once than the slot gives.
+    bool narrow_models = false;
+};
+
+/// How much is walked through.
+enum class Dose : std::uint8_t { small, full };
+
+/// Every setting of a family.
+inline std::vector<Setting> settings_of(const Family& family) {
+    using namespace std::chrono_literals;
+    std::vector<Setting> all;
+    for (const std::size_t residents : family.residents) {
+        for (const std::size_t leases : family.leases) {
+            for (const std::chrono::milliseconds keep_alive : family.keep_alives) {
+                for (const bool cooldown : family.cooldowns) {
+                    Setting setting;
+                    const std::string life = keep_alive == keep_alive_forever ? "forever" : std::to_string(keep_alive.count());
+                    setting.name = family.name + "/residents-" + std::to_string(residents) + "/leases-" + std::to_string(leases) +
+                                   "/keep-alive-" + life + (cooldown ? "/cooldown" : "/no-cooldown");
+                    setting.options.keep_alive = keep_alive;
+                    setting.options.max_resident = residents;
+                    setting.options.max_leases = leases;
+                    setting.options.max_queue = family.max_queue;
+                    setting.options.cooldown = cooldown ? 1ms : 0ms;
+                    setting.options.max_cooldown = cooldown ? 2ms : 0ms;
+                    setting.options.aging = family.aging;
+                    for (std::size_t key = 0; key < family.keys; ++key) {
+                        setting.keys.emplace_back(std::string(1, static_cast<char>('a' + key)));
+                    }
+                    setting.requests = family.requests;
+                    setting.capacities = {leases};
+                    if (family.narrow_models && leases > 1) {
+                        setting.capacities.push_back(1);
+                    }
+                    setting.most_operations = family.most_operations;
+                    setting.closes = family.closes;
+                    setting.fails = family.fails;
+                    all.push_back(std::move(setting));
+                }
+            }
+        }
+    }
+    return all;
+}
+
+/// The families of a dose. The small one has the same families with fewer waiters and combinations.
+inline std::vector<Family> families(Dose dose) {
+    using namespace detail;
+    const bool full = dose == Dose::full;
+    const auto each_key = [](std::size_t keys, const std::vector<RequestKind>& kinds) {
+        std::vector<RequestKind> all;
+        for (RequestKind kind : kinds) {
+            for (kind.key = 0; kind.key < keys; ++kind.key) {
+                all.push_back(kind);
+            }
+        }
+        return all;
+    };
+    const RequestKind lease = request(0);
+    const RequestKind high = with(lease, Priority::high);
+    const RequestKind low = with(lease, Priority::low);
+
+    std::vector<Family> all;
+    all.push_back({.name = "main",
+                   .about = "leases with and without a deadline that covers the lease, two priorities, failures, unloads, shutdown",
+                   .requests = each_key(2, {lease, timed(lease, true), high, timed(high, true)}),
+                   .max_queue = full ? 3U : 2U,
+                   .leases = full ? std::vector<std::size_t>{1, 2} : std::vector<std::size_t>{2},
+                   .keep_alives = full ? std::vector{0ms, 1ms, keep_alive_forever} : std::vector{1ms},
+                   .cooldowns = full ? std::vector<bool>{false, true} : std::vector<bool>{true},
+                   .most_operations = 1,
+                   .closes = true});
+    all.push_back({.name = "loads",
+                   .about = "ensure_loaded, keep-alives of a request's own, deadlines that end with the wait",
+                   .requests = each_key(2, {lease, timed(lease, false), load_only(lease), load_only(timed(lease, false)),
+                                            keeping_alive(lease, 0ms), load_only(keeping_alive(lease, 0ms)),
+                                            keeping_alive(lease, core::Duration::max())}),
+                   .max_queue = full ? 3U : 2U,
+                   .residents = full ? std::vector<std::size_t>{1, 2} : std::vector<std::size_t>{2},
+                   .leases = full ? std::vector<std::size_t>{1, 2} : std::vector<std::size_t>{1},
+                   .keep_alives = full ? std::vector{0ms, 1ms} : std::vector{1ms},
+                   .fails = false});
+    all.push_back({.name = "generations",
+                   .about = "requests that expect a generation, switches, two operations at once",
+                   .requests = each_key(2, {lease, expecting(lease), expecting(load_only(lease))}),
+                   .max_queue = full ? 3U : 2U,
+                   .residents = full ? std::vector<std::size_t>{1, 2} : std::vector<std::size_t>{1},
+                   .leases = full ? std::vector<std::size_t>{1, 2} : std::vector<std::size_t>{1},
+                   .keep_alives = full ? std::vector{0ms, 1ms, keep_alive_forever} : std::vector{keep_alive_forever},
+                   .most_operations = 2,
+                   .closes = full});
+    all.push_back({.name = "ageing",
+                   .about = "three priorities, and waiters that have been passed over for too long",
+                   .requests = each_key(2, {lease, high, low, timed(low, false)}),
+                   .max_queue = full ? 3U : 2U,
+                   .residents = full ? std::vector<std::size_t>{1, 2} : std::vector<std::size_t>{1},
+                   .leases = full ? std::vector<std::size_t>{1, 2} : std::vector<std::size_t>{1},
+                   .aging = 1ms});
+    all.push_back({.name = "narrow",
+                   .about = "models that take fewer leases at once than the slot gives",
+                   .requests = each_key(2, {lease, timed(lease, true), load_only(lease)}),
+                   .max_queue = full ? 3U : 2U,
+                   .residents = full ? std::vector<std::size_t>{1, 2} : std::vector<std::size_t>{2},
+                   .leases = {2},
+                   .fails = false,
+                   .narrow_models = true});
+    all.push_back({.name = "many-keys",
+                   .about = "four keys that want the places of two: several drains at once, returns, claims",
+                   .requests = each_key(full ? 4 : 3, {lease, high}),
+                   .keys = full ? 4U : 3U,
+                   .max_queue = full ? 4U : 3U,
+                   .residents = {2},
+                   .leases = full ? std::vector<std::size_t>{1, 2} : std::vector<std::size_t>{2},
+                   .keep_alives = {keep_alive_forever},
+                   .most_operations = full ? 1U : 0U,
+                   .fails = false});
+    return all;
+}
+
+}  // namespace residency::test
