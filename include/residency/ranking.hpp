@@ -21,14 +21,21 @@ struct RankedDocument {
 /// The documents of a rerank request, best first; equal scores in the request's order.
 using Ranking = std::vector<RankedDocument>;
 
-/// Orders the documents by their scores: `scores[i]` is that of document i. Precondition: no score is NaN.
-[[nodiscard]] inline Ranking rank(std::span<const float> scores) {
-    Ranking ranking(scores.size());
+/// Orders the documents by their scores: `scores[i]` is that of document i. Writes to `ranking`, whose memory it uses if that has room.
+/// Precondition: no score is NaN.
+inline void rank(std::span<const float> scores, Ranking& ranking) {
+    ranking.resize(scores.size());
     for (std::size_t index = 0; index < scores.size(); ++index) {
         ranking[index] = {index, scores[index]};
     }
     std::stable_sort(ranking.begin(), ranking.end(),
                      [](const RankedDocument& left, const RankedDocument& right) { return left.score > right.score; });
+}
+
+/// The same, as a new ranking.
+[[nodiscard]] inline Ranking rank(std::span<const float> scores) {
+    Ranking ranking;
+    rank(scores, ranking);
     return ranking;
 }
 

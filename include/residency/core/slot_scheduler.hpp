@@ -133,6 +133,9 @@ public:
     /// nothing if there is none: it is complete already.
     OperationId unload(const ModelKey* key, UnloadMode mode, Time now, Actions& actions);
 
+    /// Makes room for one more operation: the next `unload` or `shut_down` will not allocate.
+    void reserve_operation() { operations_.reserve_one(); }
+
     /// Forgets the operation: its caller has left. What it began goes on.
     void forget(OperationId operation) noexcept;
 

@@ -58,8 +58,10 @@ struct RerankWork {
 
     std::string query;
     std::vector<std::string> documents;
+    // Room for the answer, so that it needs no memory when the model has given it.
+    Ranking ranking = Ranking(documents.size());
 
-    [[nodiscard]] Ranking operator()(Model& model, const std::stop_token& stop) const {
+    [[nodiscard]] Ranking operator()(Model& model, const std::stop_token& stop) {
         const std::vector<float> scores = call_rerank(model, query, documents, stop);
         if (scores.size() != documents.size()) {
             bad_result("the model gave " + std::to_string(scores.size()) + " scores for " + std::to_string(documents.size()) +
@@ -69,7 +71,8 @@ struct RerankWork {
         if (odd != scores.end()) {
             bad_result("the model gave a NaN as the score of document " + std::to_string(odd - scores.begin()));
         }
-        return rank(scores);
+        rank(scores, ranking);
+        return std::move(ranking);
     }
 };
 

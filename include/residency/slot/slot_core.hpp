@@ -151,7 +151,7 @@ private:
         return std::chrono::duration_cast<core::Time>(Clock::now().time_since_epoch());
     }
     [[nodiscard]] static core::RequestSpec spec_of(const RequestOptions& options, bool wants_lease, bool is_call);
-    void reserve() RESIDENCY_REQUIRES(mutex_);
+    void reserve(const ModelKey* key = nullptr) RESIDENCY_REQUIRES(mutex_);
     bool end_lease(Record& record, Waiter* call) noexcept;
     [[nodiscard]] bool release_quietly(const core::Grant& grant) noexcept RESIDENCY_REQUIRES(mutex_);
 
@@ -209,7 +209,10 @@ private:
     core::Actions actions_ RESIDENCY_GUARDED_BY(mutex_);
     std::vector<std::shared_ptr<Waiter>> waiters_ RESIDENCY_GUARDED_BY(mutex_);
     std::vector<std::shared_ptr<Record>> records_ RESIDENCY_GUARDED_BY(mutex_);
+    // One for each load that those who wait may need, with room for the longest key so far.
     std::vector<std::shared_ptr<Record>> spare_records_ RESIDENCY_GUARDED_BY(mutex_);
+    std::size_t longest_name_ RESIDENCY_GUARDED_BY(mutex_) = 0;
+    std::size_t longest_quantization_ RESIDENCY_GUARDED_BY(mutex_) = 0;
     std::vector<std::shared_ptr<PendingOperation>> operations_ RESIDENCY_GUARDED_BY(mutex_);
     // Shutdowns that are done but for the alarm's last handler; then they are announced.
     std::shared_ptr<PendingOperation> finishing_ RESIDENCY_GUARDED_BY(mutex_);

@@ -26,9 +26,9 @@ core::RequestSpec SlotCore<Clock>::spec_of(const RequestOptions& options, bool w
     return spec;
 }
 
-// Makes room for whatever one more request may lead to, so that nothing on its way needs memory.
+// Makes room for whatever one more request, for `key` if it has one, may lead to, so that nothing on its way needs memory.
 template <class Clock>
-void SlotCore<Clock>::reserve() {
+void SlotCore<Clock>::reserve(const ModelKey* key) {
     const std::size_t residents = scheduler_.residents().size();
     const std::size_t in_sight = std::min(scheduler_.options().max_resident, residents + scheduler_.waiting() + 1);
     const std::size_t actions = scheduler_.most_actions() + 6 * (in_sight - std::min(in_sight, residents)) + 8;
@@ -46,9 +46,32 @@ void SlotCore<Clock>::reserve() {
     if (records_.size() < in_sight) {
         records_.resize(in_sight * 2);
     }
-    if (spare_records_.size() < std::min(scheduler_.options().max_resident, scheduler_.waiting() + 1)) {
-        spare_records_.reserve(spare_records_.size() + 1);
+    // Each key that waits will be loaded, sooner or later; whichever record is free then must be able to take its name.
+    const std::size_t spares = std::min(scheduler_.waiting(), scheduler_.room().keys().size()) + 1;
+    if (spare_records_.capacity() < spares) {
+        spare_records_.reserve(spares * 2);
+    }
+    const auto fit = [](Record& record, std::size_t name, std::size_t quantization) {
+        record.key.name.reserve(name);
+        record.key.quantization.reserve(quantization);
+    };
+    if (key != nullptr && (key->name.size() > longest_name_ || key->quantization.size() > longest_quantization_)) {
+        const std::size_t name = std::max(longest_name_, key->name.size());
+        const std::size_t quantization = std::max(longest_quantization_, key->quantization.size());
+        for (const std::shared_ptr<Record>& spare : spare_records_) {
+            fit(*spare, name, quantization);
+        }
+        longest_name_ = name;
+        longest_quantization_ = quantization;
+    }
+    while (spare_records_.size() < spares) {
         spare_records_.push_back(std::make_shared<Record>());
+        try {
+            fit(*spare_records_.back(), longest_name_, longest_quantization_);
+        } catch (...) {
+            spare_records_.pop_back();
+            throw;
+        }
     }
 }
 
@@ -99,7 +122,7 @@ void SlotCore<Clock>::submit(const std::shared_ptr<Waiter>& waiter, const Reques
                 refuse(waiter, errc::model_changed, Stage::admission, {}, out);
                 break;
             case core::Attempt::must_wait: {
-                reserve();
+                reserve(&waiter->key());
                 const core::Enqueued enqueued = scheduler_.enqueue(waiter->key(), spec, now(), actions_);
                 if (enqueued.request.valid()) {
                     waiter->request = enqueued.request;
@@ -222,6 +245,7 @@ std::shared_ptr<PendingOperation> SlotCore<Clock>::prepare(std::shared_ptr<SlotO
     pending->operation = std::move(operation);
     const Lock lock(mutex_);
     reserve();
+    scheduler_.reserve_operation();
     return pending;
 }
 
