@@ -1,0 +1,257 @@
+// H19: how events reach the observer, what an overflow looks like, and what is remembered of keys that failed.
+
+#include "support/bench.hpp"
+
+#include "residency/slot/event_queue.hpp"
+
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+using namespace residency;
+using namespace residency::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+const ModelKey a("a");
+const ModelKey b("b");
+
+constexpr std::size_t capacity = detail::EventQueue::capacity;
+constexpr std::size_t remembered = 256;
+
+}  // namespace
+
+TEST_CASE("Observers get their events on control, in order, one at a time", "[H19]") {
+    SlotBench bench({.keep_alive = 1min});
+    std::vector<EventType> types;
+    int depth = 0;
+    int deepest = 0;
+    bool on_control = true;
+    bench.slot.emplace(PlainBackend(bench.world), SlotOptions{.keep_alive = 1min}, bench.executors(), [&](const Event& event) {
+        deepest = std::max(deepest, ++depth);
+        on_control = on_control && bench.control.get_executor().running_in_this_thread() &&
+                     !bench.loading.get_executor().running_in_this_thread();
+        types.push_back(event.type);
+        // May call back into the library; what that publishes comes after this.
+        CHECK(bench.slot->status().name == "model");
+        if (event.type == EventType::ready) {
+            bench.slot->async_unload([](std::exception_ptr) {});
+        }
+        run_ready(bench.control);
+        --depth;
+    });
+    Outcome<Generation> loaded;
+    bench.slot->async_ensure_loaded(a, loaded.handler());
+    CHECK(types.empty());
+    bench.run();
+    CHECK(on_control);
+    CHECK(deepest == 1);
+    CHECK(types == std::vector{EventType::load_started, EventType::ready, EventType::unload_started, EventType::unloaded});
+    CHECK(loaded.calls() == 1);
+    bench.check_end();
+}
+
+TEST_CASE("ready is published after the model can be leased", "[H19]") {
+    SlotBench bench;
+    bool leased = false;
+    bench.slot.emplace(PlainBackend(bench.world), SlotOptions{}, bench.executors(), [&](const Event& event) {
+        if (event.type == EventType::ready) {
+            leased = static_cast<bool>(bench.slot->try_acquire(a));
+            CHECK(event.generation == bench.slot->generation());
+            CHECK(event.key == a);
+        }
+    });
+    Outcome<Generation> loaded;
+    bench.slot->async_ensure_loaded(a, loaded.handler());
+    bench.run();
+    CHECK(leased);
+    CHECK(loaded.calls() == 1);
+    bench.check_end();
+}
+
+TEST_CASE("An unload waits until its unload_started was delivered", "[H19]") {
+    SlotBench bench;
+    bool alive_when_told = false;
+    std::size_t told = 0;
+    bench.slot.emplace(PlainBackend(bench.world), SlotOptions{}, bench.executors(), [&](const Event& event) {
+        if (event.type == EventType::unload_started) {
+            ++told;
+            run_ready(bench.loading, bench.inference);
+            alive_when_told = bench.world->counts().live == 1;
+        }
+    });
+    bench.lease(a).release();
+    Outcome<> unloaded;
+    bench.slot->async_unload(a, unloaded.handler());
+    // Control does not run: the event is on its way, and the model stays.
+    run_ready(bench.loading);
+    CHECK(bench.world->counts().live == 1);
+    CHECK(bench.is(a, ResidentState::unloading));
+    bench.run();
+    CHECK(told == 1);
+    CHECK(alive_when_told);
+    CHECK(bench.world->counts().live == 0);
+    CHECK(unloaded.calls() == 1);
+    bench.check_end();
+}
+
+TEST_CASE("An overflow is one event with a count, and what follows is delivered", "[H19]") {
+    SlotBench bench;
+    // Control stands still while one load tells far too much.
+    constexpr std::size_t too_many = 100;
+    bench.world->on(FakeStep::load, [&](const FakeCall& call) {
+        // load_started waits already.
+        for (std::size_t line = 0; line + 1 < capacity + too_many; ++line) {
+            call.context->log(Severity::info, "line " + std::to_string(line));
+        }
+    });
+    Outcome<Generation> loaded;
+    bench.slot->async_ensure_loaded(a, loaded.handler());
+    run_ready(bench.loading);
+    // ready did not fit either.
+    CHECK(bench.events.all().empty());
+    bench.run();
+    CHECK(loaded.calls() == 1);
+    REQUIRE(bench.events.all().size() == capacity);
+    CHECK(bench.events.all().back().message == "line " + std::to_string(capacity - 2));
+    CHECK(bench.events.count(EventType::dropped) == 0);
+
+    // The next event comes after the gap.
+    Outcome<> unloaded;
+    bench.slot->async_unload(a, unloaded.handler());
+    bench.run();
+    CHECK(unloaded.calls() == 1);
+    const std::vector<Event> all = bench.events.all();
+    REQUIRE(all.size() == capacity + 3);
+    CHECK(all[capacity].type == EventType::dropped);
+    CHECK(all[capacity].count == too_many + 1);
+    CHECK(all[capacity + 1].type == EventType::unload_started);
+    CHECK(all[capacity + 2].type == EventType::unloaded);
+    bench.check_end();
+}
+
+TEST_CASE("An unload does not wait for an unload_started that was dropped", "[H19]") {
+    SlotBench bench({.keep_alive = 0ms});
+    bench.world->on(FakeStep::load, [&](const FakeCall& call) {
+        for (std::size_t line = 0; line < capacity; ++line) {
+            call.context->log(Severity::info, "line");
+        }
+    });
+    Outcome<Generation> loaded;
+    bench.slot->async_ensure_loaded(a, loaded.handler());
+    // Control never runs: neither event can be delivered.
+    run_ready(bench.loading);
+    CHECK(bench.world->counts().unloads == 1);
+    CHECK_FALSE(bench.resident(a));
+    bench.run();
+    CHECK(loaded.calls() == 1);
+    CHECK(bench.events.count(EventType::unload_started) == 0);
+    CHECK(bench.events.count(EventType::load_log) == capacity - 1);
+    bench.check_end();
+}
+
+TEST_CASE("Both slots of a manager share one queue, and each event names its slot", "[H19]") {
+    ManagerBench bench;
+    auto& models = *bench.manager;
+    Outcome<Generation> embedder;
+    Outcome<Generation> reranker;
+    models.embedding().async_ensure_loaded(a, embedder.handler());
+    models.reranker().async_ensure_loaded(b, reranker.handler());
+    bench.run();
+    CHECK(embedder.calls() + reranker.calls() == 2);
+    std::vector<std::string> slots;
+    for (const Event& event : bench.events.all(EventType::load_started)) {
+        slots.push_back(event.slot + " " + event.key.name);
+    }
+    CHECK(slots == std::vector<std::string>{"embedding a", "reranker b"});
+    bench.check_end();
+}
+
+TEST_CASE("An observer that throws is ignored, and gets the next event all the same", "[H19]") {
+    SlotBench bench;
+    int events = 0;
+    bench.slot.emplace(PlainBackend(bench.world), SlotOptions{}, bench.executors(), [&](const Event&) {
+        if (++events % 2 == 1) {
+            throw std::runtime_error("an observer's own failure");
+        }
+        throw 5;
+    });
+    bench.lease(a).release();
+    Outcome<> unloaded;
+    bench.slot->async_unload(a, unloaded.handler());
+    bench.run();
+    CHECK(unloaded.calls() == 1);
+    // load_started, ready, unload_started, unloaded
+    CHECK(events == 4);
+    bench.check_end();
+}
+
+TEST_CASE("A flood of events does not keep control from its other work", "[H19]") {
+    SlotBench bench;
+    std::size_t events_before_work = 0;
+    bench.world->on(FakeStep::load, [&](const FakeCall& call) {
+        for (std::size_t line = 0; line < capacity / 2; ++line) {
+            call.context->log(Severity::info, "line");
+        }
+        // Whatever else control has to do comes after what is there by now, and before all those lines.
+        asio::post(bench.control, [&] { events_before_work = bench.events.all().size(); });
+    });
+    Outcome<Generation> loaded;
+    bench.slot->async_ensure_loaded(a, loaded.handler());
+    bench.run();
+    CHECK(loaded.calls() == 1);
+    CHECK(events_before_work < capacity / 2);
+    CHECK(bench.events.count(EventType::load_log) == capacity / 2);
+    bench.check_end();
+}
+
+TEST_CASE("The latest 256 failed keys are remembered, the oldest forgotten", "[H19]") {
+    SlotBench bench({.cooldown = 1h, .max_cooldown = 1h});
+    bench.world->on(FakeStep::load, [](const FakeCall& call) {
+        if (call.key.name.starts_with("bad")) {
+            throw std::runtime_error("no such file: " + call.key.name);
+        }
+    });
+    for (std::size_t index = 0; index < remembered + 10; ++index) {
+        Outcome<Generation> failed;
+        bench.slot->async_ensure_loaded(ModelKey("bad" + std::to_string(index)), failed.handler());
+        bench.run();
+        REQUIRE(failed.code() == errc::load_failed);
+    }
+    const std::vector<FailureStatus> failures = bench.slot->status().failures;
+    REQUIRE(failures.size() == remembered);
+    // The latest first.
+    CHECK(failures.front().key == ModelKey("bad" + std::to_string(remembered + 9)));
+    CHECK(failures.front().message == "no such file: bad" + std::to_string(remembered + 9));
+    CHECK(failures.back().key == ModelKey("bad10"));
+    CHECK(failures.front().failures == 1);
+    CHECK(failures.front().retry_after == 1h);
+
+    // Who is forgotten is tried again; who is remembered cools down.
+    Outcome<Generation> forgotten;
+    Outcome<Generation> cooling;
+    bench.slot->async_ensure_loaded(ModelKey("bad0"), forgotten.handler());
+    bench.run();
+    bench.slot->async_ensure_loaded(ModelKey("bad200"), cooling.handler());
+    bench.run();
+    CHECK(forgotten.code() == errc::load_failed);
+    CHECK(cooling.code() == errc::cooling_down);
+    bench.check_end();
+}
+
+TEST_CASE("Without an observer there are no events, and nothing waits for one", "[H19]") {
+    SlotBench bench;
+    bench.slot.emplace(PlainBackend(bench.world), SlotOptions{}, bench.executors());
+    bench.lease(a).release();
+    Outcome<> unloaded;
+    bench.slot->async_unload(a, unloaded.handler());
+    run_ready(bench.loading);
+    CHECK(bench.world->counts().live == 0);
+    bench.run();
+    CHECK(unloaded.calls() == 1);
+    CHECK(bench.events.all().empty());
+    bench.check_end();
+}
