@@ -63,6 +63,27 @@ TEST_CASE("a decoder embeds: a text's vector depends on no other text, before it
     CHECK(cosine(together[0], together[1]) < 0.999);
 }
 
+TEST_CASE("batches and texts may have any number of tokens") {
+    const TemporaryFolder folder;
+    const std::vector<std::string> texts{std::string(299, 'x'), "short", std::string(150, 'y'), "another", "x"};
+    for (const LlamaCppPooling pooling : {LlamaCppPooling::mean, LlamaCppPooling::last}) {
+        LlamaCppEmbeddingOptions options{.pooling = pooling};
+        options.model.contexts = 1;
+        const Embeddings expected = load_embedder(folder, {}, options)->embed(texts);
+        for (const std::size_t batch_tokens : {16U, 17U, 100U, 255U, 257U, 384U, 600U}) {
+            for (const std::size_t context_tokens : {299U, 300U, 301U, 511U}) {
+                INFO(batch_tokens << " tokens a batch, " << context_tokens << " a text");
+                options.model.batch_tokens = batch_tokens;
+                options.model.context_tokens = context_tokens;
+                const Embeddings rows = load_embedder(folder, {}, options)->embed(texts);
+                for (std::size_t text = 0; text < texts.size(); ++text) {
+                    CHECK(cosine(rows[text], expected[text]) > 0.99999);
+                }
+            }
+        }
+    }
+}
+
 TEST_CASE("vectors are scaled only if asked for, and the pooling of the option wins") {
     const TemporaryFolder folder;
     const std::vector<std::string> texts{"some text"};

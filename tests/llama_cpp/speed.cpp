@@ -13,6 +13,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdlib>
+#include <ctime>
 #include <exception>
 #include <filesystem>
 #include <functional>
@@ -35,13 +36,13 @@ struct Variant {
     std::string name;
     std::function<void()> run;
     std::vector<double> seconds{};
-
-    [[nodiscard]] double median() const {
-        std::vector<double> sorted = seconds;
-        std::sort(sorted.begin(), sorted.end());
-        return sorted[sorted.size() / 2];
-    }
+    std::vector<double> processor_seconds{};
 };
+
+double median(std::vector<double> values) {
+    std::sort(values.begin(), values.end());
+    return values[values.size() / 2];
+}
 
 // Runs the variants in turn, and prints how the first does beside the best of the others.
 void compare(const std::string& title, std::size_t texts, std::size_t rounds, std::vector<Variant> variants) {
@@ -52,19 +53,22 @@ void compare(const std::string& title, std::size_t texts, std::size_t rounds, st
         for (std::size_t turn = 0; turn < variants.size(); ++turn) {
             Variant& variant = variants[(round + turn) % variants.size()];
             const auto begin = std::chrono::steady_clock::now();
+            const std::clock_t processor_begin = std::clock();
             variant.run();
+            variant.processor_seconds.push_back(static_cast<double>(std::clock() - processor_begin) / CLOCKS_PER_SEC);
             variant.seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
         }
     }
     std::cout << '\n' << title << '\n';
     double best = 0.0;
     for (const Variant& variant : variants) {
-        const double speed = static_cast<double>(texts) / variant.median();
+        const double speed = static_cast<double>(texts) / median(variant.seconds);
         if (&variant != &variants.front()) {
             best = std::max(best, speed);
         }
         std::cout << "  " << std::left << std::setw(52) << variant.name << std::right << std::fixed << std::setprecision(1)
-                  << std::setw(9) << speed << " texts/s\n";
+                  << std::setw(9) << speed << " texts/s" << std::setprecision(2) << std::setw(9)
+                  << 1000.0 * median(variant.processor_seconds) / static_cast<double>(texts) << " ms of processor a text\n";
     }
     // Each round by itself: neighbours in time had the same machine.
     std::vector<double> ratios;
@@ -75,10 +79,9 @@ void compare(const std::string& title, std::size_t texts, std::size_t rounds, st
         }
         ratios.push_back(other / variants.front().seconds[round]);
     }
-    std::sort(ratios.begin(), ratios.end());
     std::cout << "  " << std::left << std::setw(52) << "the library to the best other" << std::right << std::setprecision(3)
-              << std::setw(9) << static_cast<double>(texts) / variants.front().median() / best << "   (round by round, median "
-              << ratios[ratios.size() / 2] << ")" << std::endl;
+              << std::setw(9) << static_cast<double>(texts) / median(variants.front().seconds) / best << "   (round by round, median "
+              << median(ratios) << ")" << std::endl;
 }
 
 std::vector<std::string> texts_of(std::size_t count, std::size_t words) {

@@ -42,16 +42,18 @@ public:
     /// How many tokens its batches may have; zero if it must be made first.
     [[nodiscard]] std::size_t capacity() const noexcept { return capacity_; }
 
-    /// Makes it for batches of `tokens` tokens, in place of what it was. False if llama.cpp could not.
+    /// Makes it for batches of at least `tokens` tokens, in place of what it was. False if llama.cpp could not.
     bool make(llama_model& model, const ContextSettings& settings, std::size_t tokens) {
         discard();  // First, so that the two never take memory together.
-        const auto count = static_cast<std::uint32_t>(tokens);
+        // llama.cpp lays its graph out for as many tokens in each sequence, and ends the process if that does not come out even.
+        const std::size_t sequences = settings.batch_sequences;
+        const auto count = static_cast<std::uint32_t>((tokens + sequences - 1) / sequences * sequences);
         llama_context_params params = llama_context_default_params();
         // A text that does not attend backwards only must be computed in one piece: all four are the same.
         params.n_ctx = count;
         params.n_batch = count;
         params.n_ubatch = count;
-        params.n_seq_max = static_cast<std::uint32_t>(settings.batch_sequences);
+        params.n_seq_max = static_cast<std::uint32_t>(sequences);
         params.kv_unified = true;
         params.embeddings = true;
         params.pooling_type = settings.pooling;
