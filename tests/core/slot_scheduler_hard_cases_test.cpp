@@ -250,6 +250,23 @@ TEST_CASE("H3 a load that somebody joins again gives no place: the key with a cl
     CHECK(slot.actions == Actions{event(EventType::drain_started, Reason::switched, a, 1)});
 }
 
+TEST_CASE("H3 who waits on a resident gives way only to a key that comes before him and gets no other place", "[H3][H6]") {
+    SlotTable slot(with(2, 1));
+    const ResidentId a = slot.make_ready("a");
+    const ResidentId gone = slot.make_ready("gone");
+    const Grant lease = slot.lease("a");
+    slot.unload("gone");
+    slot.wait("before");
+    const RequestId waits = slot.wait("a");
+    // The place that comes free is for `before`; `behind` is left without, but it came after who waits for `a`.
+    slot.wait("behind");
+    CHECK(slot.actions == Actions{});
+    CHECK(slot.state("a") == ResidentState::ready);
+    slot.unloaded(gone);
+    CHECK(slot.state("before") == ResidentState::loading);
+    CHECK(slot.release(lease) == Actions{granted(waits, a, 1), event(EventType::drain_started, Reason::switched, a, 1)});
+}
+
 // -- H4 and H5: who needs a place in the queue -----------------------------------------------------------------------------------------
 
 TEST_CASE("H4 who can be granted at once needs no place in the queue, any other does", "[H4][H5]") {

@@ -1,5 +1,5 @@
 // An embedding model gives Embeddings, of floats.
-// GNU: concept EmbeddingModel =
+// GNU: // Embeddings embed(std::span<const std::string>)
 // Clang: because 'Mine' does not satisfy 'EmbeddingModel'
 // Clang: residency::Embeddings
 

@@ -1,5 +1,5 @@
 // An embedding model gives its rows in one block.
-// GNU: concept EmbeddingModel =
+// GNU: // Embeddings embed(std::span<const std::string>)
 // Clang: because 'Mine' does not satisfy 'EmbeddingModel'
 // Clang: residency::Embeddings
 

@@ -1,5 +1,5 @@
 // An embedding model takes a span: the texts are not copied for it.
-// GNU: concept EmbeddingModel =
+// GNU: // Embeddings embed(std::span<const std::string>)
 // Clang: because 'Mine' does not satisfy 'EmbeddingModel'
 // Clang: model.embed(texts)
 

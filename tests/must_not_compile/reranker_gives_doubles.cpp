@@ -1,5 +1,5 @@
 // A reranker gives a float for each document.
-// GNU: concept RerankerModel =
+// GNU: // std::vector<float> rerank(std::string_view, std::span<const std::string>)
 // Clang: because 'Mine' does not satisfy 'RerankerModel'
 // Clang: std::vector<float>
 

@@ -1,5 +1,5 @@
 // A reranker takes the query first.
-// GNU: concept RerankerModel =
+// GNU: // std::vector<float> rerank(std::string_view, std::span<const std::string>)
 // Clang: because 'Mine' does not satisfy 'RerankerModel'
 // Clang: model.rerank(query, documents)
 

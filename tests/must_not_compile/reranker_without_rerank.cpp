@@ -1,5 +1,5 @@
 // A reranker reranks.
-// GNU: concept RerankerModel =
+// GNU: // std::vector<float> rerank(std::string_view, std::span<const std::string>)
 // Clang: because 'Mine' does not satisfy 'RerankerModel'
 // Clang: no member named 'rerank' in 'Mine'
 

@@ -81,7 +81,7 @@ TEST_CASE("A message is neither a format nor several lines") {
         .type = EventType::rejected, .slot = "s", .key = "a\nerror forged", .message = "b\r\x1b[0m\t\x7f\xc3\xa9"});
     CHECK(log.text.str() ==
           "error s: load_failed {}: {0} %v {\n"
-          "warning s: rejected a\\nerror forged: b\\x0d\\x1b[0m\\t\\x7f\xc3\xa9\n");
+          "warning s: rejected a?error forged: b\\x0d\\x1b[0m\\t\\x7f\xc3\xa9\n");
 }
 
 TEST_CASE("What is below the logger's level is not written") {

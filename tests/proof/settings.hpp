@@ -175,7 +175,7 @@ inline std::vector<Family> families(Dose dose) {
                    .residents = {2},
                    .leases = full ? std::vector<std::size_t>{1, 2} : std::vector<std::size_t>{2},
                    .keep_alives = {keep_alive_forever},
-                   .most_operations = full ? 1U : 0U,
+                   .most_operations = 1,
                    .fails = false});
     return all;
 }

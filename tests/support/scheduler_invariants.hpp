@@ -75,6 +75,8 @@ struct KnownKey {
     core::Time cooling_until = core::Time::min();
     core::RequestId front{};
     core::Time front_since{0};
+    /// A switch was begun for it: the next place is its own.
+    bool claims = false;
 };
 
 /// How often each kind of answer was seen.
@@ -515,6 +517,7 @@ private:
             keys_[key].front_since = now_;
         }
         keys_[key].front = id;
+        keys_[key].claims = keys_[key].claims && waiter != nullptr;
     }
 
     void drop_waiter(std::size_t index) {
@@ -774,6 +777,9 @@ private:
         require(awaited(resident.key), "nothing is loaded that nobody waits for");
         require(now_ >= keys_[resident.key].cooling_until, "a key that cools down is not loaded");
         require(!closing_, "R12 a slot that shuts down loads nothing");
+        require(all_lacking().front() == std::pair(!keys_[resident.key].claims, order(resident.key)),
+                "H6 a place goes to the first key with a claim, or else to the first");
+        keys_[resident.key].claims = false;
         residents_.push_back(resident);
     }
 
@@ -802,6 +808,7 @@ private:
             require(!any_spare(), "an idle resident that nobody waits for goes before one in use drains");
             require(draining(false) + draining(true) + coming_soon() < wanted(), "H3 no more drain than places are wanted");
             require_victim(resident);
+            claim();
             resident.drained = ++drains_;
         } else {
             require(resident.for_good, "what drains for good was condemned");
@@ -810,21 +817,15 @@ private:
         resident.reason = reason;
     }
 
-    // Some key that lacks a place ranks before all who wait for the resident, and none of the others that would yield to it was
-    // used less recently.
+    // The first key that lacks a place, and for which none is coming, ranks before all who wait for the resident; and none of the
+    // others that would yield to it was used less recently.
     void require_victim(const KnownResident& resident) const {
-        for (std::size_t key = 0; key < keys_.size(); ++key) {
-            if (!awaited(key) || resident_of(key) != nullptr || !yields_to(resident, order(key))) {
-                continue;
-            }
-            const bool least = std::all_of(residents_.begin(), residents_.end(), [&](const KnownResident& other) {
-                return &other == &resident || !yields_to(other, order(key)) || used_before(resident, other);
-            });
-            if (least) {
-                return;
-            }
+        const std::optional<Order> first = first_lacking();
+        require(first && yields_to(resident, *first), "H3 a resident makes place only for who ranks before all who wait for it");
+        for (const KnownResident& other : residents_) {
+            require(&other == &resident || !yields_to(other, *first) || used_before(resident, other),
+                    "H3 the least recently granted makes place first");
         }
-        throw Violation("H3 the least recently granted makes place, for a key that ranks before all who wait for it");
     }
 
     void begin_unload(KnownResident& resident, Reason reason) {
@@ -843,9 +844,11 @@ private:
                                     (resident.idle_since == other.idle_since && used_before(resident, other)),
                                 "the least recently used goes first");
                     }
+                    claim();
                 } else if (resident.state == ResidentState::ready) {
                     require(!any_spare(), "an idle resident that nobody waits for goes before one that is waited for");
                     require_victim(resident);
+                    claim();
                 }
                 break;
             case Reason::unload:
@@ -923,6 +926,7 @@ private:
                 continue;
             }
             const core::KeyEntry& entry = room.keys()[index];
+            require(entry.claims == keys_[key].claims, "a key knows whether a switch was begun for it");
             require(entry.resident == (resident == nullptr ? core::none : resident->id.index), "a key knows its resident");
             core::Index next = entry.first;
             core::Index previous = core::none;
@@ -935,6 +939,9 @@ private:
                 require(room.requests().contains(waiter.id) && next == waiter.id.index, "R9 who waits is in the queue, in order");
                 const core::Request& request = room.requests()[next];
                 require(!request.leased && request.previous == previous, "a queue hangs together");
+                require(waiter.spec.expected == Generation{} ||
+                            (resident != nullptr && resident->generation == waiter.spec.expected && !resident->for_good),
+                        "H8 nobody waits for a residency that has ended");
                 expecting += waiter.spec.expected != Generation{} ? 1U : 0U;
                 with_deadline += waiter.spec.deadline != core::never ? 1U : 0U;
                 ++count;
@@ -986,21 +993,41 @@ private:
         require(scheduler_.room().wanted_places() == wants, "every key that wants a place is counted");
     }
 
-    // The first key that lacks a place for which none is coming.
+    // The keys that lack a place, in the order in which they get one: those with a claim, then the others.
+    [[nodiscard]] std::vector<std::pair<bool, Order>> all_lacking() const {
+        std::vector<std::pair<bool, Order>> lacking;
+        for (std::size_t key = 0; key < keys_.size(); ++key) {
+            if (awaited(key) && resident_of(key) == nullptr) {
+                lacking.emplace_back(!keys_[key].claims, order(key));
+            }
+        }
+        std::sort(lacking.begin(), lacking.end());
+        return lacking;
+    }
+
+    // The first of them for which no place is coming.
     [[nodiscard]] std::optional<Order> first_lacking() const {
         const std::size_t coming = draining(false) + draining(true) + coming_soon();
         if (wanted() <= coming) {
             return std::nullopt;
         }
-        std::vector<std::pair<bool, Order>> lacking;
+        return all_lacking()[coming].second;
+    }
+
+    // A switch begins: the first key without a claim, of those that lack a place, has one now, if those with one have what they need.
+    void claim() {
+        const std::size_t coming = draining(false) + draining(true) + coming_soon();
+        const auto lacking = all_lacking();
+        const auto claimed = static_cast<std::size_t>(std::count_if(lacking.begin(), lacking.end(), [](const auto& each) { return !each.first; }));
+        require(!lacking.empty(), "a switch begins for a key that lacks a place");
+        if (claimed == lacking.size() || coming < claimed) {
+            return;
+        }
         for (std::size_t key = 0; key < keys_.size(); ++key) {
-            if (awaited(key) && resident_of(key) == nullptr) {
-                const core::Index index = scheduler_.room().keys().lookup(name(key));
-                lacking.emplace_back(!scheduler_.room().keys()[index].claims, order(key));
+            if (awaited(key) && resident_of(key) == nullptr && order(key) == lacking[claimed].second) {
+                keys_[key].claims = true;
             }
         }
-        std::sort(lacking.begin(), lacking.end());
-        return lacking[coming].second;
     }
 
     void check_switches() const {

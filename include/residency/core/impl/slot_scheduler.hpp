@@ -460,7 +460,10 @@ inline void SlotScheduler::balance(Time now, Actions& actions) {
         if (switching_ + sure >= wanted) {
             return;
         }
-        const Index victim = first_to_drain(first.top_rank());
+        // Places come to those before in the order; who is left without is who a drain would be for, and what it may pass over.
+        const std::size_t served = switching_ + sure;
+        const Index lacks = served < claimed.size() ? claimed.nth(served) : placeless.nth(served - claimed.size());
+        const Index victim = first_to_drain(room_.rank(lacks));
         if (victim == none) {
             return;
         }
