@@ -1,0 +1,149 @@
+#pragma once
+
+// What a simulation itself saw: what it asked for, and what the backend and the models were called for. Nothing in here comes from the
+// library, so that what the library says of itself can be held against it.
+
+#include "residency/error.hpp"
+#include "residency/event.hpp"
+#include "residency/generation.hpp"
+#include "residency/options.hpp"
+#include "residency/status.hpp"
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace residency::simulation {
+
+using Time = std::chrono::nanoseconds;
+
+inline constexpr Time never = Time::max();
+inline constexpr int no_key = -1;
+
+enum class Kind : std::uint8_t { call, acquire, attempt, ensure, unload, shutdown };
+
+/// A failure that a fake threw: whose it is, and whether its load had been asked to stop.
+struct FakeFailure : std::runtime_error {
+    FakeFailure(int by, bool was_stopped) : std::runtime_error("the fake was told to fail"), serial(by), stopped(was_stopped) {}
+    int serial;
+    bool stopped;
+};
+
+/// One request, from the call to its handler.
+struct RequestFacts {
+    int id = 0;
+    Kind kind = Kind::call;
+    /// Its slot; both for a shutdown of the manager.
+    int slot = 0;
+    bool both_slots = false;
+    int key = no_key;
+    RequestOptions options{};
+    UnloadMode mode = UnloadMode::drain;
+    int rows = 0;
+    bool invalid = false;
+
+    Time begun{0};
+    std::uint64_t sequence = 0;
+    bool closing_at_call = false;
+    bool closed_at_call = false;
+    bool full_at_call = false;
+    bool ready_at_call = false;
+    bool resident_at_call = false;
+    bool cooling_at_call = false;
+
+    bool starting = true;
+    /// It was cancelled; so that it has to end, whatever it was at.
+    bool may_be_cancelled = false;
+    bool cancelled = false;
+    int completions = 0;
+    std::uint64_t completed_at = 0;
+    int handlers = 0;
+    std::optional<boost::system::error_code> code{};
+    /// The generation that answered, once that is known.
+    Generation granted{};
+    /// The model that was called for it, and how often.
+    int model = 0;
+    int calls = 0;
+    bool call_threw = false;
+    bool call_spoiled = false;
+
+    [[nodiscard]] bool outstanding() const noexcept { return completions == 0; }
+    [[nodiscard]] bool wants_model() const noexcept {
+        return kind == Kind::call || kind == Kind::acquire || kind == Kind::ensure;
+    }
+    [[nodiscard]] Time due() const noexcept {
+        return options.timeout ? begun + std::chrono::duration_cast<Time>(*options.timeout) : never;
+    }
+};
+
+/// One load, and the model that it gave.
+struct ModelFacts {
+    enum class State : std::uint8_t { loading, failed, alive, dying, gone };
+
+    int serial = 0;
+    int slot = 0;
+    int key = 0;
+    State state = State::loading;
+    std::size_t capacity = 0;
+    Generation generation{};
+    std::uint64_t begun = 0;
+    int calling = 0;
+    int held = 0;
+    bool stopped = false;
+    bool refused = false;
+    bool announced = false;
+};
+
+/// One key of one slot.
+struct KeyFacts {
+    int failures = 0;
+    Time cooling_until{Time::min()};
+    int loading = 0;
+    /// When its latest load failed, or its latest model was gone.
+    std::uint64_t vacant = 0;
+    std::uint64_t unload = 0;
+    std::uint64_t revoke = 0;
+};
+
+/// One residency, as the slot's status showed it.
+struct ResidencyFacts {
+    Generation generation{};
+    int key = 0;
+    ResidentState state = ResidentState::ready;
+    std::size_t leases = 0;
+    std::uint64_t ready = 0;
+    /// Since when it has been idle: not earlier and not later than these.
+    Time idle_low{0};
+    Time idle_high{0};
+};
+
+/// A residency whose unloading was seen to begin, and for which nothing but idleness is a reason.
+struct IdleUnload {
+    ResidencyFacts residency{};
+    Time at{0};
+    std::uint64_t sequence = 0;
+};
+
+/// One slot.
+struct SlotFacts {
+    SlotOptions options{};
+    /// A shutdown was begun; it has begun.
+    bool closing = false;
+    bool closed = false;
+    int loading = 0;
+    int alive = 0;
+    int held = 0;
+    int calling = 0;
+    std::vector<KeyFacts> keys{};
+    std::uint64_t counter = 0;
+    std::vector<ResidencyFacts> residencies{};
+    std::vector<IdleUnload> idle_unloads{};
+    SlotCounters counters{};
+};
+
+}  // namespace residency::simulation

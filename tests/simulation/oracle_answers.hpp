@@ -1,0 +1,140 @@
+#pragma once
+
+#include "simulation/oracle.hpp"
+
+// What a request may be answered, by what was asked and what happened meanwhile.
+
+namespace residency::simulation {
+
+/// The failure of a fake's that is nested in an error, if there is one.
+[[nodiscard]] inline std::optional<FakeFailure> nested_failure(const std::exception_ptr& error) {
+    try {
+        std::rethrow_exception(error);
+    } catch (const std::exception& outer) {
+        try {
+            std::rethrow_if_nested(outer);
+        } catch (const FakeFailure& failure) {
+            return failure;
+        } catch (...) {
+            return std::nullopt;
+        }
+    } catch (...) {
+        return std::nullopt;
+    }
+    return std::nullopt;
+}
+
+inline void Oracle::check_answer(const RequestFacts& request, const std::exception_ptr& error, const ShutdownReport* report, Time now) {
+    const SlotFacts& facts = slots[index(request.slot)];
+    const std::string who = "request " + std::to_string(request.id);
+    const bool nothing_to_do = request.kind == Kind::call && request.rows == 0;
+    // Of what is refused at once it is known beforehand.
+    const bool asks = request.wants_model() && !request.invalid && !nothing_to_do && !request.closing_at_call &&
+                      !request.options.expected_generation && !request.resident_at_call;
+    if (!error) {
+        require(!asks || (!request.cooling_at_call && !request.full_at_call),
+                "H5: a request succeeded that had to be refused, " + who);
+        require(!request.invalid, "H5: a request that is not valid succeeded, " + who);
+        require(!request.wants_model() || !request.closed_at_call, "R12: a request after shutdown succeeded, " + who);
+        if (request.kind == Kind::call && !nothing_to_do) {
+            require(request.calls == 1 && !request.call_threw && !request.call_spoiled, "R9: an answer without a sound call, " + who);
+        }
+        if (request.options.expected_generation && request.granted != Generation{}) {
+            require(request.granted == *request.options.expected_generation, "H8: answered by another generation, " + who);
+        }
+        if (request.kind == Kind::unload) {
+            for (const ModelFacts& model : models) {
+                const bool meant = model.slot == request.slot && (request.key == no_key || model.key == request.key) &&
+                                   model.begun < request.sequence;
+                require(!meant || model.state == ModelFacts::State::gone || model.state == ModelFacts::State::failed,
+                        "an unload completed and its model is still there, " + who);
+            }
+        }
+        if (report != nullptr && report->clean()) {
+            for (int slot = 0; slot < 2; ++slot) {
+                if (request.both_slots || request.slot == slot) {
+                    const SlotFacts& ended = slots[index(slot)];
+                    require(ended.alive == 0 && ended.loading == 0 && ended.held == 0 && ended.calling == 0,
+                            "R12: a clean shutdown, and something is left, " + who);
+                }
+            }
+        } else if (report != nullptr) {
+            require(request.due() <= now || destroyed, "H9: a shutdown gave up before its deadline, " + who);
+        }
+        return;
+    }
+    boost::system::error_code code;
+    Stage stage = Stage::admission;
+    std::optional<std::chrono::milliseconds> retry_after;
+    try {
+        std::rethrow_exception(error);
+    } catch (const Error& typed) {
+        code = typed.code();
+        stage = typed.stage();
+        retry_after = typed.retry_after();
+    } catch (...) {
+        violate("R9: an error that is no residency::Error, " + who);
+        return;
+    }
+    require(std::find(errors.begin(), errors.end(), error) == errors.end(), "one exception object for two requests, " + who);
+    errors.push_back(error);
+    if (code == operation_aborted()) {
+        require(request.may_be_cancelled, "aborted, and nobody cancelled it, " + who);
+    } else if (code == errc::invalid_request) {
+        require(request.invalid || code_thrown_by_load(request), "H5: a valid request is called invalid, " + who);
+    } else if (code == errc::shutting_down) {
+        const bool any_closing = facts.closing || (request.both_slots && slots[1].closing) || destroyed;
+        require(any_closing, "shutting_down, and nothing shuts down, " + who);
+        require(request.wants_model() || destroyed, "shutting_down for an unload, and the slot lives, " + who);
+    } else if (code == errc::model_changed) {
+        const bool revoked = request.kind == Kind::call && facts.keys[index(request.key)].revoke > request.sequence;
+        require(revoked || request.options.expected_generation.has_value(), "H8: model_changed for no reason, " + who);
+    } else if (code == errc::cooling_down) {
+        require(request.cooling_at_call && !request.resident_at_call, "R11: cooling_down for no reason, " + who);
+        require(retry_after.has_value(), "cooling_down without retry_after, " + who);
+        require(stage == Stage::admission, "cooling_down late, " + who);
+    } else if (code == errc::overloaded) {
+        require(request.full_at_call, "R8: overloaded though there was a place in the queue, " + who);
+        require(stage == Stage::admission, "overloaded late, " + who);
+    } else if (code == errc::timed_out) {
+        require(request.due() <= now, "timed out before its timeout, " + who);
+        require(stage != Stage::inference || request.kind == Kind::call, "timed out in a call that it does not make, " + who);
+    } else if (code == errc::load_failed) {
+        const auto failure = nested_failure(error);
+        if (!failure) {
+            // A null model: the library's own words.
+            require(null_models != 0, "load_failed without a cause, " + who);
+            return;
+        }
+        const ModelFacts& model = models[index(failure->serial - 1)];
+        require(model.slot == request.slot && model.key == request.key, "R11: failed with another key's load, " + who);
+        require(!failure->stopped, "H1: an aborted load is told as a failure, " + who);
+        require(retry_after.has_value(), "load_failed without retry_after, " + who);
+    } else if (code == errc::inference_failed) {
+        require(request.calls == 1 && request.call_threw, "inference_failed without a failure, " + who);
+        const auto failure = nested_failure(error);
+        require(failure && failure->serial == request.model, "inference_failed with another's cause, " + who);
+    } else if (code == errc::bad_result) {
+        require(request.calls == 1 && request.call_spoiled, "bad_result for a sound answer, " + who);
+    } else {
+        violate("an error that no request can have: " + code.message() + ", " + who);
+    }
+    if (asks && (request.cooling_at_call || request.full_at_call)) {
+        require(code == (request.cooling_at_call ? errc::cooling_down : errc::overloaded),
+                "H5: a request that had to be refused failed with something else, " + who);
+    }
+    if (request.closed_at_call && request.wants_model() && !request.invalid) {
+        require(code == errc::shutting_down, "H5: a request after shutdown failed with something else, " + who);
+    }
+    if (request.invalid) {
+        require(code == errc::invalid_request, "H5: a request that is not valid failed with something else, " + who);
+    }
+}
+
+inline bool Oracle::code_thrown_by_load(const RequestFacts& request) const {
+    return std::any_of(models.begin(), models.end(), [&](const ModelFacts& model) {
+        return model.refused && model.slot == request.slot && model.key == request.key;
+    });
+}
+
+}  // namespace residency::simulation

@@ -1,0 +1,65 @@
+#pragma once
+
+#include "residency/options.hpp"
+#include "simulation/choices.hpp"
+
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <sstream>
+#include <string>
+
+namespace residency::simulation {
+
+/// What a simulation is about, chosen before it begins.
+struct Settings {
+    std::array<SlotOptions, 2> slots{};
+    int keys = 2;
+    /// Whether the second slot is used, too.
+    bool both = true;
+    bool observed = true;
+    /// Whether handlers have an executor of their own; if not, they run on control.
+    bool bound = true;
+    /// Whether control, inference and loading are one executor.
+    bool one_executor = false;
+    std::uint32_t length = 40;
+
+    static Settings choose(Choices& choices) {
+        using std::chrono::milliseconds;
+        const auto one_of = [&choices](auto... values) {
+            const std::array all{values...};
+            return all[choices.below(static_cast<std::uint32_t>(all.size()))];
+        };
+        Settings settings;
+        for (SlotOptions& slot : settings.slots) {
+            slot.keep_alive = one_of(milliseconds(100), milliseconds(0), milliseconds(20), keep_alive_forever);
+            slot.max_resident = one_of(std::size_t{1}, std::size_t{1}, std::size_t{2});
+            slot.max_leases = one_of(std::size_t{2}, std::size_t{1}, std::size_t{4});
+            slot.max_queue = one_of(std::size_t{4}, std::size_t{1}, std::size_t{2});
+            slot.cooldown = one_of(milliseconds(50), milliseconds(0));
+            slot.max_cooldown = one_of(milliseconds(200), milliseconds(50));
+            slot.aging = one_of(milliseconds(30'000), milliseconds(0), milliseconds(100));
+        }
+        settings.keys = one_of(2, 1, 3);
+        settings.both = one_of(false, true);
+        settings.observed = one_of(true, true, false);
+        settings.bound = one_of(true, false);
+        settings.one_executor = one_of(false, false, false, true);
+        settings.length = one_of(40U, 20U, 80U);
+        return settings;
+    }
+
+    [[nodiscard]] std::string text() const {
+        std::ostringstream out;
+        for (const SlotOptions& slot : slots) {
+            out << "slot: keep_alive " << slot.keep_alive.count() << ", max_resident " << slot.max_resident << ", max_leases "
+                << slot.max_leases << ", max_queue " << slot.max_queue << ", cooldown " << slot.cooldown.count() << " to "
+                << slot.max_cooldown.count() << ", aging " << slot.aging.count() << '\n';
+        }
+        out << keys << " keys" << (both ? ", both slots" : ", one slot") << (observed ? ", an observer" : ", no observer")
+            << (bound ? ", handlers with an executor" : ", handlers on control") << (one_executor ? ", one executor" : "") << '\n';
+        return out.str();
+    }
+};
+
+}  // namespace residency::simulation

@@ -1,0 +1,239 @@
+#pragma once
+
+#include "residency/model_manager.hpp"
+#include "residency/testing/virtual_clock.hpp"
+#include "simulation/choices.hpp"
+#include "simulation/fakes.hpp"
+#include "simulation/oracle.hpp"
+#include "simulation/seeded_queue.hpp"
+#include "simulation/settings.hpp"
+
+#include <boost/asio/bind_executor.hpp>
+#include <boost/asio/cancellation_signal.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <deque>
+#include <exception>
+#include <memory>
+#include <optional>
+#include <stop_token>
+#include <sstream>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace residency::simulation {
+
+using Clock = testing::VirtualClock;
+using Manager = ModelManager<SimulatedEmbedding, SimulatedReranking, Clock>;
+
+/// What a handler, a hook or an observer throws to see what becomes of it.
+struct Thrown {};
+
+/// One run of a whole ModelManager on the virtual clock. Everything that could be otherwise is a choice: which of the posted functions
+/// runs next, on whichever executor, also in the midst of another (as another thread might); what the host asks for, cancels, holds and
+/// lets go, and from where; how long a load or a call takes and how it ends; when the time moves on, and when timers are looked at.
+///
+/// One at a time in a process, for there is one virtual clock.
+class Simulation final : PostObserver, FakeStage {
+public:
+    /// With `stream`, what happens is also printed as it happens: a crash then shows how it came to be.
+    explicit Simulation(Choices choices, std::FILE* stream = nullptr)
+        : stream_(stream),
+          choices_(std::move(choices)),
+          settings_(Settings::choose(choices_)),
+          oracle_(settings_.slots[0], settings_.slots[1], settings_.keys) {}
+
+    /// Runs it. Gives what rule was broken; empty if none was.
+    std::string run();
+
+    /// What happened, a line for each step.
+    [[nodiscard]] std::string trace() const { return settings_.text() + trace_; }
+    /// All decisions.
+    [[nodiscard]] const Choices& choices() const noexcept { return choices_; }
+    /// How many steps there were, and how many requests.
+    [[nodiscard]] std::size_t steps() const noexcept { return steps_; }
+    [[nodiscard]] std::size_t requests() const noexcept { return oracle_.requests.size() - 1; }
+
+private:
+    template <class... Results>
+    class Handler;
+    struct HeldLease {
+        std::variant<Lease<SimulatedEmbedder>, Lease<SimulatedReranker>> lease;
+        ModelFacts* model;
+    };
+    // What runs: a function of a queue, or, without one, the host.
+    struct Frame {
+        const SeededQueue* queue;
+    };
+    // Inside the backend, a model or an observer: blocking calls are refused here.
+    struct LibraryFrame {
+        explicit LibraryFrame(Simulation& of) : simulation(of) { ++simulation.library_calls_; }
+        ~LibraryFrame() { --simulation.library_calls_; }
+        LibraryFrame(const LibraryFrame&) = delete;
+        LibraryFrame& operator=(const LibraryFrame&) = delete;
+        Simulation& simulation;
+    };
+    struct InFrame {
+        InFrame(Simulation& of, const SeededQueue* queue) : simulation(of) { simulation.frames_.push_back({queue}); }
+        ~InFrame() { simulation.frames_.pop_back(); }
+        InFrame(const InFrame&) = delete;
+        InFrame& operator=(const InFrame&) = delete;
+        Simulation& simulation;
+    };
+
+    static constexpr std::size_t most_steps = 600;
+    static constexpr std::size_t most_requests = 120;
+    static constexpr int deepest = 5;
+
+    // -- simulation_run.hpp: what runs when ---------------------------------------------------------------------------------------------
+    void make_manager();
+    void step();
+    void run_item(SeededQueue& queue, std::size_t index);
+    void poll_timers();
+    void advance(Time by);
+    void advance_somehow();
+    [[nodiscard]] Time next_due() const;
+    void come_to_rest();
+    void check_quiet();
+    void nest(std::uint32_t times);
+    void posting() noexcept override;
+    void observe();
+    void finish();
+    void let_all_idle();
+    void check_gone();
+    [[nodiscard]] std::vector<SeededQueue*> ready_queues();
+    [[nodiscard]] bool calm() const noexcept { return quiet_ || !oracle_.violation.empty() || steps_ >= most_steps; }
+
+    // -- simulation_host.hpp: what the host does -------------------------------------------------------------------------------------------
+    void act();
+    RequestFacts& ask(Kind kind);
+    void start(RequestFacts& request);
+    template <class Result, class Start>
+    void with_handler(RequestFacts& request, const Start& start);
+    template <class Slot>
+    void start_in(Slot& slot, RequestFacts& request);
+    void attempt();
+    void unload();
+    void shut_down();
+    void cancel();
+    void use_lease();
+    void look();
+    void block_in_vain();
+    void destroy();
+    template <class Model>
+    void keep(RequestFacts& request, Lease<Model> lease);
+    void release(std::size_t index);
+
+    // -- simulation_calls.hpp: what the library calls ---------------------------------------------------------------------------------------
+    template <class... Results>
+    void completed(RequestFacts& request, const std::exception_ptr& error, Results... results);
+    void check_value(RequestFacts& request, const std::exception_ptr& error, Embeddings& rows);
+    void check_value(RequestFacts& request, const std::exception_ptr& error, Ranking& ranking);
+    void check_value(RequestFacts& request, const std::exception_ptr& error, Generation& generation);
+    template <class Model>
+    void check_value(RequestFacts& request, const std::exception_ptr& error, Lease<Model>& lease);
+    void event(const Event& event);
+    ModelFacts* load(int slot, const ModelKey& key, LoadContext& context) override;
+    Ending call(ModelFacts& model, int request, const std::stop_token& stop) override;
+    void unload(ModelFacts& model) override;
+    void require_frame(const SeededQueue& queue, const char* what);
+
+    [[nodiscard]] static Time now() noexcept { return Clock::now().time_since_epoch(); }
+    [[nodiscard]] static ModelKey key_of(int key) { return ModelKey(std::string(1, static_cast<char>('a' + key)), "f16"); }
+    template <class... Parts>
+    void note(const Parts&... parts);
+
+    std::FILE* const stream_;
+    Choices choices_;
+    const Settings settings_;
+    Oracle oracle_;
+    asio::io_context context_{1};
+    SeededQueue control_{"control", context_, *this};
+    SeededQueue inference_{"inference", context_, *this};
+    SeededQueue loading_{"loading", context_, *this};
+    SeededQueue client_{"client", context_, *this};
+    std::deque<asio::cancellation_signal> signals_;
+    std::vector<HeldLease> leases_;
+    std::unique_ptr<Manager> manager_;
+    std::vector<Frame> frames_;
+    std::string trace_;
+    std::size_t steps_ = 0;
+    int depth_ = 0;
+    int manager_calls_ = 0;
+    int library_calls_ = 0;
+    int emitting_ = 0;
+    bool quiet_ = true;
+    bool polling_ = false;
+    bool observing_ = false;
+};
+
+/// Counts as one as long as it, or what it was moved to, lives.
+template <class... Results>
+class Simulation::Handler {
+public:
+    using cancellation_slot_type = asio::cancellation_slot;
+
+    Handler(Simulation& simulation, RequestFacts& request) : simulation_(&simulation), request_(&request) { ++request.handlers; }
+    Handler(Handler&& other) noexcept : simulation_(std::exchange(other.simulation_, nullptr)), request_(other.request_) {
+        look_in();
+    }
+    Handler& operator=(Handler&&) = delete;
+    ~Handler() {
+        if (simulation_ != nullptr) {
+            --request_->handlers;
+            look_in();
+        }
+    }
+
+    [[nodiscard]] asio::cancellation_slot get_cancellation_slot() const noexcept {
+        return simulation_->signals_[static_cast<std::size_t>(request_->id)].slot();
+    }
+    void operator()(std::exception_ptr error, Results... results) {
+        simulation_->completed(*request_, error, std::move(results)...);
+    }
+
+private:
+    // Moving and destroying a handler is calling the user: it may call the library.
+    void look_in() const noexcept {
+        if (simulation_ != nullptr && request_->id % 8 == 0 && simulation_->manager_ && !simulation_->quiet_) {
+            (void)simulation_->manager_->embedding().status();
+            (void)simulation_->manager_->reranker().status();
+        }
+    }
+
+    Simulation* simulation_;
+    RequestFacts* request_;
+};
+
+template <class... Parts>
+void Simulation::note(const Parts&... parts) {
+    const auto add = [this](const auto& part) {
+        using Part = std::decay_t<decltype(part)>;
+        if constexpr (std::is_convertible_v<Part, std::string_view> || std::is_same_v<Part, char>) {
+            trace_ += part;
+        } else {
+            trace_ += std::to_string(part);
+        }
+    };
+    const std::size_t begin = trace_.size();
+    trace_.append(2 * static_cast<std::size_t>(depth_), ' ');
+    (add(parts), ...);
+    trace_ += '\n';
+    if (stream_ != nullptr) {
+        std::fputs(trace_.c_str() + begin, stream_);
+        std::fflush(stream_);
+    }
+}
+
+}  // namespace residency::simulation
+
+#include "simulation/simulation_calls.hpp"  // IWYU pragma: export
+#include "simulation/simulation_host.hpp"   // IWYU pragma: export
+#include "simulation/simulation_run.hpp"    // IWYU pragma: export
