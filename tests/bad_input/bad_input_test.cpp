@@ -1,0 +1,335 @@
+// What users get wrong, and what backends, models, observers and handlers do that they should not: each is answered, and harms nobody else.
+
+#include "residency/model_manager.hpp"
+
+#include "support/catch.hpp"
+#include "support/slot_fixture.hpp"
+
+#include <boost/asio/bind_cancellation_slot.hpp>
+#include <boost/asio/cancellation_signal.hpp>
+
+#include <chrono>
+#include <functional>
+#include <limits>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace residency::test {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+// Another request goes on as if nothing had happened.
+void check_harmless(VirtualManager& manager, const ModelKey& key) {
+    auto answer = manager.embed(key);
+    manager.run();
+    REQUIRE(answer.calls() == 1);
+    CHECK(answer.value().size() == 1);
+}
+
+std::string refused(const SlotOptions& options) {
+    try {
+        const VirtualSlot slot(options);
+    } catch (const std::invalid_argument& error) {
+        return error.what();
+    }
+    return "accepted";
+}
+
+TEST_CASE("bad input: an empty key name is invalid_request for every call, and loads nothing", "[bad_input]") {
+    VirtualManager manager;
+    auto embed = manager.embed("");
+    auto rerank = manager.rerank("");
+    auto acquire = manager.acquire("");
+    auto ensure = manager.ensure("");
+    auto unload = manager.unload("");
+    CHECK(embed.calls() == 0);
+    manager.run();
+    CHECK(embed.code() == errc::invalid_request);
+    CHECK(rerank.code() == errc::invalid_request);
+    CHECK(acquire.code() == errc::invalid_request);
+    CHECK(ensure.code() == errc::invalid_request);
+    CHECK(unload.code() == errc::invalid_request);
+    CHECK(embed.error().stage() == Stage::admission);
+    CHECK(manager.world->counts().loads == 0);
+    check_harmless(manager, a);
+    manager.finish(6);
+}
+
+TEST_CASE("bad input: a key of 1 MiB is invalid_request, and its message stays short", "[bad_input]") {
+    VirtualManager manager;
+    auto name = manager.embed(ModelKey(std::string(1 << 20, 'k')));
+    auto quantization = manager.acquire(ModelKey("k", std::string(1 << 20, 'q')));
+    auto longest = manager.embed(ModelKey(std::string(ModelKey::max_part_length, 'k')));
+    manager.run();
+    CHECK(name.code() == errc::invalid_request);
+    CHECK(std::string(name.error().what()).size() < 400);
+    CHECK(quantization.code() == errc::invalid_request);
+    CHECK(longest.value().size() == 1);
+    check_harmless(manager, a);
+    manager.finish(4);
+}
+
+TEST_CASE("bad input: an empty query is invalid_request, also without documents", "[bad_input]") {
+    VirtualManager manager;
+    Outcome<Ranking> some;
+    Outcome<Ranking> none;
+    manager.models->async_rerank(a, "", {"document"}, manager.handlers.count(some.handler()));
+    manager.models->async_rerank(a, "", {}, manager.handlers.count(none.handler()));
+    manager.run();
+    CHECK(some.code() == errc::invalid_request);
+    CHECK(none.code() == errc::invalid_request);
+    CHECK(manager.world->counts().loads == 0);
+    manager.finish(2);
+}
+
+TEST_CASE("bad input: options that cannot be are refused by the constructor, which names the field", "[bad_input]") {
+    constexpr auto huge = std::numeric_limits<std::size_t>::max();
+    const auto names = [](const SlotOptions& options, const std::string& field) {
+        const std::string message = refused(options);
+        INFO(message);
+        CHECK(message.find('.' + field + ' ') != std::string::npos);
+    };
+    names({.keep_alive = -1ms}, "keep_alive");
+    names({.keep_alive = std::chrono::milliseconds::min()}, "keep_alive");
+    names({.max_resident = 0}, "max_resident");
+    names({.max_resident = huge}, "max_resident");
+    names({.max_leases = 0}, "max_leases");
+    names({.max_leases = huge}, "max_leases");
+    names({.max_queue = 0}, "max_queue");
+    names({.max_queue = huge}, "max_queue");
+    names({.cooldown = -1ms}, "cooldown");
+    names({.cooldown = 2s, .max_cooldown = 1s}, "max_cooldown");
+    names({.max_cooldown = -1ms}, "max_cooldown");
+    names({.aging = -1ms}, "aging");
+    CHECK(refused({}) == "accepted");
+}
+
+TEST_CASE("bad input: the largest times overflow nothing, and zero is zero", "[bad_input]") {
+    constexpr auto most = std::chrono::milliseconds::max();
+    VirtualSlot slot({.keep_alive = most, .cooldown = most, .max_cooldown = most, .aging = most});
+    slot.use(a, {.timeout = most, .keep_alive = most});
+    VirtualClock::advance(std::chrono::hours(24 * 365));
+    slot.run();
+    CHECK(slot.resident().state == ResidentState::ready);
+    slot.finish(1);
+
+    VirtualSlot zero({.keep_alive = 0ms, .cooldown = 0ms, .max_cooldown = 0ms, .aging = 0ms});
+    zero.world->fail_next(FakeStep::load, a, std::runtime_error("no"));
+    auto failed = zero.acquire(a);
+    zero.run();
+    CHECK(failed.code() == errc::load_failed);
+    zero.use(a);
+    CHECK(zero.slot->status().residents.empty());
+    zero.finish(2);
+}
+
+TEST_CASE("bad input: a request's options that cannot be are invalid_request", "[bad_input]") {
+    VirtualSlot slot;
+    auto keep_alive = slot.acquire(a, {.keep_alive = -1ms});
+    auto priority = slot.acquire(a, {.priority = static_cast<Priority>(7)});
+    auto generation = slot.acquire(a, {.expected_generation = Generation(99)});
+    slot.run();
+    CHECK(keep_alive.code() == errc::invalid_request);
+    CHECK(priority.code() == errc::invalid_request);
+    CHECK(generation.code() == errc::model_changed);
+    CHECK(slot.world->counts().loads == 0);
+    slot.finish(3);
+}
+
+TEST_CASE("bad input: a NaN and a wrong number of rows are bad_result, and the next call works", "[bad_input][R9]") {
+    for (const FakeFault fault : {FakeFault::nan, FakeFault::too_few, FakeFault::too_many}) {
+        VirtualManager manager;
+        manager.world->spoil_next(fault, a, 1);
+        auto embed = manager.embed(a, {"one", "two"});
+        manager.run();
+        CHECK(embed.code() == errc::bad_result);
+        CHECK(embed.code() == condition::backend);
+        manager.world->spoil_next(fault, b, 1);
+        auto rerank = manager.rerank(b);
+        manager.run();
+        CHECK(rerank.code() == errc::bad_result);
+        check_harmless(manager, a);
+        CHECK(manager.models->status().embedding.leases == 0);
+        manager.finish(3);
+    }
+}
+
+TEST_CASE("bad input: a backend and a model that throw what is no std::exception", "[bad_input][R11]") {
+    VirtualManager manager;
+    manager.world->fail_next(FakeStep::load, a, 42);
+    auto load = manager.embed(a);
+    manager.run();
+    CHECK(load.code() == errc::load_failed);
+    try {
+        std::rethrow_if_nested(load.error());
+        FAIL("nothing is nested");
+    } catch (int thrown) {
+        CHECK(thrown == 42);
+    } catch (const std::exception& error) {
+        FAIL(error.what());
+    }
+    manager.world->fail_next(FakeStep::inference, b, 43);
+    auto inference = manager.embed(b);
+    manager.run();
+    CHECK(inference.code() == errc::inference_failed);
+    check_harmless(manager, b);
+    manager.finish(3);
+}
+
+TEST_CASE("bad input: a load that gives null is load_failed, in words", "[bad_input][R11]") {
+    VirtualManager manager;
+    manager.world->spoil_next(FakeFault::null_model, a, 1);
+    auto load = manager.embed(a);
+    manager.run();
+    CHECK(load.code() == errc::load_failed);
+    CHECK(std::string(load.error().what()).find("null") != std::string::npos);
+    check_harmless(manager, b);
+    manager.finish(2);
+}
+
+TEST_CASE("bad input: an observer that throws at every event", "[bad_input][R10]") {
+    auto world = std::make_shared<FakeWorld>();
+    std::size_t seen = 0;
+    {
+        PolledContexts contexts;
+        ModelSlot<FakeEmbeddingBackend, VirtualClock> slot{FakeEmbeddingBackend(world), {}, contexts.executors(), [&seen](const Event&) {
+                                                               ++seen;
+                                                               throw std::runtime_error("observer");
+                                                           }};
+        Outcome<Generation> loaded;
+        slot.async_ensure_loaded(a, loaded.handler());
+        contexts.run();
+        CHECK(loaded.value() == slot.generation());
+        Outcome<ShutdownReport> report;
+        slot.async_shutdown(report.handler());
+        contexts.run();
+        CHECK(report.value().clean());
+    }
+    CHECK(seen >= 5);
+    check_at_rest(*world);
+}
+
+TEST_CASE("bad input: a handler that throws leaves the host's run, and the slot is as if it had returned", "[bad_input][R9]") {
+    VirtualSlot slot;
+    slot.slot->async_ensure_loaded(a, [](std::exception_ptr, Generation) { throw std::runtime_error("handler"); });
+    CHECK_THROWS_WITH(slot.run(), "handler");
+    slot.use(a);
+    slot.finish(1);
+}
+
+TEST_CASE("bad input: a handler that throws on a thread of the library's is an event", "[bad_input][R9]") {
+    std::string message;
+    {
+        auto world = std::make_shared<FakeWorld>();
+        ModelSlot<FakeEmbeddingBackend> slot{FakeEmbeddingBackend(world), {}, {}, [&](const Event& event) {
+                                                 if (event.type == EventType::handler_threw) {
+                                                     message = event.message;
+                                                 }
+                                             }};
+        slot.async_ensure_loaded(a, [](std::exception_ptr, Generation) { throw std::runtime_error("handler"); });
+        CHECK(slot.ensure_loaded(a) != Generation());
+        CHECK(slot.shutdown().clean());
+    }
+    CHECK(message == "handler");
+}
+
+TEST_CASE("bad input: a deadline in the past gets what can be had at once, and nothing else", "[bad_input]") {
+    VirtualSlot slot;
+    for (const auto timeout : {0ms, -1ms, -5'000ms, std::chrono::milliseconds::min()}) {
+        auto late = slot.acquire(a, {.timeout = timeout});
+        slot.run();
+        CHECK(late.code() == errc::timed_out);
+        CHECK(late.error().stage() == Stage::queue);
+    }
+    CHECK(slot.world->counts().loads == 0);
+    slot.load(a);
+    auto lease = slot.acquire(a, {.timeout = -1ms});
+    slot.run();
+    CHECK(lease.value());
+    lease.value().release();
+    slot.finish(6);
+}
+
+TEST_CASE("bad input: cancelling before the start and after the end does nothing", "[bad_input][R9]") {
+    VirtualManager manager;
+    asio::cancellation_signal signal;
+    signal.emit(asio::cancellation_type::terminal);
+    auto embed = manager.embed(a, {"text"}, {}, signal.slot());
+    manager.run();
+    signal.emit(asio::cancellation_type::terminal);
+    manager.run();
+    CHECK(embed.calls() == 1);
+    CHECK(embed.value().size() == 1);
+    manager.finish(1);
+}
+
+TEST_CASE("bad input: 10,000 texts in one call are one request", "[bad_input][R8]") {
+    VirtualManager manager;
+    auto embed = manager.embed(a, std::vector<std::string>(10'000, "text"));
+    auto rerank = manager.rerank(a, std::vector<std::string>(10'000, "document"));
+    manager.run();
+    CHECK(embed.value().size() == 10'000);
+    CHECK(rerank.value().size() == 10'000);
+    CHECK(manager.models->status().embedding.counters.leases_granted == 1);
+    manager.finish(2);
+}
+
+TEST_CASE("bad input: every call after a shutdown is answered", "[bad_input][R12]") {
+    VirtualManager manager;
+    auto first = manager.shutdown();
+    manager.run();
+    CHECK(first.value().clean());
+    auto embed = manager.embed(a);
+    auto empty = manager.embed(a, {});
+    auto rerank = manager.rerank(a);
+    auto acquire = manager.acquire(a);
+    auto ensure = manager.ensure(a);
+    auto unload = manager.unload(a);
+    auto again = manager.shutdown();
+    CHECK_FALSE(manager.models->embedding().try_acquire(a));
+    manager.run();
+    CHECK(embed.code() == errc::shutting_down);
+    CHECK(empty.code() == errc::shutting_down);
+    CHECK(rerank.code() == errc::shutting_down);
+    CHECK(acquire.code() == errc::shutting_down);
+    CHECK(ensure.code() == errc::shutting_down);
+    CHECK_FALSE(unload.exception());
+    CHECK(again.value().clean());
+    manager.check_nothing_left(8);
+}
+
+TEST_CASE("bad input: a blocking call on a thread of the library's throws would_deadlock instead of hanging", "[bad_input]") {
+    ThreadedManager manager;
+    auto& models = *manager.models;
+    Outcome<> done;
+    std::vector<boost::system::error_code> codes;
+    models.embedding().async_ensure_loaded(a, [&, finish = done.handler()](std::exception_ptr, Generation) mutable {
+        const auto refuses = [&codes](const std::function<void()>& call) {
+            try {
+                call();
+                codes.emplace_back();
+            } catch (const Error& error) {
+                codes.push_back(error.code());
+            }
+        };
+        refuses([&] { (void)models.embed(a, {"text"}); });
+        refuses([&] { (void)models.rerank(a, "query", {"document"}); });
+        refuses([&] { (void)models.embedding().acquire(a); });
+        refuses([&] { models.embedding().ensure_loaded(a); });
+        refuses([&] { models.embedding().unload(a); });
+        refuses([&] { models.embedding().unload(); });
+        refuses([&] { models.shutdown(); });
+        finish(nullptr);
+    });
+    done.wait();
+    CHECK(codes == std::vector<boost::system::error_code>(7, make_error_code(errc::would_deadlock)));
+    manager.finish(0);
+}
+
+}  // namespace
+
+}  // namespace residency::test
