@@ -4,8 +4,10 @@
 #include "residency/runtime/library_call.hpp"
 #include "residency/runtime/mutex.hpp"
 
+#include <concepts>
 #include <condition_variable>
 #include <exception>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <stdexcept>
@@ -18,6 +20,74 @@ namespace residency::runtime {
 /// Where a handler runs: its associated executor, or `control` if it has none.
 template <class Handler>
 using HandlerExecutor = asio::associated_executor_t<Handler, asio::any_io_executor>;
+
+/// Keeps a handler for as long as its operation is pending, in memory of the handler's associated allocator. That memory is given back
+/// when the handler is taken out, and so before it is called, whoever may own the operation for longer: a signal that could cancel it,
+/// or a model that still reads what it was given.
+template <class Handler>
+class KeptHandler {
+public:
+    /// Throws what the allocator throws; then `handler` is as it was.
+    explicit KeptHandler(Handler&& handler) : allocator_(asio::get_associated_allocator(handler)) {
+        handler_ = Traits::allocate(allocator_, 1);
+        try {
+            Traits::construct(allocator_, std::to_address(handler_), std::move(handler));
+        } catch (...) {
+            Traits::deallocate(allocator_, handler_, 1);
+            throw;
+        }
+    }
+    KeptHandler(const KeptHandler&) = delete;
+    KeptHandler& operator=(const KeptHandler&) = delete;
+    ~KeptHandler() { reset(); }
+
+    /// The handler; precondition: it is still kept.
+    [[nodiscard]] Handler& operator*() noexcept { return *handler_; }
+    /// Takes it out; precondition: it is still kept.
+    [[nodiscard]] Handler take() {
+        Handler handler = std::move(*handler_);
+        reset();
+        return handler;
+    }
+    /// Destroys it, if it is still kept.
+    void reset() noexcept {
+        if (handler_) {
+            const auto handler = std::exchange(handler_, nullptr);
+            Traits::destroy(allocator_, std::to_address(handler));
+            Traits::deallocate(allocator_, handler, 1);
+        }
+    }
+
+private:
+    using Allocator = typename std::allocator_traits<asio::associated_allocator_t<Handler>>::template rebind_alloc<Handler>;
+    using Traits = std::allocator_traits<Allocator>;
+
+    Allocator allocator_;
+    typename Traits::pointer handler_ = nullptr;
+};
+
+/// The same where the allocator is the default one: within the operation's own memory.
+template <class Handler>
+    requires std::same_as<asio::associated_allocator_t<Handler>, std::allocator<void>>
+class KeptHandler<Handler> {
+public:
+    /// Keeps `handler`.
+    explicit KeptHandler(Handler&& handler) : handler_(std::move(handler)) {}
+
+    /// The handler; precondition: it is still kept.
+    [[nodiscard]] Handler& operator*() noexcept { return *handler_; }
+    /// Takes it out; precondition: it is still kept.
+    [[nodiscard]] Handler take() {
+        Handler handler = std::move(*handler_);
+        handler_.reset();
+        return handler;
+    }
+    /// Destroys it, if it is still kept.
+    void reset() noexcept { handler_.reset(); }
+
+private:
+    std::optional<Handler> handler_;
+};
 
 /// A handler and what it is called with, ready to be posted: clears the cancellation slot, frees what the operation held, calls.
 template <class Handler, class... Results>

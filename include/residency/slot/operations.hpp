@@ -69,9 +69,7 @@ public:
     /// Has the handler called with `results`, on its executor.
     template <class... Arguments>
     void complete(const SlotBase& slot, Arguments&&... results) {
-        Handler handler = std::move(*handler_);
-        handler_.reset();
-        deliver<Results...>(slot, context_, std::move(handler), std::forward<Arguments>(results)...);
+        deliver<Results...>(slot, context_, handler_.take(), std::forward<Arguments>(results)...);
         // Whoever can still cancel owns the operation, maybe for longer than its executor's context lives.
         work_.reset();
     }
@@ -129,14 +127,14 @@ private:
 
     const asio::execution_context* context_;
     std::conditional_t<runtime::IsBlockingHandler<Handler>::value, NoWork, Work> work_{};
-    std::optional<Handler> handler_;
+    runtime::KeptHandler<Handler> handler_;
 };
 
-/// Makes an operation with the handler's own allocator.
+/// Makes an operation. Its handler is kept in memory of the handler's own allocator; the rest is the library's, which may need it for
+/// longer than the caller waits.
 template <class Operation, class Handler, class... Arguments>
 std::shared_ptr<Operation> make_operation(Handler handler, Arguments&&... arguments) {
-    const auto allocator = asio::get_associated_allocator(handler);
-    return std::allocate_shared<Operation>(allocator, std::move(handler), std::forward<Arguments>(arguments)...);
+    return std::make_shared<Operation>(std::move(handler), std::forward<Arguments>(arguments)...);
 }
 
 /// Completes a request that needed no operation, because its result is known.
