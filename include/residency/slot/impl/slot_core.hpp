@@ -585,7 +585,8 @@ void SlotCore<Clock>::publish(const core::Action& action, const std::exception_p
         if (action.event == EventType::load_failed) {
             event.message = message_of(cause);
         }
-        const bool gates = action.event == EventType::unload_started && record;
+        // What is destroyed in place waits for nobody.
+        const bool gates = action.event == EventType::unload_started && record && !unloads_in_place_;
         if (events_->push(std::move(event), gates ? this->shared_from_this() : nullptr, record.get())) {
             out.has_events = true;
             if (gates) {
