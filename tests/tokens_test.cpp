@@ -95,7 +95,6 @@ TEMPLATE_TEST_CASE("callback: one that can only be moved", "[R9]", EVERY_OPERATI
 TEMPLATE_TEST_CASE("use_future: the result, or the Error thrown", "[R9]", EVERY_OPERATION) {
     ManagerBench bench;
     std::future<typename TestType::Result> future = TestType::start(bench, asio::use_future);
-    CHECK(future.wait_for(0s) == std::future_status::timeout);
     bench.run();
     // The handler of use_future has the system's threads for an executor: it is posted there.
     future.wait();
