@@ -2,6 +2,8 @@
 
 #include "support/catch.hpp"
 
+#include <algorithm>
+#include <cstddef>
 #include <map>
 #include <random>
 #include <vector>
@@ -85,6 +87,25 @@ TEST_CASE("a heap agrees with a map through any history") {
             REQUIRE(heap.top_rank() == least);
             REQUIRE(model.at(heap.top()) == least);
             REQUIRE(heap.rank(model.begin()->first) == model.begin()->second);
+        }
+    }
+}
+
+TEST_CASE("members that rank before another are counted, up to as many as are asked for") {
+    std::mt19937 random(3);
+    IndexedHeap<unsigned> heap;
+    heap.reserve(100);
+    std::vector<unsigned> ranks;
+    CHECK(heap.count_before(5, 10) == 0);
+    for (Index member = 0; member < 100; ++member) {
+        const auto rank = static_cast<unsigned>(random() % 60);
+        heap.push(member, rank);
+        ranks.push_back(rank);
+        for (unsigned limit = 0; limit <= 60; limit += 3) {
+            const auto before = static_cast<std::size_t>(std::count_if(ranks.begin(), ranks.end(), [&](unsigned each) { return each < limit; }));
+            for (const std::size_t most : {std::size_t{0}, std::size_t{1}, std::size_t{2}, std::size_t{7}, std::size_t{1000}}) {
+                REQUIRE(heap.count_before(limit, most) == std::min(before, most));
+            }
         }
     }
 }

@@ -169,8 +169,8 @@ inline std::vector<Family> families(Dose dose) {
                    .narrow_models = true});
     all.push_back({.name = "many-keys",
                    .about = "four keys that want the places of two: several drains at once, returns, claims",
-                   .requests = each_key(full ? 4 : 3, {lease, high}),
-                   .keys = full ? 4U : 3U,
+                   .requests = each_key(4, full ? std::vector{lease, high} : std::vector{lease}),
+                   .keys = 4,
                    .max_queue = full ? 4U : 3U,
                    .residents = {2},
                    .leases = full ? std::vector<std::size_t>{1, 2} : std::vector<std::size_t>{2},

@@ -85,6 +85,11 @@ public:
     /// The rank of `member`; precondition: it is in.
     [[nodiscard]] const Rank& rank(Index member) const noexcept { return entries_[positions_[member]].rank; }
 
+    /// How many members rank before `rank`, but no more than `most`. Takes time in `most`, not in the size.
+    [[nodiscard]] std::size_t count_before(const Rank& rank, std::size_t most) const noexcept {
+        return count_before(rank, most, 0);
+    }
+
     /// Same members with the same ranks in the same places.
     friend bool operator==(const IndexedHeap&, const IndexedHeap&) = default;
 
@@ -96,6 +101,18 @@ private:
         Index member;
         friend bool operator==(const Entry&, const Entry&) = default;
     };
+
+    // Of the member at `position` and those below it. Below one that does not rank before, none does.
+    [[nodiscard]] std::size_t count_before(const Rank& rank, std::size_t most, std::size_t position) const noexcept {
+        if (most == 0 || position >= entries_.size() || !(entries_[position].rank < rank)) {
+            return 0;
+        }
+        std::size_t count = 1;
+        for (std::size_t child = position * arity + 1; child <= position * arity + arity; ++child) {
+            count += count_before(rank, most - count, child);
+        }
+        return count;
+    }
 
     void place(std::size_t position, Entry entry) noexcept {
         positions_[entry.member] = static_cast<Index>(position);

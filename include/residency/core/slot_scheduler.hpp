@@ -1,6 +1,7 @@
 #pragma once
 
 #include "residency/core/action.hpp"
+#include "residency/core/indexed_heap.hpp"
 #include "residency/core/resident.hpp"
 #include "residency/core/slab.hpp"
 #include "residency/core/time.hpp"
@@ -195,7 +196,7 @@ private:
     [[nodiscard]] Standing standing(Index key) const noexcept;
     [[nodiscard]] Coming places_coming() const noexcept;
     [[nodiscard]] Index longest_idle() const noexcept;
-    [[nodiscard]] Index first_to_drain(Rank wanted) const noexcept;
+    [[nodiscard]] Index first_to_drain(const IndexedHeap<Rank>& lacking, std::size_t served) const noexcept;
 
     void use(Resident& resident, const RequestSpec& spec) noexcept;
     void count_lease(Resident& resident) noexcept;

@@ -448,26 +448,23 @@ inline void SlotScheduler::balance(Time now, Actions& actions) {
             end_latest_drain(now, actions);
             continue;
         }
-        // The places that come go to the keys with a claim first: is one left without, it is its turn.
+        // The places that come go to the keys with a claim first: is one of those left without, it is its turn.
         const bool claims_lack = placeless.empty() || switching_ + sure < claimed.size();
-        const auto& first = claims_lack ? claimed : placeless;
+        const auto& lacking = claims_lack ? claimed : placeless;
         // A drain may take as long as a lease: nobody waits for one while the place of an idle resident can be had.
         const Index idle = coming.soon < wanted ? longest_idle() : none;
         if (idle != none) {
-            switch_to(first.top(), idle, now, actions);
+            switch_to(lacking.top(), idle, now, actions);
             continue;
         }
         if (switching_ + sure >= wanted) {
             return;
         }
-        // Places come to those before in the order; who is left without is who a drain would be for, and what it may pass over.
-        const std::size_t served = switching_ + sure;
-        const Index lacks = served < claimed.size() ? claimed.nth(served) : placeless.nth(served - claimed.size());
-        const Index victim = first_to_drain(room_.rank(lacks));
+        const Index victim = first_to_drain(lacking, switching_ + sure - (claims_lack ? 0 : claimed.size()));
         if (victim == none) {
             return;
         }
-        switch_to(first.top(), victim, now, actions);
+        switch_to(lacking.top(), victim, now, actions);
     }
 }
 
@@ -502,15 +499,17 @@ inline Index SlotScheduler::longest_idle() const noexcept {
     return longest;
 }
 
-// The least recently granted resident of those that nobody waits for who comes before a key of rank `wanted`, or none.
-inline Index SlotScheduler::first_to_drain(Rank wanted) const noexcept {
+// The least recently granted resident of those that give way to a key that lacks a place: nobody waits for it, or that key comes
+// before who does. Places are coming for the first `served` of the keys that are lacking. None if there is none.
+inline Index SlotScheduler::first_to_drain(const IndexedHeap<Rank>& lacking, std::size_t served) const noexcept {
     Index first = none;
     for (Index index = 0; index < residents_.end_index(); ++index) {
         if (!residents_.used(index) || residents_[index].state != ResidentState::ready) {
             continue;
         }
         const Resident& resident = residents_[index];
-        const bool yields = room_.keys()[resident.key].waiting == 0 || wanted < room_.rank(resident.key);
+        const bool yields = room_.keys()[resident.key].waiting == 0 ||
+                            lacking.count_before(room_.rank(resident.key), served + 1) > served;
         if (yields && (first == none || resident.used_before(residents_[first]))) {
             first = index;
         }
