@@ -1,4 +1,5 @@
-// Compiled, and never run, when residency is configured: it names what residency uses of llama.cpp that came late or has moved.
+// Compiled, and never run, when residency is configured: it names what residency uses of llama.cpp that came late or
+// has moved.
 
 #include <llama.h>
 
@@ -17,5 +18,6 @@ int residency_llama_cpp_check(llama_model* model) {
     const gguf_init_params metadata = {true, nullptr};
     gguf_free(gguf_init_from_file("", metadata));
     return llama_model_n_embd_out(model) + static_cast<int>(llama_model_n_cls_out(model)) +
-           static_cast<int>(llama_max_parallel_sequences()) + (llama_model_chat_template(model, "rerank") != nullptr ? 1 : 0);
+           static_cast<int>(llama_max_parallel_sequences()) +
+           (llama_model_chat_template(model, "rerank") != nullptr ? 1 : 0);
 }

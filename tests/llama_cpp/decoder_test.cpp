@@ -35,7 +35,9 @@ std::unique_ptr<LlamaCppRerankerModel> load_reranker(const TemporaryFolder& fold
     return LlamaCppRerankerBackend(options).load({"tiny", "f32"}, context);
 }
 
-TinyModel judge(std::vector<std::string> labels) { return {.pooling = 4, .labels = std::move(labels), .rerank_template = chat}; }
+TinyModel judge(std::vector<std::string> labels) {
+    return {.pooling = 4, .labels = std::move(labels), .rerank_template = chat};
+}
 
 }  // namespace
 
@@ -150,8 +152,10 @@ TEST_CASE("a judge of two answers scores by the probability of yes, wherever its
 
 TEST_CASE("a head of another number of scores is refused") {
     const TemporaryFolder folder;
-    for (const std::vector<std::string>& labels : {std::vector<std::string>{"yes"}, std::vector<std::string>{"a", "b", "c"}}) {
-        const Error error = error_of(make_error_code(errc::load_failed), [&] { (void)load_reranker(folder, judge(labels)); });
+    for (const std::vector<std::string>& labels :
+         {std::vector<std::string>{"yes"}, std::vector<std::string>{"a", "b", "c"}}) {
+        const Error error =
+            error_of(make_error_code(errc::load_failed), [&] { (void)load_reranker(folder, judge(labels)); });
         CHECK_THAT(error.what(), contains_text("gives " + std::to_string(labels.size()) + " scores"));
     }
 }
@@ -171,7 +175,8 @@ TEST_CASE("a pair that is too long is cut in the document; a query that leaves n
     const std::vector<std::string> documents{"short", std::string(200, 'd')};
     {
         const auto model = load_reranker(folder, judge({"yes", "no"}), options);
-        const Error error = error_of(make_error_code(errc::invalid_request), [&] { (void)model->rerank("query", documents); });
+        const Error error =
+            error_of(make_error_code(errc::invalid_request), [&] { (void)model->rerank("query", documents); });
         CHECK_THAT(error.what(), contains_text("document 1 has "));
         CHECK_THAT(error.what(), contains_text("the limit is 128"));
     }
@@ -187,8 +192,10 @@ TEST_CASE("a pair that is too long is cut in the document; a query that leaves n
 
 TEST_CASE("files that do not say what to do with them are refused in words") {
     const TemporaryFolder folder;
-    const auto embedder_fails = [&](const TinyModel& tiny, const std::string& words, LlamaCppEmbeddingOptions options = {}) {
-        const Error error = error_of(make_error_code(errc::load_failed), [&] { (void)load_embedder(folder, tiny, options); });
+    const auto embedder_fails = [&](const TinyModel& tiny, const std::string& words,
+                                    LlamaCppEmbeddingOptions options = {}) {
+        const Error error =
+            error_of(make_error_code(errc::load_failed), [&] { (void)load_embedder(folder, tiny, options); });
         CHECK_THAT(error.what(), contains_text(words));
         CHECK_THAT(error.what(), contains_text((folder.path() / "tiny-f32.gguf").string()));
     };

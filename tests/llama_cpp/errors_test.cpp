@@ -70,7 +70,8 @@ TEST_CASE("what is no GGUF file, or only the beginning of one, is load_failed wi
         INFO(cut.what());
         CHECK_THAT(cut.what(), contains_text((folder.path() / "cut.gguf").string()));
         // The cause is there: more than that llama.cpp could not.
-        CHECK(std::string(cut.what()).size() > std::string("cannot load '").size() + folder.path().string().size() + 60);
+        CHECK(std::string(cut.what()).size() >
+              std::string("cannot load '").size() + folder.path().string().size() + 60);
     }
 }
 
@@ -149,8 +150,11 @@ TEST_CASE("a model tells how many calls it takes at once") {
     const TemporaryFolder folder;
     write_tiny_model(folder.path() / "tiny.gguf", {});
     LoadContext context;
-    CHECK(LlamaCppEmbeddingBackend({.model = {.files = folder.path(), .contexts = 3}}).load("tiny", context)->max_concurrency() == 3);
-    const std::size_t by_default = LlamaCppEmbeddingBackend({.model = {.files = folder.path()}}).load("tiny", context)->max_concurrency();
+    CHECK(LlamaCppEmbeddingBackend({.model = {.files = folder.path(), .contexts = 3}})
+              .load("tiny", context)
+              ->max_concurrency() == 3);
+    const std::size_t by_default =
+        LlamaCppEmbeddingBackend({.model = {.files = folder.path()}}).load("tiny", context)->max_concurrency();
     CHECK(by_default == std::min<std::size_t>(4, std::thread::hardware_concurrency()));
 }
 
@@ -158,7 +162,8 @@ TEST_CASE("texts that are not UTF-8, or hold a NUL, are embedded like any other"
     const TemporaryFolder folder;
     write_tiny_model(folder.path() / "tiny.gguf", {});
     LoadContext context;
-    const auto model = LlamaCppEmbeddingBackend({.model = {.files = folder.path(), .contexts = 1}}).load("tiny", context);
+    const auto model =
+        LlamaCppEmbeddingBackend({.model = {.files = folder.path(), .contexts = 1}}).load("tiny", context);
     const std::vector<std::string> texts{"\xFF\xFE\xC3", std::string("a\0b", 3), "\xED\xA0\x80"};
     CHECK(model->embed(texts).size() == 3);
 }

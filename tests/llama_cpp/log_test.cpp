@@ -1,4 +1,5 @@
-// Where llama.cpp's lines go. One process each, as ctest runs them: llama.cpp has one callback, and ours is put there once.
+// Where llama.cpp's lines go. One process each, as ctest runs them: llama.cpp has one callback, and ours is put there
+// once.
 
 #include "residency/backends/llama_cpp.hpp"
 #include "support/catch.hpp"
@@ -21,7 +22,8 @@ using namespace residency::test;
 
 namespace {
 
-std::vector<std::string> of_host;  // NOLINT(cppcoreguidelines-avoid-non-const-global-variables): a C callback has nothing else.
+std::vector<std::string>
+    of_host;  // NOLINT(cppcoreguidelines-avoid-non-const-global-variables): a C callback has nothing else.
 
 void host_callback(ggml_log_level, const char* text, void* data) {
     if (data == &of_host) {

@@ -1,5 +1,6 @@
-// Unloading gives the memory back: over twenty cycles of load, embed and unload through a slot, with four contexts, the resident set
-// returns to within 8 MiB of its level after the second unload. A process of its own, as what others did to the heap counts.
+// Unloading gives the memory back: over twenty cycles of load, embed and unload through a slot, with four contexts, the
+// resident set returns to within 8 MiB of its level after the second unload. A process of its own, as what others did
+// to the heap counts.
 
 #include "residency/backends/llama_cpp.hpp"
 #include "residency/model_slot.hpp"
@@ -37,7 +38,8 @@ int main() try {
         return 77;
     }
     constexpr std::size_t contexts = 4;
-    ModelSlot<LlamaCppEmbeddingBackend> slot(LlamaCppEmbeddingBackend({.model = {.files = models, .contexts = contexts, .threads = 1}}));
+    ModelSlot<LlamaCppEmbeddingBackend> slot(
+        LlamaCppEmbeddingBackend({.model = {.files = models, .contexts = contexts, .threads = 1}}));
     const ModelKey key("all-minilm-l6-v2", "f16");
     std::string words;
     for (int word = 0; word < 100; ++word) {
@@ -61,8 +63,8 @@ int main() try {
         }
         const bool back = cycle <= 2 || after <= level + allowed;
         good = good && back;
-        std::cout << "cycle " << cycle << ": " << loaded << " MiB loaded, " << after << " MiB after" << (back ? "" : "  <- too much")
-                  << std::endl;
+        std::cout << "cycle " << cycle << ": " << loaded << " MiB loaded, " << after << " MiB after"
+                  << (back ? "" : "  <- too much") << std::endl;
     }
     return good ? EXIT_SUCCESS : EXIT_FAILURE;
 } catch (const std::exception& error) {

@@ -1,7 +1,7 @@
 // The measure that `quality` prints.
 
-#include "support/catch.hpp"
 #include "support/ndcg.hpp"
+#include "support/catch.hpp"
 
 #include <cmath>
 #include <vector>

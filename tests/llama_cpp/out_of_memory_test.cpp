@@ -1,5 +1,5 @@
-// What happens when memory runs out where llama.cpp gives up rather than ends the process. Each case runs in a child process with a
-// limited address space.
+// What happens when memory runs out where llama.cpp gives up rather than ends the process. Each case runs in a child
+// process with a limited address space.
 
 #include "residency/backends/llama_cpp.hpp"
 #include "support/catch.hpp"
@@ -67,7 +67,8 @@ Ended in_child(const std::function<std::string()>& work) {
     ::close(ends[1]);
     Ended ended;
     char buffer[4096];
-    for (ssize_t count = ::read(ends[0], buffer, sizeof buffer); count > 0; count = ::read(ends[0], buffer, sizeof buffer)) {
+    for (ssize_t count = ::read(ends[0], buffer, sizeof buffer); count > 0;
+         count = ::read(ends[0], buffer, sizeof buffer)) {
         ended.said.append(buffer, static_cast<std::size_t>(count));
     }
     ::close(ends[0]);
@@ -137,7 +138,8 @@ TEST_CASE("no memory for the weights is load_failed") {
     for (const LlamaCppLoadMode mode : {LlamaCppLoadMode::mmap, LlamaCppLoadMode::read}) {
         const Ended ended = in_child([&] {
             LoadContext context;
-            const LlamaCppEmbeddingBackend backend({.model = {.files = *models, .contexts = 1, .threads = 1, .load_mode = mode}});
+            const LlamaCppEmbeddingBackend backend(
+                {.model = {.files = *models, .contexts = 1, .threads = 1, .load_mode = mode}});
             (void)backend.load({"all-minilm-l6-v2", "q8_0"}, context);
             limit_memory(24 * mebibyte);
             return code_of([&] { (void)backend.load({"all-minilm-l6-v2", "f16"}, context); });

@@ -1,5 +1,5 @@
-// How well the real models find what is asked for, through the library: nDCG@10 on the collection that RESIDENCY_CORPUS names, with
-// the models that RESIDENCY_MODELS names, beside the figures of the reference implementation.
+// How well the real models find what is asked for, through the library: nDCG@10 on the collection that RESIDENCY_CORPUS
+// names, with the models that RESIDENCY_MODELS names, beside the figures of the reference implementation.
 //
 //   quality [f16|q8_0]...       which quantizations; both if none is named
 //
@@ -55,18 +55,19 @@ std::size_t requests_at_once() { return std::max(1U, std::thread::hardware_concu
 
 std::vector<std::vector<float>> embed(Manager& manager, const ModelKey& key, const std::vector<NumberedText>& texts) {
     std::vector<std::vector<float>> vectors(texts.size());
-    in_parallel(requests_at_once(), (texts.size() + texts_per_request - 1) / texts_per_request, [&](std::size_t request) {
-        const std::size_t begin = request * texts_per_request;
-        const std::size_t end = std::min(texts.size(), begin + texts_per_request);
-        std::vector<std::string> some;
-        for (std::size_t index = begin; index < end; ++index) {
-            some.push_back(texts[index].text);
-        }
-        const Embeddings rows = manager.embed(key, std::move(some));
-        for (std::size_t index = begin; index < end; ++index) {
-            vectors[index].assign(rows[index - begin].begin(), rows[index - begin].end());
-        }
-    });
+    in_parallel(requests_at_once(), (texts.size() + texts_per_request - 1) / texts_per_request,
+                [&](std::size_t request) {
+                    const std::size_t begin = request * texts_per_request;
+                    const std::size_t end = std::min(texts.size(), begin + texts_per_request);
+                    std::vector<std::string> some;
+                    for (std::size_t index = begin; index < end; ++index) {
+                        some.push_back(texts[index].text);
+                    }
+                    const Embeddings rows = manager.embed(key, std::move(some));
+                    for (std::size_t index = begin; index < end; ++index) {
+                        vectors[index].assign(rows[index - begin].begin(), rows[index - begin].end());
+                    }
+                });
     return vectors;
 }
 
@@ -78,7 +79,8 @@ std::vector<std::size_t> search(const std::vector<float>& query, const std::vect
     }
     std::vector<std::size_t> order(documents.size());
     std::iota(order.begin(), order.end(), std::size_t{0});
-    std::stable_sort(order.begin(), order.end(), [&](std::size_t left, std::size_t right) { return scores[left] > scores[right]; });
+    std::stable_sort(order.begin(), order.end(),
+                     [&](std::size_t left, std::size_t right) { return scores[left] > scores[right]; });
     return order;
 }
 
@@ -110,8 +112,9 @@ std::vector<std::vector<std::size_t>> rerank(Manager& manager, const ModelKey& k
             return;
         }
         // By number, so that equal scores stay in that order.
-        std::vector<std::size_t> best(rankings[query].begin(),
-                                      rankings[query].begin() + static_cast<std::ptrdiff_t>(std::min(reordered, rankings[query].size())));
+        std::vector<std::size_t> best(
+            rankings[query].begin(),
+            rankings[query].begin() + static_cast<std::ptrdiff_t>(std::min(reordered, rankings[query].size())));
         std::sort(best.begin(), best.end());
         std::vector<std::string> documents;
         for (const std::size_t place : best) {
@@ -124,7 +127,8 @@ std::vector<std::vector<std::size_t>> rerank(Manager& manager, const ModelKey& k
     return reranked;
 }
 
-std::vector<Row> measure(const std::filesystem::path& models, const Collection& collection, const std::string& quantization) {
+std::vector<Row> measure(const std::filesystem::path& models, const Collection& collection,
+                         const std::string& quantization) {
     std::vector<Row> rows;
     const LlamaCppEmbeddingBackend embedder({.model = options_of(models, 0)});
     std::vector<std::vector<std::size_t>> rankings;
@@ -141,8 +145,9 @@ std::vector<Row> measure(const std::filesystem::path& models, const Collection& 
     for (const auto& [context_tokens, reference] : {std::pair<std::size_t, double>{224, 0.3921}, {512, 0.3657}}) {
         Manager manager(embedder, LlamaCppRerankerBackend({.model = options_of(models, context_tokens)}));
         const auto reranked = rerank(manager, {"qa-reranker-l6", quantization}, collection, rankings);
-        rows.push_back({"its best 50 reranked, " + std::to_string(context_tokens) + " tokens a pair, queries 151 to 225", reference,
-                        mean_ndcg(collection, reranked, first_held_out)});
+        rows.push_back(
+            {"its best 50 reranked, " + std::to_string(context_tokens) + " tokens a pair, queries 151 to 225",
+             reference, mean_ndcg(collection, reranked, first_held_out)});
     }
     return rows;
 }
@@ -161,18 +166,19 @@ int main(int argc, char** argv) try {
         quantizations = {"f16", "q8_0"};
     }
     const Collection collection = read_collection(corpus);
-    std::cout << "nDCG@10 of " << collection.queries.size() << " queries on " << collection.documents.size() << " documents\n"
-              << std::left << std::setw(64) << "" << std::right << std::setw(10) << "reference" << std::setw(10) << "here" << std::setw(11)
-              << "difference" << std::endl;
+    std::cout << "nDCG@10 of " << collection.queries.size() << " queries on " << collection.documents.size()
+              << " documents\n"
+              << std::left << std::setw(64) << "" << std::right << std::setw(10) << "reference" << std::setw(10)
+              << "here" << std::setw(11) << "difference" << std::endl;
     bool good = true;
     for (const std::string& quantization : quantizations) {
         const auto begin = std::chrono::steady_clock::now();
         for (const Row& row : measure(models, collection, quantization)) {
             const double difference = row.found - row.reference;
             good = good && (quantization != "f16" || std::abs(difference) <= allowed);
-            std::cout << std::left << std::setw(6) << quantization << std::setw(58) << row.pipeline << std::right << std::fixed
-                      << std::setprecision(4) << std::setw(10) << row.reference << std::setw(10) << row.found << std::showpos
-                      << std::setw(11) << difference << std::noshowpos << std::endl;
+            std::cout << std::left << std::setw(6) << quantization << std::setw(58) << row.pipeline << std::right
+                      << std::fixed << std::setprecision(4) << std::setw(10) << row.reference << std::setw(10)
+                      << row.found << std::showpos << std::setw(11) << difference << std::noshowpos << std::endl;
         }
         const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now() - begin);
         std::cout << std::left << std::setw(6) << quantization << seconds.count() << " s" << std::endl;

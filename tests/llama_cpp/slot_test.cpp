@@ -87,7 +87,8 @@ TEST_CASE("scores are those of the reference for 8 threads at once through one s
         in_parallel(at_once, cases.size(), [&](std::size_t index) {
             const RerankCase& each = cases[index];
             double largest = 0.0;
-            for (const RankedDocument& document : manager.rerank({"qa-reranker-l6", bounds.quantization}, each.query, each.documents)) {
+            for (const RankedDocument& document :
+                 manager.rerank({"qa-reranker-l6", bounds.quantization}, each.query, each.documents)) {
                 largest = std::max(largest, std::abs(static_cast<double>(document.score) -
                                                      static_cast<double>(each.scores.at(document.index))));
             }
@@ -132,10 +133,12 @@ TEST_CASE("errors of backend and model keep their codes, and requests that were 
         CHECK_THAT(error.what(), contains_text("text 1 has 600 tokens, and the limit is 512"));
         CHECK(manager.embed("tiny", {"text"}).size() == 1);
     }
-    const Error missing = error_of(make_error_code(errc::load_failed), [&] { (void)manager.embed("missing", {"text"}); });
+    const Error missing =
+        error_of(make_error_code(errc::load_failed), [&] { (void)manager.embed("missing", {"text"}); });
     CHECK_THAT(missing.what(), contains_text("No such file"));
     (void)error_of(make_error_code(errc::cooling_down), [&] { (void)manager.embed("missing", {"text"}); });
-    const Error wrong_kind = error_of(make_error_code(errc::load_failed), [&] { (void)manager.rerank("tiny", "query", {"text"}); });
+    const Error wrong_kind =
+        error_of(make_error_code(errc::load_failed), [&] { (void)manager.rerank("tiny", "query", {"text"}); });
     CHECK_THAT(wrong_kind.what(), contains_text("it is no reranker"));
 }
 

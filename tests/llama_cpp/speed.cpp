@@ -1,8 +1,8 @@
-// What the library costs and how fast it is, beside llama.cpp called with nothing around it: a table of texts per second for this
-// machine. The variants of a comparison take turns, and each figure is the median over the rounds, so that what else runs on the
-// machine hits all alike. The models are those of the folder that RESIDENCY_MODELS names.
+// What the library costs and how fast it is, beside llama.cpp called with nothing around it: a table of texts per
+// second for this machine. The variants of a comparison take turns, and each figure is the median over the rounds, so
+// that what else runs on the machine hits all alike. The models are those of the folder that RESIDENCY_MODELS names.
 //
-//   speed [ROUNDS [TEXTS]]      21 rounds, 192 short texts or an eighth as many long ones each
+//   speed [ROUNDS [TEXTS]]      11 rounds, 96 short texts or an eighth as many long ones each, but at least 16
 
 #include "residency/backends/llama_cpp.hpp"
 #include "residency/model_manager.hpp"
@@ -19,9 +19,12 @@
 #include <functional>
 #include <iomanip>
 #include <iostream>
+#include <limits>
 #include <memory>
+#include <stop_token>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -35,6 +38,8 @@ const ModelKey key("all-minilm-l6-v2", "f16");
 struct Variant {
     std::string name;
     std::function<void()> run;
+    // Whether the library is in it; the others are what it is compared with.
+    bool ours = false;
     std::vector<double> seconds{};
     std::vector<double> processor_seconds{};
 };
@@ -44,7 +49,21 @@ double median(std::vector<double> values) {
     return values[values.size() / 2];
 }
 
-// Runs the variants in turn, and prints how the first does beside the best of the others.
+// How fast `variant` is beside the fastest of the others: of each the median over the rounds of the two's ratio within
+// a round, as neighbours in time had the same machine.
+double ratio_to_others(const Variant& variant, const std::vector<Variant>& variants) {
+    double least = std::numeric_limits<double>::infinity();
+    for (const Variant& other : variants) {
+        std::vector<double> ratios;
+        for (std::size_t round = 0; round < variant.seconds.size() && !other.ours; ++round) {
+            ratios.push_back(other.seconds[round] / variant.seconds[round]);
+        }
+        least = other.ours ? least : std::min(least, median(std::move(ratios)));
+    }
+    return least;
+}
+
+// Runs the variants in turn, and prints how those with the library do beside the fastest of the others.
 void compare(const std::string& title, std::size_t texts, std::size_t rounds, std::vector<Variant> variants) {
     for (Variant& variant : variants) {
         variant.run();  // Buffers get their size, and pages are read.
@@ -59,29 +78,19 @@ void compare(const std::string& title, std::size_t texts, std::size_t rounds, st
             variant.seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
         }
     }
-    std::cout << '\n' << title << '\n';
-    double best = 0.0;
+    std::cout << '\n'
+              << std::left << std::setw(60) << title << std::right << std::setw(9) << "texts/s" << std::setw(14)
+              << "processor ms" << std::setw(17) << "to the fastest" << '\n';
     for (const Variant& variant : variants) {
-        const double speed = static_cast<double>(texts) / median(variant.seconds);
-        if (&variant != &variants.front()) {
-            best = std::max(best, speed);
+        std::cout << "  " << std::left << std::setw(58) << variant.name << std::right << std::fixed
+                  << std::setprecision(1) << std::setw(9) << static_cast<double>(texts) / median(variant.seconds)
+                  << std::setprecision(2) << std::setw(14)
+                  << 1000.0 * median(variant.processor_seconds) / static_cast<double>(texts) << std::setprecision(3);
+        if (variant.ours) {
+            std::cout << std::setw(17) << ratio_to_others(variant, variants);
         }
-        std::cout << "  " << std::left << std::setw(52) << variant.name << std::right << std::fixed << std::setprecision(1)
-                  << std::setw(9) << speed << " texts/s" << std::setprecision(2) << std::setw(9)
-                  << 1000.0 * median(variant.processor_seconds) / static_cast<double>(texts) << " ms of processor a text\n";
+        std::cout << std::endl;
     }
-    // Each round by itself: neighbours in time had the same machine.
-    std::vector<double> ratios;
-    for (std::size_t round = 0; round < rounds; ++round) {
-        double other = variants[1].seconds[round];
-        for (std::size_t index = 2; index < variants.size(); ++index) {
-            other = std::min(other, variants[index].seconds[round]);
-        }
-        ratios.push_back(other / variants.front().seconds[round]);
-    }
-    std::cout << "  " << std::left << std::setw(52) << "the library to the best other" << std::right << std::setprecision(3)
-              << std::setw(9) << static_cast<double>(texts) / median(variants.front().seconds) / best << "   (round by round, median "
-              << median(ratios) << ")" << std::endl;
 }
 
 std::vector<std::string> texts_of(std::size_t count, std::size_t words) {
@@ -95,6 +104,20 @@ std::vector<std::string> texts_of(std::size_t count, std::size_t words) {
     return texts;
 }
 
+// A thread of the host's for an executor.
+class OneThread {
+public:
+    [[nodiscard]] asio::any_io_executor executor() { return context_.get_executor(); }
+
+private:
+    asio::io_context context_{1};
+    asio::executor_work_guard<asio::io_context::executor_type> guard_{context_.get_executor()};
+    std::jthread thread_{[this](const std::stop_token& stop) {
+        const std::stop_callback end(stop, [this] { guard_.reset(); });
+        context_.run();
+    }};
+};
+
 struct Length {
     const char* name;
     std::size_t words;
@@ -104,38 +127,52 @@ struct Length {
 // One request at a time, by the library and on the model itself.
 void overhead(const std::filesystem::path& folder, const Length& length, std::size_t rounds, std::size_t count) {
     const LlamaCppEmbeddingBackend backend({.model = {.files = folder}});
+    const LlamaCppRerankerBackend reranker({.model = {.files = folder}});
     const std::vector<std::string> texts = texts_of(count, length.words);
-    Manager manager(backend, LlamaCppRerankerBackend({.model = {.files = folder}}));
+    Manager manager(backend, reranker);
+    OneThread control;
+    OneThread inference;
+    OneThread loading;
+    Manager alone(backend, reranker, {}, {control.executor(), inference.executor(), loading.executor()});
     LoadContext context;
     const auto model = backend.load(key, context);
+    const auto each = [&texts](const auto& call) {
+        return [&texts, call] {
+            for (const std::string& text : texts) {
+                call(text);
+            }
+        };
+    };
     compare(std::string("one request at a time, one text of ") + length.name, count, rounds,
-            {{"the library", [&] {
-                  for (const std::string& text : texts) {
-                      (void)manager.embed(key, {text});
-                  }
-              }},
-             {"the backend's model itself", [&] {
-                  for (const std::string& text : texts) {
-                      (void)model->embed({&text, 1});
-                  }
-              }}});
+            {{"the library", each([&](const std::string& text) { (void)manager.embed(key, {text}); }), true},
+             {"the library, one thread for inference",
+              each([&](const std::string& text) { (void)alone.embed(key, {text}); }), true},
+             {"the library, each text under a lease", each([&](const std::string& text) {
+                  (void)manager.embedding().acquire(key)->embed({&text, 1});
+              }),
+              true},
+             {"the backend's model itself", each([&](const std::string& text) {
+                  (void)model->embed({&text, 1});
+              })}});
 }
 
 // One call with many texts.
 void one_call(const std::filesystem::path& folder, const Length& length, std::size_t rounds, std::size_t count) {
     const std::vector<std::string> texts = texts_of(count, length.words);
-    Manager manager(LlamaCppEmbeddingBackend({.model = {.files = folder}}), LlamaCppRerankerBackend({.model = {.files = folder}}));
+    Manager manager(LlamaCppEmbeddingBackend({.model = {.files = folder}}),
+                    LlamaCppRerankerBackend({.model = {.files = folder}}));
     const BareModel model((folder / "all-minilm-l6-v2-f16.gguf").string());
     const int cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
     std::vector<std::unique_ptr<BareContext>> contexts;
-    std::vector<Variant> variants{{"the library", [&] { (void)manager.embed(key, texts); }}};
+    std::vector<Variant> variants{{"the library", [&] { (void)manager.embed(key, texts); }, true}};
     for (const std::uint32_t cap : {128U, 256U, 512U}) {
         if (length.words + 2 > cap) {
             continue;  // A text must fit.
         }
         contexts.push_back(std::make_unique<BareContext>(model, cap, cores));
-        variants.push_back({"bare llama.cpp, batches of " + std::to_string(cap) + " tokens, " + std::to_string(cores) + " threads",
-                            [&texts, bare = contexts.back().get()] { (void)bare->embed(texts); }});
+        variants.push_back(
+            {"bare llama.cpp, batches of " + std::to_string(cap) + " tokens, " + std::to_string(cores) + " threads",
+             [&texts, bare = contexts.back().get()] { (void)bare->embed(texts); }});
     }
     compare("one call with " + std::to_string(count) + " texts of " + length.name, count, rounds, std::move(variants));
 }
@@ -144,7 +181,8 @@ void one_call(const std::filesystem::path& folder, const Length& length, std::si
 void many_threads(const std::filesystem::path& folder, const Length& length, std::size_t rounds, std::size_t count) {
     constexpr std::size_t threads = 16;
     const std::vector<std::string> texts = texts_of(count, length.words);
-    Manager manager(LlamaCppEmbeddingBackend({.model = {.files = folder}}), LlamaCppRerankerBackend({.model = {.files = folder}}));
+    Manager manager(LlamaCppEmbeddingBackend({.model = {.files = folder}}),
+                    LlamaCppRerankerBackend({.model = {.files = folder}}));
     const BareModel model((folder / "all-minilm-l6-v2-f16.gguf").string());
     const auto cores = std::max<std::size_t>(1, std::thread::hardware_concurrency());
     const auto bare = [&](std::size_t workers) {
@@ -152,7 +190,8 @@ void many_threads(const std::filesystem::path& folder, const Length& length, std
         for (std::size_t worker = 0; worker < workers; ++worker) {
             contexts->push_back(std::make_unique<BareContext>(model, 256, 1));
         }
-        return Variant{"bare llama.cpp, " + std::to_string(workers) + " contexts of one thread", [&texts, contexts, workers] {
+        return Variant{"bare llama.cpp, " + std::to_string(workers) + " contexts of one thread",
+                       [&texts, contexts, workers] {
                            in_parallel(workers, workers, [&](std::size_t worker) {
                                for (std::size_t text = worker; text < texts.size(); text += workers) {
                                    (void)(*contexts)[worker]->embed({&texts[text], 1});
@@ -161,7 +200,9 @@ void many_threads(const std::filesystem::path& folder, const Length& length, std
                        }};
     };
     compare("16 threads, each with one text of " + std::string(length.name) + " after the other", count, rounds,
-            {{"the library", [&] { in_parallel(threads, count, [&](std::size_t text) { (void)manager.embed(key, {texts[text]}); }); }},
+            {{"the library",
+              [&] { in_parallel(threads, count, [&](std::size_t text) { (void)manager.embed(key, {texts[text]}); }); },
+              true},
              bare(threads),
              bare(std::min<std::size_t>(4, cores))});
 }
@@ -174,10 +215,11 @@ int main(int argc, char** argv) try {
         std::cout << "skipped: RESIDENCY_MODELS names no folder\n";
         return 77;
     }
-    const std::size_t rounds = argc > 1 ? std::max(1UL, std::stoul(argv[1])) : 21;
-    const std::size_t texts = argc > 2 ? std::max(16UL, std::stoul(argv[2])) : 192;
+    const std::size_t rounds = argc > 1 ? std::max(1UL, std::stoul(argv[1])) : 11;
+    const std::size_t texts = argc > 2 ? std::max(16UL, std::stoul(argv[2])) : 96;
     llama_log_set([](ggml_log_level, const char*, void*) {}, nullptr);  // Of the bare ones.
-    std::cout << std::max(1U, std::thread::hardware_concurrency()) << " cores; " << key << "; medians of " << rounds << " rounds\n";
+    std::cout << std::max(1U, std::thread::hardware_concurrency()) << " cores; " << key << "; medians of " << rounds
+              << " rounds\n";
     for (const Length& length : {Length{"12 tokens", 10, 1}, Length{"200 tokens", 198, 8}}) {
         const std::size_t count = std::max<std::size_t>(16, texts / length.share);
         overhead(models, length, rounds, count);

@@ -36,7 +36,8 @@ struct Lines {
             std::count_if(all.begin(), all.end(), [severity](const auto& line) { return line.first == severity; }));
     }
     [[nodiscard]] bool mentions(const std::string& part) const {
-        return std::any_of(all.begin(), all.end(), [&part](const auto& line) { return line.second.find(part) != std::string::npos; });
+        return std::any_of(all.begin(), all.end(),
+                           [&part](const auto& line) { return line.second.find(part) != std::string::npos; });
     }
 };
 
@@ -83,11 +84,12 @@ TEST_CASE("a load that is asked to stop between its contexts stops") {
     const Tiny tiny;
     std::stop_source stop;
     int made = 0;
-    LoadContext context(stop.get_token(), {{}, [&](Severity, std::string_view line) {
-                                               if (line.find("constructing llama_context") != std::string_view::npos && ++made == 2) {
-                                                   stop.request_stop();
-                                               }
-                                           }});
+    LoadContext context(stop.get_token(),
+                        {{}, [&](Severity, std::string_view line) {
+                             if (line.find("constructing llama_context") != std::string_view::npos && ++made == 2) {
+                                 stop.request_stop();
+                             }
+                         }});
     (void)error_of(operation_aborted(), [&] { (void)tiny.backend(5).load("tiny", context); });
     CHECK(made == 2);
 }
@@ -130,7 +132,8 @@ TEST_CASE("lines of two loads at once are not mixed, and the first error is the 
         });
         LoadContext context({}, of_bad.sink());
         both.arrive_and_wait();
-        const Error error = error_of(make_error_code(errc::load_failed), [&] { (void)bad.backend().load("tiny", context); });
+        const Error error =
+            error_of(make_error_code(errc::load_failed), [&] { (void)bad.backend().load("tiny", context); });
         other.join();
         CHECK_THAT(error.what(), contains_text("nonesuch"));
         CHECK(of_bad.count(Severity::error) >= 1);
@@ -183,7 +186,8 @@ TEST_CASE("the abort callback ends a batch in the middle with code 2, and the ne
     options.contexts = 1;
     const ModelKey key("tiny");
     // A token that was set before makes the callback the first to see it, as this is below the check between batches.
-    const auto model = Loading(options, key, context).run([](const auto&) { return Use{.pooling = LLAMA_POOLING_TYPE_LAST}; });
+    const auto model =
+        Loading(options, key, context).run([](const auto&) { return Use{.pooling = LLAMA_POOLING_TYPE_LAST}; });
     LogScope silence;
     Context alone;
     llama_model* const weights = const_cast<llama_model*>(model->weights());
@@ -206,7 +210,8 @@ TEST_CASE("a batch larger than its context is refused where llama.cpp would end 
     LlamaCppModelOptions options{.files = tiny.folder()};
     options.contexts = 1;
     const ModelKey key("tiny");
-    const auto model = Loading(options, key, context).run([](const auto&) { return Use{.pooling = LLAMA_POOLING_TYPE_LAST}; });
+    const auto model =
+        Loading(options, key, context).run([](const auto&) { return Use{.pooling = LLAMA_POOLING_TYPE_LAST}; });
     LogScope silence;
     Context small;
     REQUIRE(small.make(*const_cast<llama_model*>(model->weights()), {LLAMA_POOLING_TYPE_LAST, 4}, 32));

@@ -1,6 +1,6 @@
-// Random requests on real models from several threads: embed, rerank, acquire, load ahead, unload, revoke, switch between
-// quantizations, with and without a timeout. Every answer is compared with what the model gave when it was alone; at the end nothing
-// is left. The models are those of the folder that RESIDENCY_MODELS names.
+// Random requests on real models from several threads: embed, rerank, acquire, load ahead, unload, revoke, switch
+// between quantizations, with and without a timeout. Every answer is compared with what the model gave when it was
+// alone; at the end nothing is left. The models are those of the folder that RESIDENCY_MODELS names.
 //
 //   stress [SECONDS [SEED]]     60 seconds, a seed that it prints
 
@@ -48,7 +48,8 @@ struct Expected {
     std::array<std::vector<float>, 2> scores{};
 };
 
-Expected ask_alone(const LlamaCppEmbeddingBackend& embedder, const LlamaCppRerankerBackend& reranker, const std::filesystem::path& folder) {
+Expected ask_alone(const LlamaCppEmbeddingBackend& embedder, const LlamaCppRerankerBackend& reranker,
+                   const std::filesystem::path& folder) {
     Expected expected;
     for (const EmbeddingCase& each : read_embedding_cases(folder / "all-minilm-l6-v2.reference.json")) {
         if (each.tokens.size() < 40) {
@@ -73,7 +74,8 @@ Expected ask_alone(const LlamaCppEmbeddingBackend& embedder, const LlamaCppReran
 
 class Worker {
 public:
-    Worker(Manager& manager, const Expected& expected, std::uint64_t seed) : manager_(manager), expected_(expected), random_(seed) {}
+    Worker(Manager& manager, const Expected& expected, std::uint64_t seed)
+        : manager_(manager), expected_(expected), random_(seed) {}
 
     // One random operation; which errors it may end with is part of what it is.
     void step() {
@@ -89,7 +91,10 @@ public:
             switch (below(12)) {
                 case 0: manager_.embedding().unload(embedders[which]); break;
                 case 1: manager_.embedding().unload(embedders[which], UnloadMode::revoke); break;
-                case 2: manager_.reranker().unload(rerankers[which], below(2) == 0 ? UnloadMode::drain : UnloadMode::revoke); break;
+                case 2:
+                    manager_.reranker().unload(rerankers[which],
+                                               below(2) == 0 ? UnloadMode::drain : UnloadMode::revoke);
+                    break;
                 case 3: (void)manager_.embedding().ensure_loaded(embedders[which], options); break;
                 case 4:
                     if (auto lease = manager_.embedding().try_acquire(embedders[which])) {
@@ -137,12 +142,14 @@ private:
         for (std::size_t row = 0; row < count; ++row) {
             double product = 0.0;
             for (std::size_t column = 0; column < rows.dimension(); ++column) {
-                product += static_cast<double>(rows[row][column]) * static_cast<double>(expected_.rows[which][first + row][column]);
+                product += static_cast<double>(rows[row][column]) *
+                           static_cast<double>(expected_.rows[which][first + row][column]);
             }
-            // A text alone in its batch is computed alike each time, and differently by the other quantization. Beside others the
-            // rounding is another, which changes q8_0 nearly as much as it differs from f16.
-            const bool same = count == 1 ? std::equal(rows[row].begin(), rows[row].end(), expected_.rows[which][first + row].begin())
-                                         : product > (which == 0 ? 0.99995 : 0.998);
+            // A text alone in its batch is computed alike each time, and differently by the other quantization. Beside
+            // others the rounding is another, which changes q8_0 nearly as much as it differs from f16.
+            const bool same =
+                count == 1 ? std::equal(rows[row].begin(), rows[row].end(), expected_.rows[which][first + row].begin())
+                           : product > (which == 0 ? 0.99995 : 0.998);
             if (!same) {
                 throw std::logic_error("another vector than when it was alone: cosine " + std::to_string(product));
             }
@@ -160,7 +167,8 @@ private:
     }
 
     void rerank(std::size_t which, const RequestOptions& options) {
-        for (const RankedDocument& each : manager_.rerank(rerankers[which], expected_.query, expected_.documents, options)) {
+        for (const RankedDocument& each :
+             manager_.rerank(rerankers[which], expected_.query, expected_.documents, options)) {
             if (!(std::abs(each.score - expected_.scores[which].at(each.index)) < 0.02F)) {
                 throw std::logic_error("another score than when it was alone");
             }
@@ -188,7 +196,8 @@ int main(int argc, char** argv) try {
     const LlamaCppRerankerBackend reranker({.model = {.files = folder, .threads = 1}});
     const Expected expected = ask_alone(embedder, reranker, folder);
 
-    Manager manager(embedder, reranker, {.embedding = {.keep_alive = 20ms, .max_leases = 6}, .reranker = {.keep_alive = 20ms}});
+    Manager manager(embedder, reranker,
+                    {.embedding = {.keep_alive = 20ms, .max_leases = 6}, .reranker = {.keep_alive = 20ms}});
     std::atomic<bool> failed{false};
     std::mutex mutex;
     std::map<std::string, std::size_t> outcomes;
@@ -221,7 +230,8 @@ int main(int argc, char** argv) try {
         std::cout << name << ": " << count << '\n';
     }
     for (const SlotStatus* slot : {&status.embedding, &status.reranker}) {
-        if (slot->counters.loaded != slot->counters.unloaded() || !slot->residents.empty() || slot->leases != 0 || slot->waiting != 0) {
+        if (slot->counters.loaded != slot->counters.unloaded() || !slot->residents.empty() || slot->leases != 0 ||
+            slot->waiting != 0) {
             failed = true;
             std::cout << "failed: something is left in " << slot->name << '\n';
         }

@@ -12,7 +12,8 @@
 
 namespace residency::test {
 
-/// llama.cpp called with nothing of ours: what the library is compared with. It embeds with mean pooling, in the order given.
+/// llama.cpp called with nothing of ours: what the library is compared with. It embeds with mean pooling, in the order
+/// given.
 class BareModel {
 public:
     explicit BareModel(const std::string& path) : model_(load(path), &llama_model_free) {

@@ -1,4 +1,5 @@
-// Linked into every program of this folder: when ggml ends the process it would start a debugger first, for a backtrace.
+// Linked into every program of this folder: when ggml ends the process it would start a debugger first, for a
+// backtrace.
 
 #include <cstdlib>
 

@@ -42,7 +42,8 @@ public:
     TemporaryFolder() {
         std::string pattern = (std::filesystem::temp_directory_path() / "residency-XXXXXX").string();
         if (::mkdtemp(pattern.data()) == nullptr) {
-            throw std::filesystem::filesystem_error("mkdtemp", pattern, std::error_code(errno, std::generic_category()));
+            throw std::filesystem::filesystem_error("mkdtemp", pattern,
+                                                    std::error_code(errno, std::generic_category()));
         }
         path_ = pattern;
     }

@@ -15,8 +15,8 @@ namespace residency::test {
 /// The gains of one query, by document.
 using Gains = std::map<int, int>;
 
-/// How good the first ten of `ranking`, documents' numbers best first, are: gain 2^g - 1, discount log2(rank + 1), over that of the
-/// ideal order of all judged documents. Zero if none is of any gain.
+/// How good the first ten of `ranking`, documents' numbers best first, are: gain 2^g - 1, discount log2(rank + 1), over
+/// that of the ideal order of all judged documents. Zero if none is of any gain.
 inline double ndcg_at_10(std::span<const int> ranking, const Gains& gains) {
     static constexpr std::size_t depth = 10;
     const auto sum = [](std::span<const int> of) {

@@ -10,7 +10,8 @@
 
 namespace residency::test {
 
-/// Calls `work(index)` for each index below `count`, on `threads` threads, and waits. Throws what the first to throw threw.
+/// Calls `work(index)` for each index below `count`, on `threads` threads, and waits. Throws what the first to throw
+/// threw.
 inline void in_parallel(std::size_t threads, std::size_t count, const std::function<void(std::size_t)>& work) {
     std::atomic<std::size_t> next{0};
     std::mutex mutex;

@@ -45,7 +45,8 @@ std::vector<EmbeddingCase> read_embedding_cases(const std::filesystem::path& fil
     std::vector<EmbeddingCase> cases;
     const boost::json::value whole = parse(file);
     for (const boost::json::value& each : whole.at("cases").as_array()) {
-        cases.push_back({text(each.at("text")), numbers<int>(each.at("token_ids")), numbers<float>(each.at("embedding"))});
+        cases.push_back(
+            {text(each.at("text")), numbers<int>(each.at("token_ids")), numbers<float>(each.at("embedding"))});
     }
     return cases;
 }

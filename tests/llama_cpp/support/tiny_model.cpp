@@ -17,7 +17,8 @@ constexpr std::int64_t head_width = width / heads;
 constexpr std::int64_t inner = 96;
 constexpr int layers = 2;
 
-// The letters that byte-level vocabularies write bytes with: those that can be printed as themselves, the rest from 256 on.
+// The letters that byte-level vocabularies write bytes with: those that can be printed as themselves, the rest from 256
+// on.
 std::string letter_of(unsigned byte, unsigned& next) {
     const bool printed = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
     const unsigned point = printed ? byte : next++;
@@ -62,13 +63,15 @@ void set_strings(gguf_context* file, const char* key, const std::vector<std::str
 void set_vocabulary(gguf_context* file, const TinyModel& model, const Vocabulary& vocabulary) {
     if (model.no_vocabulary) {
         gguf_set_val_str(file, "tokenizer.ggml.model", "no_vocab");
-        gguf_set_val_u32(file, (model.architecture + ".vocab_size").c_str(), static_cast<std::uint32_t>(vocabulary.texts.size()));
+        gguf_set_val_u32(file, (model.architecture + ".vocab_size").c_str(),
+                         static_cast<std::uint32_t>(vocabulary.texts.size()));
         return;
     }
     gguf_set_val_str(file, "tokenizer.ggml.model", "gpt2");
     gguf_set_val_str(file, "tokenizer.ggml.pre", "qwen2");
     set_strings(file, "tokenizer.ggml.tokens", vocabulary.texts);
-    gguf_set_arr_data(file, "tokenizer.ggml.token_type", GGUF_TYPE_INT32, vocabulary.types.data(), vocabulary.types.size());
+    gguf_set_arr_data(file, "tokenizer.ggml.token_type", GGUF_TYPE_INT32, vocabulary.types.data(),
+                      vocabulary.types.size());
     set_strings(file, "tokenizer.ggml.merges", {"t h", "th e"});
     const auto count = static_cast<std::uint32_t>(vocabulary.texts.size());
     gguf_set_val_u32(file, "tokenizer.ggml.bos_token_id", count - 2);
@@ -90,7 +93,8 @@ public:
 
     // Random numbers around `centre`; those of a row depend on nothing but the order of calls.
     ggml_tensor* add(const std::string& name, const std::vector<std::int64_t>& shape, float centre, float spread) {
-        ggml_tensor* const tensor = ggml_new_tensor(memory_.get(), GGML_TYPE_F32, static_cast<int>(shape.size()), shape.data());
+        ggml_tensor* const tensor =
+            ggml_new_tensor(memory_.get(), GGML_TYPE_F32, static_cast<int>(shape.size()), shape.data());
         ggml_set_name(tensor, name.c_str());
         float* const values = ggml_get_data_f32(tensor);
         std::normal_distribution<float> random(centre, spread);
@@ -108,7 +112,8 @@ private:
 };
 
 void add_head(Weights& weights, const std::vector<std::string>& labels) {
-    ggml_tensor* const head = weights.add("cls.output.weight", {width, static_cast<std::int64_t>(labels.size())}, 0.0F, 0.3F);
+    ggml_tensor* const head =
+        weights.add("cls.output.weight", {width, static_cast<std::int64_t>(labels.size())}, 0.0F, 0.3F);
     // The row of `yes` is the same wherever its label stands.
     for (std::size_t row = 0; row < labels.size(); ++row) {
         std::mt19937 engine(labels[row] == "yes" ? 2U : 3U);
@@ -125,7 +130,9 @@ void write_tiny_model(const std::filesystem::path& path, const TinyModel& model)
     const std::unique_ptr<gguf_context, void (*)(gguf_context*)> file(gguf_init_empty(), &gguf_free);
     const Vocabulary vocabulary = make_vocabulary();
     const auto key = [&model](const char* name) { return model.architecture + "." + name; };
-    const auto number = [&](const char* name, std::uint32_t value) { gguf_set_val_u32(file.get(), key(name).c_str(), value); };
+    const auto number = [&](const char* name, std::uint32_t value) {
+        gguf_set_val_u32(file.get(), key(name).c_str(), value);
+    };
 
     gguf_set_val_str(file.get(), "general.architecture", model.architecture.c_str());
     number("context_length", model.context_length);
@@ -148,7 +155,8 @@ void write_tiny_model(const std::filesystem::path& path, const TinyModel& model)
     weights.add("output_norm.weight", {width}, 1.0F, 0.1F);
     for (int layer = 0; layer < layers; ++layer) {
         const auto add = [&](const char* name, const std::vector<std::int64_t>& shape, bool norm) {
-            weights.add("blk." + std::to_string(layer) + "." + name + ".weight", shape, norm ? 1.0F : 0.0F, norm ? 0.1F : 0.15F);
+            weights.add("blk." + std::to_string(layer) + "." + name + ".weight", shape, norm ? 1.0F : 0.0F,
+                        norm ? 0.1F : 0.15F);
         };
         add("attn_norm", {width}, true);
         add("attn_q", {width, width}, false);

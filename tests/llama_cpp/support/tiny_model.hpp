@@ -26,8 +26,8 @@ struct TinyModel {
     bool no_vocabulary = false;
 };
 
-/// Writes a decoder of two layers with random weights, the same for the same description but for its labels' order, and with a
-/// byte-level vocabulary that has `<|im_start|>` and `<|im_end|>` as special tokens.
+/// Writes a decoder of two layers with random weights, the same for the same description but for its labels' order, and
+/// with a byte-level vocabulary that has `<|im_start|>` and `<|im_end|>` as special tokens.
 void write_tiny_model(const std::filesystem::path& file, const TinyModel& model);
 
 }  // namespace residency::test

@@ -20,9 +20,10 @@ struct BatchPlan {
     std::vector<std::size_t> ends{};
 };
 
-/// Fills batches with sequences, longest first, up to `batch_tokens` tokens and `batch_sequences` sequences each. A longer sequence
-/// has a batch of its own.
-inline BatchPlan plan_batches(std::span<const Tokens> sequences, std::size_t batch_tokens, std::size_t batch_sequences) {
+/// Fills batches with sequences, longest first, up to `batch_tokens` tokens and `batch_sequences` sequences each. A
+/// longer sequence has a batch of its own.
+inline BatchPlan plan_batches(std::span<const Tokens> sequences, std::size_t batch_tokens,
+                              std::size_t batch_sequences) {
     BatchPlan plan;
     plan.order.resize(sequences.size());
     std::iota(plan.order.begin(), plan.order.end(), std::size_t{0});
@@ -72,7 +73,8 @@ public:
     /// How many sequences it has.
     [[nodiscard]] std::size_t sequences() const noexcept { return count_; }
 
-    /// What llama.cpp takes; valid until the batch changes. No flags for outputs: a context that embeds puts out every token.
+    /// What llama.cpp takes; valid until the batch changes. No flags for outputs: a context that embeds puts out every
+    /// token.
     [[nodiscard]] llama_batch view() {
         ones_.assign(tokens_.size(), 1);
         pointers_.resize(tokens_.size());

@@ -45,7 +45,8 @@ public:
     /// Makes it for batches of at least `tokens` tokens, in place of what it was. False if llama.cpp could not.
     bool make(llama_model& model, const ContextSettings& settings, std::size_t tokens) {
         discard();  // First, so that the two never take memory together.
-        // llama.cpp lays its graph out for as many tokens in each sequence, and ends the process if that does not come out even.
+        // llama.cpp lays its graph out for as many tokens in each sequence, and ends the process if that does not come
+        // out even.
         const std::size_t sequences = settings.batch_sequences;
         const auto count = static_cast<std::uint32_t>((tokens + sequences - 1) / sequences * sequences);
         llama_context_params params = llama_context_default_params();
@@ -74,12 +75,12 @@ public:
     /// How many tokens the batch has.
     [[nodiscard]] std::size_t tokens() const noexcept { return batch_.tokens(); }
 
-    /// Computes the batch with `threads` threads. Throws std::length_error if it is larger than the capacity; what llama.cpp throws
-    /// flies on, and the context must be made again.
+    /// Computes the batch with `threads` threads. Throws std::length_error if it is larger than the capacity; what
+    /// llama.cpp throws flies on, and the context must be made again.
     Outcome compute(std::size_t threads, const std::stop_token& stop) {
         if (batch_.tokens() > capacity_) {
-            throw std::length_error("residency: a batch of " + std::to_string(batch_.tokens()) + " tokens for a context of " +
-                                    std::to_string(capacity_));
+            throw std::length_error("residency: a batch of " + std::to_string(batch_.tokens()) +
+                                    " tokens for a context of " + std::to_string(capacity_));
         }
         stop_ = stop;
         stopped_ = false;
@@ -89,7 +90,8 @@ public:
                 llama_memory_clear(memory, false);
             }
             llama_set_n_threads(context_.get(), static_cast<std::int32_t>(threads), static_cast<std::int32_t>(threads));
-            // Also for models without a decoder, for which llama.cpp goes over to llama_encode by itself; the reverse ends the process.
+            // Also for models without a decoder, for which llama.cpp goes over to llama_encode by itself; the reverse
+            // ends the process.
             code = llama_decode(context_.get(), batch_.view());
         } catch (...) {
             discard();

@@ -59,16 +59,15 @@ public:
         return count_ - free_.size();
     }
 
-    /// Takes a free context, of those large enough for `tokens` the one given back last, whose memory is the warmest; if none is
-    /// large enough, any. Waits for one, or until `stop` is requested.
+    /// Takes a free context, of those large enough for `tokens` the one given back last, whose memory is the warmest;
+    /// if none is large enough, any. Waits for one, or until `stop` is requested.
     [[nodiscard]] Turn take(std::size_t tokens, const std::stop_token& stop) {
         std::unique_lock lock(mutex_);
         if (!given_back_.wait(lock, stop, [this] { return !free_.empty(); })) {
             return {this, nullptr};
         }
-        auto found = std::find_if(free_.rbegin(), free_.rend(), [tokens](const Context* context) {
-            return context->capacity() >= tokens;
-        });
+        auto found = std::find_if(free_.rbegin(), free_.rend(),
+                                  [tokens](const Context* context) { return context->capacity() >= tokens; });
         const auto at = found == free_.rend() ? free_.end() - 1 : found.base() - 1;
         Context* const context = *at;
         free_.erase(at);

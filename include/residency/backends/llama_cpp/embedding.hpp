@@ -33,12 +33,14 @@ public:
 
     /// Embeds the texts: a row of `dimension()` floats for each, in their order.
     ///
-    /// The texts of a call share batches; what shares one with a text changes no more than the rounding of its vector. An empty text
-    /// is embedded if the vocabulary adds tokens to texts. Nothing in a text is special: `[SEP]` is five characters.
+    /// The texts of a call share batches; what shares one with a text changes no more than the rounding of its vector.
+    /// An empty text is embedded if the vocabulary adds tokens to texts. Nothing in a text is special: `[SEP]` is five
+    /// characters.
     ///
-    /// Errors   invalid_request: a text has no tokens, or more than the limit and `truncate` is off; it says which, how many, the limit.
-    ///          inference_failed: llama.cpp could not compute it. operation_aborted: `stop` was requested, while it waited for a context
-    ///          or computed. Out of memory: std::bad_alloc, or inference_failed.
+    /// Errors   invalid_request: a text has no tokens, or more than the limit and `truncate` is off; it says which, how
+    ///          many, the limit. inference_failed: llama.cpp could not compute it. operation_aborted: `stop` was
+    ///          requested, while it waited for a context or computed. Out of memory: std::bad_alloc, or
+    ///          inference_failed.
     /// Threads  any number at once; more than `max_concurrency()` wait for one another
     [[nodiscard]] Embeddings embed(std::span<const std::string> texts, const std::stop_token& stop = {}) {
         std::vector<detail::llama_cpp::Tokens> sequences;
@@ -75,10 +77,10 @@ private:
         }
         if (own.size() + added > limit) {
             if (!truncate_) {
-                throw model_->error(errc::invalid_request,
-                                    "text " + std::to_string(index) + " has " + std::to_string(own.size() + added) +
-                                        " tokens, and the limit is " + std::to_string(limit) +
-                                        "; option model.truncate cuts such texts");
+                throw model_->error(errc::invalid_request, "text " + std::to_string(index) + " has " +
+                                                               std::to_string(own.size() + added) +
+                                                               " tokens, and the limit is " + std::to_string(limit) +
+                                                               "; option model.truncate cuts such texts");
             }
             own.resize(limit - added);
         }
@@ -116,9 +118,10 @@ public:
 
     /// Loads the model of `key`.
     ///
-    /// Errors   invalid_request: the key leads out of the folder. operation_aborted: stop was requested. load_failed, with the path and
-    ///          the reason: there is no such file, it is not a whole GGUF, llama.cpp cannot load it, it is a reranker, its pooling is not
-    ///          known and not told, `context_tokens` is more than it was trained for, or there is no memory for it.
+    /// Errors   invalid_request: the key leads out of the folder. operation_aborted: stop was requested. load_failed,
+    ///          with the path and the reason: there is no such file, it is not a whole GGUF, llama.cpp cannot load it,
+    ///          it is a reranker, its pooling is not known and not told, `context_tokens` is more than it was trained
+    ///          for, or there is no memory for it.
     /// Threads  any, several at once
     [[nodiscard]] std::unique_ptr<LlamaCppEmbeddingModel> load(const ModelKey& key, LoadContext& context) const {
         detail::llama_cpp::Loading loading(options_.model, key, context);
@@ -129,7 +132,8 @@ public:
 private:
     [[nodiscard]] detail::llama_cpp::Use use_of(const detail::llama_cpp::ModelFile& file) const {
         if (file.head_outputs) {
-            return {.refusal = "it is a reranker: the file holds a classification head; load it with LlamaCppRerankerBackend"};
+            return {.refusal =
+                        "it is a reranker: the file holds a classification head; load it with LlamaCppRerankerBackend"};
         }
         switch (options_.pooling) {
             case LlamaCppPooling::mean: return {.pooling = LLAMA_POOLING_TYPE_MEAN};

@@ -23,28 +23,29 @@ public:
     /// Nowhere; the backends do not take it.
     LlamaCppFiles() = default;
 
-    /// In `folder`, as `NAME-QUANTIZATION.gguf`, or `NAME.gguf` for an empty quantization. A key that would lead elsewhere is
-    /// `invalid_request`.
+    /// In `folder`, as `NAME-QUANTIZATION.gguf`, or `NAME.gguf` for an empty quantization. A key that would lead
+    /// elsewhere is `invalid_request`.
     template <class Folder>
-        requires std::convertible_to<Folder, std::filesystem::path> && (!std::same_as<std::remove_cvref_t<Folder>, LlamaCppFiles>)
-    LlamaCppFiles(Folder&& folder)  // NOLINT(google-explicit-constructor,bugprone-forwarding-reference-overload)
+    requires std::convertible_to<Folder, std::filesystem::path> &&
+        (!std::same_as<std::remove_cvref_t<Folder>, LlamaCppFiles>)LlamaCppFiles(
+            Folder&& folder)  // NOLINT(google-explicit-constructor,bugprone-forwarding-reference-overload)
         : path_of_([folder = std::filesystem::path(std::forward<Folder>(folder))](const ModelKey& key) {
               return in_folder(folder, key);
           }) {}
 
-    /// Where `path_of` says. It is called on the loading thread and must be safe to call from several if the backend is used by
-    /// several slots; what it throws is the load's failure.
+    /// Where `path_of` says. It is called on the loading thread and must be safe to call from several if the backend is
+    /// used by several slots; what it throws is the load's failure.
     template <class Function>
-        requires std::is_invocable_r_v<std::filesystem::path, const Function&, const ModelKey&> &&
-                 (!std::convertible_to<Function, std::filesystem::path>)
-    LlamaCppFiles(Function path_of)  // NOLINT(google-explicit-constructor)
+    requires std::is_invocable_r_v<std::filesystem::path, const Function&, const ModelKey&> &&
+        (!std::convertible_to<Function, std::filesystem::path>)
+            LlamaCppFiles(Function path_of)  // NOLINT(google-explicit-constructor)
         : path_of_(std::move(path_of)) {}
 
     /// Whether it is anywhere.
     [[nodiscard]] bool known() const noexcept { return static_cast<bool>(path_of_); }
 
-    /// The path of the key's file, which need not exist. Throws Error `invalid_request` for a key that leads out of the folder.
-    /// Precondition: known().
+    /// The path of the key's file, which need not exist. Throws Error `invalid_request` for a key that leads out of the
+    /// folder. Precondition: known().
     [[nodiscard]] std::filesystem::path path_of(const ModelKey& key) const {
         std::filesystem::path path = path_of_(key);
         // What follows a NUL would be lost on the way to the system, and another file opened.
@@ -65,7 +66,8 @@ private:
         for (const std::string_view part : {std::string_view(key.name), std::string_view(key.quantization)}) {
             if (part.find_first_of(forbidden) != std::string_view::npos) {
                 throw Error(errc::invalid_request, key, Stage::load,
-                            "a model's name and quantization must not hold a path separator or a NUL: the key would lead out of "
+                            "a model's name and quantization must not hold a path separator or a NUL: the key would "
+                            "lead out of "
                             "the folder of models");
             }
         }

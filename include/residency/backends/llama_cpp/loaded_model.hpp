@@ -19,7 +19,8 @@
 
 namespace residency::detail::llama_cpp {
 
-/// Weights, vocabulary and contexts of one model: what embedders and rerankers are made of. Any number of threads at once.
+/// Weights, vocabulary and contexts of one model: what embedders and rerankers are made of. Any number of threads at
+/// once.
 class LoadedModel {
 public:
     /// Takes the weights. The contexts are to be made yet: `make_context`.
@@ -50,13 +51,15 @@ public:
     [[nodiscard]] std::size_t contexts() const noexcept { return contexts_.size(); }
 
     /// An error of a request.
-    [[nodiscard]] Error error(errc code, const std::string& detail) const { return {code, key_, Stage::inference, detail}; }
+    [[nodiscard]] Error error(errc code, const std::string& detail) const {
+        return {code, key_, Stage::inference, detail};
+    }
 
-    /// Computes the sequences and calls `on_row(index, row)` for each, in any order; `row` is as long as the model's rows are, and
-    /// valid during the call.
+    /// Computes the sequences and calls `on_row(index, row)` for each, in any order; `row` is as long as the model's
+    /// rows are, and valid during the call.
     ///
-    /// Precondition: no sequence is empty or longer than limit(). Waits for a free context. Throws Error operation_aborted if `stop`
-    /// was requested, inference_failed if llama.cpp failed.
+    /// Precondition: no sequence is empty or longer than limit(). Waits for a free context. Throws Error
+    /// operation_aborted if `stop` was requested, inference_failed if llama.cpp failed.
     template <class OnRow>
     void compute(std::span<const Tokens> sequences, const std::stop_token& stop, OnRow&& on_row) {
         if (sequences.empty()) {
@@ -95,21 +98,25 @@ private:
     // Fewer tokens than this for a thread, and starting it costs more than it brings.
     static constexpr std::size_t tokens_per_thread = 32;
 
-    // A context has an output for each sequence from the start, and more only when a batch needs them. So this many also keep the
-    // largest buffer of all from being made in the thread of an inference, whose freed memory glibc would not give back.
+    // A context has an output for each sequence from the start, and more only when a batch needs them. So this many
+    // also keep the largest buffer of all from being made in the thread of an inference, whose freed memory glibc would
+    // not give back.
     static std::size_t batch_sequences(const llama_model& weights, std::size_t batch_tokens) {
         // A recurrent model has a state for each besides, which is large.
         const bool states = llama_model_is_recurrent(&weights) || llama_model_is_hybrid(&weights);
         return std::min({llama_max_parallel_sequences(), batch_tokens, states ? std::size_t{16} : batch_tokens});
     }
 
-    [[nodiscard]] Error aborted() const { return {operation_aborted(), key_, Stage::inference, "the inference was asked to stop"}; }
+    [[nodiscard]] Error aborted() const {
+        return {operation_aborted(), key_, Stage::inference, "the inference was asked to stop"};
+    }
 
     void compute_batch(Context& context, const std::stop_token& stop, LogScope& log) {
         if (context.tokens() > context.capacity()) {
             const std::size_t wanted = std::max(batch_tokens_, std::min(std::bit_ceil(context.tokens()), limit_));
             if (!context.make(*weights_, settings_, wanted)) {
-                throw error(errc::inference_failed, "no context for " + std::to_string(wanted) + " tokens: " + log.errors());
+                throw error(errc::inference_failed,
+                            "no context for " + std::to_string(wanted) + " tokens: " + log.errors());
             }
         }
         switch (context.compute(threads_for(context.tokens()), stop)) {

@@ -41,8 +41,8 @@ public:
 
     /// Loads, if `use_of(file)` gives a use for what the file says.
     ///
-    /// Throws Error: `operation_aborted` if stop was requested, before anything else that went wrong; `load_failed` with the path and
-    /// all errors that llama.cpp wrote, the first being the cause.
+    /// Throws Error: `operation_aborted` if stop was requested, before anything else that went wrong; `load_failed`
+    /// with the path and all errors that llama.cpp wrote, the first being the cause.
     template <class UseOf>
     std::unique_ptr<LoadedModel> run(const UseOf& use_of) {
         stop_if_requested();
@@ -139,8 +139,8 @@ private:
             fail("it does not say how many tokens it was trained for");
         }
         if (options_.context_tokens > trained) {
-            fail("option model.context_tokens is " + std::to_string(options_.context_tokens) + ", but it was trained for " +
-                 std::to_string(trained));
+            fail("option model.context_tokens is " + std::to_string(options_.context_tokens) +
+                 ", but it was trained for " + std::to_string(trained));
         }
     }
 

@@ -11,11 +11,11 @@
 
 namespace residency::detail::llama_cpp {
 
-/// While it lives, what llama.cpp writes in this thread comes here, and nowhere else: lines go to a function, and those of errors
-/// are kept. Scopes nest.
+/// While it lives, what llama.cpp writes in this thread comes here, and nowhere else: lines go to a function, and those
+/// of errors are kept. Scopes nest.
 ///
-/// llama.cpp has one log callback for the process. `start()` puts ours there once; it sends a line to the scope of the thread that
-/// wrote it, and lines of threads without a scope to the callback found there before.
+/// llama.cpp has one log callback for the process. `start()` puts ours there once; it sends a line to the scope of the
+/// thread that wrote it, and lines of threads without a scope to the callback found there before.
 class LogScope {
 public:
     /// Gets a line without its end. What it throws is lost.
@@ -27,7 +27,7 @@ public:
     ~LogScope() {
         try {
             flush();
-        } catch (...) {  // NOLINT(bugprone-empty-catch): a line that is lost for want of memory is no reason to end the process.
+        } catch (...) {  // NOLINT(bugprone-empty-catch): a line may be lost for want of memory.
         }
         current_ = outer_;
     }
@@ -52,7 +52,8 @@ public:
             llama_log_set(&LogScope::on_log, nullptr);
             llama_backend_init();
             if (ggml_backend_reg_count() == 0) {
-                ggml_backend_load_all();  // A build with its backends in shared libraries of their own has none until told so.
+                // A build with its backends in shared libraries of their own has none until told so.
+                ggml_backend_load_all();
             }
             return true;
         }();

@@ -26,8 +26,8 @@ enum class LlamaCppPooling : std::uint8_t {
 
 /// How weights come into memory.
 enum class LlamaCppLoadMode : std::uint8_t {
-    /// The file is mapped, and its pages are shared with other processes. It must not be changed while it is in use: write a new
-    /// one and rename it.
+    /// The file is mapped, and its pages are shared with other processes. It must not be changed while it is in use:
+    /// write a new one and rename it.
     mmap,
     /// The same, and the pages are locked into memory.
     mmap_locked,
@@ -47,29 +47,30 @@ enum class LlamaCppScore : std::uint8_t {
 
 /// What the options of embedders and rerankers have in common.
 struct LlamaCppModelOptions {
-    /// Where a key's file is: a folder, which holds it as `NAME-QUANTIZATION.gguf` (`NAME.gguf` for an empty quantization), or a
-    /// function from ModelKey to path. Must be set.
+    /// Where a key's file is: a folder, which holds it as `NAME-QUANTIZATION.gguf` (`NAME.gguf` for an empty
+    /// quantization), or a function from ModelKey to path. Must be set.
     LlamaCppFiles files{};
 
-    /// How many inferences may run at once on a model; each has a context of its own, and `max_concurrency()` tells the slot.
-    /// Zero: as many as the processor has cores, but at most 4. At most 256.
+    /// How many inferences may run at once on a model; each has a context of its own, and `max_concurrency()` tells the
+    /// slot. Zero: as many as the processor has cores, but at most 4. At most 256.
     /// Default 0: one thread each is the best use of few cores, and each context costs memory.
     std::size_t contexts = 0;
 
-    /// Threads per inference. Zero: the cores divided by the calls that run, at least 1, decided for each batch anew; and never more
-    /// than one for each 32 tokens of a batch, as threads cost more than they bring there. At most 512.
+    /// Threads per inference. Zero: the cores divided by the calls that run, at least 1, decided for each batch anew;
+    /// and never more than one for each 32 tokens of a batch, as threads cost more than they bring there. At most 512.
     /// Default 0: a lone call gets all cores, and many calls do not fight for them.
     std::size_t threads = 0;
 
-    /// How many tokens the texts of a call that share a batch may have together; a longer text has a batch of its own. At least 16,
-    /// at most 1,048,576. A context takes tokens x (vocabulary + dimensions) x 4 bytes for its outputs: when it is loaded for
-    /// batch_tokens, of which those beyond 256 only once a batch has them; and as much more for a longer text, for which a context is
-    /// made anew, larger, and then stays so. Its graph, and a decoder's memory, come on top.
+    /// How many tokens the texts of a call that share a batch may have together; a longer text has a batch of its own.
+    /// At least 16, at most 1,048,576. A context takes tokens x (vocabulary + dimensions) x 4 bytes for its outputs:
+    /// when it is loaded for batch_tokens, of which those beyond 256 only once a batch has them; and as much more for a
+    /// longer text, for which a context is made anew, larger, and then stays so. Its graph, and a decoder's memory,
+    /// come on top.
     /// Default 256: measured fastest or within 3 % of it for short and for long texts, at half the memory of 512.
     std::size_t batch_tokens = 256;
 
-    /// How many tokens a text, or a query with its document, may have. Zero: as many as the model was trained for; more than that is
-    /// refused when the model is loaded. Default 0.
+    /// How many tokens a text, or a query with its document, may have. Zero: as many as the model was trained for; more
+    /// than that is refused when the model is loaded. Default 0.
     std::size_t context_tokens = 0;
 
     /// Whether a text that is too long is cut at its end; of a pair, the document is. The closing token stays.
@@ -82,8 +83,9 @@ struct LlamaCppModelOptions {
     /// How the weights come into memory. Default `mmap`: the fastest, and unloading gives the pages back.
     LlamaCppLoadMode load_mode = LlamaCppLoadMode::mmap;
 
-    /// Whether the C library is asked to give freed memory back to the system after a model was unloaded or could not be loaded.
-    /// Only glibc is; it keeps much of what llama.cpp frees otherwise. Default true: unloading is there to get memory back.
+    /// Whether the C library is asked to give freed memory back to the system after a model was unloaded or could not
+    /// be loaded. Only glibc is; it keeps much of what llama.cpp frees otherwise. Default true: unloading is there to
+    /// get memory back.
     bool trim_memory = true;
 };
 
@@ -123,8 +125,8 @@ inline constexpr std::size_t max_batch_tokens = 1'048'576;
 /// The processor's threads that this process may use; at least 1.
 inline std::size_t cores() noexcept { return std::max<std::size_t>(1, std::thread::hardware_concurrency()); }
 
-/// Throws std::invalid_argument, naming the field, unless the options hold what their docs demand. Gives them back with the number
-/// of contexts decided.
+/// Throws std::invalid_argument, naming the field, unless the options hold what their docs demand. Gives them back with
+/// the number of contexts decided.
 inline LlamaCppModelOptions checked(LlamaCppModelOptions options) {
     const auto require = [](bool holds, std::string_view field, std::string_view rule) {
         if (!holds) {

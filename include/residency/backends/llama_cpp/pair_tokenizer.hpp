@@ -30,7 +30,8 @@ public:
     [[nodiscard]] virtual Tokens join_cut(std::string_view document, std::size_t limit) const = 0;
 };
 
-/// Joined by the vocabulary's flags: begin, query, end, separator, document, end. If the flags give no end, the separator closes.
+/// Joined by the vocabulary's flags: begin, query, end, separator, document, end. If the flags give no end, the
+/// separator closes.
 class FlagQuery final : public PreparedQuery {
 public:
     FlagQuery(const Tokenizer& tokenizer, std::string_view query) : tokenizer_(tokenizer) {
@@ -55,7 +56,9 @@ public:
 
     [[nodiscard]] std::size_t size() const override { return before_.size() + after_.size(); }
 
-    [[nodiscard]] Tokens join(std::string_view document) const override { return around(tokenizer_.tokenize(document)); }
+    [[nodiscard]] Tokens join(std::string_view document) const override {
+        return around(tokenizer_.tokenize(document));
+    }
 
     [[nodiscard]] Tokens join_cut(std::string_view document, std::size_t limit) const override {
         Tokens own = tokenizer_.tokenize(document);
@@ -86,10 +89,12 @@ public:
 
     [[nodiscard]] std::size_t size() const override { return empty_size_; }
 
-    [[nodiscard]] Tokens join(std::string_view document) const override { return form_.tokens(tokenizer_, query_, document); }
+    [[nodiscard]] Tokens join(std::string_view document) const override {
+        return form_.tokens(tokenizer_, query_, document);
+    }
 
-    // The document's tokens melt into those of the text around it, so it is its characters that are cut: the longest beginning
-    // that a bisection finds to fit.
+    // The document's tokens melt into those of the text around it, so it is its characters that are cut: the longest
+    // beginning that a bisection finds to fit.
     [[nodiscard]] Tokens join_cut(std::string_view document, std::size_t limit) const override {
         Tokens best = join({});
         std::size_t fits = 0;

@@ -13,10 +13,11 @@
 
 namespace residency::detail::llama_cpp {
 
-/// How a model wants query and document put to it: a text with `{query}` and `{document}` in it, and with special tokens.
+/// How a model wants query and document put to it: a text with `{query}` and `{document}` in it, and with special
+/// tokens.
 ///
-/// It is cut at its own special tokens once. Texts are put in between them afterwards and tokenized as text, so that the name of a
-/// special token in a document is no special token. Any number of threads at once.
+/// It is cut at its own special tokens once. Texts are put in between them afterwards and tokenized as text, so that
+/// the name of a special token in a document is no special token. Any number of threads at once.
 class RerankTemplate {
 public:
     /// What stands for the query and for the document.
@@ -31,7 +32,8 @@ public:
         // Longer names first, as llama.cpp does it: one may be part of another.
         for (const llama_token token : specials) {
             const std::string_view name = llama_vocab_get_text(tokenizer.vocabulary(), token);
-            for (std::size_t at = form.find(name); at != std::string_view::npos; at = form.find(name, at + name.size())) {
+            for (std::size_t at = form.find(name); at != std::string_view::npos;
+                 at = form.find(name, at + name.size())) {
                 const bool covered = std::any_of(found.begin(), found.end(), [&](const Special& other) {
                     return at < other.begin + other.size && other.begin < at + name.size();
                 });
@@ -40,10 +42,12 @@ public:
                 }
             }
         }
-        std::sort(found.begin(), found.end(), [](const Special& left, const Special& right) { return left.begin < right.begin; });
+        std::sort(found.begin(), found.end(),
+                  [](const Special& left, const Special& right) { return left.begin < right.begin; });
         bool strip_begin = false;
         for (const Special& special : found) {
-            const auto attributes = static_cast<std::uint32_t>(llama_vocab_get_attr(tokenizer.vocabulary(), special.token));
+            const auto attributes =
+                static_cast<std::uint32_t>(llama_vocab_get_attr(tokenizer.vocabulary(), special.token));
             const std::size_t length = special.begin - (form.size() - rest.size());
             add_run(rest.substr(0, length), strip_begin, (attributes & LLAMA_TOKEN_ATTR_LSTRIP) != 0);
             pieces_.push_back({.token = special.token});

@@ -39,12 +39,14 @@ public:
 
     /// Scores each document for the query, in the documents' order; greater is better.
     ///
-    /// Query and document are joined as the model's rerank template says, or else as its vocabulary does. The pairs of a call share
-    /// batches; what shares one with a pair changes no more than the rounding of its score. Nothing in a text is special.
+    /// Query and document are joined as the model's rerank template says, or else as its vocabulary does. The pairs of
+    /// a call share batches; what shares one with a pair changes no more than the rounding of its score. Nothing in a
+    /// text is special.
     ///
-    /// Errors   invalid_request: a pair has more tokens than the limit and `truncate` is off, or the query leaves no room for a token
-    ///          of a document; it says which, how many, the limit. inference_failed: llama.cpp could not compute it. operation_aborted:
-    ///          `stop` was requested, while it waited for a context or computed. Out of memory: std::bad_alloc, or inference_failed.
+    /// Errors   invalid_request: a pair has more tokens than the limit and `truncate` is off, or the query leaves no
+    ///          room for a token of a document; it says which, how many, the limit. inference_failed: llama.cpp could
+    ///          not compute it. operation_aborted: `stop` was requested, while it waited for a context or computed. Out
+    ///          of memory: std::bad_alloc, or inference_failed.
     /// Threads  any number at once; more than `max_concurrency()` wait for one another
     [[nodiscard]] std::vector<float> rerank(std::string_view query, std::span<const std::string> documents,
                                             const std::stop_token& stop = {}) {
@@ -70,9 +72,10 @@ private:
         const std::unique_ptr<detail::llama_cpp::PreparedQuery> prepared = prepare(query);
         const std::size_t limit = model_->limit();
         if (prepared->size() >= limit) {
-            throw model_->error(errc::invalid_request,
-                                "the query makes " + std::to_string(prepared->size()) + " tokens without a document, and the limit is " +
-                                    std::to_string(limit) + ": there is no room for one token of a document");
+            throw model_->error(errc::invalid_request, "the query makes " + std::to_string(prepared->size()) +
+                                                           " tokens without a document, and the limit is " +
+                                                           std::to_string(limit) +
+                                                           ": there is no room for one token of a document");
         }
         std::vector<detail::llama_cpp::Tokens> pairs;
         pairs.reserve(documents.size());
@@ -82,10 +85,11 @@ private:
                 continue;
             }
             if (!truncate_) {
-                throw model_->error(errc::invalid_request,
-                                    "document " + std::to_string(index) + " has " + std::to_string(pairs.back().size()) +
-                                        " tokens with the query, and the limit is " + std::to_string(limit) +
-                                        "; option model.truncate cuts such documents");
+                throw model_->error(errc::invalid_request, "document " + std::to_string(index) + " has " +
+                                                               std::to_string(pairs.back().size()) +
+                                                               " tokens with the query, and the limit is " +
+                                                               std::to_string(limit) +
+                                                               "; option model.truncate cuts such documents");
             }
             pairs.back() = prepared->join_cut(documents[index], limit);
         }
@@ -130,9 +134,10 @@ public:
 
     /// Loads the model of `key`.
     ///
-    /// Errors   invalid_request: the key leads out of the folder. operation_aborted: stop was requested. load_failed, with the path and
-    ///          the reason: there is no such file, it is not a whole GGUF, llama.cpp cannot load it, it is an embedder, its head gives
-    ///          several scores, `context_tokens` is more than it was trained for, or there is no memory for it.
+    /// Errors   invalid_request: the key leads out of the folder. operation_aborted: stop was requested. load_failed,
+    ///          with the path and the reason: there is no such file, it is not a whole GGUF, llama.cpp cannot load it,
+    ///          it is an embedder, its head gives several scores, `context_tokens` is more than it was trained for, or
+    ///          there is no memory for it.
     /// Threads  any, several at once
     [[nodiscard]] std::unique_ptr<LlamaCppRerankerModel> load(const ModelKey& key, LoadContext& context) const {
         detail::llama_cpp::Loading loading(options_.model, key, context);
@@ -144,20 +149,24 @@ public:
                 loading.fail("its rerank template does not name {query} and {document}");
             }
         }
-        return std::make_unique<LlamaCppRerankerModel>(std::move(model), std::move(form), options_.model.truncate, options_.score);
+        return std::make_unique<LlamaCppRerankerModel>(std::move(model), std::move(form), options_.model.truncate,
+                                                       options_.score);
     }
 
 private:
     static detail::llama_cpp::Use use_of(const detail::llama_cpp::ModelFile& file) {
         if (!file.head_outputs) {
-            return {.refusal = "it is no reranker: the file holds no classification head; load it with LlamaCppEmbeddingBackend"};
+            return {
+                .refusal =
+                    "it is no reranker: the file holds no classification head; load it with LlamaCppEmbeddingBackend"};
         }
         // llama.cpp gives the probabilities of a Qwen3's two answers, and of a single one would make 1.
         const bool answers = file.architecture == "qwen3" || file.architecture == "qwen3vl";
         const std::int64_t wanted = answers ? 2 : 1;
         if (*file.head_outputs != wanted) {
-            return {.refusal = "its classification head gives " + std::to_string(*file.head_outputs) + " scores, and a reranker of " +
-                               "architecture " + file.architecture + " gives " + std::to_string(wanted)};
+            return {.refusal = "its classification head gives " + std::to_string(*file.head_outputs) +
+                               " scores, and a reranker of " + "architecture " + file.architecture + " gives " +
+                               std::to_string(wanted)};
         }
         return {.pooling = LLAMA_POOLING_TYPE_RANK};
     }

@@ -19,8 +19,8 @@ using Tokens = std::vector<llama_token>;
 
 inline void append(Tokens& to, std::span<const llama_token> from) { to.insert(to.end(), from.begin(), from.end()); }
 
-/// Whether `vocabulary` can be tokenized with at all: llama.cpp ends the process where it cannot, or where a token that the
-/// vocabulary wants to add does not exist. Empty if it can, else why not.
+/// Whether `vocabulary` can be tokenized with at all: llama.cpp ends the process where it cannot, or where a token that
+/// the vocabulary wants to add does not exist. Empty if it can, else why not.
 inline std::string why_not_tokenizable(const llama_vocab* vocabulary) {
     const auto type = llama_vocab_type(vocabulary);
     if (type == LLAMA_VOCAB_TYPE_NONE) {
