@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <string>
 #include <unordered_set>
 #include <vector>
 
@@ -216,6 +217,33 @@ TEST_CASE("an alarm that stands too early is part of the state") {
     CHECK(after(stale) != after(looked));
     // The same but for who was granted last, which counts only beside another resident.
     CHECK(after(looked) == after(fresh));
+}
+
+TEST_CASE("whether a resident became idle in this instant decides, among those that do so now, who goes first") {
+    SlotOptions options = plain;
+    options.keep_alive = keep_alive_forever;
+    // `a` is in use for the longer time, `b` has been idle for as long as is told.
+    const auto idle_for = [](milliseconds time) {
+        return [time](SlotTable& slot, milliseconds start) {
+            slot.make_ready("a");
+            slot.lease("a");
+            slot.make_ready("b");
+            slot.release(slot.lease("b"));
+            slot.at(start + time);
+        };
+    };
+    CHECK(after(idle_for(0ms), 0ms, options) != after(idle_for(1ms), 0ms, options));
+    CHECK(after(idle_for(1ms), 0ms, options) == after(idle_for(2ms), 0ms, options));
+
+    const auto evicted = [&](milliseconds time) {
+        SlotTable slot(options);
+        idle_for(time)(slot, 0ms);
+        slot.release({slot.resident("a"), {}});
+        slot.wait("c");
+        return std::string(slot.state("a") == ResidentState::unloading ? "a" : "b");
+    };
+    CHECK(evicted(0ms) == "a");
+    CHECK(evicted(1ms) == "b");
 }
 
 TEST_CASE("options are part of the state") {

@@ -42,18 +42,17 @@ TEST_CASE("a resident is idle while it is ready and has no lease") {
 TEST_CASE("residents are ordered by their use") {
     Resident left;
     Resident right;
-    left.generation = Generation{2};
-    right.generation = Generation{1};
-    // Neither was ever granted: the one that was ready first.
-    CHECK(right.used_before(left));
-    CHECK_FALSE(left.used_before(right));
-    CHECK(right.idle_before(left));
-    right.granted = 1;
+    left.granted = 1;
+    right.granted = 2;
     CHECK(left.used_before(right));
+    CHECK_FALSE(right.used_before(left));
+    CHECK_FALSE(left.used_before(left));
+    // Idle for equally long: by use.
     CHECK(left.idle_before(right));
     left.idle_since = 1ms;
     CHECK(left.used_before(right));
     CHECK(right.idle_before(left));
+    CHECK_FALSE(left.idle_before(right));
     CHECK_FALSE(left.idle_before(left));
 }
 

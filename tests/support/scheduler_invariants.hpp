@@ -558,9 +558,7 @@ private:
         return resident.state == ResidentState::ready && !resident.for_good &&
                (!awaited(resident.key) || wanted < order(resident.key));
     }
-    static bool used_before(const KnownResident& left, const KnownResident& right) {
-        return left.used != right.used ? left.used < right.used : left.generation < right.generation;
-    }
+    static bool used_before(const KnownResident& left, const KnownResident& right) { return left.used < right.used; }
 
     // -- Actions ----------------------------------------------------------------------------------------------------------------
 
@@ -725,6 +723,7 @@ private:
                 resident.generation = Generation{++generation_};
                 resident.keep_alive = core::to_duration(options().keep_alive);
                 resident.idle_since = now_;
+                resident.used = ++uses_;
                 require(action.generation == resident.generation, "R6 the counter is raised when a model becomes usable");
                 break;
             case EventType::load_failed:

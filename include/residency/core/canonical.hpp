@@ -212,6 +212,8 @@ private:
             add(rank(draining_, index));
             add(rank(idle_, index));
             add(resident.idle() ? remaining(resident.due()) : 0);
+            // What becomes idle in this same instant has been so for as long; what does later has not.
+            add(resident.idle() && resident.idle_since == now_);
         }
     }
 

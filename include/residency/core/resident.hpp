@@ -42,7 +42,7 @@ struct Resident {
     Time idle_since{0};
     /// When its load, or its unload, began.
     Time began{0};
-    /// Its latest grant, among all grants of the slot; greater is later.
+    /// Its latest grant, or its load if it was never granted, among all of the slot; greater is later.
     std::uint64_t granted = 0;
     /// When it began to drain, among all drains; greater is later.
     std::uint64_t drained = 0;
@@ -57,11 +57,9 @@ struct Resident {
     [[nodiscard]] bool idle() const noexcept { return state == ResidentState::ready && leases == 0; }
     /// When it is unloaded if it stays idle; precondition: idle().
     [[nodiscard]] Time due() const noexcept { return later(idle_since, keep_alive); }
-    /// Whether its latest grant came before that of `other`; of two that were never granted, whether it was ready before.
-    [[nodiscard]] bool used_before(const Resident& other) const noexcept {
-        return granted != other.granted ? granted < other.granted : generation < other.generation;
-    }
-    /// Whether it has been idle for longer than `other`; precondition: both are idle().
+    /// Whether its latest grant, or its load if it was never granted, came before that of `other`.
+    [[nodiscard]] bool used_before(const Resident& other) const noexcept { return granted < other.granted; }
+    /// Whether it has been idle for longer than `other`, or was used before it if not; precondition: both are idle().
     [[nodiscard]] bool idle_before(const Resident& other) const noexcept {
         return idle_since != other.idle_since ? idle_since < other.idle_since : used_before(other);
     }

@@ -156,6 +156,7 @@ inline void SlotScheduler::loaded(ResidentId id, std::size_t capacity, Time now,
     resident.capacity = std::max<std::size_t>(capacity, 1);
     resident.keep_alive = keep_alive_;
     resident.idle_since = now;
+    resident.granted = ++grants_;
     publish(EventType::ready, Reason::requested, id.index, took, actions);
     serve(key, now, actions);
     settle(now, actions);
