@@ -31,3 +31,21 @@ TEST_CASE("A model that goes while its slot is being destroyed is not unloaded a
     CHECK(other.code() == errc::shutting_down);
     f.check_gone(2);
 }
+
+TEST_CASE("The last lease may end while another one's model is being destroyed in place", "[H11]") {
+    SlotOptions options;
+    options.max_resident = 2;
+    VirtualSlot f(options);
+    Outcome<FakeLease> first = f.acquire(a);
+    Outcome<FakeLease> second = f.acquire(b);
+    f.run();
+    FakeLease lease = std::move(first.value());
+    FakeLease last = std::move(second.value());
+    f.slot.reset();
+    // As another thread would, at the worst moment: nothing of the slot's may be freed under the first.
+    f.world->on(FakeStep::unload, [&](const testing::FakeCall&) { last.release(); });
+    lease.release();
+    CHECK(f.world->counts().unloads == 2);
+    f.run();
+    f.check_gone(2);
+}

@@ -210,8 +210,12 @@ bool SlotCore<Clock>::end_lease(Record& record, Waiter* call) noexcept {
             }
         }
         scheduler_.release(grant, now(), actions_);
-        if (abandoned_ && scheduler_.leases() == 0) {
-            keep_self = std::move(self_);
+        if (abandoned_) {
+            // The last lease may end, and with it this, while the model of another is being destroyed here.
+            keep_self = self_;
+            if (scheduler_.leases() == 0) {
+                self_.reset();
+            }
         }
         collect(out);
     }
