@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -26,6 +27,10 @@ public:
             choice = list_[taken_.size()] % limit;
         }
         taken_.push_back(choice);
+        if (taken_.size() < mirror_.size()) {
+            mirror_[0] = static_cast<std::uint32_t>(taken_.size());
+            mirror_[taken_.size()] = choice;
+        }
         return choice;
     }
     /// Whether it happens, once in `times`; plainest is that it does not.
@@ -48,13 +53,11 @@ public:
         return 0;
     }
 
-    /// A step begins: what is chosen from here on belongs together.
-    void mark() { marks_.push_back(taken_.size()); }
+    /// Also writes what is chosen to `mirror`, after their number, for somebody who sees it when this process has crashed.
+    void mirror_in(std::span<std::uint32_t> mirror) noexcept { mirror_ = mirror; }
 
     /// What was chosen.
     [[nodiscard]] const std::vector<std::uint32_t>& taken() const noexcept { return taken_; }
-    /// Where steps began.
-    [[nodiscard]] const std::vector<std::size_t>& marks() const noexcept { return marks_; }
 
 private:
     // splitmix64.
@@ -70,7 +73,7 @@ private:
     std::uint64_t state_ = 0;
     std::vector<std::uint32_t> list_;
     std::vector<std::uint32_t> taken_;
-    std::vector<std::size_t> marks_;
+    std::span<std::uint32_t> mirror_;
 };
 
 }  // namespace residency::simulation

@@ -47,7 +47,9 @@ struct RequestFacts {
     int rows = 0;
     bool invalid = false;
 
+    /// When the call began; a shutdown: when it returned, for other threads may have come between its two slots.
     Time begun{0};
+    Time started{0};
     std::uint64_t sequence = 0;
     bool closing_at_call = false;
     bool closed_at_call = false;

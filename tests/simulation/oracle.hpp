@@ -255,7 +255,7 @@ public:
                 ++waiting;
                 check_waits_for_something(slot, status, request);
             } else if (request.kind == Kind::shutdown) {
-                require(request.due() > now, "H9: a shutdown's deadline has passed, request ", request.id);
+                require(request.due() > now - (request.started - request.begun), "H9: a shutdown's deadline has passed, request ", request.id);
                 require(request.both_slots || facts.held != 0, "R9: a shutdown waits for nothing, request ", request.id);
             } else {
                 require(facts.held != 0, "R9: an unload waits for nothing, request ", request.id);

@@ -2,6 +2,7 @@
 
 #include "simulation/simulation.hpp"
 
+#include <sys/mman.h>
 #include <sys/types.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -11,6 +12,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -21,11 +23,10 @@ namespace residency::simulation {
 /// How a simulation ended.
 struct Ended {
     bool failed = false;
-    /// The rule that was broken, or that it crashed.
+    /// The rule that was broken.
     std::string what{};
     std::string trace{};
     std::vector<std::uint32_t> taken{};
-    std::vector<std::size_t> marks{};
 };
 
 /// Runs a simulation in this process.
@@ -36,76 +37,63 @@ struct Ended {
     ended.failed = !ended.what.empty();
     ended.trace = simulation.trace();
     ended.taken = simulation.choices().taken();
-    ended.marks = simulation.choices().marks();
     return ended;
 }
 
-/// Runs it in a process of its own, so that a crash is a way to end like others.
-[[nodiscard]] inline Ended run_apart(const Choices& choices) {
-    std::fflush(nullptr);
-    int ends[2];
-    if (pipe(ends) != 0) {
-        throw std::runtime_error("no pipe");
+/// Memory that a child process shares with this one.
+class SharedNumbers {
+public:
+    SharedNumbers() : numbers_(map(), count) {}
+    SharedNumbers(const SharedNumbers&) = delete;
+    SharedNumbers& operator=(const SharedNumbers&) = delete;
+    ~SharedNumbers() { munmap(numbers_.data(), numbers_.size_bytes()); }
+    [[nodiscard]] std::span<std::uint32_t> get() const noexcept { return numbers_; }
+
+private:
+    static constexpr std::size_t count = 1U << 16U;
+    static std::uint32_t* map() {
+        void* const memory =
+            mmap(nullptr, count * sizeof(std::uint32_t), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        if (memory == MAP_FAILED) {
+            throw std::runtime_error("no shared memory");
+        }
+        return static_cast<std::uint32_t*>(memory);
     }
+    std::span<std::uint32_t> numbers_;
+};
+
+/// Runs it in a process of its own, so that a crash is a way to end like others. `out`: where that process prints what happens as it
+/// happens, and what it says when it crashes; nowhere if null.
+[[nodiscard]] inline Ended run_apart(Choices choices, std::FILE* out = nullptr) {
+    std::fflush(nullptr);
+    const SharedNumbers taken;
+    taken.get()[0] = 0;
     const pid_t child = fork();
     if (child < 0) {
         throw std::runtime_error("no process");
     }
     if (child == 0) {
-        close(ends[0]);
-        std::FILE* const out = fdopen(ends[1], "w");
-        // What it says when it crashes is said once, at the end.
-        if (std::freopen("/dev/null", "w", stderr) == nullptr) {
+        if (out == nullptr && std::freopen("/dev/null", "w", stderr) == nullptr) {
             std::_Exit(3);
         }
-        const Ended ended = run_here(choices);
-        const auto write_numbers = [out](const auto& numbers) {
-            std::fprintf(out, "%zu", numbers.size());
-            for (const auto number : numbers) {
-                std::fprintf(out, " %zu", static_cast<std::size_t>(number));
-            }
-            std::fprintf(out, "\n");
-        };
-        write_numbers(ended.taken);
-        write_numbers(ended.marks);
-        std::fprintf(out, "%s\n%s", ended.what.c_str(), ended.trace.c_str());
-        std::fclose(out);
-        std::_Exit(0);
+        choices.mirror_in(taken.get());
+        const Ended ended = run_here(std::move(choices), out);
+        if (out != nullptr) {
+            std::fprintf(out, "%s\n", ended.what.c_str());
+        }
+        std::fflush(nullptr);
+        std::_Exit(ended.failed ? 1 : 0);
     }
-    close(ends[1]);
-    std::string text;
-    char buffer[4096];
-    for (ssize_t got = 0; (got = read(ends[0], buffer, sizeof buffer)) > 0;) {
-        text.append(buffer, static_cast<std::size_t>(got));
-    }
-    close(ends[0]);
     int status = 0;
     waitpid(child, &status, 0);
     Ended ended;
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
-        ended.failed = true;
-        ended.what = "it crashed";
-        return ended;
-    }
-    const char* at = text.c_str();
-    const auto read_numbers = [&at](auto& numbers) {
-        char* after = nullptr;
-        for (std::size_t count = std::strtoul(at, &after, 10); count != 0; --count) {
-            at = after;
-            numbers.push_back(static_cast<typename std::decay_t<decltype(numbers)>::value_type>(std::strtoul(at, &after, 10)));
-        }
-        at = after + 1;
-    };
-    read_numbers(ended.taken);
-    read_numbers(ended.marks);
-    const std::string rest(at);
-    ended.what = rest.substr(0, rest.find('\n'));
-    ended.trace = rest.substr(ended.what.size() + 1);
-    ended.failed = !ended.what.empty();
+    ended.failed = !WIFEXITED(status) || WEXITSTATUS(status) != 0;
+    const std::span<std::uint32_t> numbers = taken.get();
+    ended.taken.assign(numbers.begin() + 1, numbers.begin() + 1 + numbers[0]);
     return ended;
 }
 
-/// Looks for a simpler list of choices that fails as well: leaves out steps, then single choices, then makes them plainer.
+/// Looks for a simpler list of choices that fails as well: leaves out more and more of them, then makes them plainer.
 class Shrinker {
 public:
     /// Precondition: `failing` fails.

@@ -63,19 +63,14 @@ void simulate(Progress& progress, std::uint64_t first, std::uint64_t count, std:
 int tell(std::uint64_t seed) {
     std::printf("seed %llu fails; looking for the shortest way to that ...\n", static_cast<unsigned long long>(seed));
     std::fflush(stdout);
-    Ended ended = run_apart(Choices(seed));
+    const Ended ended = run_apart(Choices(seed));
     if (!ended.failed) {
         std::printf("run alone, it does not fail\n");
         return 1;
     }
-    if (ended.taken.empty()) {
-        std::printf("it crashed; to see it: simulate --trace %llu\n", static_cast<unsigned long long>(seed));
-        return 1;
-    }
     Shrinker shrinker(ended.taken);
     const std::vector<std::uint32_t> shortest = shrinker.shrink();
-    ended = run_apart(Choices(shortest));
-    std::printf("%s\n%s", ended.what.c_str(), ended.trace.c_str());
+    (void)run_apart(Choices(shortest), stdout);
     std::printf("%zu attempts; to replay: simulate --replay ", shrinker.attempts());
     for (std::size_t index = 0; index < shortest.size(); ++index) {
         std::printf("%s%u", index == 0 ? "" : ",", shortest[index]);

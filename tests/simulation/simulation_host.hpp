@@ -235,9 +235,10 @@ inline void Simulation::shut_down() {
         }
     });
     request.starting = false;
+    request.started = now();
     --manager_calls_;
-    for (SlotFacts& slot : oracle_.slots) {
-        slot.closed = slot.closing;
+    for (int slot = 0; slot < 2; ++slot) {
+        oracle_.slots[static_cast<std::size_t>(slot)].closed |= request.both_slots || slot == request.slot;
     }
 }
 

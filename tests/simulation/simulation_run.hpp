@@ -17,7 +17,6 @@ inline std::string Simulation::run() {
     make_manager();
     quiet_ = false;
     while (!calm() && choices_.below(settings_.length) != 0) {
-        choices_.mark();
         step();
     }
     finish();
@@ -137,14 +136,15 @@ inline void Simulation::advance_somehow() {
 /// Runs everything in order until nothing is left to run; the time stands still, loads succeed, nobody interferes.
 inline void Simulation::come_to_rest() {
     const bool was_quiet = std::exchange(quiet_, true);
+    observe();
     std::size_t ran = 0;
     for (bool busy = true; busy;) {
         busy = false;
         for (SeededQueue* queue : ready_queues()) {
             run_item(*queue, 0);
+            observe();
             busy = true;
         }
-        observe();
         if (!busy) {
             poll_timers();
             busy = !ready_queues().empty();
