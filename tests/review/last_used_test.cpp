@@ -9,9 +9,13 @@
 
 #include <array>
 #include <atomic>
+#include <barrier>
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <thread>
+#include <vector>
 
 using namespace residency;
 using namespace residency::test;
@@ -61,12 +65,31 @@ struct Watch {
     }
 };
 
-// Lets some virtual time pass, so that models do become idle now and then.
-void pause(VirtualClock::duration time) {
-    const auto until = VirtualClock::now() + time;
-    while (VirtualClock::now() < until) {
-        std::this_thread::yield();
+// Has each of `users` use the model on a thread of its own, several times with pauses in which it could expire, and then lets it expire for
+// sure, as nobody uses it until it is gone; again and again.
+void use_and_let_expire(PolledContexts& contexts, const FakeWorld& world, const std::vector<std::function<void()>>& users) {
+    constexpr int phases = 8;
+    constexpr int uses = 6;
+    const TimeMachine time(contexts, 1ms);
+    std::barrier all_used(static_cast<std::ptrdiff_t>(users.size()));
+    std::vector<std::jthread> threads;
+    for (std::size_t user = 0; user < users.size(); ++user) {
+        threads.emplace_back([&, user] {
+            for (int phase = 0; phase < phases; ++phase) {
+                for (int use = 0; use < uses; ++use) {
+                    users[user]();
+                    const auto until = VirtualClock::now() + std::chrono::milliseconds((user * 3 + static_cast<std::size_t>(use)) % 7);
+                    while (VirtualClock::now() < until) {
+                        std::this_thread::yield();
+                    }
+                }
+                all_used.arrive_and_wait();
+                world.await(a, [](const auto& counts) { return counts.live == 0; });
+                all_used.arrive_and_wait();
+            }
+        });
     }
+    threads.clear();
 }
 
 }  // namespace
@@ -75,21 +98,13 @@ TEST_CASE("Review: the last use is stamped under the lock, whichever of many thr
     VirtualSlot f(keeping());
     const auto watch = std::make_unique<Watch>();
     f.events.on_event(watch->observer());
-    {
-        const TimeMachine time(f, 1ms);
-        std::vector<std::jthread> threads;
-        for (int thread = 0; thread < 4; ++thread) {
-            threads.emplace_back([&, thread] {
-                for (int round = 0; watch->idle_unloads < 30; ++round) {
-                    FakeLease lease = f.slot->acquire(a);
-                    watch->uses.note(lease.generation(), VirtualClock::now());
-                    lease.release();
-                    pause(std::chrono::milliseconds((thread * 3 + round) % 7));
-                }
-            });
-        }
-    }
+    use_and_let_expire(f, *f.world, std::vector<std::function<void()>>(4, [&] {
+                           FakeLease lease = f.slot->acquire(a);
+                           watch->uses.note(lease.generation(), VirtualClock::now());
+                           lease.release();
+                       }));
     CHECK(watch->too_early == 0);
+    CHECK(watch->idle_unloads >= 8);
     CHECK(f.world->counts(a).most_resident == 1);
     f.finish(0);
 }
@@ -101,49 +116,38 @@ TEST_CASE("Review: nothing that counts as use writes its time without the lock",
     auto& slot = f.models->embedding();
     std::atomic<int> wrong{0};
     {
-        const TimeMachine time(f, 1ms);
-        const auto guard = asio::make_work_guard(f.inference);
-        std::vector<std::jthread> threads;
-        threads.emplace_back([&] { f.inference.run(); });
-        std::vector<std::jthread> users;
-        const auto use = [&](auto act) {
-            users.emplace_back([&watch, act] {
-                for (int round = 0; watch->idle_unloads < 12; ++round) {
-                    act();
-                    pause(std::chrono::milliseconds(round % 7));
-                }
-            });
-        };
-        // Each way in which a model is used, beside all others.
-        use([&] {
-            const auto now = VirtualClock::now();
-            watch->uses.note(slot.ensure_loaded(a), now);
-        });
-        use([&] {
-            if (FakeLease lease = slot.try_acquire(a)) {
-                watch->uses.note(lease.generation(), VirtualClock::now());
-                lease.release();
-            }
-        });
-        use([&] {
-            const Embeddings rows = f.models->embed(a, {"text"});
-            wrong += f.world->model(testing::answered_by(rows)).key == a ? 0 : 1;
-        });
-        use([&] {
-            FakeLease lease = slot.acquire(a);
-            watch->uses.note(lease.generation(), VirtualClock::now());
-            lease = FakeLease();
-        });
-        // And looking at it, which is no use.
-        use([&] {
-            for (const ResidentStatus& resident : slot.status().residents) {
-                wrong += resident.idle_for && *resident.idle_for < 0ns ? 1 : 0;
-            }
-        });
-        users.clear();
-        f.inference.stop();
+        auto guard = asio::make_work_guard(f.inference);
+        const std::jthread answers([&] { f.inference.run(); });
+        // Each way in which a model is used, beside all others; and looking at it, which is no use.
+        use_and_let_expire(f, *f.world,
+                           {[&] {
+                                const auto now = VirtualClock::now();
+                                watch->uses.note(slot.ensure_loaded(a), now);
+                            },
+                            [&] {
+                                if (FakeLease lease = slot.try_acquire(a)) {
+                                    watch->uses.note(lease.generation(), VirtualClock::now());
+                                    lease.release();
+                                }
+                            },
+                            [&] {
+                                const Embeddings rows = f.models->embed(a, {"text"});
+                                wrong += f.world->model(testing::answered_by(rows)).key == a ? 0 : 1;
+                            },
+                            [&] {
+                                FakeLease lease = slot.acquire(a);
+                                watch->uses.note(lease.generation(), VirtualClock::now());
+                                lease = FakeLease();
+                            },
+                            [&] {
+                                for (const ResidentStatus& resident : slot.status().residents) {
+                                    wrong += resident.idle_for && *resident.idle_for < 0ns ? 1 : 0;
+                                }
+                            }});
+        guard.reset();
     }
     CHECK(watch->too_early == 0);
+    CHECK(watch->idle_unloads >= 8);
     CHECK(wrong == 0);
     f.finish(0);
 }
