@@ -13,6 +13,7 @@ namespace asio = boost::asio;
 
 using Models = residency::ModelManager<residency::LexicalEmbeddingBackend, residency::LexicalRerankerBackend>;
 
+//! [coroutine]
 asio::awaitable<void> one_request(Models& models, std::string text) {
     const residency::ModelKey key("lexical");
     std::vector<std::string> texts{std::move(text)};
@@ -20,6 +21,7 @@ asio::awaitable<void> one_request(Models& models, std::string text) {
     // The coroutine goes on where it was spawned, not on a thread of the manager's.
     std::cout << vectors.size() << " vector of " << vectors.dimension() << " floats\n";
 }
+//! [coroutine]
 
 int main() {
     Models models;

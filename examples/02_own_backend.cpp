@@ -19,6 +19,7 @@ private:
     std::set<std::string> words_;
 };
 
+//! [backend]
 /// Reads a word list. May block, throws to fail, and tells how it goes if it likes.
 struct WordListBackend {
     using model_type = WordList;
@@ -35,6 +36,7 @@ struct WordListBackend {
         throw std::runtime_error("cannot read " + key.name + ".txt");
     }
 };
+//! [backend]
 
 int main() {
     residency::ModelSlot<WordListBackend> lists{{}, {}, {}, [](const residency::Event& event) { std::cout << event << '\n'; },

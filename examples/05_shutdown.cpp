@@ -8,6 +8,7 @@ int main() {
     residency::ModelManager<residency::LexicalEmbeddingBackend, residency::LexicalRerankerBackend> models;
     auto lease = models.embedding().acquire("lexical");
 
+    //! [shutdown]
     // Somebody still holds a lease, so this cannot end cleanly in time. Nothing is freed under the lease.
     const residency::ShutdownReport first = models.shutdown(20ms);
     std::cout << "first: " << first << '\n';
@@ -22,5 +23,6 @@ int main() {
     lease.release();
     const residency::ShutdownReport second = models.shutdown();
     std::cout << "second: " << second << '\n';
+    //! [shutdown]
     return !first.clean() && second.clean() ? 0 : 1;
 }

@@ -11,6 +11,7 @@ namespace asio = boost::asio;
 using namespace std::chrono_literals;
 
 int main() {
+    //! [clock]
     using residency::testing::VirtualClock;
     asio::io_context context;
     // One context for everything: nothing happens but in run_ready and advance.
@@ -28,6 +29,7 @@ int main() {
     const std::size_t before = slot.status().residents.size();
     residency::testing::advance(context, 1s);
     const std::size_t after = slot.status().residents.size();
+    //! [clock]
 
     std::cout << "generation " << loaded << ", residents: " << resident << " at once, " << before << " after 4:59, " << after
               << " after 5:00\n";

@@ -1,29 +1,76 @@
 #!/usr/bin/env python3
-"""The README's programs are the files that are compiled: a code block after `<!-- FILE -->` is FILE, letter by letter.
+"""The programs on the project's pages are the files that are compiled.
 
-Usage: tests/readme_test.py [--write]    --write puts the files into the README.
+A code block after `<!-- FILE -->` is FILE, letter by letter; one after `<!-- FILE [TAG] -->` is what stands in FILE between the two lines
+`//! [TAG]`, as far to the left as it can be. FILE is named from the repository's top. A tag that no page and no header shows is an error,
+and so is a link to a file that is not there.
+
+Usage: tests/readme_test.py [--write]    --write puts the files into the pages.
 """
 import pathlib
 import re
 import sys
+import textwrap
 
 root = pathlib.Path(__file__).resolve().parent.parent
-readme = root / "README.md"
-block = re.compile(r"(<!-- (?P<file>\S+) -->\n```cpp\n)(?P<code>.*?)(```\n)", re.DOTALL)
+pages = [root / "README.md", root / "examples/README.md", root / "tests/README.md"]
+block = re.compile(r"(<!-- (?P<file>[^\s\[]+)(?: \[(?P<tag>[^\]]+)\])? -->\n```cpp\n)(?P<code>.*?)(```\n)", re.DOTALL)
+marker = re.compile(r"^[ \t]*//! \[([^\]]+)\]\n", re.MULTILINE)
+example = re.compile(r"/// Example +(\S+) \[([^\]]+)\]")
+link = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
+
+
+def snippets(text: str) -> dict:
+    """Tag -> what stands between its two lines."""
+    parts = marker.split(text)
+    found = {}
+    opened = {}
+    for index in range(1, len(parts), 2):
+        tag = parts[index]
+        if tag in opened:
+            found[tag] = textwrap.dedent("".join(parts[position] for position in range(opened.pop(tag), index, 2)))
+        else:
+            opened[tag] = index + 1
+    if opened:
+        raise ValueError(f"these tags are not closed: {', '.join(opened)}")
+    return found
+
+
+def code_of(match: re.Match) -> str:
+    text = (root / match["file"]).read_text()
+    return snippets(text)[match["tag"]] if match["tag"] else text
 
 
 def main() -> int:
-    text = readme.read_text()
-    found = list(block.finditer(text))
-    if not found:
-        print("README.md: no code block names its file")
-        return 1
-    wrong = [match["file"] for match in found if match["code"] != (root / match["file"]).read_text()]
+    wrong = []
+    shown = set()
+    for page in pages:
+        text = page.read_text()
+        name = page.relative_to(root)
+        found = list(block.finditer(text))
+        shown |= {(match["file"], match["tag"]) for match in found}
+        if "--write" in sys.argv[1:]:
+            page.write_text(block.sub(lambda match: match[1] + code_of(match) + match[5], text))
+            continue
+        wrong += [
+            f"{name}: the block of {match['file']} {match['tag'] or ''} differs from it; run tests/readme_test.py --write"
+            for match in found
+            if match["code"] != code_of(match)
+        ]
+        wrong += [f"{name}: there is no {target}" for target in link.findall(text) if not (page.parent / target).exists()]
     if "--write" in sys.argv[1:]:
-        readme.write_text(block.sub(lambda match: match[1] + (root / match["file"]).read_text() + match[4], text))
         return 0
-    for file in wrong:
-        print(f"README.md: the block of {file} differs from it; run tests/readme_test.py --write")
+    if not any(tag is None for _, tag in shown):
+        wrong.append("no page shows a whole program: the pages were not understood")
+    for header in (root / "include").rglob("*.hpp"):
+        shown |= set(example.findall(header.read_text()))
+    there = {
+        (str(file.relative_to(root)), tag) for file in (root / "examples").rglob("*.cpp") for tag in snippets(file.read_text())
+    }
+    wrong += [f"{file}: no page shows [{tag}]" for file, tag in sorted(there - shown)]
+    wrong += [f"{file} has no [{tag}], which a header or a page shows" for file, tag in sorted(shown - there, key=str) if tag]
+    for sentence in wrong:
+        print(sentence)
     return 1 if wrong else 0
 
 

@@ -66,6 +66,7 @@ public:
     /// Cancel     waiting: any type, the waiter leaves the queue; running: terminal, the caller goes at once, and the lease lives until
     ///            the model returns
     /// Threads    any
+    /// Example    examples/12_each_call.cpp [async_embed]
     template <asio::completion_token_for<void(std::exception_ptr, Embeddings)> Token = asio::use_awaitable_t<>>
     auto async_embed(const ModelKey& key, std::vector<std::string> texts, RequestOptions options, Token&& token = Token()) {
         return asio::async_initiate<Token, void(std::exception_ptr, Embeddings)>(StartEmbed{embedding_.core_}, token, key,
@@ -94,6 +95,7 @@ public:
     /// Errors     those of `async_embed`
     /// Cancel     as `async_embed`
     /// Threads    any
+    /// Example    examples/12_each_call.cpp [async_rerank]
     template <asio::completion_token_for<void(std::exception_ptr, Ranking)> Token = asio::use_awaitable_t<>>
     auto async_rerank(const ModelKey& key, std::string query, std::vector<std::string> documents, RequestOptions options,
                       Token&& token = Token()) {
@@ -122,6 +124,7 @@ public:
     /// Errors     operation_aborted
     /// Cancel     any type: the wait ends, the shutdown goes on
     /// Threads    any, also inside handlers
+    /// Example    examples/12_each_call.cpp [async_shutdown]
     template <asio::completion_token_for<void(std::exception_ptr, ShutdownReport)> Token = asio::use_awaitable_t<>>
     auto async_shutdown(std::chrono::milliseconds deadline, Token&& token = Token()) {
         return asio::async_initiate<Token, void(std::exception_ptr, ShutdownReport)>(

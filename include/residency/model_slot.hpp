@@ -100,6 +100,7 @@ public:
     ///            code of the backend's own Error; operation_aborted
     /// Cancel     any type: the waiter leaves the queue; a load that others wait for goes on
     /// Threads    any
+    /// Example    examples/12_each_call.cpp [async_acquire]
     template <asio::completion_token_for<void(std::exception_ptr, lease_type)> Token = asio::use_awaitable_t<>>
     auto async_acquire(const ModelKey& key, RequestOptions options, Token&& token = Token()) {
         return asio::async_initiate<Token, void(std::exception_ptr, lease_type)>(StartAcquire{core_}, token, key, options);
@@ -134,6 +135,7 @@ public:
     /// Errors     those of `async_acquire`
     /// Cancel     any type: the waiter leaves the queue; a load that others wait for goes on
     /// Threads    any
+    /// Example    examples/12_each_call.cpp [async_ensure_loaded]
     template <asio::completion_token_for<void(std::exception_ptr, Generation)> Token = asio::use_awaitable_t<>>
     auto async_ensure_loaded(const ModelKey& key, RequestOptions options, Token&& token = Token()) {
         return asio::async_initiate<Token, void(std::exception_ptr, Generation)>(StartEnsure{core_}, token, key, options);
@@ -159,6 +161,7 @@ public:
     /// Errors     invalid_request; shutting_down if the slot is destroyed meanwhile; operation_aborted
     /// Cancel     any type: the wait ends, the unloading goes on
     /// Threads    any
+    /// Example    examples/12_each_call.cpp [async_unload]
     template <asio::completion_token_for<void(std::exception_ptr)> Token = asio::use_awaitable_t<>>
     auto async_unload(const ModelKey& key, UnloadMode mode, Token&& token = Token()) {
         return asio::async_initiate<Token, void(std::exception_ptr)>(StartUnload{core_}, token, key, mode);
@@ -197,6 +200,7 @@ public:
     /// Errors     operation_aborted
     /// Cancel     any type: the wait ends, the shutdown goes on
     /// Threads    any, also inside handlers
+    /// Example    examples/12_each_call.cpp [async_shutdown]
     template <asio::completion_token_for<void(std::exception_ptr, ShutdownReport)> Token = asio::use_awaitable_t<>>
     auto async_shutdown(std::chrono::milliseconds deadline, Token&& token = Token()) {
         return asio::async_initiate<Token, void(std::exception_ptr, ShutdownReport)>(StartShutdown{core_}, token,

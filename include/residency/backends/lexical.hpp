@@ -146,6 +146,7 @@ private:
 /// alike.
 class LexicalEmbeddingBackend {
 public:
+    /// The type of the models.
     using model_type = LexicalEmbedder;
 
     /// With the default options. Not explicit, so that `{}` makes one.
@@ -178,6 +179,7 @@ private:
 /// alike.
 class LexicalRerankerBackend {
 public:
+    /// The type of the models.
     using model_type = LexicalReranker;
 
     /// With the default options. Not explicit, so that `{}` makes one.

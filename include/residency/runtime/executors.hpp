@@ -15,7 +15,8 @@
 
 namespace residency {
 
-/// Where a manager or a slot does its work. What is left empty it makes itself, with threads of its own.
+/// Where a manager or a slot does its work: all three are the host's, or none is, and it has threads of its own. Some and not all are
+/// std::invalid_argument.
 ///
 /// All three may be the same. A host's context must be running for anything to happen; it may be destroyed before the manager, which
 /// then refuses everything. A manager with a Clock other than std::chrono::steady_clock needs all three.

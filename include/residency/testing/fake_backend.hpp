@@ -141,6 +141,7 @@ public:
 template <std::derived_from<FakeModel> Model>
 class FakeBackend {
 public:
+    /// The type of the models.
     using model_type = Model;
 
     /// A backend in a world of its own.

@@ -33,9 +33,13 @@ namespace residency::testing {
 /// program.
 class VirtualClock {
 public:
+    /// What a clock has to have, as std::chrono names it.
     using duration = std::chrono::nanoseconds;
+    /// A duration's number.
     using rep = duration::rep;
+    /// What that counts.
     using period = duration::period;
+    /// A point on the virtual clock.
     using time_point = std::chrono::time_point<VirtualClock>;
     /// It never goes back, but by `reset`.
     static constexpr bool is_steady = true;

@@ -109,6 +109,7 @@ private:
 /// Loads embedding models from GGUF files through llama.cpp; satisfies `EmbeddingBackend`.
 class LlamaCppEmbeddingBackend {
 public:
+    /// The type of the models.
     using model_type = LlamaCppEmbeddingModel;
 
     /// Throws std::invalid_argument, naming the field, if an option is not what its doc demands.

@@ -125,6 +125,7 @@ private:
 /// Loads rerankers from GGUF files through llama.cpp; satisfies `RerankerBackend`.
 class LlamaCppRerankerBackend {
 public:
+    /// The type of the models.
     using model_type = LlamaCppRerankerModel;
 
     /// Throws std::invalid_argument, naming the field, if an option is not what its doc demands.

@@ -1,0 +1,45 @@
+// New here: limits, and what a service does when they are reached: how many leases, how long a queue, how long a wait.
+#include <residency/residency.hpp>
+
+#include <iostream>
+
+namespace {
+
+//! [answer]
+/// What an HTTP service would answer for a failure: `retryable` is worth another try, `caller` is not.
+int http_status(const residency::Error& error) {
+    if (error.code() == residency::condition::caller) {
+        return 400;
+    }
+    if (error.code() == residency::condition::retryable) {
+        return 503;  // with Retry-After: error.retry_after(), if that is not zero
+    }
+    return error.code() == residency::condition::backend ? 502 : 500;
+}
+//! [answer]
+
+}  // namespace
+
+int main() {
+    using namespace std::chrono_literals;
+    //! [limits]
+    residency::SlotOptions options;
+    options.max_resident = 1;  // memory: how many models fit at once
+    options.max_leases = 2;    // processor: how many requests work on models at once
+    options.max_queue = 8;     // patience: the last in a full queue waits for max_queue / max_leases requests before it
+    options.keep_alive = 2min;  // a load's length against memory that lies idle
+    residency::ModelSlot<residency::LexicalEmbeddingBackend> slot{{}, options};
+    //! [limits]
+
+    const auto first = slot.acquire("lexical");
+    const auto second = slot.acquire("lexical");
+    //! [timeout]
+    try {
+        const auto third = slot.acquire("lexical", {.timeout = 20ms});
+    } catch (const residency::Error& error) {
+        std::cout << http_status(error) << ": " << error.what() << '\n';
+        return http_status(error) == 503 && error.stage() == residency::Stage::queue ? 0 : 1;
+    }
+    //! [timeout]
+    return 1;
+}
