@@ -13,10 +13,8 @@
 #include "residency/testing/outcome.hpp"
 #include "residency/testing/virtual_clock.hpp"
 
-#include <boost/asio/bind_cancellation_slot.hpp>
-#include <boost/asio/cancellation_signal.hpp>
-
 #include "support/catch.hpp"
+#include "support/request.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -85,19 +83,6 @@ public:
 private:
     mutable runtime::Mutex mutex_;
     std::vector<Event> events_ RESIDENCY_GUARDED_BY(mutex_);
-};
-
-/// One asynchronous request: what it was answered, and the way to cancel it.
-template <class Result = void>
-class Request : public Outcome<Result> {
-public:
-    /// The completion token for it, once.
-    [[nodiscard]] auto token() { return asio::bind_cancellation_slot(signal_.slot(), this->handler()); }
-    /// Its caller leaves.
-    void cancel(asio::cancellation_type type = asio::cancellation_type::terminal) { signal_.emit(type); }
-
-private:
-    asio::cancellation_signal signal_;
 };
 
 /// What a test of one thread needs: the virtual clock at its beginning, three contexts that only the test runs, so that what is not
@@ -190,7 +175,8 @@ struct ManagerBench : Bench {
 
     explicit ManagerBench(ManagerOptions options = {}) {
         options.observer = events.observer();
-        manager.emplace(testing::FakeEmbeddingBackend(world), testing::FakeRerankerBackend(world), options, executors());
+        manager.emplace(testing::FakeEmbeddingBackend(world), testing::FakeRerankerBackend(world), options,
+                        executors());
     }
 
     /// Shuts the manager down, and checks that nothing is left behind.

@@ -1,67 +1,12 @@
 #pragma once
 
 // Replaces operator new for the whole program, so that a test can count allocations and let them fail. For one source file of a program.
-// What Boost.Asio allocates for its executors and timers does not pass through here.
+// What Boost.Asio allocates for its executors and timers does not pass through here; system_memory.hpp has that, too.
 
-#include <cstddef>
+#include "support/scarce_memory.hpp"
+
 #include <cstdlib>
 #include <new>
-
-namespace residency::test {
-
-/// What happens to the allocations of one thread.
-struct Memory {
-    /// How many there were.
-    std::size_t allocations = 0;
-    /// How many of them failed.
-    std::size_t failures = 0;
-    /// Which one is the first to fail, counted from now; with all that follow it. Zero: none fails.
-    std::size_t fail_from = 0;
-
-    /// This thread's.
-    [[nodiscard]] static Memory& here() noexcept {
-        thread_local Memory memory;
-        return memory;
-    }
-    /// Whether the next allocation may be made; counts it.
-    [[nodiscard]] bool grants() noexcept {
-        ++allocations;
-        if (fail_from == 0 || --fail_from != 0) {
-            return true;
-        }
-        fail_from = 1;
-        ++failures;
-        return false;
-    }
-};
-
-/// Lets allocations of this thread fail, from the `first`-th on, for as long as it lives.
-class ScarceMemory {
-public:
-    explicit ScarceMemory(std::size_t first = 1) noexcept : failures_before_(Memory::here().failures) { Memory::here().fail_from = first; }
-    ~ScarceMemory() { Memory::here().fail_from = 0; }
-    ScarceMemory(const ScarceMemory&) = delete;
-    ScarceMemory& operator=(const ScarceMemory&) = delete;
-    /// How many have failed.
-    [[nodiscard]] std::size_t failures() const noexcept { return Memory::here().failures - failures_before_; }
-
-private:
-    std::size_t failures_before_;
-};
-
-/// Lets allocations succeed within a ScarceMemory: for what is the test's own.
-class AmpleMemory {
-public:
-    AmpleMemory() noexcept : fail_from_(Memory::here().fail_from) { Memory::here().fail_from = 0; }
-    ~AmpleMemory() { Memory::here().fail_from = fail_from_; }
-    AmpleMemory(const AmpleMemory&) = delete;
-    AmpleMemory& operator=(const AmpleMemory&) = delete;
-
-private:
-    std::size_t fail_from_;
-};
-
-}  // namespace residency::test
 
 // Not inlined: where g++ sees one of a pair and not the other, it warns that they do not match.
 // NOLINTBEGIN(misc-definitions-in-headers): a program includes this once.

@@ -1,0 +1,171 @@
+#pragma once
+
+// Models and a manager that need no memory of a test's own while allocations fail: what fails then is the library's or Boost.Asio's.
+// Which allocations those are is said by what the program includes, see scarce_memory.hpp.
+
+#include "residency/model_manager.hpp"
+#include "residency/testing/outcome.hpp"
+#include "residency/testing/virtual_clock.hpp"
+
+#include "support/catch.hpp"
+#include "support/handler_tally.hpp"
+#include "support/request.hpp"
+#include "support/scarce_memory.hpp"
+
+#include <boost/asio/io_context.hpp>
+
+#include <atomic>
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <sstream>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace residency::test {
+
+using testing::Outcome;
+using testing::run_ready;
+using testing::VirtualClock;
+
+/// What frugal models do, and how many of them there are. All of it but `live` is for one thread.
+struct FrugalWorld {
+    std::atomic<int> live{0};
+    /// Called in each load, in each call of a model, and in each destructor of one. They may throw, the last excepted.
+    std::function<void()> in_load{};
+    std::function<void()> in_call{};
+    std::function<void()> in_unload{};
+
+    static void visit(const std::function<void()>& hook) {
+        if (hook) {
+            hook();
+        }
+    }
+};
+
+class FrugalModel {
+public:
+    explicit FrugalModel(FrugalWorld& world) : world_(&world) { ++world_->live; }
+    FrugalModel(const FrugalModel&) = delete;
+    FrugalModel& operator=(const FrugalModel&) = delete;
+    ~FrugalModel() {
+        FrugalWorld::visit(world_->in_unload);
+        --world_->live;
+    }
+    Embeddings embed(std::span<const std::string> texts) {
+        FrugalWorld::visit(world_->in_call);
+        const AmpleMemory mine;
+        return Embeddings(texts.size(), 1);
+    }
+    std::vector<float> rerank(std::string_view /*query*/, std::span<const std::string> documents) {
+        FrugalWorld::visit(world_->in_call);
+        const AmpleMemory mine;
+        return std::vector<float>(documents.size());
+    }
+
+private:
+    FrugalWorld* world_;
+};
+
+struct FrugalBackend {
+    using model_type = FrugalModel;
+    FrugalWorld* world;
+
+    std::unique_ptr<FrugalModel> load(const ModelKey& /*key*/) {
+        FrugalWorld::visit(world->in_load);
+        const AmpleMemory mine;
+        return std::make_unique<FrugalModel>(*world);
+    }
+};
+
+/// A lease on one.
+using FrugalLease = Lease<FrugalModel>;
+
+/// A manager of frugal models on the virtual clock, with executors that the test polls. Both slots have the same options, which by default
+/// need no timer.
+struct FrugalBench {
+    using Manager = ModelManager<FrugalBackend, FrugalBackend, VirtualClock>;
+
+    explicit FrugalBench(const SlotOptions& options = {.keep_alive = keep_alive_forever},
+                         const Observer& observer = {}) {
+        VirtualClock::reset();
+        models.emplace(FrugalBackend{&world}, FrugalBackend{&world},
+                       ManagerOptions{.embedding = options, .reranker = options, .observer = observer}, executors());
+    }
+    [[nodiscard]] Executors executors() {
+        return {control.get_executor(), inference.get_executor(), loading.get_executor()};
+    }
+    [[nodiscard]] auto& slot() { return models->embedding(); }
+
+    /// Runs all that is ready.
+    void run() { run_ready(control, inference, loading); }
+    /// The same but loads and unloads, which stay where they are.
+    void run_without_loading() { run_ready(control, inference); }
+    /// The same without an allocation of the test's own; for use where they fail. Gives how many handlers ran.
+    std::size_t run_frugally() {
+        std::size_t count = 0;
+        std::size_t before = 0;
+        do {
+            before = count;
+            count += round(control) + round(inference) + round(loading);
+        } while (count != before);
+        return count;
+    }
+    /// Runs what is ready on control; also for use within a model call.
+    std::size_t run_control_frugally() { return round(control); }
+
+    /// Whether nothing is left to do or to wait for.
+    [[nodiscard]] bool idle() {
+        const auto idle = [](asio::io_context& context) {
+            context.restart();
+            return context.poll() == 0 && context.stopped();
+        };
+        return idle(control) && idle(inference) && idle(loading);
+    }
+
+    /// Takes a lease, which can be had without waiting for anybody.
+    [[nodiscard]] FrugalLease lease(const ModelKey& key) {
+        Outcome<FrugalLease> answer;
+        slot().async_acquire(key, answer.handler());
+        run();
+        REQUIRE(answer.calls() == 1);
+        return std::move(answer.value());
+    }
+    [[nodiscard]] std::string status() const {
+        std::ostringstream text;
+        text << models->status();
+        return text.str();
+    }
+
+    FrugalWorld world;
+    asio::io_context control;
+    asio::io_context inference;
+    asio::io_context loading;
+    HandlerTally handlers;
+    std::vector<FrugalLease> held;
+    std::optional<Manager> models;
+
+private:
+    // As testing::run_ready: a timer that is due before all others shows when all that are due have been looked at.
+    static std::size_t round(asio::io_context& context) {
+        std::optional<asio::basic_waitable_timer<VirtualClock>> probe;
+        bool seen = false;
+        {
+            const AmpleMemory mine;
+            context.restart();
+            probe.emplace(context, VirtualClock::time_point::min());
+            probe->async_wait([&seen](const boost::system::error_code&) { seen = true; });
+        }
+        std::size_t count = 0;
+        while (!seen) {
+            count += context.poll();
+        }
+        return count - 1;
+    }
+};
+
+}  // namespace residency::test

@@ -1,0 +1,77 @@
+#pragma once
+
+// Allocations that are counted and can be let fail, thread by thread. Which ones: see memory.hpp and system_memory.hpp, of which a program
+// includes one.
+
+#include <cstddef>
+#include <cstdint>
+
+namespace residency::test {
+
+/// Which allocations fail.
+enum class Scarcity : std::uint8_t {
+    /// The n-th, with all that follow it: there is no more memory.
+    from,
+    /// The n-th alone: there was none for a moment.
+    only,
+};
+
+/// What happens to the allocations of one thread.
+struct Memory {
+    /// How many there were.
+    std::size_t allocations = 0;
+    /// How many of them failed.
+    std::size_t failures = 0;
+    /// Which one is the first to fail, counted from now. Zero: none fails.
+    std::size_t fail_from = 0;
+    /// Whether those after it fail, too.
+    Scarcity scarcity = Scarcity::from;
+
+    /// This thread's.
+    [[nodiscard]] static Memory& here() noexcept {
+        thread_local Memory memory;
+        return memory;
+    }
+    /// Whether the next allocation may be made; counts it.
+    [[nodiscard]] bool grants() noexcept {
+        ++allocations;
+        if (fail_from == 0 || --fail_from != 0) {
+            return true;
+        }
+        fail_from = scarcity == Scarcity::from ? 1 : 0;
+        ++failures;
+        return false;
+    }
+};
+
+/// Lets allocations of this thread fail, the `first`-th and maybe those after it, for as long as it lives.
+class ScarceMemory {
+public:
+    explicit ScarceMemory(std::size_t first = 1, Scarcity scarcity = Scarcity::from) noexcept
+        : failures_before_(Memory::here().failures) {
+        Memory::here().fail_from = first;
+        Memory::here().scarcity = scarcity;
+    }
+    ~ScarceMemory() { Memory::here().fail_from = 0; }
+    ScarceMemory(const ScarceMemory&) = delete;
+    ScarceMemory& operator=(const ScarceMemory&) = delete;
+    /// How many have failed.
+    [[nodiscard]] std::size_t failures() const noexcept { return Memory::here().failures - failures_before_; }
+
+private:
+    std::size_t failures_before_;
+};
+
+/// Lets allocations succeed within a ScarceMemory: for what is the test's own.
+class AmpleMemory {
+public:
+    AmpleMemory() noexcept : fail_from_(Memory::here().fail_from) { Memory::here().fail_from = 0; }
+    ~AmpleMemory() { Memory::here().fail_from = fail_from_; }
+    AmpleMemory(const AmpleMemory&) = delete;
+    AmpleMemory& operator=(const AmpleMemory&) = delete;
+
+private:
+    std::size_t fail_from_;
+};
+
+}  // namespace residency::test

@@ -1,0 +1,292 @@
+#pragma once
+
+// Starts each operation in each state that a slot can be in, with its n-th allocation failing, and looks at what came of it. It reports in
+// words instead of with assertions, so that it may also be used in a process that is not expected to live.
+
+#include "support/frugal.hpp"
+
+#include <chrono>
+#include <cstddef>
+#include <exception>
+#include <new>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace residency::test::starving {
+
+using namespace std::chrono_literals;
+
+// Past the small-string size, as names of models are.
+inline const ModelKey a("bge-small-en-v1.5-of-the-first-kind", "q8_0-with-a-long-name");
+inline const ModelKey b("bge-small-en-v1.5-of-another-kind", "q8_0-with-a-long-name");
+
+/// Where a slot is when an operation is started: two leases, two waiters and one resident are the most it takes.
+struct Setting {
+    const char* name;
+    void (*prepare)(FrugalBench&);
+};
+
+inline void wait_for(FrugalBench& bench, const ModelKey& key) {
+    bench.slot().async_acquire(key, bench.handlers.count([](std::exception_ptr, const FrugalLease&) {}));
+}
+inline void unload(FrugalBench& bench) {
+    bench.slot().async_unload(a, bench.handlers.count([](std::exception_ptr) {}));
+}
+inline void shut_down(FrugalBench& bench) {
+    bench.slot().async_shutdown(bench.handlers.count([](std::exception_ptr, const ShutdownReport&) {}));
+}
+inline void hold(FrugalBench& bench, const ModelKey& key) { bench.held.push_back(bench.lease(key)); }
+
+inline const Setting nothing{"nothing resident", [](FrugalBench&) {}};
+inline const Setting ready{"ready", [](FrugalBench& bench) { bench.lease(a).release(); }};
+inline const Setting leased{"leased", [](FrugalBench& bench) { hold(bench, a); }};
+
+/// All of them.
+inline const std::vector<Setting> settings{
+    nothing,
+    ready,
+    leased,
+    {"a queue",
+     [](FrugalBench& bench) {
+         hold(bench, a);
+         hold(bench, a);
+         wait_for(bench, a);
+     }},
+    {"a full queue",
+     [](FrugalBench& bench) {
+         hold(bench, a);
+         hold(bench, a);
+         wait_for(bench, a);
+         wait_for(bench, b);
+     }},
+    {"loading", [](FrugalBench& bench) { wait_for(bench, a); }},
+    {"loading for nobody any more",
+     [](FrugalBench& bench) {
+         Request<FrugalLease> left;
+         bench.slot().async_acquire(a, left.token());
+         left.cancel();
+         bench.run_without_loading();
+     }},
+    {"loading another key", [](FrugalBench& bench) { wait_for(bench, b); }},
+    {"another key ready", [](FrugalBench& bench) { bench.lease(b).release(); }},
+    {"another key leased", [](FrugalBench& bench) { hold(bench, b); }},
+    {"draining for an unload",
+     [](FrugalBench& bench) {
+         hold(bench, a);
+         unload(bench);
+     }},
+    {"draining for a switch",
+     [](FrugalBench& bench) {
+         hold(bench, a);
+         wait_for(bench, b);
+     }},
+    {"unloading",
+     [](FrugalBench& bench) {
+         bench.lease(a).release();
+         unload(bench);
+         bench.run_without_loading();
+     }},
+    {"cooling down",
+     [](FrugalBench& bench) {
+         bench.world.in_load = [] { throw std::runtime_error("a file that is not there"); };
+         wait_for(bench, a);
+         bench.run();
+         bench.world.in_load = {};
+     }},
+    {"shutting down",
+     [](FrugalBench& bench) {
+         hold(bench, a);
+         shut_down(bench);
+     }},
+    {"shut down",
+     [](FrugalBench& bench) {
+         shut_down(bench);
+         bench.run();
+     }},
+};
+
+// -- The operations: `start(bench, token)` ----------------------------------------------------------------------------------------------
+
+inline std::vector<std::string> one_text() {
+    const AmpleMemory mine;
+    return {"text"};
+}
+
+struct Acquire {
+    using Result = FrugalLease;
+    static constexpr const char* name = "async_acquire";
+    static void start(FrugalBench& bench, auto token) { bench.slot().async_acquire(a, std::move(token)); }
+};
+struct AcquireInTime {
+    using Result = FrugalLease;
+    static constexpr const char* name = "async_acquire with a timeout";
+    static void start(FrugalBench& bench, auto token) {
+        bench.slot().async_acquire(a, {.timeout = 1h}, std::move(token));
+    }
+};
+struct EnsureLoaded {
+    using Result = Generation;
+    static constexpr const char* name = "async_ensure_loaded";
+    static void start(FrugalBench& bench, auto token) { bench.slot().async_ensure_loaded(a, std::move(token)); }
+};
+struct Embed {
+    using Result = Embeddings;
+    static constexpr const char* name = "async_embed";
+    static void start(FrugalBench& bench, auto token) { bench.models->async_embed(a, one_text(), std::move(token)); }
+};
+struct EmbedInTime {
+    using Result = Embeddings;
+    static constexpr const char* name = "async_embed with a timeout";
+    static void start(FrugalBench& bench, auto token) {
+        bench.models->async_embed(a, one_text(), {.timeout = 1h}, std::move(token));
+    }
+};
+struct Rerank {
+    using Result = Ranking;
+    static constexpr const char* name = "async_rerank";
+    static void start(FrugalBench& bench, auto token) {
+        bench.models->async_rerank(a, "query", one_text(), std::move(token));
+    }
+};
+struct Unload {
+    using Result = void;
+    static constexpr const char* name = "async_unload of a key";
+    static void start(FrugalBench& bench, auto token) { bench.slot().async_unload(a, std::move(token)); }
+};
+struct Revoke {
+    using Result = void;
+    static constexpr const char* name = "async_unload that revokes";
+    static void start(FrugalBench& bench, auto token) {
+        bench.slot().async_unload(a, UnloadMode::revoke, std::move(token));
+    }
+};
+struct UnloadAll {
+    using Result = void;
+    static constexpr const char* name = "async_unload of everything";
+    static void start(FrugalBench& bench, auto token) { bench.slot().async_unload(std::move(token)); }
+};
+struct ShutSlot {
+    using Result = ShutdownReport;
+    static constexpr const char* name = "async_shutdown of a slot";
+    static void start(FrugalBench& bench, auto token) { bench.slot().async_shutdown(std::move(token)); }
+};
+struct ShutManager {
+    using Result = ShutdownReport;
+    static constexpr const char* name = "async_shutdown";
+    static void start(FrugalBench& bench, auto token) { bench.models->async_shutdown(std::move(token)); }
+};
+struct ShutManagerInTime {
+    using Result = ShutdownReport;
+    static constexpr const char* name = "async_shutdown with a deadline";
+    static void start(FrugalBench& bench, auto token) { bench.models->async_shutdown(1h, std::move(token)); }
+};
+
+// -- A start with an allocation that fails ----------------------------------------------------------------------------------------------
+
+/// What came of a start.
+struct Trial {
+    /// How many allocations failed in it.
+    std::size_t failures = 0;
+    /// Whether it threw bad_alloc.
+    bool threw = false;
+    /// Whether requests that waited were turned away.
+    bool turned_away = false;
+    /// What the caller was told: "success", the message of a code, or "bad_alloc".
+    std::string answer{};
+    /// What must not be; empty if all is well.
+    std::string problem{};
+
+    void expect(bool holds, const std::string& what) {
+        if (!holds) {
+            problem += what + "; ";
+        }
+    }
+};
+
+template <class Result>
+std::string answer_of(const Request<Result>& request) {
+    try {
+        if (const std::exception_ptr error = request.exception()) {
+            std::rethrow_exception(error);
+        }
+        return "success";
+    } catch (const Error& error) {
+        return error.code().message();
+    } catch (const std::bad_alloc&) {
+        return "bad_alloc";
+    }
+}
+
+/// Starts `Operation` in `setting` with the `nth` allocation failing (none, with zero), goes on with all the memory that is wanted, ends
+/// everything, and looks at what is left.
+template <class Operation>
+Trial try_start(const Setting& setting, std::size_t nth, Scarcity scarcity) {
+    using Result = typename Operation::Result;
+    Trial trial;
+    FrugalBench bench({.keep_alive = keep_alive_forever, .max_leases = 2, .max_queue = 2});
+    setting.prepare(bench);
+    const std::string before = bench.status();
+    const std::size_t waiting = bench.slot().status().waiting;
+    const std::size_t ran_before = bench.handlers.ran();
+    Request<Result> request;
+    {
+        auto token = request.token();
+        const ScarceMemory scarce(nth, scarcity);
+        try {
+            Operation::start(bench, std::move(token));
+        } catch (const std::bad_alloc&) {
+            trial.threw = true;
+        }
+        trial.failures = scarce.failures();
+    }
+    trial.turned_away = bench.slot().status().waiting < waiting;
+    if (trial.threw) {
+        // Nothing has begun: nobody is told, nobody can be cancelled, nothing is kept.
+        trial.expect(bench.status() == before,
+                     "threw, and the status changed from\n" + before + "to\n" + bench.status());
+        trial.expect(!request.held(), "threw, and kept the handler");
+        request.cancel();
+        trial.expect(bench.handlers.ran() == ran_before, "threw, and completed another request");
+        Request<Result> again;
+        Operation::start(bench, again.token());
+        bench.held.clear();
+        bench.run();
+        trial.expect(request.calls() == 0, "threw, and called the handler");
+        trial.expect(again.calls() == 1, "the second attempt did not complete");
+        trial.answer = again.calls() == 1 ? answer_of(again) : "nothing";
+    } else {
+        trial.expect(request.calls() == 0, "completed inside the call");
+        bench.held.clear();
+        bench.run();
+        trial.expect(request.calls() == 1, "did not complete once");
+        trial.answer = request.calls() == 1 ? answer_of(request) : "nothing";
+    }
+    if constexpr (std::is_same_v<Result, FrugalLease>) {
+        if (!trial.threw && trial.answer == "success") {
+            request.value().release();
+        }
+    }
+    bench.models->async_shutdown(bench.handlers.count([&](std::exception_ptr error, const ShutdownReport& report) {
+        trial.expect(!error && report.clean(), "the shutdown at the end was not clean");
+    }));
+    bench.run();
+    trial.expect(bench.handlers.ran() == bench.handlers.made(), "a handler was not called once");
+    trial.expect(bench.world.live == 0, "a model is left");
+    trial.expect(bench.idle(), "something is left to do");
+    return trial;
+}
+
+/// The same, compared with what comes of it when no allocation fails, which was `answer`.
+template <class Operation>
+Trial try_start(const Setting& setting, std::size_t nth, Scarcity scarcity, const std::string& answer) {
+    Trial trial = try_start<Operation>(setting, nth, scarcity);
+    // A refusal may be told in fewer words, and nothing else may be spared.
+    trial.expect(trial.answer == answer || (answer != "success" && !trial.threw && trial.answer == "bad_alloc"),
+                 "the answer is `" + trial.answer + "` instead of `" + answer + "`");
+    trial.expect(trial.threw || trial.failures == 0 || answer != "success" || trial.turned_away, "did without memory");
+    return trial;
+}
+
+}  // namespace residency::test::starving
