@@ -283,6 +283,20 @@ public:
     }
 }
 
+namespace detail {
+
+// The error that `make` makes, as an exception_ptr. Never throws: if there is no memory to make it of, gives bad_alloc.
+template <class Make>
+[[nodiscard]] std::exception_ptr make_error_of(const Make& make) noexcept {
+    try {
+        return make_error(make());
+    } catch (...) {
+        return std::current_exception();
+    }
+}
+
+}  // namespace detail
+
 /// The message of an exception, for a sentence: an Error's `detail()`, another's `what()`, or that it is not a std::exception.
 [[nodiscard]] inline std::string message_of(const std::exception_ptr& exception) {
     if (!exception) {

@@ -39,6 +39,8 @@ struct FrugalWorld {
     std::function<void()> in_load{};
     std::function<void()> in_call{};
     std::function<void()> in_unload{};
+    /// How many rows or scores too many a model answers.
+    std::size_t too_many = 0;
 
     static void visit(const std::function<void()>& hook) {
         if (hook) {
@@ -59,12 +61,12 @@ public:
     Embeddings embed(std::span<const std::string> texts) {
         FrugalWorld::visit(world_->in_call);
         const AmpleMemory mine;
-        return Embeddings(texts.size(), 1);
+        return Embeddings(texts.size() + world_->too_many, 1);
     }
     std::vector<float> rerank(std::string_view /*query*/, std::span<const std::string> documents) {
         FrugalWorld::visit(world_->in_call);
         const AmpleMemory mine;
-        return std::vector<float>(documents.size());
+        return std::vector<float>(documents.size() + world_->too_many);
     }
 
 private:
@@ -90,15 +92,12 @@ using FrugalLease = Lease<FrugalModel>;
 struct FrugalBench {
     using Manager = ModelManager<FrugalBackend, FrugalBackend, VirtualClock>;
 
-    explicit FrugalBench(const SlotOptions& options = {.keep_alive = keep_alive_forever},
-                         const Observer& observer = {}) {
+    explicit FrugalBench(const SlotOptions& options = {.keep_alive = keep_alive_forever}, const Observer& observer = {}) {
         VirtualClock::reset();
         models.emplace(FrugalBackend{&world}, FrugalBackend{&world},
                        ManagerOptions{.embedding = options, .reranker = options, .observer = observer}, executors());
     }
-    [[nodiscard]] Executors executors() {
-        return {control.get_executor(), inference.get_executor(), loading.get_executor()};
-    }
+    [[nodiscard]] Executors executors() { return {control.get_executor(), inference.get_executor(), loading.get_executor()}; }
     [[nodiscard]] auto& slot() { return models->embedding(); }
 
     /// Runs all that is ready.

@@ -34,6 +34,9 @@ public:
         return Counted<Handler>{state_, std::move(handler)};
     }
 
+    /// The last `count` of them never came to the library: their calls threw.
+    void forget(std::size_t count) { state_->made -= count; }
+
     /// How many handlers there were.
     [[nodiscard]] std::size_t made() const noexcept { return state_->made; }
     /// How often they were called.

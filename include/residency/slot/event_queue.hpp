@@ -81,13 +81,21 @@ public:
     /// Delivers nothing any more, and opens every gate.
     void close() noexcept {
         std::shared_ptr<const Observer> observer;
-        std::deque<Item> left;
         {
             const runtime::MutexLock lock(mutex_);
             observer.swap(observer_);
-            left.swap(queue_);
         }
-        for (const Item& item : left) {
+        // One by one: a second queue to take them all at once would need memory even while it is empty.
+        for (;;) {
+            Item item;
+            {
+                const runtime::MutexLock lock(mutex_);
+                if (queue_.empty()) {
+                    return;
+                }
+                item = std::move(queue_.front());
+                queue_.pop_front();
+            }
             pass(item);
         }
     }
@@ -117,7 +125,8 @@ private:
             Item item;
             {
                 const runtime::MutexLock lock(mutex_);
-                if (queue_.empty()) {
+                // Without an observer it is being closed, and what is left passes there.
+                if (queue_.empty() || !observer_) {
                     delivering_ = false;
                     return;
                 }

@@ -280,19 +280,26 @@ public:
     void completed(std::exception_ptr error, ShutdownReport report) noexcept override {
         {
             const runtime::MutexLock lock(mutex_);
-            for (Leftover& leftover : report.leftovers) {
-                report_.leftovers.push_back(std::move(leftover));
+            try {
+                report_.leftovers.insert(report_.leftovers.end(), report.leftovers.begin(), report.leftovers.end());
+            } catch (...) {
+                error = std::current_exception();
+            }
+            if (error) {
+                error_ = std::move(error);
             }
             if (--parts_ != 0) {
                 return;
             }
+            error = std::move(error_);
         }
         finish(std::move(error));
     }
     /// Its caller has left: the wait ends, what it began goes on.
     void cancel() noexcept {
-        finish(make_error(
-            Error(operation_aborted(), ModelKey(), Stage::unload, "its caller stopped waiting; what it began goes on")));
+        finish(make_error_of([] {
+            return Error(operation_aborted(), ModelKey(), Stage::unload, "its caller stopped waiting; what it began goes on");
+        }));
     }
 
 private:
@@ -316,6 +323,7 @@ private:
     runtime::Mutex mutex_;
     std::size_t parts_ RESIDENCY_GUARDED_BY(mutex_);
     ShutdownReport report_ RESIDENCY_GUARDED_BY(mutex_);
+    std::exception_ptr error_ RESIDENCY_GUARDED_BY(mutex_);
     std::atomic<bool> done_{false};
     PendingHandler<Handler, Results...> handler_;
 };

@@ -105,8 +105,8 @@ public:
     SlotOperation(const SlotOperation&) = delete;
     SlotOperation& operator=(const SlotOperation&) = delete;
 
-    /// It is complete; a shutdown has left `report` behind. With an error: the slot was destroyed before it was complete. Called once by
-    /// each slot that it was given to, without a lock.
+    /// It is complete; a shutdown has left `report` behind. With an error: the slot was destroyed before it was complete, or there was no
+    /// memory to say what is left. Called once by each slot that it was given to, without a lock.
     virtual void completed(std::exception_ptr error, ShutdownReport report) noexcept = 0;
 };
 
@@ -116,6 +116,8 @@ struct PendingOperation {
     core::OperationId id{};
     bool shutdown = false;
     bool cut_short = false;
+    /// There was no memory for the report.
+    bool unreported = false;
     ShutdownReport report{};
     std::shared_ptr<PendingOperation> next{};
 };

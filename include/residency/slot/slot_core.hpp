@@ -174,6 +174,7 @@ private:
     void add_job(Record& record, Record::Job job, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
     void settle(Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
     [[nodiscard]] ShutdownReport leftovers() const RESIDENCY_REQUIRES(mutex_);
+    void report_leftovers(PendingOperation& pending) const noexcept RESIDENCY_REQUIRES(mutex_);
     [[nodiscard]] std::exception_ptr error_of(const Waiter& waiter) const noexcept;
     [[nodiscard]] std::string explain(errc code, Stage stage) const;
     [[nodiscard]] core::Time wanted_alarm() const noexcept RESIDENCY_REQUIRES(mutex_) {

@@ -323,7 +323,9 @@ void SlotCore<Clock>::collect(Outbox& out, std::exception_ptr cause) noexcept {
                     pending->next = std::move(finishing_);
                     finishing_ = std::move(pending);
                 } else if (pending) {
-                    pending->report = action.late ? leftovers() : ShutdownReport{};
+                    if (action.late) {
+                        report_leftovers(*pending);
+                    }
                     pending->next = std::move(out.complete);
                     out.complete = std::move(pending);
                 }
@@ -403,12 +405,12 @@ void SlotCore<Clock>::carry_out(Outbox&& out) noexcept {
             const runtime::LibraryCall mark;
             waiter->request_stop();
         }
-        const Stage stage = Stage::inference;
-        const boost::system::error_code code =
-            waiter->told_cancelled ? operation_aborted() : make_error_code(waiter->told_code);
-        const std::string detail =
-            waiter->told_cancelled ? "its caller cancelled it; the model finishes its call" : explain(waiter->told_code, stage);
-        waiter->failed(make_error(Error(code, waiter->key(), stage, detail)));
+        waiter->failed(make_error_of([&] {
+            constexpr Stage stage = Stage::inference;
+            return waiter->told_cancelled
+                       ? Error(operation_aborted(), waiter->key(), stage, "its caller cancelled it; the model finishes its call")
+                       : Error(waiter->told_code, waiter->key(), stage, explain(waiter->told_code, stage));
+        }));
     }
     while (out.destroy != nullptr) {
         run_unload(*std::exchange(out.destroy, out.destroy->next_job));
@@ -422,11 +424,16 @@ void SlotCore<Clock>::carry_out(Outbox&& out) noexcept {
     while (out.complete) {
         const std::shared_ptr<PendingOperation> pending = std::move(out.complete);
         out.complete = std::move(pending->next);
-        pending->operation->completed(
-            pending->cut_short ? make_error(Error(errc::shutting_down, ModelKey(), Stage::unload,
-                                                  "slot '" + name_ + "' was destroyed before everything was unloaded"))
-                               : nullptr,
-            std::move(pending->report));
+        std::exception_ptr error;
+        if (pending->cut_short) {
+            error = make_error_of([this] {
+                return Error(errc::shutting_down, ModelKey(), Stage::unload,
+                             "slot '" + name_ + "' was destroyed before everything was unloaded");
+            });
+        } else if (pending->unreported) {
+            error = std::make_exception_ptr(std::bad_alloc());
+        }
+        pending->operation->completed(std::move(error), std::move(pending->report));
     }
 }
 
@@ -682,6 +689,15 @@ ShutdownReport SlotCore<Clock>::leftovers() const {
         }
     }
     return report;
+}
+
+template <class Clock>
+void SlotCore<Clock>::report_leftovers(PendingOperation& pending) const noexcept {
+    try {
+        pending.report = leftovers();
+    } catch (...) {
+        pending.unreported = true;
+    }
 }
 
 template <class Clock>

@@ -287,7 +287,7 @@ void SlotCore<Clock>::end_operations(Outbox& out) noexcept {
         if (pending) {
             scheduler_.forget(pending->id);
             pending->cut_short = !pending->shutdown;
-            pending->report = leftovers();
+            report_leftovers(*pending);
             pending->next = std::move(out.complete);
             out.complete = std::move(pending);
         }
