@@ -26,8 +26,8 @@ const ModelKey b("bge-small-en-v1.5-of-another-kind", "q8_0-with-a-long-name");
 const SlotOptions lasting{.keep_alive = keep_alive_forever, .max_leases = 2};
 const SlotOptions passing{.keep_alive = 1min, .max_leases = 2};
 
-struct Stage : FrugalBench {
-    explicit Stage(const SlotOptions& options) : FrugalBench(options, [this](const Event&) { ++events; }) {}
+struct Scene : FrugalBench {
+    explicit Scene(const SlotOptions& options) : FrugalBench(options, [this](const Event&) { ++events; }) {}
 
     template <class Handler>
     auto cancellable(Handler handler) {
@@ -64,9 +64,9 @@ struct Story {
     const char* name;
     SlotOptions options;
     // With memory.
-    std::function<void(Stage&)> begin;
+    std::function<void(Scene&)> begin;
     // Without.
-    std::function<void(Stage&)> go_on;
+    std::function<void(Scene&)> go_on;
 };
 
 [[noreturn]] void fail_at_work() {
@@ -74,197 +74,197 @@ struct Story {
     throw std::runtime_error("a reason that is longer than a small string can be");
 }
 
-const auto runs = [](Stage& stage) { stage.run_frugally(); };
+const auto runs = [](Scene& scene) { scene.run_frugally(); };
 
 const std::vector<Story> stories{
-    {"a load, a grant, a call", lasting, [](Stage& stage) { stage.embed(); }, runs},
-    {"a timeout that is not needed", lasting, [](Stage& stage) { stage.embed({.timeout = 1h}); }, runs},
+    {"a load, a grant, a call", lasting, [](Scene& scene) { scene.embed(); }, runs},
+    {"a timeout that is not needed", lasting, [](Scene& scene) { scene.embed({.timeout = 1h}); }, runs},
     {"a switch", lasting,
-     [](Stage& stage) {
-         stage.hold(a);
-         stage.acquire(b);
+     [](Scene& scene) {
+         scene.hold(a);
+         scene.acquire(b);
      },
-     [](Stage& stage) {
-         stage.held.clear();
-         stage.run_frugally();
+     [](Scene& scene) {
+         scene.held.clear();
+         scene.run_frugally();
      }},
-    {"idleness", passing, [](Stage& stage) { stage.hold(a); },
-     [](Stage& stage) {
-         stage.held.clear();
+    {"idleness", passing, [](Scene& scene) { scene.hold(a); },
+     [](Scene& scene) {
+         scene.held.clear();
          VirtualClock::advance(1min);
-         stage.run_frugally();
+         scene.run_frugally();
          VirtualClock::advance(1min);
-         stage.run_frugally();
+         scene.run_frugally();
      }},
-    {"a keep-alive that is zero", {.keep_alive = 0ms}, [](Stage& stage) { stage.embed(); }, runs},
+    {"a keep-alive that is zero", {.keep_alive = 0ms}, [](Scene& scene) { scene.embed(); }, runs},
     {"a load that throws", lasting,
-     [](Stage& stage) {
-         stage.world.in_load = fail_at_work;
-         stage.acquire(a);
-         stage.embed();
+     [](Scene& scene) {
+         scene.world.in_load = fail_at_work;
+         scene.acquire(a);
+         scene.embed();
      },
      runs},
     {"a load that throws for nobody any more", lasting,
-     [](Stage& stage) {
-         stage.world.in_load = fail_at_work;
-         stage.acquire(a);
+     [](Scene& scene) {
+         scene.world.in_load = fail_at_work;
+         scene.acquire(a);
      },
-     [](Stage& stage) {
-         stage.cancel();
-         stage.run_frugally();
+     [](Scene& scene) {
+         scene.cancel();
+         scene.run_frugally();
      }},
     {"a model that throws", lasting,
-     [](Stage& stage) {
-         stage.world.in_call = fail_at_work;
-         stage.embed();
+     [](Scene& scene) {
+         scene.world.in_call = fail_at_work;
+         scene.embed();
      },
      runs},
     {"a model that answers too much", lasting,
-     [](Stage& stage) {
-         stage.world.too_many = 1;
-         stage.embed();
+     [](Scene& scene) {
+         scene.world.too_many = 1;
+         scene.embed();
      },
      runs},
     {"a waiter that leaves", lasting,
-     [](Stage& stage) {
-         stage.hold(a);
-         stage.acquire(b);
+     [](Scene& scene) {
+         scene.hold(a);
+         scene.acquire(b);
      },
-     [](Stage& stage) {
-         stage.cancel();
-         stage.run_frugally();
+     [](Scene& scene) {
+         scene.cancel();
+         scene.run_frugally();
      }},
     {"a waiter that times out", lasting,
-     [](Stage& stage) {
-         stage.hold(a);
-         stage.acquire(b, {.timeout = 1s});
+     [](Scene& scene) {
+         scene.hold(a);
+         scene.acquire(b, {.timeout = 1s});
      },
-     [](Stage& stage) {
-         stage.run_frugally();
+     [](Scene& scene) {
+         scene.run_frugally();
          VirtualClock::advance(1s);
-         stage.run_frugally();
+         scene.run_frugally();
      }},
     {"a call that is left while it runs", lasting,
-     [](Stage& stage) {
-         stage.world.in_call = [&stage] {
-             stage.cancel();
-             stage.run_control_frugally();
+     [](Scene& scene) {
+         scene.world.in_call = [&scene] {
+             scene.cancel();
+             scene.run_control_frugally();
          };
-         stage.embed();
+         scene.embed();
      },
      runs},
     {"a call that times out while it runs", lasting,
-     [](Stage& stage) {
-         stage.world.in_call = [&stage] {
+     [](Scene& scene) {
+         scene.world.in_call = [&scene] {
              VirtualClock::advance(1s);
-             stage.run_control_frugally();
+             scene.run_control_frugally();
          };
-         stage.embed({.timeout = 1s});
-         stage.run_control_frugally();
+         scene.embed({.timeout = 1s});
+         scene.run_control_frugally();
      },
      runs},
     {"a call whose model is revoked while it runs", lasting,
-     [](Stage& stage) {
-         stage.world.in_call = [&stage] {
-             const std::size_t made = stage.handlers.made();
+     [](Scene& scene) {
+         scene.world.in_call = [&scene] {
+             const std::size_t made = scene.handlers.made();
              try {
-                 stage.unload(UnloadMode::revoke);
+                 scene.unload(UnloadMode::revoke);
              } catch (const std::bad_alloc&) {
                  const AmpleMemory mine;
-                 stage.handlers.forget(stage.handlers.made() - made);
+                 scene.handlers.forget(scene.handlers.made() - made);
              }
          };
-         stage.embed();
+         scene.embed();
      },
      runs},
     {"a call whose manager is destroyed while it runs", lasting,
-     [](Stage& stage) {
-         stage.world.in_call = [&stage] { stage.models.reset(); };
-         stage.embed();
+     [](Scene& scene) {
+         scene.world.in_call = [&scene] { scene.models.reset(); };
+         scene.embed();
      },
      runs},
     {"an unload whose caller leaves", lasting,
-     [](Stage& stage) {
-         stage.hold(a);
-         stage.unload();
+     [](Scene& scene) {
+         scene.hold(a);
+         scene.unload();
      },
-     [](Stage& stage) {
-         stage.cancel();
-         stage.run_frugally();
+     [](Scene& scene) {
+         scene.cancel();
+         scene.run_frugally();
      }},
     {"a shutdown whose caller leaves", lasting,
-     [](Stage& stage) {
-         stage.hold(a);
-         stage.shut_down(1h);
+     [](Scene& scene) {
+         scene.hold(a);
+         scene.shut_down(1h);
      },
-     [](Stage& stage) {
-         stage.cancel();
-         stage.run_frugally();
+     [](Scene& scene) {
+         scene.cancel();
+         scene.run_frugally();
      }},
     {"a shutdown whose deadline passes", lasting,
-     [](Stage& stage) {
-         stage.hold(a);
-         stage.shut_down(1s);
+     [](Scene& scene) {
+         scene.hold(a);
+         scene.shut_down(1s);
      },
-     [](Stage& stage) {
-         stage.run_frugally();
+     [](Scene& scene) {
+         scene.run_frugally();
          VirtualClock::advance(1s);
-         stage.run_frugally();
+         scene.run_frugally();
      }},
     {"a destructor with everything under way", lasting,
-     [](Stage& stage) {
-         stage.hold(a);
-         stage.acquire(b);
-         stage.unload();
-         stage.shut_down(1h);
+     [](Scene& scene) {
+         scene.hold(a);
+         scene.acquire(b);
+         scene.unload();
+         scene.shut_down(1h);
      },
-     [](Stage& stage) {
-         stage.models.reset();
-         stage.run_frugally();
-         stage.held.clear();
-         stage.run_frugally();
+     [](Scene& scene) {
+         scene.models.reset();
+         scene.run_frugally();
+         scene.held.clear();
+         scene.run_frugally();
      }},
     {"an unload of what is loading", lasting,
-     [](Stage& stage) {
-         stage.acquire(a);
-         stage.unload();
+     [](Scene& scene) {
+         scene.acquire(a);
+         scene.unload();
      },
      runs},
 };
 
 // Tells a story with its `nth` allocation failing. Gives whether it got that far.
 bool tell(const Story& story, std::size_t nth, Scarcity scarcity) {
-    Stage stage(story.options);
-    story.begin(stage);
+    Scene scene(story.options);
+    story.begin(scene);
     std::size_t failures = 0;
     {
         const ScarceMemory scarce(nth, scarcity);
-        story.go_on(stage);
+        story.go_on(scene);
         failures = scarce.failures();
     }
     // The end, with memory.
-    stage.world.in_load = stage.world.in_call = {};
-    stage.world.too_many = 0;
-    stage.held.clear();
-    stage.run();
-    CHECK(stage.handlers.ran() == stage.handlers.made());
-    CHECK_FALSE(stage.lied);
-    if (stage.models) {
-        if (!stage.models->status().embedding.shutting_down) {
+    scene.world.in_load = scene.world.in_call = {};
+    scene.world.too_many = 0;
+    scene.held.clear();
+    scene.run();
+    CHECK(scene.handlers.ran() == scene.handlers.made());
+    CHECK_FALSE(scene.lied);
+    if (scene.models) {
+        if (!scene.models->status().embedding.shutting_down) {
             // It is as good as new.
             VirtualClock::advance(1h);
-            stage.run();
-            CHECK(stage.lease(a));
-            CHECK(stage.lease(b));
+            scene.run();
+            CHECK(scene.lease(a));
+            CHECK(scene.lease(b));
         }
         Outcome<ShutdownReport> report;
-        stage.models->async_shutdown(report.handler());
-        stage.run();
+        scene.models->async_shutdown(report.handler());
+        scene.run();
         REQUIRE(report.calls() == 1);
         CHECK(report.value().clean());
     }
-    CHECK(stage.world.live == 0);
-    CHECK(stage.idle());
+    CHECK(scene.world.live == 0);
+    CHECK(scene.idle());
     return failures != 0;
 }
 
@@ -283,5 +283,44 @@ TEST_CASE("Memory that runs out while operations are on their way loses none of 
             // Each of them needs memory: for events, if for nothing else.
             CHECK(nth > 2);
         }
+    }
+}
+
+TEST_CASE("Where there is no memory for the alarm's wait, control looks at the time again and again until there is", "[H14][H18][R7][R9]") {
+    for (const Scarcity scarcity : {Scarcity::only, Scarcity::from}) {
+        INFO((scarcity == Scarcity::from ? "for good" : "for a moment"));
+        Scene scene(passing);
+        std::size_t before = 0;
+        std::size_t while_scarce = 0;
+        scene.acquire(a, {.timeout = 1s});
+        scene.world.in_load = [&] {
+            const ScarceMemory scarce(1, scarcity);
+            // One handler at a time: there is always one more as long as the wait cannot be started.
+            const auto turns = [&scene] {
+                scene.control.restart();
+                for (int turn = 0; turn < 10; ++turn) {
+                    scene.control.poll_one();
+                }
+            };
+            turns();
+            before = scene.handlers.ran();
+            VirtualClock::advance(1s);
+            turns();
+            while_scarce = scarce.failures();
+        };
+        scene.loading.poll_one();
+        CHECK(while_scarce > 0);
+        CHECK(before == 0);
+        scene.world.in_load = {};
+        scene.run();
+        // Within its time, or, if the wait stood in the end, by that.
+        CHECK(scene.handlers.ran() == 1);
+        CHECK(scene.slot().status().counters.timed_out == 1);
+        // The model, which was loaded for nobody any more, is unloaded in its time.
+        CHECK(scene.world.live == 1);
+        VirtualClock::advance(1min);
+        scene.run();
+        CHECK(scene.world.live == 0);
+        CHECK(scene.idle());
     }
 }

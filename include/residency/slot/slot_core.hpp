@@ -193,7 +193,7 @@ private:
     void publish_load(const Record& record, Event event) noexcept;
     void post_control() noexcept;
     void run_control() noexcept;
-    void alarm_ended() noexcept;
+    void alarm_ended(bool at_its_start = false) noexcept;
 
     void event_passed(void* token) noexcept override;
     void context_ends(asio::execution_context& context) noexcept override;

@@ -211,19 +211,28 @@ void SlotCore<Clock>::run_control() noexcept {
             return;
         }
         if (step == Step::start) {
-            alarm_.start(at, [self = this->shared_from_this()](const boost::system::error_code&) { self->alarm_ended(); });
+            try {
+                alarm_.start(at, [self = this->shared_from_this()](const boost::system::error_code&) { self->alarm_ended(); });
+            } catch (...) {
+                // No memory for the wait: it is as if it had ended at once. Control does this again, in turn with its other work, until
+                // there is memory or nothing to wait for.
+                alarm_ended(true);
+                return;
+            }
         } else {
             alarm_.cancel();
         }
     }
 }
 
-// Whatever the wait's error code says: that it ended is all that is known, and what is due is looked up.
+// Whatever the wait's error code says: that it ended is all that is known, and what is due is looked up. `at_its_start`: it could not
+// begin, and whoever runs control leaves it at that.
 template <class Clock>
-void SlotCore<Clock>::alarm_ended() noexcept {
+void SlotCore<Clock>::alarm_ended(bool at_its_start) noexcept {
     Outbox out;
     {
         const Lock lock(mutex_);
+        control_runs_ = control_runs_ && !at_its_start;
         alarm_.ended();
         scheduler_.tick(now(), actions_);
         collect(out);
