@@ -1,0 +1,183 @@
+// H18 for what is not an operation: making a manager, on the host's executors and with threads of its own, and calls that block.
+
+#include "support/frugal.hpp"
+#include "support/memory.hpp"
+
+#include <chrono>
+#include <cstddef>
+#include <memory>
+#include <new>
+#include <optional>
+#include <string>
+#include <vector>
+
+using namespace residency;
+using namespace residency::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+// Past the small-string size, as names of models are.
+const ModelKey a("bge-small-en-v1.5-of-the-first-kind", "q8_0-with-a-long-name");
+
+// Calls `attempt(nth, scarcity)` with the first, second, ... allocation failing, until none is left that could; it gives how many failed.
+// Gives how many attempts there were with one that failed.
+template <class Attempt>
+std::size_t starve(const Attempt& attempt) {
+    std::size_t failed = 0;
+    for (const Scarcity scarcity : {Scarcity::only, Scarcity::from}) {
+        for (std::size_t nth = 1;; ++nth) {
+            INFO("allocation " << nth << " fails" << (scarcity == Scarcity::from ? " and all that follow" : " alone"));
+            REQUIRE(nth < 1000);
+            if (attempt(nth, scarcity) == 0) {
+                break;
+            }
+            ++failed;
+        }
+    }
+    return failed;
+}
+
+// A backend that tells whether it, or a copy, still exists.
+struct CountedBackend : FrugalBackend {
+    std::shared_ptr<int> token;
+};
+
+// With threads of its own.
+using Owner = ModelManager<FrugalBackend, FrugalBackend>;
+
+// Calls `call(manager)` on a manager with threads of its own where nothing is loaded, or the model is ready.
+template <class Call>
+void starve_blocking(const Call& call, bool needs_none_when_ready = false) {
+    for (const bool ready : {false, true}) {
+        INFO((ready ? "ready" : "nothing resident"));
+        const std::size_t failed = starve([&](std::size_t nth, Scarcity scarcity) {
+            FrugalWorld world;
+            std::size_t failures = 0;
+            {
+                Owner manager(FrugalBackend{&world}, FrugalBackend{&world});
+                if (ready) {
+                    manager.embedding().ensure_loaded(a);
+                    manager.reranker().ensure_loaded(a);
+                }
+                bool threw = false;
+                {
+                    const ScarceMemory scarce(nth, scarcity);
+                    try {
+                        call(manager);
+                    } catch (const std::bad_alloc&) {
+                        threw = true;
+                    }
+                    failures = scarce.failures();
+                }
+                CHECK(threw == (failures != 0));
+                const SlotStatus status = manager.embedding().status();
+                CHECK(status.leases == 0);
+                CHECK(status.waiting == 0);
+                if (threw) {
+                    CHECK_FALSE(status.shutting_down);
+                    CHECK(status.residents.size() == (ready ? 1U : 0U));
+                    call(manager);
+                }
+                CHECK(manager.shutdown().clean());
+            }
+            CHECK(world.live == 0);
+            return failures;
+        });
+        CHECK((failed == 0) == (ready && needs_none_when_ready));
+    }
+}
+
+std::vector<std::string> one_text() {
+    const AmpleMemory mine;
+    return {"text"};
+}
+
+}  // namespace
+
+TEST_CASE("A manager that finds no memory is not made, and leaves nothing on the host's executors", "[H18][H12]") {
+    asio::io_context control;
+    asio::io_context inference;
+    asio::io_context loading;
+    FrugalWorld world;
+    const auto token = std::make_shared<int>();
+    ManagerOptions options;
+    options.observer = [other = std::weak_ptr<int>(token)](const Event&) {};
+    const std::size_t failed = starve([&](std::size_t nth, Scarcity scarcity) {
+        VirtualClock::reset();
+        using Manager = ModelManager<CountedBackend, CountedBackend, VirtualClock>;
+        const Executors executors{control.get_executor(), inference.get_executor(), loading.get_executor()};
+        std::optional<Manager> manager;
+        bool threw = false;
+        std::size_t failures = 0;
+        {
+            const ScarceMemory scarce(nth, scarcity);
+            try {
+                manager.emplace(CountedBackend{{&world}, token}, CountedBackend{{&world}, token}, options, executors);
+            } catch (const std::bad_alloc&) {
+                threw = true;
+            }
+            failures = scarce.failures();
+        }
+        CHECK(threw == (failures != 0));
+        CHECK(threw == !manager);
+        CHECK((token.use_count() == 1) == threw);
+        manager.reset();
+        run_ready(control, inference, loading);
+        CHECK(token.use_count() == 1);
+        return failures;
+    });
+    CHECK(failed > 0);
+}
+
+TEST_CASE("A manager that finds no memory for its threads is not made, and those that were have ended", "[H18][H12]") {
+    FrugalWorld world;
+    const auto token = std::make_shared<int>();
+    ManagerOptions options;
+    options.observer = [other = std::weak_ptr<int>(token)](const Event&) {};
+    const std::size_t failed = starve([&](std::size_t nth, Scarcity scarcity) {
+        using Manager = ModelManager<CountedBackend, CountedBackend>;
+        std::optional<Manager> manager;
+        bool threw = false;
+        std::size_t failures = 0;
+        {
+            const ScarceMemory scarce(nth, scarcity);
+            try {
+                manager.emplace(CountedBackend{{&world}, token}, CountedBackend{{&world}, token}, options);
+            } catch (const std::bad_alloc&) {
+                threw = true;
+            }
+            failures = scarce.failures();
+        }
+        CHECK(threw == (failures != 0));
+        CHECK((token.use_count() == 1) == threw);
+        manager.reset();
+        CHECK(token.use_count() == 1);
+        return failures;
+    });
+    CHECK(failed > 0);
+}
+
+TEST_CASE("A call that blocks and finds no memory throws, and nothing has begun", "[H18][R9]") {
+    SECTION("ensure_loaded") {
+        starve_blocking([](Owner& manager) { manager.embedding().ensure_loaded(a); });
+    }
+    SECTION("acquire") {
+        starve_blocking([](Owner& manager) { manager.embedding().acquire(a).release(); }, true);
+    }
+    SECTION("embed") {
+        starve_blocking([](Owner& manager) { (void)manager.embed(a, one_text(), {.timeout = 1h}); });
+    }
+    SECTION("rerank") {
+        starve_blocking([](Owner& manager) { (void)manager.rerank(a, "query", one_text()); });
+    }
+    SECTION("unload") {
+        starve_blocking([](Owner& manager) { manager.embedding().unload(a); });
+    }
+    SECTION("unload of everything") {
+        starve_blocking([](Owner& manager) { manager.embedding().unload(); });
+    }
+    SECTION("shutdown") {
+        starve_blocking([](Owner& manager) { (void)manager.shutdown(); });
+    }
+}
