@@ -230,6 +230,7 @@ private:
     // The contexts of the host's that have ended; each of the three can.
     std::array<const asio::execution_context*, 3> lost_ RESIDENCY_GUARDED_BY(mutex_){};
     std::atomic<bool> has_lost_any_{false};
+    bool control_lost_ RESIDENCY_GUARDED_BY(mutex_) = false;
     std::uint64_t timer_waits_ RESIDENCY_GUARDED_BY(mutex_) = 0;
     // Planned under the mutex; started and cancelled by whoever runs control, one at a time.
     runtime::Alarm<Clock> alarm_;

@@ -342,7 +342,7 @@ void SlotCore<Clock>::collect(Outbox& out, std::exception_ptr cause) noexcept {
 // What follows from the state alone: the alarm, shutdowns that are done, executors that are no longer needed.
 template <class Clock>
 void SlotCore<Clock>::settle(Outbox& out) noexcept {
-    if (!control_posted_ && !control_runs_ && alarm_.wants(wanted_alarm()) && !has_lost_any_) {
+    if (!control_posted_ && !control_runs_ && alarm_.wants(wanted_alarm()) && !control_lost_) {
         control_posted_ = true;
         out.wakes_control = true;
     }

@@ -196,7 +196,7 @@ void SlotCore<Clock>::run_control() noexcept {
         {
             const Lock lock(mutex_);
             at = wanted_alarm();
-            if (!has_lost_any_) {
+            if (!control_lost_) {
                 step = alarm_.plan(at);
             }
             if (step == Step::start) {
@@ -327,6 +327,7 @@ void SlotCore<Clock>::context_ends(asio::execution_context& context) noexcept {
         abandoned_ = true;
         unloads_in_place_ = true;
         if (&asio::query(executors_.control, asio::execution::context) == &context) {
+            control_lost_ = true;
             timer = alarm_.take();
             alarm_.ended();
         }
