@@ -1,19 +1,13 @@
 #include "residency/runtime/executors.hpp"
 
-#include "residency/model_manager.hpp"
-#include "residency/testing/fake_backend.hpp"
-
 #include "support/catch.hpp"
+#include "support/threads.hpp"
 
 #include <boost/asio/post.hpp>
 #include <boost/asio/strand.hpp>
 #include <boost/asio/thread_pool.hpp>
 
-#include <dlfcn.h>
-#include <pthread.h>
-
 #include <atomic>
-#include <cerrno>
 #include <exception>
 #include <future>
 #include <latch>
@@ -27,28 +21,8 @@ using namespace residency;
 using residency::runtime::default_inference_threads;
 using residency::runtime::OwnedThreads;
 using residency::runtime::runs_in_this_thread;
-
-namespace {
-
-// How many threads may still be made, and how many were.
-std::atomic<int> threads_left = -1;
-std::atomic<int> threads_made = 0;
-
-}  // namespace
-
-// In place of the system's, for this program: the only way to let a thread fail to be made that works everywhere, as root too.
-extern "C" int pthread_create(pthread_t* thread, const pthread_attr_t* attributes, void* (*start)(void*), void* argument) {
-    using Create = int (*)(pthread_t*, const pthread_attr_t*, void* (*)(void*), void*);
-    static const auto create = reinterpret_cast<Create>(dlsym(RTLD_NEXT, "pthread_create"));
-    if (threads_left == 0) {
-        return EAGAIN;
-    }
-    if (threads_left > 0) {
-        --threads_left;
-    }
-    ++threads_made;
-    return create(thread, attributes, start, argument);
-}
+using residency::test::threads_left;
+using residency::test::threads_made;
 
 TEST_CASE("Executors: all three or not complete") {
     asio::io_context context;
@@ -140,23 +114,6 @@ TEST_CASE("OwnedThreads: where a thread cannot be made, those that were end, and
         threads_left = -1;
         CHECK(threads_made == possible);
         CHECK(context.use_count() == 1);
-    }
-}
-
-TEST_CASE("A manager for which a thread cannot be made is not made, and leaves none behind", "[H12]") {
-    using Manager = ModelManager<testing::FakeEmbeddingBackend, testing::FakeRerankerBackend>;
-    threads_made = 0;
-    { const Manager counted; }
-    const int wanted = threads_made;
-    // Control, one for each slot, and at least one for calls.
-    CHECK(wanted >= 4);
-    for (int possible = 0; possible < wanted; ++possible) {
-        const auto world = std::make_shared<testing::FakeWorld>();
-        threads_left = possible;
-        CHECK_THROWS_AS(Manager(testing::FakeEmbeddingBackend(world), testing::FakeRerankerBackend(world)), std::system_error);
-        threads_left = -1;
-        // Its backends are gone, and with them whatever could use them.
-        CHECK(world.use_count() == 1);
     }
 }
 
