@@ -147,6 +147,12 @@ private:
         std::vector<asio::executor_work_guard<asio::any_io_executor>> guards{};
     };
 
+    /// Why a load has no model. The message was asked for without the mutex: an exception of the backend's is the backend's code (R10).
+    struct LoadFailure {
+        std::exception_ptr cause{};
+        std::string message{};
+    };
+
     [[nodiscard]] static core::Time now() noexcept {
         return std::chrono::duration_cast<core::Time>(Clock::now().time_since_epoch());
     }
@@ -155,13 +161,13 @@ private:
     bool end_lease(Record& record, Waiter* call) noexcept;
     [[nodiscard]] bool release_quietly(const core::Grant& grant) noexcept RESIDENCY_REQUIRES(mutex_);
 
-    void collect(Outbox& out, std::exception_ptr cause = nullptr) noexcept RESIDENCY_REQUIRES(mutex_);
+    void collect(Outbox& out, const LoadFailure& failure = {}) noexcept RESIDENCY_REQUIRES(mutex_);
     void carry_out(Outbox&& out) noexcept RESIDENCY_EXCLUDES(mutex_);
     void grant(const core::Action& action, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
     void fail(const core::Action& action, const std::exception_ptr& cause, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
     void begin_load(core::Index resident, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
     void begin_unload(core::Index resident, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
-    void publish(const core::Action& action, const std::exception_ptr& cause, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
+    void publish(const core::Action& action, const LoadFailure& failure, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
     void publish_request(EventType type, Reason reason, const ModelKey& key, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
     void tell(Waiter& waiter, errc code, bool cancelled, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
     void tell_all(Record& record, errc code, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);

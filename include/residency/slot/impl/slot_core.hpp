@@ -295,13 +295,13 @@ void SlotCore<Clock>::start_shutdown(std::optional<std::chrono::milliseconds> de
 // -- What the scheduler decided -------------------------------------------------------------------------------------------------------
 
 template <class Clock>
-void SlotCore<Clock>::collect(Outbox& out, std::exception_ptr cause) noexcept {
+void SlotCore<Clock>::collect(Outbox& out, const LoadFailure& failure) noexcept {
     // By index: an action may append others.
     for (std::size_t index = 0; index < actions_.size(); ++index) {
         const core::Action action = actions_[index];
         switch (action.type) {
             case core::ActionType::grant: grant(action, out); break;
-            case core::ActionType::fail: fail(action, cause, out); break;
+            case core::ActionType::fail: fail(action, failure.cause, out); break;
             case core::ActionType::expire:
                 if (const std::shared_ptr<Waiter> waiter = std::move(waiters_[action.subject])) {
                     tell(*waiter, errc::timed_out, false, out);
@@ -331,7 +331,7 @@ void SlotCore<Clock>::collect(Outbox& out, std::exception_ptr cause) noexcept {
                 }
                 break;
             }
-            case core::ActionType::event: publish(action, cause, out); break;
+            case core::ActionType::event: publish(action, failure, out); break;
         }
     }
     actions_.clear();
@@ -572,7 +572,7 @@ void SlotCore<Clock>::add_job(Record& record, Record::Job job, Outbox& out) noex
 }
 
 template <class Clock>
-void SlotCore<Clock>::publish(const core::Action& action, const std::exception_ptr& cause, Outbox& out) noexcept {
+void SlotCore<Clock>::publish(const core::Action& action, const LoadFailure& failure, Outbox& out) noexcept {
     const bool ends = action.event == EventType::load_failed || action.event == EventType::load_aborted ||
                       action.event == EventType::unloaded;
     const std::shared_ptr<Record> record = action.resident == core::none || action.resident >= records_.size()
@@ -594,7 +594,7 @@ void SlotCore<Clock>::publish(const core::Action& action, const std::exception_p
             event.key = record->key;
         }
         if (action.event == EventType::load_failed) {
-            event.message = message_of(cause);
+            event.message = failure.message;
         }
         // What is destroyed in place waits for nobody.
         const bool gates = action.event == EventType::unload_started && record && !unloads_in_place_;

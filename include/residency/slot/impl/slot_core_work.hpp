@@ -39,7 +39,7 @@ template <class Clock>
 void SlotCore<Clock>::run_load(Record& record) noexcept {
     void* model = nullptr;
     std::size_t capacity = 0;
-    std::exception_ptr cause;
+    LoadFailure failure;
     std::string message;
     bool cools_down = true;
     try {
@@ -53,14 +53,16 @@ void SlotCore<Clock>::run_load(Record& record) noexcept {
             throw Error(errc::load_failed, record.key, Stage::load, "the backend's load returned null; it must throw to fail");
         }
     } catch (const Error& error) {
-        cause = std::current_exception();
+        failure.cause = std::current_exception();
         cools_down = error.code() != errc::invalid_request;
     } catch (...) {
-        cause = std::current_exception();
+        failure.cause = std::current_exception();
     }
-    if (cause) {
+    if (failure.cause) {
         try {
-            message = message_of(cause);
+            const runtime::LibraryCall mark;
+            failure.message = message_of(failure.cause);
+            message = failure.message;
         } catch (...) {  // NOLINT(bugprone-empty-catch): out of memory: a failure without its words
         }
     }
@@ -76,7 +78,7 @@ void SlotCore<Clock>::run_load(Record& record) noexcept {
         } else {
             scheduler_.load_failed(id, cools_down, std::move(message), now(), actions_);
         }
-        collect(out, cause);
+        collect(out, failure);
     }
     carry_out(std::move(out));
 }
