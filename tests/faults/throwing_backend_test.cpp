@@ -75,7 +75,9 @@ const std::vector<Meanwhile>& all_meanwhile() {
          },
          make_error_code(errc::timed_out)},
         {"its manager is shut down",
-         [](ManagerBench& bench, Request<Embeddings>&) { bench.manager->async_shutdown([](std::exception_ptr, const ShutdownReport&) {}); }},
+         [](ManagerBench& bench, Request<Embeddings>&) {
+             bench.manager->async_shutdown([](std::exception_ptr, const ShutdownReport&) {});
+         }},
         {"its manager is destroyed", [](ManagerBench& bench, Request<Embeddings>&) { bench.manager.reset(); },
          make_error_code(errc::shutting_down)},
     };
@@ -213,7 +215,8 @@ TEST_CASE("A model that throws when it is asked for its max_concurrency was not 
     bench.check_nothing_left();
 }
 
-TEST_CASE("A backend that throws when it is moved: there is no manager then, and nothing of the other backend or of threads", "[R12][H12]") {
+TEST_CASE("A backend that throws when it is moved: there is no manager then, and nothing of the other backend or of threads",
+          "[R12][H12]") {
     using Embedding = Clumsy<testing::FakeEmbeddingBackend>;
     using Reranker = Clumsy<testing::FakeRerankerBackend>;
     asio::io_context context;
