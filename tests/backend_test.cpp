@@ -189,6 +189,34 @@ static_assert(!RerankerModel<ReranksDoubles>);
 static_assert(!RerankerModel<ReranksWithoutAQuery>);
 static_assert(!RerankerModel<ReranksTheOtherWayRound>);
 
+struct TellsNone {};
+struct TellsZero {
+    [[nodiscard]] static int max_concurrency() { return 0; }
+};
+struct TellsThree {
+    [[nodiscard]] std::size_t max_concurrency() const { return 3; }
+};
+struct TellsInWords {
+    [[nodiscard]] std::string max_concurrency() const;
+};
+struct TellsAndChanges {
+    std::size_t max_concurrency();
+};
+
+// What those above are made of.
+static_assert(detail::HandsOver<std::unique_ptr<Model>, Model> && detail::HandsOver<const std::unique_ptr<Model>, Model>);
+static_assert(!detail::HandsOver<std::unique_ptr<Model>&, Model> && !detail::HandsOver<Model*, Model>);
+static_assert(detail::LoadsWithContext<LoadsWithAContext> && !detail::LoadsWithContext<LoadsWithAToken>);
+static_assert(detail::LoadsWithToken<LoadsWithAToken> && !detail::LoadsWithToken<LoadsConst>);
+static_assert(detail::LoadsPlainly<LoadsConst> && !detail::LoadsPlainly<LoadsWithAContext>);
+static_assert(detail::EmbedsWithToken<EmbedsWithAToken> && !detail::EmbedsWithToken<Embeds>);
+static_assert(detail::EmbedsPlainly<Embeds> && !detail::EmbedsPlainly<EmbedsWithAToken>);
+static_assert(detail::ReranksWithToken<ReranksWithAToken> && !detail::ReranksWithToken<Reranks>);
+static_assert(detail::ReranksPlainly<Reranks> && !detail::ReranksPlainly<ReranksWithAToken>);
+static_assert(detail::TellsConcurrency<TellsZero> && detail::TellsConcurrency<TellsThree>);
+static_assert(!detail::TellsConcurrency<TellsNone> && !detail::TellsConcurrency<TellsInWords> &&
+              !detail::TellsConcurrency<TellsAndChanges>);
+
 static_assert(EmbeddingBackend<Loads<Embeds>> && !EmbeddingBackend<Loads<Reranks>> && !EmbeddingBackend<Loads<Model>>);
 static_assert(RerankerBackend<Loads<Reranks>> && !RerankerBackend<Loads<Embeds>> && !RerankerBackend<Loads<Model>>);
 static_assert(!EmbeddingBackend<Embeds> && !RerankerBackend<Reranks>, "a model is not a backend");
@@ -251,14 +279,6 @@ struct OverloadedThrice : Overloaded {
     std::unique_ptr<Both> load(const ModelKey& /*key*/, LoadContext& /*context*/) {
         return called = "load(key, context)", nullptr;
     }
-};
-
-struct TellsNone {};
-struct TellsZero {
-    [[nodiscard]] static int max_concurrency() { return 0; }
-};
-struct TellsThree {
-    [[nodiscard]] std::size_t max_concurrency() const { return 3; }
 };
 
 }  // namespace

@@ -195,6 +195,7 @@ std::size_t concurrency_of(const Model& model) {
         const auto told = static_cast<std::size_t>(model.max_concurrency());
         return told == 0 ? 1 : told;
     } else {
+        static_assert(!requires(Model& asked) { asked.max_concurrency(); }, "max_concurrency() must be const and give a number");
         return static_cast<std::size_t>(-1);
     }
 }

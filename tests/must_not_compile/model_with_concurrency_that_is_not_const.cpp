@@ -1,0 +1,23 @@
+// A model that tells how many calls it takes at once is not passed over because it tells that in the wrong way.
+// GNU: max_concurrency() must be const and give a number
+// Clang: max_concurrency() must be const and give a number
+
+#include "residency/model_slot.hpp"
+
+#include <cstddef>
+#include <memory>
+
+struct Model {
+#if defined(CONTROL)
+    std::size_t max_concurrency() const;
+#else
+    std::size_t max_concurrency();
+#endif
+};
+
+struct Mine {
+    using model_type = Model;
+    std::unique_ptr<Model> load(const residency::ModelKey& key);
+};
+
+void use() { residency::ModelSlot<Mine> slot{Mine()}; }
