@@ -17,6 +17,22 @@
 
 namespace residency {
 
+class LlamaCppFiles;
+
+namespace detail::llama_cpp {
+
+/// What names a folder.
+template <class Type>
+concept FolderName =
+    std::convertible_to<Type, std::filesystem::path> && !std::same_as<std::remove_cvref_t<Type>, LlamaCppFiles>;
+
+/// What tells a key's path.
+template <class Type>
+concept PathOfKey = std::is_invocable_r_v<std::filesystem::path, const Type&, const ModelKey&> &&
+    !std::convertible_to<Type, std::filesystem::path>;
+
+}  // namespace detail::llama_cpp
+
 /// Where the file of a key is: in a folder, or where a function says.
 class LlamaCppFiles {
 public:
@@ -25,20 +41,16 @@ public:
 
     /// In `folder`, as `NAME-QUANTIZATION.gguf`, or `NAME.gguf` for an empty quantization. A key that would lead
     /// elsewhere is `invalid_request`.
-    template <class Folder>
-    requires std::convertible_to<Folder, std::filesystem::path> &&
-        (!std::same_as<std::remove_cvref_t<Folder>, LlamaCppFiles>)LlamaCppFiles(
-            Folder&& folder)  // NOLINT(google-explicit-constructor,bugprone-forwarding-reference-overload)
+    template <detail::llama_cpp::FolderName Folder>
+    LlamaCppFiles(Folder&& folder)  // NOLINT(google-explicit-constructor,bugprone-forwarding-reference-overload)
         : path_of_([folder = std::filesystem::path(std::forward<Folder>(folder))](const ModelKey& key) {
               return in_folder(folder, key);
           }) {}
 
     /// Where `path_of` says. It is called on the loading thread and must be safe to call from several if the backend is
     /// used by several slots; what it throws is the load's failure.
-    template <class Function>
-    requires std::is_invocable_r_v<std::filesystem::path, const Function&, const ModelKey&> &&
-        (!std::convertible_to<Function, std::filesystem::path>)
-            LlamaCppFiles(Function path_of)  // NOLINT(google-explicit-constructor)
+    template <detail::llama_cpp::PathOfKey Function>
+    LlamaCppFiles(Function path_of)  // NOLINT(google-explicit-constructor)
         : path_of_(std::move(path_of)) {}
 
     /// Whether it is anywhere.
@@ -67,8 +79,7 @@ private:
             if (part.find_first_of(forbidden) != std::string_view::npos) {
                 throw Error(errc::invalid_request, key, Stage::load,
                             "a model's name and quantization must not hold a path separator or a NUL: the key would "
-                            "lead out of "
-                            "the folder of models");
+                            "lead out of the folder of models");
             }
         }
         return folder / (key.quantization.empty() ? key.name + ".gguf" : key.name + '-' + key.quantization + ".gguf");

@@ -95,9 +95,6 @@ public:
     }
 
 private:
-    // Fewer tokens than this for a thread, and starting it costs more than it brings.
-    static constexpr std::size_t tokens_per_thread = 32;
-
     // A context has an output for each sequence from the start, and more only when a batch needs them. So this many
     // also keep the largest buffer of all from being made in the thread of an inference, whose freed memory glibc would
     // not give back.
@@ -119,20 +116,12 @@ private:
                             "no context for " + std::to_string(wanted) + " tokens: " + log.errors());
             }
         }
-        switch (context.compute(threads_for(context.tokens()), stop)) {
+        switch (context.compute(threads_for(threads_, context.tokens(), contexts_.taken(), cores()), stop)) {
             case Outcome::done: return;
             case Outcome::stopped: throw aborted();
             case Outcome::failed: break;
         }
         throw error(errc::inference_failed, "llama.cpp could not compute a batch: " + log.errors());
-    }
-
-    [[nodiscard]] std::size_t threads_for(std::size_t tokens) const {
-        if (threads_ != 0) {
-            return threads_;
-        }
-        const std::size_t share = cores() / std::max<std::size_t>(1, contexts_.taken());
-        return std::clamp<std::size_t>(std::min(share, tokens / tokens_per_thread), 1, max_threads);
     }
 
     ModelKey key_;

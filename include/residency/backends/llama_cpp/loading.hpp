@@ -9,6 +9,7 @@
 #include "residency/error.hpp"
 #include "residency/model_key.hpp"
 
+#include <algorithm>
 #include <cstddef>
 #include <exception>
 #include <functional>

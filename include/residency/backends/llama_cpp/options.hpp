@@ -125,6 +125,18 @@ inline constexpr std::size_t max_batch_tokens = 1'048'576;
 /// The processor's threads that this process may use; at least 1.
 inline std::size_t cores() noexcept { return std::max<std::size_t>(1, std::thread::hardware_concurrency()); }
 
+/// How many threads compute a batch of `tokens` while `calls` calls run, that one included, where `option` is
+/// `LlamaCppModelOptions::threads`.
+inline std::size_t threads_for(std::size_t option, std::size_t tokens, std::size_t calls, std::size_t cores) noexcept {
+    // Fewer tokens than this for a thread, and starting it costs more than it brings.
+    constexpr std::size_t tokens_per_thread = 32;
+    if (option != 0) {
+        return option;
+    }
+    const std::size_t share = cores / std::max<std::size_t>(1, calls);
+    return std::clamp<std::size_t>(std::min(share, tokens / tokens_per_thread), 1, max_threads);
+}
+
 /// Throws std::invalid_argument, naming the field, unless the options hold what their docs demand. Gives them back with
 /// the number of contexts decided.
 inline LlamaCppModelOptions checked(LlamaCppModelOptions options) {
