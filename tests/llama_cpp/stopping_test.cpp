@@ -80,6 +80,29 @@ TEST_CASE("a load that is asked to stop while it reads stops, and shows no error
     CHECK(lines.count(Severity::info) > 0);
 }
 
+TEST_CASE("once an abort is expected, errors of llama.cpp's are shown as debug, and are no cause of anything") {
+    using detail::llama_cpp::LogScope;
+    LogScope::start();
+    const TemporaryFolder folder;
+    const auto fail = [&folder] {
+        REQUIRE(llama_model_load_from_file((folder.path() / "missing").c_str(), llama_model_default_params()) ==
+                nullptr);
+    };
+    Lines lines;
+    LogScope scope(lines.sink().log);
+    fail();
+    const std::string before = scope.errors();
+    const std::size_t errors = lines.count(Severity::error);
+    const std::size_t debugs = lines.count(Severity::debug);
+    CHECK_THAT(before, contains_text("missing"));
+    CHECK(errors > 0);
+    scope.expect_abort();
+    fail();
+    CHECK(scope.errors() == before);
+    CHECK(lines.count(Severity::error) == errors);
+    CHECK(lines.count(Severity::debug) >= debugs + errors);
+}
+
 TEST_CASE("a load that is asked to stop between its contexts stops") {
     const Tiny tiny;
     std::stop_source stop;
