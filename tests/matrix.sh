@@ -1,0 +1,115 @@
+#!/usr/bin/env bash
+# The compilers, standards and libraries that residency is said to work with, a cell a line with what ran.
+set -euo pipefail
+
+usage="Usage: tests/matrix.sh [--corners] [--only TEXT] [--install]
+
+Builds a part of the tests in each cell of compilers x standards x Boost x build types x checks of the standard library, runs it, and prints a
+line for each. What is not on this machine is \`not available\`, which is no failure.
+
+  --corners    the cells that differ most from each other, and fewer tests in each: for every change
+  --only TEXT  cells whose name contains TEXT
+  --install    installs what is missing first, where apt-get and pip have it: clang++ in its oldest and newest version, the newest Boost"
+
+corners="" only="" install=""
+while [ $# -gt 0 ]; do
+    case $1 in
+        --corners) corners=yes ;;
+        --only) only=${2?"$usage"}; shift ;;
+        --install) install=yes ;;
+        -h | --help) echo "$usage"; exit 0 ;;
+        *) echo "tests/matrix.sh: \`$1\` is no option of mine." "" "$usage" >&2; exit 2 ;;
+    esac
+    shift
+done
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. cmake/machine.sh
+use_ccache
+
+# Where to find Boost's newest headers: a package for Python brings them.
+newest_boost=1.90.0
+boost_folder=${XDG_CACHE_HOME:-$HOME/.cache}/residency/boost-$newest_boost
+newest_clang=22
+
+if [ -n "$install" ]; then
+    needed_for+=([clang]="command clang++" ["clang-$newest_clang"]="command clang++-$newest_clang")
+    need g++ cmake ninja-build git python3 libboost catch2 libspdlog-dev nlohmann-json3-dev libcli11-dev clang "clang-$newest_clang"
+    if [ ! -e "$boost_folder/cmeel.prefix/include/boost/version.hpp" ]; then
+        wheel=$(mktemp -d)
+        python3 -m pip download -q --no-deps -d "$wheel" "cmeel-boost==$newest_boost"
+        mkdir -p "$boost_folder"
+        python3 -m zipfile -e "$wheel"/cmeel_boost-*.whl "$boost_folder"
+        rm -rf "$wheel"
+    fi
+fi
+
+some="core_slot_scheduler_test scenarios_lease_test scenarios_idle_test model_manager_test tokens_test"
+all="$some core_slot_scheduler_hard_cases_test core_slot_scheduler_memory_test scenarios_load_test scenarios_switch_test scenarios_admission_test
+     scenarios_errors_test scenarios_shutdown_test hard_cases_language_test hard_cases_handlers_test lease_test model_slot_test
+     associations_test error_test backend_test lexical_test simulate"
+
+failed=0
+width=58
+
+# cell COMPILER STANDARD BOOST BUILD_TYPE CHECKS
+cell() {
+    local compiler=$1 standard=$2 boost=$3 type=$4 checks=$5 name="$1 c++$2 boost-$3 $4${5:+ $5}"
+    [[ $name == *"$only"* ]] || return 0
+    printf "%-${width}s " "$name"
+    if ! command -v "$compiler" >/dev/null; then
+        echo "not available: no $compiler"
+        return 0
+    fi
+    local options=(-G Ninja "-DCMAKE_CXX_COMPILER=$compiler" "-DCMAKE_CXX_STANDARD=$standard" "-DCMAKE_BUILD_TYPE=$type"
+        -DRESIDENCY_BUILD_EXAMPLES=OFF)
+    [ -z "$checks" ] || options+=("-DCMAKE_CXX_FLAGS=-D$checks")
+    if [ "$boost" = newest ]; then
+        if [ ! -e "$boost_folder/cmeel.prefix/include/boost/version.hpp" ]; then
+            echo "not available: no Boost $newest_boost in $boost_folder (--install)"
+            return 0
+        fi
+        # Its headers alone.
+        options+=(-DBoost_NO_BOOST_CMAKE=ON -DBoost_NO_SYSTEM_PATHS=ON "-DBOOST_ROOT=$boost_folder/cmeel.prefix")
+    fi
+    local targets build=build/matrix/${name//[ +]/_} log
+    mkdir -p "$build"
+    log=$build/log
+    # shellcheck disable=SC2206
+    [ -n "$corners" ] && targets=($some) || targets=($all)
+    local pattern
+    pattern="^($(IFS='|'; echo "${targets[*]}" | sed 's/simulate/simulation/'))(\$|: |\\.)"
+    if cmake -S . -B "$build" "${options[@]}" >"$log" 2>&1 && cmake --build "$build" -j "$(nproc)" --target "${targets[@]}" >>"$log" 2>&1 &&
+        ctest --test-dir "$build" --no-tests=error -j "$(nproc)" -R "$pattern" >>"$log" 2>&1; then
+        grep -E '^[0-9]+% tests passed' "$log" | tail -n 1
+    else
+        failed=1
+        echo "FAILED: the end of $log is"
+        tail -n 25 "$log" | sed 's/^/    /'
+    fi
+}
+
+compilers=(g++ clang++ "clang++-$newest_clang")
+if [ -n "$corners" ]; then
+    cell g++ 23 newest Release ""
+    cell clang++ 20 system Debug ""
+    cell "clang++-$newest_clang" 23 newest Debug _GLIBCXX_ASSERTIONS
+    cell g++ 20 system Debug _GLIBCXX_DEBUG
+else
+    for compiler in "${compilers[@]}"; do
+        for standard in 20 23; do
+            for boost in system newest; do
+                for type in Debug Release; do
+                    cell "$compiler" "$standard" "$boost" "$type" ""
+                done
+            done
+        done
+        cell "$compiler" 20 system Debug _GLIBCXX_ASSERTIONS
+        cell "$compiler" 20 system Debug _GLIBCXX_DEBUG
+    done
+fi
+
+# Catch2 is the one that find_package finds: both versions cannot be installed at once from Debian's packages.
+printf "%-${width}s " "Catch2"
+grep -hE '^Catch2_DIR:' build/matrix/*/CMakeCache.txt 2>/dev/null | sort -u | sed 's/.*=/found in /' || echo "no cell was built"
+exit "$failed"
