@@ -193,13 +193,16 @@ bool SlotCore<Clock>::release_quietly(const core::Grant& grant) noexcept {
 
 template <class Clock>
 bool SlotCore<Clock>::end_lease(Record& record, Waiter* call) noexcept {
-    // Kept until the mutex is free: what they own may be the last of something of the user's, or of this.
+    // Kept until all is carried out: what they own may be the last of something of the user's, or of this.
     std::shared_ptr<Waiter> keep_waiter;
     std::shared_ptr<SlotCore> keep_self;
     bool tells = false;
     Outbox out;
     {
         const Lock lock(mutex_);
+        // While the lease is counted somebody owns this: the ModelSlot, or itself. Once it is not, and the mutex is free, whoever owns the
+        // ModelSlot may destroy it.
+        keep_self = this->shared_from_this();
         core::Grant grant{record.id, {}};
         if (call != nullptr) {
             tells = !call->told.exchange(true);
@@ -210,12 +213,8 @@ bool SlotCore<Clock>::end_lease(Record& record, Waiter* call) noexcept {
             }
         }
         scheduler_.release(grant, now(), actions_);
-        if (abandoned_) {
-            // The last lease may end, and with it this, while the model of another is being destroyed here.
-            keep_self = self_;
-            if (scheduler_.leases() == 0) {
-                self_.reset();
-            }
+        if (abandoned_ && scheduler_.leases() == 0) {
+            self_.reset();
         }
         collect(out);
     }
