@@ -19,7 +19,8 @@ namespace residency {
 /// std::invalid_argument.
 ///
 /// All three may be the same. A host's context must be running for anything to happen; it may be destroyed before the manager, which
-/// then refuses everything. A manager with a Clock other than std::chrono::steady_clock needs all three.
+/// then refuses everything, unless one of the three is a strand: Asio lets no strand outlive its context. A manager with a Clock other
+/// than std::chrono::steady_clock needs all three.
 struct Executors {
     /// Timers, bookkeeping, events, and the handlers that have no executor of their own. Default: one thread.
     asio::any_io_executor control{};
