@@ -1,0 +1,344 @@
+#pragma once
+
+#include "residency/error.hpp"
+#include "stress/calls.hpp"
+#include "stress/facts.hpp"
+#include "stress/random.hpp"
+#include "stress/status_check.hpp"
+#include "stress/world.hpp"
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/bind_cancellation_slot.hpp>
+#include <boost/asio/bind_executor.hpp>
+#include <boost/asio/cancellation_signal.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/this_coro.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <boost/asio/use_future.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <exception>
+#include <stdexcept>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+namespace residency::stress {
+
+/// A thread that makes requests in every way, with handlers and coroutines that run on its own context.
+class Caller {
+public:
+    /// `blocks`: it only makes calls that block, as long as they take. Nobody waits for a handler of its own.
+    Caller(World& world, bool blocks) : world_(world), blocks_(blocks) {
+        const std::uint32_t half = world.settings.steps / 2;
+        shutdown_at_ = world.settings.shuts_down && dice().coin() ? half + dice().below(half) : world.settings.steps;
+    }
+
+    /// Does something with the manager, and runs what is ready.
+    void step(std::uint32_t number) {
+        Manager& manager = *world_.manager;
+        if (number == shutdown_at_) {
+            shut_down(manager);
+        } else if (blocks_) {
+            block_on_any(manager);
+        } else {
+            act(manager);
+        }
+        poll();
+    }
+    /// The manager is not to be called any more.
+    void leave_manager() noexcept { may_call_ = false; }
+    /// Cancels what waits, ends leases, runs what is ready.
+    void bustle() {
+        if (dice().once_in(4)) {
+            cancel();
+        }
+        if (dice().once_in(40)) {
+            world_.parked.drop();
+        }
+        poll();
+    }
+    void poll() {
+        loop_.restart();
+        loop_.poll();
+    }
+    /// Waits for what is left.
+    void run() {
+        loop_.restart();
+        loop_.run();
+    }
+
+private:
+    // What can be cancelled: a request, or the one that a coroutine is at.
+    struct Pending {
+        asio::cancellation_signal signal{};
+        RequestFacts* request = nullptr;
+    };
+
+    template <class Call>
+    struct Handler {
+        Ticket ticket;
+        World* world;
+        // It has no executor of its own, and its exceptions harm nobody.
+        bool may_throw;
+
+        template <class... Results>
+        void operator()(const std::exception_ptr& error, Results... results) {
+            RequestFacts* const request = ticket.complete();
+            if (request == nullptr) {
+                world->witness.require(false, "R9: a handler was called twice");
+                return;
+            }
+            world->witness.require(!starting(), "R9: a request completed within the call that started it");
+            if constexpr (Call::kind == Kind::acquire) {
+                if (auto held = world->conclude(*request, error, std::move(results)...); !error) {
+                    world->spend(std::move(held));
+                }
+            } else {
+                world->conclude(*request, error, std::move(results)...);
+            }
+            world->witness.call_back();
+            if (may_throw && dice().once_in(30)) {
+                world->tally.did(Deed::handler_threw);
+                throw std::runtime_error("the handler was told to throw");
+            }
+        }
+    };
+
+    static bool& starting() noexcept {
+        thread_local bool value = false;
+        return value;
+    }
+
+    void act(Manager& manager) {
+        switch (dice().below(15)) {
+            case 0:
+            case 1: start<Embed>(manager); break;
+            case 2: start<Rerank>(manager); break;
+            case 3: dice().coin() ? start<Acquire<0>>(manager) : start<Acquire<1>>(manager); break;
+            case 4: dice().coin() ? start<EnsureLoaded<0>>(manager) : start<EnsureLoaded<1>>(manager); break;
+            case 5:
+                if (dice().coin()) {
+                    dice().coin() ? start<Unload<0>>(manager) : start<Unload<1>>(manager);
+                }
+                break;
+            case 6: dice().coin() ? block<Embed>(manager, false) : block<Rerank>(manager, false); break;
+            case 7: dice().coin() ? block<Acquire<0>>(manager, false) : block<Acquire<1>>(manager, false); break;
+            case 8: try_acquire<0>(manager); break;
+            case 9: try_acquire<1>(manager); break;
+            case 10:
+            case 11: cancel(); break;
+            case 12: world_.parked.drop(); break;
+            case 13: look(manager); break;
+            case 14: spawn(manager); break;
+        }
+    }
+    void shut_down(Manager& manager) {
+        if (blocks_) {
+            block<Shutdown>(manager, true);
+        } else if (dice().coin()) {
+            start<Shutdown>(manager);
+        } else {
+            spawn(pending_.emplace_back(), [&](Pending& pending) { return visit<1, Shutdown>(manager, pending); });
+        }
+    }
+
+    // -- With a handler -----------------------------------------------------------------------------------------------------------------
+
+    template <class Call>
+    void start(Manager& manager) {
+        RequestFacts* const request = world_.begin(Call::kind, Way::handler, Call::slot, true);
+        if (request == nullptr) {
+            return;
+        }
+        starting() = true;
+        if (dice().once_in(3)) {
+            Call::start(manager, *request, Handler<Call>{Ticket(world_, *request), &world_, world_.settings.home == Home::owned_threads});
+        } else {
+            Pending& pending = pending_.emplace_back();
+            pending.request = request;
+            Call::start(manager, *request,
+                        asio::bind_cancellation_slot(
+                            pending.signal.slot(),
+                            asio::bind_executor(loop_.get_executor(), Handler<Call>{Ticket(world_, *request), &world_, false})));
+        }
+        starting() = false;
+        world_.has_begun(*request);
+    }
+
+    // -- Blocking -----------------------------------------------------------------------------------------------------------------------
+
+    void block_on_any(Manager& manager) {
+        switch (dice().below(12)) {
+            case 0:
+            case 1: block<Embed>(manager, false); break;
+            case 2: block<Rerank>(manager, false); break;
+            case 3: block<Acquire<0>>(manager, false); break;
+            case 4: block<Acquire<1>>(manager, false); break;
+            case 5: block<EnsureLoaded<0>>(manager, false); break;
+            case 6: block<EnsureLoaded<1>>(manager, false); break;
+            case 7: block<Unload<0>>(manager, true); break;
+            case 8: block<Unload<1>>(manager, true); break;
+            default: look(manager); break;
+        }
+    }
+    template <class Call>
+    void block(Manager& manager, bool patient) {
+        if (dice().once_in(3)) {
+            wait<Call>(manager, Way::future, patient, [&](RequestFacts& request) {
+                auto future = Call::start(manager, request, asio::use_future);
+                world_.has_begun(request);
+                return future.get();
+            });
+        } else {
+            wait<Call>(manager, Way::blocking, patient, [&](RequestFacts& request) { return Call::block(manager, request); });
+        }
+    }
+    template <class Call, class Get>
+    void wait(Manager& /*manager*/, Way way, bool patient, const Get& get) {
+        RequestFacts* const request = world_.begin(Call::kind, way, Call::slot, patient);
+        if (request == nullptr) {
+            return;
+        }
+        using Result = decltype(get(*request));
+        if constexpr (std::is_void_v<Result>) {
+            std::exception_ptr error;
+            try {
+                get(*request);
+            } catch (...) {
+                error = std::current_exception();
+            }
+            world_.conclude(*request, error);
+        } else {
+            Result result;
+            std::exception_ptr error;
+            try {
+                result = get(*request);
+            } catch (...) {
+                error = std::current_exception();
+            }
+            if constexpr (Call::kind == Kind::acquire) {
+                auto held = world_.conclude(*request, error, std::move(result));
+                dawdle(3);
+            } else {
+                world_.conclude(*request, error, std::move(result));
+            }
+        }
+        world_.has_begun(*request);
+    }
+
+    // -- With coroutines ----------------------------------------------------------------------------------------------------------------
+
+    void spawn(Manager& manager) {
+        spawn(pending_.emplace_back(), [&](Pending& pending) {
+            switch (dice().below(4)) {
+                case 0: return visit<0, Embed>(manager, pending);
+                case 1: return visit<1, Rerank>(manager, pending);
+                case 2: return visit<0, EnsureLoaded<1>>(manager, pending);
+                default: return visit<1, Unload<0>>(manager, pending);
+            }
+        });
+    }
+    template <class Errand>
+    void spawn(Pending& pending, const Errand& errand) {
+        const auto done = [this](const std::exception_ptr& error) { require(!error, "a coroutine of the stress threw"); };
+        asio::co_spawn(loop_, errand(pending), asio::bind_cancellation_slot(pending.signal.slot(), done));
+    }
+    // Leases a model and makes another request meanwhile.
+    template <std::uint32_t Slot, class Call>
+    asio::awaitable<void> visit(Manager& manager, Pending& pending) {
+        co_await asio::this_coro::throw_if_cancelled(false);
+        co_await asio::this_coro::reset_cancellation_state(asio::enable_total_cancellation());
+        Held<Slot> held;
+        if (RequestFacts* const request = may_call_ ? begin<Acquire<Slot>>(pending) : nullptr) {
+            Ticket ticket(world_, *request);
+            auto [error, lease] = co_await Acquire<Slot>::start(manager, *request, asio::as_tuple(asio::use_awaitable));
+            (void)ticket.complete();
+            held = world_.conclude(*request, error, std::move(lease));
+        }
+        if constexpr (Call::kind == Kind::shutdown) {
+            // It would wait for this very lease.
+            held = Held<Slot>();
+        }
+        if (RequestFacts* const request = may_call_ ? begin<Call>(pending) : nullptr) {
+            Ticket ticket(world_, *request);
+            auto results = co_await Call::start(manager, *request, asio::as_tuple(asio::use_awaitable));
+            (void)ticket.complete();
+            std::apply([&](auto&... given) { world_.conclude(*request, std::move(given)...); }, results);
+        }
+    }
+    // Never patient: a coroutine may hold what it waits for.
+    template <class Call>
+    RequestFacts* begin(Pending& pending) {
+        RequestFacts* const request = world_.begin(Call::kind, Way::coroutine, Call::slot, false);
+        if (request != nullptr) {
+            pending.request = request;
+        }
+        return request;
+    }
+
+    // -- What is no request -------------------------------------------------------------------------------------------------------------
+
+    template <std::uint32_t Slot>
+    void try_acquire(Manager& manager) {
+        const std::uint32_t key = dice().below(most_keys);
+        const bool after_shutdown = world_.witness.shut_down.get();
+        auto lease = slot_of<Slot>(manager).try_acquire(key_of(key));
+        world_.tally.did(lease ? Deed::try_acquire_served : Deed::try_acquire_refused);
+        if (lease) {
+            world_.witness.require(!after_shutdown, "R12: try_acquire gave a lease after a shutdown");
+            Held<Slot> held(world_.witness, std::move(lease));
+            world_.witness.require(held.facts().key == key && held.facts().slot == Slot, "R11: a lease on another model");
+            world_.spend(std::move(held));
+        }
+    }
+
+    void cancel() {
+        const std::size_t recent = std::min<std::size_t>(pending_.size(), 8);
+        if (recent == 0) {
+            return;
+        }
+        Pending& pending = pending_[pending_.size() - 1 - dice().below(static_cast<std::uint32_t>(recent))];
+        if (pending.request == nullptr || pending.request->ends.get() != 0) {
+            return;
+        }
+        constexpr std::array types{asio::cancellation_type::terminal, asio::cancellation_type::partial, asio::cancellation_type::total};
+        constexpr std::array deeds{Deed::cancelled_terminal, Deed::cancelled_partial, Deed::cancelled_total};
+        const std::uint32_t type = dice().below(3);
+        world_.tally.did(deeds.at(type));
+        world_.witness.box.note(Note::cancelled, pending.request->slot, pending.request->key, pending.request->id);
+        pending.request->cancelled.set(true);
+        pending.signal.emit(types.at(type));
+    }
+
+    void look(Manager& manager) {
+        world_.tally.did(Deed::looked);
+        const std::array before{manager.embedding().generation(), manager.reranker().generation()};
+        const ManagerStatus status = manager.status();
+        check_status(world_, 0, status.embedding);
+        check_status(world_, 1, status.reranker);
+        const std::array after{manager.embedding().generation(), manager.reranker().generation()};
+        require(before[0] <= status.embedding.generation && status.embedding.generation <= after[0] &&
+                    before[1] <= status.reranker.generation && status.reranker.generation <= after[1],
+                "R6: the counter fell");
+        world_.witness.check_counter(0, [&] { return manager.embedding().status().generation; });
+        world_.witness.check_counter(1, [&] { return manager.reranker().status().generation; });
+    }
+    void require(bool holds, const char* sentence) noexcept { world_.witness.require(holds, sentence); }
+
+    World& world_;
+    bool blocks_;
+    bool may_call_ = true;
+    std::uint32_t shutdown_at_ = 0;
+    asio::io_context loop_{1};
+    // After the context, whose coroutines use it, in its making: it goes first, and they are done by then.
+    std::deque<Pending> pending_{};
+};
+
+}  // namespace residency::stress

@@ -1,0 +1,196 @@
+#pragma once
+
+#include "residency/embeddings.hpp"
+#include "residency/error.hpp"
+#include "residency/ranking.hpp"
+#include "residency/status.hpp"
+#include "stress/facts.hpp"
+#include "stress/held.hpp"
+#include "stress/tally.hpp"
+#include "stress/witness.hpp"
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <optional>
+#include <utility>
+
+namespace residency::stress {
+
+/// Says of what each request was given whether that can be.
+class Judge {
+public:
+    Judge(Witness& witness, Tally& tally) : witness_(witness), tally_(tally) {}
+
+    // -- Success ------------------------------------------------------------------------------------------------------------------------
+
+    void succeeded(const RequestFacts& request, const Embeddings& answer) {
+        served(request);
+        require(answer.size() == request.rows, "R11: a wrong number of rows");
+        for (std::size_t row = 0; row < answer.size(); ++row) {
+            require(answer[row][0] == static_cast<float>(request.id) && answer[row][1] == static_cast<float>(row),
+                    "R11: another request's answer");
+        }
+        answered(request);
+    }
+    void succeeded(const RequestFacts& request, const Ranking& answer) {
+        served(request);
+        require(answer.size() == request.rows, "R11: a wrong number of scores");
+        for (std::size_t rank = 0; rank < answer.size(); ++rank) {
+            require(answer[rank].index == answer.size() - 1 - rank &&
+                        answer[rank].score == static_cast<float>(request.id) + static_cast<float>(answer[rank].index),
+                    "R11: another request's answer, or in a wrong order");
+        }
+        answered(request);
+    }
+    template <std::uint32_t Slot>
+    Held<Slot> succeeded(const RequestFacts& request, Lease<StressedModel<Slot>> lease) {
+        served(request);
+        require(static_cast<bool>(lease), "R9: success without a lease");
+        Held<Slot> held(witness_, std::move(lease));
+        require(held.facts().slot == request.slot && held.facts().key == request.key, "R11: a lease on another model");
+        held.look();
+        expected(request, held.facts());
+        return held;
+    }
+    void succeeded(const RequestFacts& request, Generation generation) {
+        served(request);
+        require(generation != Generation{}, "R6: ensure_loaded without a generation");
+        require(!request.options.expected_generation || *request.options.expected_generation == generation,
+                "H8: another generation than was expected");
+        witness_.used(request.slot, generation, request.begun);
+    }
+    /// An unload.
+    void succeeded(const RequestFacts& request) {
+        count(0);
+        require(request.before == nullptr || request.before->gone.get(), "H8: an unload completed, and the model is not gone");
+    }
+    void succeeded(const RequestFacts& request, const ShutdownReport& report) {
+        count(0);
+        require(report.clean() || request.deadline || witness_.ending.get(), "H9: a shutdown without a deadline left something");
+        if (report.clean()) {
+            for (const Witness::Slot& slot : witness_.slots) {
+                require(slot.residents.get() == 0 && slot.leases.get() == 0 && slot.jobs.get() == 0,
+                        "R12: a clean shutdown left something");
+            }
+            witness_.clean.set(true);
+        } else if (!witness_.ending.get()) {
+            require(Clock::now() >= request.begun + request.deadline.value_or(std::chrono::milliseconds(0)),
+                    "H9: a shutdown that is not clean completed before its deadline");
+        }
+    }
+
+    // -- Failure ------------------------------------------------------------------------------------------------------------------------
+
+    void failed(const RequestFacts& request, const std::exception_ptr& exception) {
+        try {
+            std::rethrow_exception(exception);
+        } catch (const Error& error) {
+            require(!request.of_key || !request.wants_model() || request.invalid || error.key() == key_of(request.key),
+                    "an error that names another key");
+            witness_.box.note(Note::failed, request.slot, request.key, static_cast<std::uint32_t>(error.code().value()));
+            if (error.code() == operation_aborted()) {
+                tally_.outcomes.back().count();
+                require(request.cancelled.get(), "operation_aborted without a cancellation");
+            } else {
+                count(static_cast<std::size_t>(error.code().value()));
+                judge(request, error, static_cast<errc>(error.code().value()));
+            }
+        } catch (...) {
+            require(false, "an error that is no residency::Error");
+        }
+    }
+
+private:
+    void require(bool holds, const char* sentence) noexcept { witness_.require(holds, sentence); }
+    void count(std::size_t outcome) noexcept { tally_.outcomes.at(outcome).count(); }
+
+    void served(const RequestFacts& request) {
+        count(0);
+        require(!request.after_shutdown, "R12: a request was served that came after a shutdown");
+        require(!request.invalid, "an invalid request was served");
+    }
+    void answered(const RequestFacts& request) {
+        require(request.calls.get() == (request.rows == 0 ? 0 : 1), "R9: an answer without a call, or a call for nothing");
+        if (ModelFacts* const model = request.answered_by.get()) {
+            expected(request, *model);
+        }
+    }
+    void expected(const RequestFacts& request, ModelFacts& model) {
+        if (request.options.expected_generation && request.rows != 0) {
+            witness_.know(model, *request.options.expected_generation);
+        }
+    }
+
+    void judge(const RequestFacts& request, const Error& error, errc code) {
+        const Witness::Slot& slot = witness_.slots.at(request.slot);
+        const Witness::Key& key = slot.keys.at(request.key);
+        require(!request.after_shutdown || !request.wants_model() || code == errc::shutting_down || request.invalid,
+                "R12: a request after a shutdown was not told so");
+        require(request.wants_model() || code == errc::shutting_down, "an unload or a shutdown that failed");
+        switch (code) {
+            case errc::invalid_request:
+                require(request.invalid || (key.refusals.get() != 0 && cause_of(error).refusal), "invalid_request for a valid one");
+                break;
+            case errc::overloaded: break;
+            case errc::timed_out:
+                require(request.options.timeout && Clock::now() >= request.begun + *request.options.timeout,
+                        "timed_out before the timeout");
+                require(error.stage() == Stage::queue || error.stage() == Stage::load || request.is_call(), "timed_out in a wrong stage");
+                break;
+            case errc::load_failed: {
+                ModelFacts* const load = cause_of(error).load;
+                require(load != nullptr && load->slot == request.slot && load->key == request.key, "R11: load_failed by another's failure");
+                if (load != nullptr) {
+                    witness_.failure_told(*load);
+                }
+                break;
+            }
+            case errc::cooling_down:
+                require(key.failures.get() != 0 && slot.options.cooldown.count() != 0, "R11: cooling_down without a failure");
+                require(error.retry_after() && *error.retry_after() <= slot.options.max_cooldown + std::chrono::milliseconds(1),
+                        "R11: cooling_down for longer than max_cooldown");
+                break;
+            case errc::inference_failed:
+                require(request.calls.get() == 1 && cause_of(error).request == request.id, "R11: inference_failed by another's failure");
+                break;
+            case errc::bad_result: require(request.calls.get() == 1, "bad_result without a call"); break;
+            case errc::model_changed:
+                require(request.options.expected_generation || (request.is_call() && slot.revokes.get() != 0),
+                        "model_changed without expectation or revoke");
+                break;
+            case errc::shutting_down:
+                require(request.wants_model() ? witness_.closing.get() : witness_.ending.get(), "shutting_down without a shutdown");
+                break;
+            case errc::would_deadlock: require(false, "would_deadlock where nothing could hang"); break;
+        }
+    }
+
+    // The fake's exception within the error, if it is there; or whether it is the fake's refusal.
+    struct Cause {
+        ModelFacts* load = nullptr;
+        std::optional<std::uint32_t> request{};
+        bool refusal = false;
+    };
+    static Cause cause_of(const Error& error) {
+        Cause cause;
+        try {
+            std::rethrow_if_nested(error);
+        } catch (const FakeFailure& failure) {
+            cause.load = failure.load;
+            if (failure.load == nullptr) {
+                cause.request = failure.request;
+            }
+        } catch (const Error& refusal) {
+            cause.refusal = refusal.code() == errc::invalid_request && refusal.key() == error.key();
+        } catch (...) {  // NOLINT(bugprone-empty-catch): another's exception is no cause of ours
+        }
+        return cause;
+    }
+
+    Witness& witness_;
+    Tally& tally_;
+};
+
+}  // namespace residency::stress

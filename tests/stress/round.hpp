@@ -1,0 +1,254 @@
+#pragma once
+
+#include "stress/caller.hpp"
+#include "stress/host.hpp"
+#include "stress/settings.hpp"
+#include "stress/tally.hpp"
+#include "stress/watcher.hpp"
+#include "stress/world.hpp"
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace residency::stress {
+
+/// One manager from its making to its end, and the threads that use it all the time.
+class Round {
+public:
+    Round(BlackBox& box, Tally& tally, const Settings& settings, std::size_t threads)
+        : world_(box, tally, settings, settings.observed ? 700 : threads * settings.steps + 200),
+          watcher_(world_.witness),
+          host_(settings, tally) {
+        box.begin(settings.describe());
+        seed_new_threads(settings.seed ^ settings.number << 32U);
+        for (std::size_t index = 0; index < threads; ++index) {
+            callers_.push_back(std::make_unique<Caller>(world_, index == 0));
+        }
+        ManagerOptions options;
+        options.embedding = settings.slots[0];
+        options.reranker = settings.slots[1];
+        if (settings.observed) {
+            tally.did(Deed::observed);
+            options.observer = [this](const Event& event) { watcher_(event); };
+        }
+        world_.manager = std::make_unique<Manager>(StressedBackend<0>(world_.witness, world_.requests),
+                                                   StressedBackend<1>(world_.witness, world_.requests), options, host_.executors());
+    }
+
+    void run() {
+        std::vector<std::thread> threads;
+        for (const auto& caller : callers_) {
+            threads.emplace_back([this, &caller, seed = dice().next()] { use(*caller, seed); });
+        }
+        std::thread janitor([this] { tidy(); });
+        until([this] { return arrived_ == callers_.size(); });
+        janitor.join();
+        end();
+        phase_ = Phase::over;
+        for (std::thread& thread : threads) {
+            thread.join();
+        }
+        for (const auto& caller : callers_) {
+            caller->run();
+        }
+        if (kept_embedding_ || kept_reranker_ || !world_.parked.empty()) {
+            world_.tally.did(Deed::lease_outlived_manager);
+        }
+        kept_embedding_.reset();
+        kept_reranker_.reset();
+        world_.parked.clear();
+        until([this] { return world_.all_ended() && residents() == 0; });
+        host_.finish();
+        // All threads of the library's have ended: those that it detached, soon; all others, by now.
+        if (world_.settings.end == End::on_own_thread) {
+            until([] { return threads_alive == 1; });
+        }
+        Witness& witness = world_.witness;
+        witness.require(threads_alive == 1, "R12: a thread of the library's is left");
+        witness.check_nothing_left();
+        witness.require(watcher_.events() < 3000, "the stress is to stay well below what the queue of events holds");
+    }
+
+private:
+    enum class Phase : std::uint8_t {
+        /// The callers use the manager; who is done runs what is left of its own.
+        acting,
+        /// They also cancel and end leases, while the manager goes.
+        bustling,
+        /// They do nothing.
+        still,
+        /// They go.
+        over,
+    };
+
+    // Whoever waits here for ever is seen by the watchdog.
+    template <class Condition>
+    static void until(const Condition& condition) {
+        while (!condition()) {
+            std::this_thread::sleep_for(std::chrono::microseconds(50));
+        }
+    }
+    [[nodiscard]] int residents() const noexcept {
+        return world_.witness.slots[0].residents.get() + world_.witness.slots[1].residents.get();
+    }
+
+    // A caller's thread.
+    void use(Caller& caller, std::uint64_t seed) {
+        seed_thread(seed);
+        for (std::uint32_t count = 0; count < world_.settings.steps && !world_.witness.box.broken(); ++count) {
+            caller.step(count);
+        }
+        caller.leave_manager();
+        ++arrived_;
+        bool is_still = false;
+        for (Phase phase = phase_; phase != Phase::over; phase = phase_) {
+            if (phase == Phase::still) {
+                if (!is_still) {
+                    is_still = true;
+                    ++still_;
+                }
+            } else if (phase == Phase::bustling) {
+                caller.bustle();
+            } else {
+                caller.poll();
+            }
+            std::this_thread::yield();
+        }
+    }
+    // Ends leases while the callers act, so that nobody waits for one for ever.
+    void tidy() {
+        while (arrived_ != callers_.size()) {
+            world_.parked.drop();
+            std::this_thread::sleep_for(std::chrono::microseconds(300));
+        }
+    }
+
+    void end() {
+        Manager& manager = *world_.manager;
+        const End how = world_.settings.end;
+        if (how == End::quiet || how == End::idle) {
+            world_.close_gate();
+            until([this] {
+                world_.parked.drop();
+                return world_.all_ended();
+            });
+            settle(manager, how == End::idle);
+        } else {
+            keep<0>(manager, kept_embedding_);
+            keep<1>(manager, kept_reranker_);
+        }
+        const ManagerStatus status = manager.status();
+        world_.tally.add(status.embedding);
+        world_.tally.add(status.reranker);
+        switch (how) {
+            case End::quiet:
+                world_.tally.did(Deed::ended_quiet);
+                world_.destroy_manager();
+                break;
+            case End::idle:
+                world_.tally.did(Deed::ended_idle);
+                world_.destroy_manager();
+                break;
+            case End::busy:
+                world_.tally.did(Deed::ended_busy);
+                phase_ = Phase::bustling;
+                world_.destroy_manager();
+                break;
+            case End::on_own_thread:
+                world_.tally.did(Deed::ended_on_own_thread);
+                phase_ = Phase::bustling;
+                destroy_within(manager);
+                break;
+            case End::after_context:
+                world_.tally.did(Deed::ended_after_context);
+                phase_ = Phase::still;
+                until([this] { return still_ == callers_.size(); });
+                end_contexts(manager);
+                world_.destroy_manager();
+                break;
+        }
+    }
+    // Nobody uses the manager: then nothing is leased, nobody waits, and what is idle goes by itself.
+    void settle(const Manager& manager, bool until_idle) {
+        until([&] {
+            const ManagerStatus status = manager.status();
+            return !world_.parked.drop() && status.embedding.leases == 0 && status.reranker.leases == 0;
+        });
+        const auto nothing_resident = [&] {
+            const ManagerStatus status = manager.status();
+            return status.embedding.residents.empty() && status.reranker.residents.empty();
+        };
+        if (until_idle) {
+            until(nothing_resident);
+        }
+        Witness& witness = world_.witness;
+        const bool is_empty = nothing_resident();
+        const ManagerStatus status = manager.status();
+        witness.require(status.embedding.waiting == 0 && status.reranker.waiting == 0, "R9: a waiter for nobody");
+        if (is_empty) {
+            witness.require(residents() == 0, "R1: a place was given away while its model lives");
+            witness.require(status.embedding.counters.loaded == witness.slots[0].models.get() &&
+                                status.reranker.counters.loaded == witness.slots[1].models.get(),
+                            "S34: other loads than the library knows of");
+        }
+    }
+    // Holds a lease until the manager is gone, if there is one to be had.
+    template <std::uint32_t Slot>
+    void keep(Manager& manager, std::optional<Held<Slot>>& kept) {
+        for (std::uint32_t key = 0; key < most_keys && !kept; ++key) {
+            if (auto lease = slot_of<Slot>(manager).try_acquire(key_of(key))) {
+                kept.emplace(world_.witness, std::move(lease));
+            }
+        }
+    }
+    void destroy_within(Manager& manager) {
+        std::atomic<bool> gone{false};
+        // In time, because a lease that is kept may stand in its way.
+        RequestOptions options;
+        options.timeout = std::chrono::milliseconds(dice().below(4));
+        manager.embedding().async_ensure_loaded(key_of(0), options, [this, &gone](const std::exception_ptr&, Generation) {
+            world_.destroy_manager();
+            gone = true;
+        });
+        until([&gone] { return gone.load(); });
+    }
+    // Then the manager refuses everything.
+    void end_contexts(Manager& manager) {
+        Witness& witness = world_.witness;
+        witness.closing.set(true);
+        witness.ending.set(true);
+        world_.close_gate();
+        for (int count = 0; count < 4; ++count) {
+            world_.echo<Embed>();
+        }
+        host_.destroy();
+        witness.shut_down.set(true);
+        witness.require(!manager.embedding().try_acquire(key_of(0)) && !manager.reranker().try_acquire(key_of(0)),
+                        "R12: a lease of a manager whose contexts are gone");
+        try {
+            (void)manager.embed(key_of(0), {"0"});
+            witness.require(false, "R12: a manager whose contexts are gone serves");
+        } catch (const Error& error) {
+            witness.require(error.code() == errc::shutting_down, "R12: another error than shutting_down");
+        }
+    }
+
+    World world_;
+    Watcher watcher_;
+    Host host_;
+    std::vector<std::unique_ptr<Caller>> callers_;
+    std::optional<Held<0>> kept_embedding_;
+    std::optional<Held<1>> kept_reranker_;
+    std::atomic<Phase> phase_{Phase::acting};
+    std::atomic<std::size_t> arrived_{0};
+    std::atomic<std::size_t> still_{0};
+};
+
+}  // namespace residency::stress

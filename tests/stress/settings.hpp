@@ -1,0 +1,108 @@
+#pragma once
+
+#include "residency/options.hpp"
+#include "stress/random.hpp"
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <sstream>
+#include <string>
+
+namespace residency::stress {
+
+/// Where a manager does its work.
+enum class Home : std::uint8_t { owned_threads, one_pool, strand_and_pool, separate_contexts };
+/// How it ends.
+enum class End : std::uint8_t {
+    /// Nothing is left to do.
+    quiet,
+    /// The same, and what was idle has gone by itself.
+    idle,
+    /// With requests, calls, loads and leases in flight, while other threads cancel and end leases.
+    busy,
+    /// The same, in one of its own handlers.
+    on_own_thread,
+    /// The host's contexts end first.
+    after_context,
+};
+
+/// What one manager is to be like.
+struct Settings {
+    std::uint64_t seed = 0;
+    std::uint64_t number = 0;
+    Home home = Home::owned_threads;
+    End end = End::quiet;
+    std::array<SlotOptions, 2> slots{};
+    /// Whether requests of that slot may override its keep-alive.
+    std::array<bool, 2> overrides{};
+    bool observed = false;
+    bool calls_back = false;
+    /// Whether some of the threads shut it down, after half of their steps or later.
+    bool shuts_down = false;
+    std::uint32_t pool_threads = 1;
+    /// How often each thread does something.
+    std::uint32_t steps = 0;
+
+    /// The settings of a run's manager `number`: always the same with the same seed.
+    static Settings draw(std::uint64_t seed, std::uint64_t number) {
+        using std::chrono::milliseconds;
+        Random random(seed + number * 0x9E3779B97F4A7C15U);
+        Settings settings;
+        settings.seed = seed;
+        settings.number = number;
+        settings.home = std::array{Home::owned_threads, Home::owned_threads, Home::one_pool, Home::strand_and_pool,
+                                   Home::separate_contexts}[random.below(5)];
+        settings.end = std::array{End::quiet, End::idle, End::busy, End::busy, End::on_own_thread, End::after_context}[random.below(6)];
+        if (settings.end == End::after_context &&
+            (settings.home == Home::owned_threads || settings.home == Home::strand_and_pool)) {  // A strand may not outlive its context.
+            settings.end = End::busy;
+        }
+        for (std::size_t index = 0; index < 2; ++index) {
+            SlotOptions& slot = settings.slots[index];
+            slot.keep_alive = std::array{milliseconds(1), milliseconds(3), milliseconds(0), keep_alive_forever}[random.below(4)];
+            if (settings.end == End::idle && slot.keep_alive == keep_alive_forever) {
+                slot.keep_alive = milliseconds(2);
+            }
+            slot.max_resident = 1 + random.below(2);
+            slot.max_leases = 1 + random.below(6);
+            slot.max_queue = 1 + random.below(20);
+            slot.cooldown = milliseconds(random.below(2));
+            slot.max_cooldown = milliseconds(2);
+            slot.aging = std::array{milliseconds(0), milliseconds(2), milliseconds(30'000)}[random.below(3)];
+            settings.overrides[index] = random.coin();
+        }
+        settings.observed = !random.once_in(4);
+        settings.calls_back = random.coin();
+        settings.shuts_down = random.once_in(3);
+        settings.pool_threads = 1 + random.below(4);
+        // Few enough for an observer's queue to have room for all of their events.
+        settings.steps = settings.observed ? 20 + random.below(80) : 20 + random.below(400);
+        return settings;
+    }
+
+    [[nodiscard]] std::string describe() const {
+        constexpr std::array homes{"owned threads", "one thread_pool", "a strand and a thread_pool", "contexts of their own"};
+        constexpr std::array ends{"quiet", "idle", "busy", "on its own thread", "after its contexts"};
+        std::ostringstream out;
+        out << "seed " << seed << ", manager " << number << " (again and again: --seed " << seed << " --only " << number << "): on "
+            << homes[static_cast<std::size_t>(home)] << " (" << pool_threads << "), ends " << ends[static_cast<std::size_t>(end)]
+            << (observed ? ", observed" : "") << (calls_back ? ", calls back" : "") << (shuts_down ? ", shut down" : "") << ", " << steps
+            << " steps";
+        for (std::size_t index = 0; index < 2; ++index) {
+            const SlotOptions& slot = slots[index];
+            out << (index == 0 ? "\n  embedding:" : "\n  reranker:") << " keep_alive ";
+            if (slot.keep_alive == keep_alive_forever) {
+                out << "forever";
+            } else {
+                out << slot.keep_alive.count() << " ms";
+            }
+            out << (overrides[index] ? " or another" : "") << ", max_resident " << slot.max_resident << ", max_leases " << slot.max_leases
+                << ", max_queue " << slot.max_queue << ", cooldown " << slot.cooldown.count() << " ms, aging " << slot.aging.count()
+                << " ms";
+        }
+        return out.str();
+    }
+};
+
+}  // namespace residency::stress
