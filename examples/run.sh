@@ -8,6 +8,9 @@ Builds examples/search under build/ and lets it search this repository: one sees
 after the last of them, the models unload. With arguments it runs the search with those instead, for instance:
 examples/run.sh --top 3 \"who may destroy a model\" include
 
+With RESIDENCY_LLAMA_CPP=ON in the environment the search can take real models, --models FOLDER; CMAKE_PREFIX_PATH says where llama.cpp
+is installed, else its sources are built.
+
 CXX chooses the compiler (g++). What is missing on a Debian 12, a Ubuntu 24.04 or newer is installed, as root or with sudo.
 Once it has been built, build/examples/examples/search --help tells the options of the search itself."
 
@@ -26,7 +29,7 @@ need g++ cmake ninja-build libboost libspdlog-dev nlohmann-json3-dev libcli11-de
 use_ccache
 
 build=build/examples${CXX:+-$(basename "$CXX")}
-cmake --preset release -B "$build" -DRESIDENCY_BUILD_TESTS=OFF
+cmake --preset release -B "$build" -DRESIDENCY_BUILD_TESTS=OFF ${RESIDENCY_LLAMA_CPP:+"-DRESIDENCY_LLAMA_CPP=$RESIDENCY_LLAMA_CPP"}
 cmake --build "$build" -j "$(nproc)" --target search
 
 search=$PWD/$build/examples/search

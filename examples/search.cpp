@@ -1,6 +1,7 @@
 // The main job: search over a folder, as a user would run it.
 //
 //     search "unload an idle model" include
+//     search --models FOLDER --embedding all-minilm-l6-v2@f16 --reranker qa-reranker-l6@f16 "unload an idle model" include
 //
 // Several threads read and embed the folder's files through one ModelManager; the nearest passages are reranked, the
 // best printed. Both models are loaded on first use, shared by all threads, and unloaded when they have been idle for
@@ -15,6 +16,12 @@
 #include <residency/backends/lexical.hpp>
 #include <residency/error.hpp>
 
+#if defined(SEARCH_WITH_LLAMA_CPP)
+#include "search/models_folder.hpp"
+
+#include <residency/backends/llama_cpp.hpp>
+#endif
+
 #include <exception>
 #include <iostream>
 #include <optional>
@@ -22,12 +29,28 @@
 
 namespace {
 
+template <class Embedding, class Reranker>
+int run(const search::Arguments& arguments, const search::Interrupt& interrupt, Embedding embedding,
+        Reranker reranker) {
+    search::Folder folder = search::list(arguments.folder, interrupt.token());
+    return search::Job(arguments, std::move(embedding), std::move(reranker), interrupt, std::move(folder)).run();
+}
+
 /// Which backends the models come from: the one place that knows.
 int run(const search::Arguments& arguments, const search::Interrupt& interrupt) {
-    search::Folder folder = search::list(arguments.folder, interrupt.token());
-    return search::Job(arguments, residency::LexicalEmbeddingBackend(), residency::LexicalRerankerBackend(), interrupt,
-                       std::move(folder))
-        .run();
+    if (arguments.models.empty()) {
+        return run(arguments, interrupt, residency::LexicalEmbeddingBackend(), residency::LexicalRerankerBackend());
+    }
+#if defined(SEARCH_WITH_LLAMA_CPP)
+    search::require_models(arguments);
+    // A passage of odd characters may have more tokens than a model takes; its beginning will do.
+    const residency::LlamaCppModelOptions model{.files = arguments.models, .truncate = true};
+    return run(arguments, interrupt, residency::LlamaCppEmbeddingBackend({.model = model}),
+               residency::LlamaCppRerankerBackend({.model = model}));
+#else
+    throw search::UsageError(
+        "--models needs llama.cpp, and this program was built without: RESIDENCY_LLAMA_CPP=ON adds it.");
+#endif
 }
 
 }  // namespace

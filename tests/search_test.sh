@@ -6,46 +6,7 @@
 # Nothing here waits for a time to pass: where the program has to be somewhere, its own output says that it is.
 set -u
 
-if [ $# -ne 1 ] || [ ! -x "$1" ]; then
-    echo "usage: search_test.sh PATH_OF_SEARCH" >&2
-    exit 2
-fi
-
-room=$(mktemp -d)
-trap 'rm -rf "$room"' EXIT
-chmod 755 "$room"
-cp "$1" "$room/search" # Where a user without rights can run it, too.
-search=$room/search
-failures=0
-
-# check WHAT COMMAND...: the command succeeds.
-check() {
-    local what=$1
-    shift
-    if "$@" > "$room/check.log" 2>&1; then
-        echo "ok      $what"
-    else
-        echo "FAILED  $what"
-        sed 's/^/        /' "$room/check.log"
-        for stream in out err; do
-            [ -s "$room/$stream" ] && sed "s/^/        $stream: /" "$room/$stream" | head -n 40
-        done
-        failures=$((failures + 1))
-    fi
-}
-
-# run ARGUMENTS...: leaves stdout in out, stderr in err and the exit code in $code.
-run() {
-    "$search" "$@" > "$room/out" 2> "$room/err" < /dev/null
-    code=$?
-}
-
-ends_with() { test "$code" -eq "$1"; }
-says() { grep -q -e "$2" "$room/$1"; }
-is_silent() { test ! -s "$room/$1"; }
-is_one_sentence() { test "$(wc -l < "$room/err")" -eq 1 && grep -q '^search: ' "$room/err"; }
-# json EXPRESSION: what Python finds true of the document `j` on stdout.
-json() { python3 -c 'import json, sys; j = json.load(open(sys.argv[1], encoding="utf-8")); assert eval(sys.argv[2]), j' "$room/out" "$1"; }
+. "$(dirname "$0")/support/search.sh"
 
 # ---- a folder to search
 
@@ -85,20 +46,10 @@ done
 run --help
 check "--help ends with 0" ends_with 0
 check "--help is on stdout" is_silent err
-for option in --top --threads --keep-alive --embedding --reranker --json --events --watch-idle --help; do
+for option in --top --threads --keep-alive --models --embedding --reranker --json --events --watch-idle --help; do
     check "--help names $option" says out "$option"
 done
 
-# refuses WHAT WORD ARGUMENTS...
-refuses() {
-    local what=$1 word=$2
-    shift 2
-    run "$@"
-    check "$what: exit code 2" ends_with 2
-    check "$what: one sentence on stderr" is_one_sentence
-    check "$what: it says what" says err "$word"
-    check "$what: nothing on stdout" is_silent out
-}
 mkdir "$room/no-text"
 printf '\0' > "$room/no-text/binary"
 refuses "a missing folder" "$room/nowhere" bread "$room/nowhere"
@@ -117,6 +68,8 @@ refuses "a negative keep-alive" "keep-alive" bread "$folder" --keep-alive=-1s
 refuses "a keep-alive past all numbers" "keep-alive" bread "$folder" --keep-alive 99999999999999999999s
 refuses "waiting for ever" "--watch-idle" bread "$folder" --watch-idle --keep-alive forever
 refuses "a model without a name" "@f32" bread "$folder" --embedding @f32
+refuses "models without llama.cpp, or that are not there" "RESIDENCY_LLAMA_CPP\\|holds no NAME-QUANT.gguf" bread "$folder" --models "$room/outside"
+refuses "two rerankers for three searches" "one for each" bread "$folder" --embedding a --embedding b --embedding c --reranker d --reranker e
 refuses "another quantization" "q8_0" bread "$folder" --embedding lexical@q8_0
 refuses "another quantization for the reranker" "q8_0" bread "$folder" --reranker bm25@q8_0
 
@@ -162,6 +115,16 @@ run "sailing" "$folder" --json
 check "--json is valid though the file is not UTF-8" json 'j["results"][0]["file"].endswith("broken.txt")'
 run "???" "$folder" --json
 check "--json is valid though nothing is found" json 'j["results"] == []'
+
+run bread "$folder" --json --top 3 --embedding lexical@f32 --embedding lexical --watch-idle --keep-alive 0
+check "two searches at once: exit code 0" ends_with 0
+check "two searches at once: each has its results" json '[r["embedding"] for r in j["results"]] == ["lexical@f32"] * 3 + ["lexical"] * 3'
+check "two searches at once: they are the same" json '[(r["file"], r["score"]) for r in j["results"][:3]] == [(r["file"], r["score"]) for r in j["results"][3:]]'
+check "two searches at once: the files are counted once" json 'j["searched"]["searches"] == 2 and j["searched"]["files"] == 46'
+check "two searches at once: models of both keys were loaded" json '{u["model"] for u in j["models"][0]["unloads"]} == {"lexical@f32", "lexical"}'
+run bread "$folder" --top 3 --embedding lexical@f32 --embedding lexical
+check "two searches at once: results under the models' names" test "$(grep -c '^lexical.*, reranked by bm25@f32:$' "$room/out")" -eq 2
+check "two searches at once: places are counted anew" test "$(grep -c '^1  ' "$room/out")" -eq 2
 
 results=
 for threads in 1 2 3 7 32; do
@@ -282,8 +245,4 @@ code=$?
 check "on a terminal: exit code 0" ends_with 0
 check "on a terminal: a progress bar with rate and time left" says out "%.* MB/s, .* s left"
 
-if [ "$failures" -ne 0 ]; then
-    echo "$failures checks failed"
-    exit 1
-fi
-echo "all checks passed"
+finish

@@ -17,6 +17,7 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <vector>
 
 namespace search {
 
@@ -29,6 +30,14 @@ public:
     using std::runtime_error::runtime_error;
 };
 
+/// The models of one search.
+struct ModelPair {
+    residency::ModelKey embedding{};
+    residency::ModelKey reranker{};
+
+    bool operator==(const ModelPair&) const = default;
+};
+
 /// What the command line asks for.
 struct Arguments {
     std::string query{};
@@ -36,8 +45,10 @@ struct Arguments {
     std::size_t top = 10;
     std::size_t threads = std::clamp(std::thread::hardware_concurrency(), 1U, 16U);
     std::chrono::milliseconds keep_alive = std::chrono::seconds(30);
-    residency::ModelKey embedding{"lexical", "f32"};
-    residency::ModelKey reranker{"bm25", "f32"};
+    /// The folder of GGUF files that the models come from; empty: the built-in ones.
+    std::filesystem::path models{};
+    /// A search for each, all at once.
+    std::vector<ModelPair> searches{};
     bool json = false;
     bool events = false;
     bool watch_idle = false;
@@ -79,31 +90,55 @@ inline residency::ModelKey parse_key(const std::string& text) {
     return key;
 }
 
+/// An embedding model each with its reranker: the only one, or the one in the same place. Throws UsageError.
+inline std::vector<ModelPair> parse_pairs(const std::vector<std::string>& embeddings,
+                                          const std::vector<std::string>& rerankers) {
+    if (rerankers.size() != 1 && rerankers.size() != embeddings.size()) {
+        throw UsageError("--embedding is given " + std::to_string(embeddings.size()) + " times and --reranker " +
+                         std::to_string(rerankers.size()) + " times: give one for all, or one for each.");
+    }
+    std::vector<ModelPair> pairs;
+    for (std::size_t index = 0; index < embeddings.size(); ++index) {
+        pairs.push_back({parse_key(embeddings[index]), parse_key(rerankers[rerankers.size() == 1 ? 0 : index])});
+    }
+    return pairs;
+}
+
 /// What the command line says; nothing if it asked for help, which then is on stdout. Throws UsageError.
 inline std::optional<Arguments> parse(int argc, const char* const* argv) {
     Arguments arguments;
     std::string keep_alive = "30s";
-    std::string embedding = to_string(arguments.embedding);
-    std::string reranker = to_string(arguments.reranker);
+    std::vector<std::string> embeddings{"lexical@f32"};
+    std::vector<std::string> rerankers{"bm25@f32"};
 
     CLI::App app(
         "Searches the text files of a folder by what they say.\n"
         "Passages are embedded, the nearest to the query are reranked, the best are printed.\n"
-        "The built-in models are lexical: they know words, not meanings.\n",
+        "The built-in models are lexical: they know words, not meanings. Real ones are taken from GGUF files.\n",
         "search");
     app.add_option("QUERY", arguments.query, "What to look for")->required()->type_name("");
     app.add_option("FOLDER", arguments.folder, "Where to look; the current folder by default")->type_name("");
     app.add_option("--top", arguments.top, "How many results to print, 1 to 1000")
         ->type_name("N")
         ->capture_default_str();
-    app.add_option("--threads", arguments.threads, "How many threads read and embed at once, 1 to 256")
+    app.add_option("--threads", arguments.threads, "How many threads of a search read and embed at once, 1 to 256")
         ->type_name("N")
         ->capture_default_str();
     app.add_option("--keep-alive", keep_alive, "How long an idle model stays: 500ms, 30s, 5m, 1h, 0 or forever")
         ->type_name("TIME")
         ->capture_default_str();
-    app.add_option("--embedding", embedding, "The model that embeds")->type_name("NAME[@QUANT]")->capture_default_str();
-    app.add_option("--reranker", reranker, "The model that reranks")->type_name("NAME[@QUANT]")->capture_default_str();
+    app.add_option("--models", arguments.models,
+                   "A folder of models, NAME-QUANT.gguf each, for llama.cpp to compute; without it the built-in ones")
+        ->type_name("FOLDER");
+    app.add_option("--embedding", embeddings,
+                   "The model that embeds. Given more than once, each searches for itself, all at once")
+        ->type_name("NAME[@QUANT]")
+        ->allow_extra_args(false)
+        ->default_str(embeddings.front());
+    app.add_option("--reranker", rerankers, "The model that reranks; one for all searches, or one for each")
+        ->type_name("NAME[@QUANT]")
+        ->allow_extra_args(false)
+        ->default_str(rerankers.front());
     app.add_flag("--json", arguments.json, "Print one JSON document instead of text");
     app.add_flag("--events", arguments.events, "Log each event of the models on stderr");
     app.add_flag("--watch-idle", arguments.watch_idle, "Stay until both models have been unloaded");
@@ -120,8 +155,7 @@ inline std::optional<Arguments> parse(int argc, const char* const* argv) {
     }
 
     arguments.keep_alive = parse_duration(keep_alive);
-    arguments.embedding = parse_key(embedding);
-    arguments.reranker = parse_key(reranker);
+    arguments.searches = parse_pairs(embeddings, rerankers);
     if (arguments.query.find_first_not_of(" \t\r\n\v\f") == std::string::npos) {
         throw UsageError("The query is empty.");
     }

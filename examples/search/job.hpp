@@ -21,6 +21,7 @@
 #include <cstddef>
 #include <exception>
 #include <iostream>
+#include <iterator>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -41,7 +42,7 @@ public:
         : arguments_(arguments),
           interrupt_(interrupt),
           folder_(std::move(folder)),
-          progress_(folder_.bytes),
+          progress_(folder_.bytes * arguments.searches.size()),
           models_(std::make_unique<Manager>(std::move(embedding), std::move(reranker), options())) {}
 
     /// Does it all, prints it, and gives the exit code. Throws what the models throw, and UsageError if there is no
@@ -49,7 +50,7 @@ public:
     int run() {
         std::vector<Result> results;
         try {
-            results = find();
+            results = find_all();
         } catch (...) {
             progress_.finish();
             if (!interrupted()) {
@@ -61,7 +62,7 @@ public:
             throw UsageError("The folder '" + arguments_.folder.string() + "' holds no text.");
         }
         if (complete && !arguments_.json) {
-            print(std::cout, results);
+            print(std::cout, results, arguments_.searches.size() > 1);
             print(std::cout, searched_, arguments_.threads);
             std::cout.flush();
         }
@@ -109,9 +110,16 @@ private:
         residency::ManagerOptions options;
         options.embedding.keep_alive = arguments_.keep_alive;
         options.embedding.max_leases = arguments_.threads;
+        // Threads of other searches wait for the model to be switched.
+        options.embedding.max_queue =
+            std::max(options.embedding.max_queue, arguments_.threads * arguments_.searches.size());
         options.reranker.keep_alive = arguments_.keep_alive;
         options.observer = [this, log = std::move(log)](const residency::Event& event) {
-            if (log) {
+            // Of a load that goes well there is much to tell that nobody asked for.
+            const bool chat =
+                event.type == residency::EventType::load_progress ||
+                (event.type == residency::EventType::load_log && event.severity < residency::Severity::warning);
+            if (log && !chat) {
                 progress_.aside([&] { log(event); });
             } else if (arguments_.watch_idle && event.type == residency::EventType::unloaded) {
                 progress_.aside([&] { std::cerr << "search: " << event << '\n'; });
@@ -121,65 +129,88 @@ private:
         return options;
     }
 
-    std::vector<Result> find() {
-        const auto begin = std::chrono::steady_clock::now();
-        const residency::Embeddings query = models_->embed(arguments_.embedding, {arguments_.query});
-        std::vector<Candidate> nearest = nearest_to(query[0]);
-        progress_.finish();
-        std::vector<Result> results;
-        if (!nearest.empty() && !interrupted()) {
-            results = best_of(nearest, query[0]);
-        }
-        searched_.skipped += folder_.skipped;
-        searched_.time = std::chrono::steady_clock::now() - begin;
-        return results;
-    }
-
-    // Reads all files from several threads at once; each embeds what it has read and keeps what is nearest.
-    std::vector<Candidate> nearest_to(std::span<const float> query) {
-        Nearest nearest(std::max(reranked, arguments_.top));
+    // Calls `work(index)` for each index below `count`, in a thread each. Throws what the first to throw threw; the
+    // others are told to give up.
+    template <class Work>
+    void each_in_a_thread(std::size_t count, const Work& work) {
         std::mutex mutex;
         std::exception_ptr failure;
-        std::atomic<std::size_t> next_file = 0;
-        std::atomic<bool> give_up = false;
-        const auto work = [&] {
-            Nearest mine(std::max(reranked, arguments_.top));
-            Searched searched;
-            try {
-                read_files(query, next_file, give_up, mine, searched);
-            } catch (...) {
-                give_up = true;
-                const std::lock_guard lock(mutex);
-                failure = failure ? failure : std::current_exception();
-            }
-            const std::lock_guard lock(mutex);
-            nearest.merge(std::move(mine));
-            searched_ += searched;
-        };
         {
             std::vector<std::jthread> threads;
-            for (std::size_t index = 0; index < arguments_.threads; ++index) {
-                threads.emplace_back(work);
+            for (std::size_t index = 0; index < count; ++index) {
+                threads.emplace_back([&, index] {
+                    try {
+                        work(index);
+                    } catch (...) {
+                        give_up_ = true;
+                        const std::lock_guard lock(mutex);
+                        failure = failure ? failure : std::current_exception();
+                    }
+                });
             }
         }
         if (failure) {
             std::rethrow_exception(failure);
         }
+    }
+
+    // All searches at once; their results one after the other.
+    std::vector<Result> find_all() {
+        const auto begin = std::chrono::steady_clock::now();
+        std::vector<std::vector<Result>> found(arguments_.searches.size());
+        std::vector<Searched> searched(arguments_.searches.size());
+        each_in_a_thread(arguments_.searches.size(),
+                         [&](std::size_t index) { found[index] = find(arguments_.searches[index], searched[index]); });
+        progress_.finish();
+        std::vector<Result> results;
+        for (std::vector<Result>& each : found) {
+            std::move(each.begin(), each.end(), std::back_inserter(results));
+        }
+        searched_ = searched.front();
+        searched_.searches = arguments_.searches.size();
+        searched_.skipped += folder_.skipped;
+        searched_.time = std::chrono::steady_clock::now() - begin;
+        return results;
+    }
+
+    std::vector<Result> find(const ModelPair& models, Searched& searched) {
+        const residency::Embeddings query = models_->embed(models.embedding, {arguments_.query});
+        const std::vector<Candidate> nearest = nearest_to(query[0], models.embedding, searched);
+        if (nearest.empty() || give_up_ || interrupted()) {
+            return {};
+        }
+        return best_of(nearest, query[0], models);
+    }
+
+    // Reads all files from several threads at once; each embeds what it has read and keeps what is nearest.
+    std::vector<Candidate> nearest_to(std::span<const float> query, const residency::ModelKey& model,
+                                      Searched& searched) {
+        Nearest nearest(std::max(reranked, arguments_.top));
+        std::mutex mutex;
+        std::atomic<std::size_t> next_file = 0;
+        each_in_a_thread(arguments_.threads, [&](std::size_t) {
+            Nearest mine(std::max(reranked, arguments_.top));
+            Searched by_me;
+            read_files(query, model, next_file, mine, by_me);
+            const std::lock_guard lock(mutex);
+            nearest.merge(std::move(mine));
+            searched += by_me;
+        });
         return std::move(nearest).take();
     }
 
-    void read_files(std::span<const float> query, std::atomic<std::size_t>& next_file, const std::atomic<bool>& give_up,
+    void read_files(std::span<const float> query, const residency::ModelKey& model, std::atomic<std::size_t>& next_file,
                     Nearest& nearest, Searched& searched) {
         std::vector<Candidate> batch;
         const auto embed = [&] {
-            if (batch.empty() || give_up || interrupted()) {
+            if (batch.empty() || give_up_ || interrupted()) {
                 return;
             }
             std::vector<std::string> texts;
             for (const Candidate& candidate : batch) {
                 texts.push_back(candidate.passage.text);
             }
-            const residency::Embeddings rows = models_->embed(arguments_.embedding, std::move(texts));
+            const residency::Embeddings rows = models_->embed(model, std::move(texts));
             for (std::size_t row = 0; row < rows.size(); ++row) {
                 batch[row].similarity = cosine(rows[row], query);
                 nearest.show(std::move(batch[row]));
@@ -188,7 +219,7 @@ private:
             progress_.add(0, batch.size());
             batch.clear();
         };
-        while (!give_up && !interrupted()) {
+        while (!give_up_ && !interrupted()) {
             const std::size_t index = next_file++;
             if (index >= folder_.files.size()) {
                 break;
@@ -209,20 +240,21 @@ private:
         embed();
     }
 
-    std::vector<Result> best_of(const std::vector<Candidate>& nearest, std::span<const float> query) {
+    std::vector<Result> best_of(const std::vector<Candidate>& nearest, std::span<const float> query,
+                                const ModelPair& models) {
         std::vector<std::string> documents;
         for (const Candidate& candidate : nearest) {
             documents.push_back(candidate.passage.text);
         }
-        residency::Ranking ranking = models_->rerank(arguments_.reranker, arguments_.query, std::move(documents));
+        residency::Ranking ranking = models_->rerank(models.reranker, arguments_.query, std::move(documents));
         ranking.resize(std::min(ranking.size(), arguments_.top));
         std::vector<Result> results;
         for (const residency::RankedDocument& ranked : ranking) {
             const Candidate& candidate = nearest[ranked.index];
-            results.push_back({folder_.files[candidate.file].shown, 0, ranked.score, candidate.similarity,
+            results.push_back({models, folder_.files[candidate.file].shown, 0, ranked.score, candidate.similarity,
                                lines_of(candidate.passage)});
         }
-        choose_lines(results, query);
+        choose_lines(results, query, models.embedding);
         return results;
     }
 
@@ -240,14 +272,14 @@ private:
     }
 
     // Leaves of each result's lines those that are nearest to the query, found like the passages themselves.
-    void choose_lines(std::vector<Result>& results, std::span<const float> query) {
+    void choose_lines(std::vector<Result>& results, std::span<const float> query, const residency::ModelKey& model) {
         std::vector<std::string> texts;
         for (const Result& result : results) {
             for (const Line& line : result.lines) {
                 texts.push_back(line.text);
             }
         }
-        const residency::Embeddings rows = models_->embed(arguments_.embedding, std::move(texts));
+        const residency::Embeddings rows = models_->embed(model, std::move(texts));
         std::size_t row = 0;
         for (Result& result : results) {
             std::vector<std::pair<float, std::size_t>> order;
@@ -287,6 +319,7 @@ private:
     const Interrupt& interrupt_;
     Folder folder_;
     Searched searched_;
+    std::atomic<bool> give_up_ = false;
     ProgressBar progress_;
     History history_;
     // The last member: its events go to those above.

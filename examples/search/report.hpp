@@ -30,6 +30,8 @@ struct Line {
 
 /// One result.
 struct Result {
+    /// The models that found it.
+    ModelPair models{};
     std::string file{};
     /// The number of its best line.
     std::size_t line = 0;
@@ -43,6 +45,8 @@ struct Result {
 
 /// What was searched, and for how long.
 struct Searched {
+    /// How many searches went over it at once; the counts are those of one of them.
+    std::size_t searches = 1;
     std::size_t files = 0;
     std::size_t passages = 0;
     std::uintmax_t bytes = 0;
@@ -130,10 +134,16 @@ inline nlohmann::ordered_json to_json(const residency::SlotStatus& slot, const s
 
 }  // namespace detail
 
-/// Prints the results for people.
-inline void print(std::ostream& out, const std::vector<Result>& results) {
+/// Prints the results for people; those of several searches under their models' names.
+inline void print(std::ostream& out, const std::vector<Result>& results, bool several) {
     std::size_t place = 0;
+    const Result* before = nullptr;
     for (const Result& result : results) {
+        if (several && (before == nullptr || !(before->models == result.models))) {
+            out << result.models.embedding << ", reranked by " << result.models.reranker << ":\n\n";
+            place = 0;
+        }
+        before = &result;
         out << ++place << "  " << detail::printable(result.file) << ':' << result.line << "  score "
             << detail::fixed(static_cast<double>(result.score), 3) << ", similarity "
             << detail::fixed(static_cast<double>(result.similarity), 3) << '\n';
@@ -149,12 +159,15 @@ inline void print(std::ostream& out, const std::vector<Result>& results) {
 /// Prints what was searched, for people.
 inline void print(std::ostream& out, const Searched& searched, std::size_t threads) {
     const double seconds = searched.time.count();
+    const double megabytes = static_cast<double>(searched.bytes) * static_cast<double>(searched.searches) / 1e6;
+    const double megabytes_per_second = seconds > 0.0 ? megabytes / seconds : 0.0;
     const Skipped& skipped = searched.skipped;
     out << "Searched " << detail::count(searched.passages, "passage", "passages") << " of "
         << detail::count(searched.files, "text file", "text files") << ", "
-        << detail::fixed(static_cast<double>(searched.bytes) / 1e6, 1) << " MB, in " << detail::fixed(seconds, 2)
-        << " s with " << detail::count(threads, "thread", "threads") << " ("
-        << detail::fixed(seconds > 0.0 ? static_cast<double>(searched.bytes) / 1e6 / seconds : 0.0, 1) << " MB/s).\n";
+        << detail::fixed(static_cast<double>(searched.bytes) / 1e6, 1) << " MB, "
+        << (searched.searches == 1 ? "" : std::to_string(searched.searches) + " times at once, ") << "in "
+        << detail::fixed(seconds, 2) << " s with " << detail::count(threads, "thread", "threads")
+        << (searched.searches == 1 ? "" : " each") << " (" << detail::fixed(megabytes_per_second, 1) << " MB/s).\n";
     out << "Skipped " << detail::count(skipped.binary, "binary file", "binary files") << ", "
         << detail::grouped(skipped.unreadable) << " unreadable, "
         << detail::count(skipped.links_outside, "link", "links") << " out of the folder, "
@@ -183,18 +196,18 @@ inline void print_json(std::ostream& out, const Arguments& arguments, const std:
         for (const Line& line : result.lines) {
             lines.push_back({{"line", line.number}, {"text", line.text}});
         }
-        json["results"].push_back({{"file", result.file},
+        json["results"].push_back({{"embedding", to_string(result.models.embedding)},
+                                   {"reranker", to_string(result.models.reranker)},
+                                   {"file", result.file},
                                    {"line", result.line},
                                    {"score", result.score},
                                    {"similarity", result.similarity},
                                    {"lines", std::move(lines)}});
     }
     const Skipped& skipped = searched.skipped;
-    json["searched"] = {{"files", searched.files},
-                        {"passages", searched.passages},
-                        {"bytes", searched.bytes},
-                        {"seconds", searched.time.count()},
-                        {"threads", arguments.threads}};
+    json["searched"] = {{"searches", searched.searches},    {"files", searched.files},
+                        {"passages", searched.passages},    {"bytes", searched.bytes},
+                        {"seconds", searched.time.count()}, {"threads", arguments.threads}};
     json["skipped"] = {{"binary", skipped.binary},
                        {"unreadable", skipped.unreadable},
                        {"links_outside", skipped.links_outside},
