@@ -88,5 +88,6 @@ else()
 endif()
 
 residency_add_leaf(llama_cpp ${residency_llama_cpp_headers})
-# A target of the same build cannot be exported by us, and need not: the installed package finds its own.
-target_link_libraries(residency_llama_cpp INTERFACE "$<BUILD_INTERFACE:llama>" "$<INSTALL_INTERFACE:llama>")
+# A target of the same build cannot be exported by us, nor named by what we export: the installed component finds its own
+# and links it.
+target_link_libraries(residency_llama_cpp INTERFACE "$<BUILD_INTERFACE:llama>")

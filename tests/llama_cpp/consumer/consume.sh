@@ -6,7 +6,8 @@
 #                 add_subdirectory residency's sources, and an installed llama.cpp
 #                 existing_target  residency's sources, and a target `llama` of the consumer's
 #                 old_target       the same with a llama.cpp that is too old: it is said so
-#                 sources          residency's sources and llama.cpp's, only configured; RESIDENCY_LLAMA_CPP_SOURCE names the latter
+#                 sources          residency's sources and llama.cpp's, only configured, and so is residency by itself;
+#                                  RESIDENCY_LLAMA_CPP_SOURCE names the sources of llama.cpp
 #   SOURCE        residency's own folder
 #   WORK          a folder for what is built; what was in it goes
 #   PREFIXES      where packages are installed, besides the system
@@ -82,6 +83,8 @@ case $way in
         grep -q -- 'FLAGS = .*-O[23]' "$flags" || fail "llama.cpp would be built without optimisation"
         # Twice the same: nothing is left in the cache that changes it.
         "${configure[@]}" -B "$work/undecided" "${options[@]}"
+        # A target of the same build is nothing that our own package could export.
+        cmake -S "$source" -B "$work/installable" "$@" "${options[@]}" -DRESIDENCY_LLAMA_CPP=ON -DRESIDENCY_BUILD_TESTS=OFF -DRESIDENCY_BUILD_EXAMPLES=OFF
         ;;
 
     *) fail "unknown way" ;;
