@@ -1,10 +1,10 @@
-# Shared by examples/run.sh and tests/run.sh: sees that what they need is on this machine. To be sourced, with bash.
+# Shared by examples/run.sh, tests/run.sh and .ci/run: sees that what they need is on this machine. To be sourced, with bash.
 
 # What each Debian package is needed for, and how to see that it is there (it may come from elsewhere): a command, or a header.
 declare -A needed_for=(
     [g++]="command g++" [cmake]="command cmake" [ninja-build]="command ninja" [git]="command git" [python3]="command python3"
     [libboost]="header boost/version.hpp" [catch2]="header catch2" [libspdlog-dev]="header spdlog/spdlog.h"
-    [nlohmann-json3-dev]="header nlohmann/json.hpp" [libcli11-dev]="header CLI/CLI.hpp"
+    [nlohmann-json3-dev]="header nlohmann/json.hpp" [libcli11-dev]="header CLI/CLI.hpp" [npm]="command npm"
 )
 
 fail() {

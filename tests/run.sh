@@ -8,6 +8,9 @@ Builds residency with its tests and examples under build/ and runs all tests; de
 asan is AddressSanitizer with UndefinedBehaviorSanitizer, tsan is ThreadSanitizer. Options after it go to ctest, for
 instance: tests/run.sh tsan -R scenarios
 
+With RESIDENCY_LLAMA_CPP=ON in the environment the llama.cpp backend is built and tested, too; CMAKE_PREFIX_PATH says where llama.cpp
+is installed, RESIDENCY_MODELS and RESIDENCY_CORPUS where real models and texts are (tests/llama_cpp/README.md).
+
 CXX chooses the compiler (g++). What is missing on a Debian 12, a Ubuntu 24.04 or newer is installed, as root or with sudo."
 
 case ${1-} in
@@ -41,6 +44,6 @@ if [ "$preset" = tsan ] && [ "$(cat /proc/sys/vm/mmap_rnd_bits 2>/dev/null || ec
     run=(setarch -R)
 fi
 
-cmake --preset "$preset" -B "$build"
+cmake --preset "$preset" -B "$build" ${RESIDENCY_LLAMA_CPP:+"-DRESIDENCY_LLAMA_CPP=$RESIDENCY_LLAMA_CPP"}
 "${run[@]}" cmake --build "$build" -j "$(nproc)"
 "${run[@]}" ctest --test-dir "$build" --output-on-failure --no-tests=error -j "$(nproc)" "$@"
