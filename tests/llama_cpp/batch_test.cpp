@@ -35,6 +35,14 @@ TEST_CASE("batches are filled longest first, and a sequence that is longer than 
     CHECK(plan.ends == std::vector<std::size_t>{1, 2, 5});
 }
 
+TEST_CASE("batches come out even, where filling them up would leave a small one") {
+    CHECK(plan_batches(sequences_of(std::vector<std::size_t>(24, 12)), 256, 256).ends ==
+          std::vector<std::size_t>{12, 24});
+    CHECK(plan_batches(sequences_of(std::vector<std::size_t>(21, 12)), 256, 256).ends == std::vector<std::size_t>{21});
+    CHECK(plan_batches(sequences_of(std::vector<std::size_t>(96, 12)), 256, 256).ends ==
+          std::vector<std::size_t>{20, 40, 60, 80, 96});
+}
+
 TEST_CASE("whatever the lengths: each sequence once, no batch over a limit that could keep it") {
     std::mt19937 random(7);
     for (int round = 0; round < 200; ++round) {

@@ -2,7 +2,8 @@
 // second for this machine. The variants of a comparison take turns, and each figure is the median over the rounds, so
 // that what else runs on the machine hits all alike. The models are those of the folder that RESIDENCY_MODELS names.
 //
-//   speed [ROUNDS [TEXTS]]      11 rounds, 96 short texts or an eighth as many long ones each, but at least 16
+//   speed [ROUNDS [TEXTS [WORDS]]]   11 rounds, 96 short texts or an eighth as many long ones each, but at least 16;
+//                                    of the comparisons those with WORDS in their title
 
 #include "residency/backends/llama_cpp.hpp"
 #include "residency/model_manager.hpp"
@@ -63,8 +64,14 @@ double ratio_to_others(const Variant& variant, const std::vector<Variant>& varia
     return least;
 }
 
+// Of the comparisons those with this in their title.
+std::string chosen;  // NOLINT(cppcoreguidelines-avoid-non-const-global-variables): set once, before all else
+
 // Runs the variants in turn, and prints how those with the library do beside the fastest of the others.
 void compare(const std::string& title, std::size_t texts, std::size_t rounds, std::vector<Variant> variants) {
+    if (title.find(chosen) == std::string::npos) {
+        return;
+    }
     for (Variant& variant : variants) {
         variant.run();  // Buffers get their size, and pages are read.
     }
@@ -217,6 +224,7 @@ int main(int argc, char** argv) try {
     }
     const std::size_t rounds = argc > 1 ? std::max(1UL, std::stoul(argv[1])) : 11;
     const std::size_t texts = argc > 2 ? std::max(16UL, std::stoul(argv[2])) : 96;
+    chosen = argc > 3 ? argv[3] : "";
     llama_log_set([](ggml_log_level, const char*, void*) {}, nullptr);  // Of the bare ones.
     std::cout << std::max(1U, std::thread::hardware_concurrency()) << " cores; " << key << "; medians of " << rounds
               << " rounds\n";

@@ -21,7 +21,7 @@ struct BatchPlan {
 };
 
 /// Fills batches with sequences, longest first, up to `batch_tokens` tokens and `batch_sequences` sequences each. A
-/// longer sequence has a batch of its own.
+/// longer sequence has a batch of its own. Batches come out even: a small one at the end would compute slowly.
 inline BatchPlan plan_batches(std::span<const Tokens> sequences, std::size_t batch_tokens,
                               std::size_t batch_sequences) {
     BatchPlan plan;
@@ -30,11 +30,17 @@ inline BatchPlan plan_batches(std::span<const Tokens> sequences, std::size_t bat
     std::stable_sort(plan.order.begin(), plan.order.end(), [sequences](std::size_t left, std::size_t right) {
         return sequences[left].size() > sequences[right].size();
     });
+    std::size_t total = 0;
+    for (const Tokens& sequence : sequences) {
+        total += sequence.size();
+    }
+    const std::size_t least_batches = std::max<std::size_t>(1, (total + batch_tokens - 1) / batch_tokens);
+    const std::size_t enough = (total + least_batches - 1) / least_batches;
     std::size_t tokens = 0;
     std::size_t begin = 0;
     for (std::size_t at = 0; at < plan.order.size(); ++at) {
         const std::size_t more = sequences[plan.order[at]].size();
-        if (at > begin && (tokens + more > batch_tokens || at - begin == batch_sequences)) {
+        if (at > begin && (tokens >= enough || tokens + more > batch_tokens || at - begin == batch_sequences)) {
             plan.ends.push_back(at);
             begin = at;
             tokens = 0;
