@@ -8,6 +8,7 @@
 #include "residency/backends/llama_cpp.hpp"
 #include "residency/model_manager.hpp"
 #include "support/bare.hpp"
+#include "support/hand_over.hpp"
 #include "support/parallel.hpp"
 
 #include <algorithm>
@@ -39,8 +40,8 @@ const ModelKey key("all-minilm-l6-v2", "f16");
 struct Variant {
     std::string name;
     std::function<void()> run;
-    // Whether the library is in it; the others are what it is compared with.
-    bool ours = false;
+    // Whether it is compared; the others are what it is compared with.
+    bool compared = false;
     std::vector<double> seconds{};
     std::vector<double> processor_seconds{};
 };
@@ -50,16 +51,16 @@ double median(std::vector<double> values) {
     return values[values.size() / 2];
 }
 
-// How fast `variant` is beside the fastest of the others: of each the median over the rounds of the two's ratio within
+// How fast `variant` is beside the fastest of those that it is compared with: of each the median over the rounds of the two's ratio within
 // a round, as neighbours in time had the same machine.
 double ratio_to_others(const Variant& variant, const std::vector<Variant>& variants) {
     double least = std::numeric_limits<double>::infinity();
     for (const Variant& other : variants) {
         std::vector<double> ratios;
-        for (std::size_t round = 0; round < variant.seconds.size() && !other.ours; ++round) {
+        for (std::size_t round = 0; round < variant.seconds.size() && !other.compared; ++round) {
             ratios.push_back(other.seconds[round] / variant.seconds[round]);
         }
-        least = other.ours ? least : std::min(least, median(std::move(ratios)));
+        least = other.compared ? least : std::min(least, median(std::move(ratios)));
     }
     return least;
 }
@@ -67,7 +68,7 @@ double ratio_to_others(const Variant& variant, const std::vector<Variant>& varia
 // Of the comparisons those with this in their title.
 std::string chosen;  // NOLINT(cppcoreguidelines-avoid-non-const-global-variables): set once, before all else
 
-// Runs the variants in turn, and prints how those with the library do beside the fastest of the others.
+// Runs the variants in turn, and prints how those that are compared do beside the fastest of the others.
 void compare(const std::string& title, std::size_t texts, std::size_t rounds, std::vector<Variant> variants) {
     if (title.find(chosen) == std::string::npos) {
         return;
@@ -93,7 +94,7 @@ void compare(const std::string& title, std::size_t texts, std::size_t rounds, st
                   << std::setprecision(1) << std::setw(9) << static_cast<double>(texts) / median(variant.seconds)
                   << std::setprecision(2) << std::setw(14)
                   << 1000.0 * median(variant.processor_seconds) / static_cast<double>(texts) << std::setprecision(3);
-        if (variant.ours) {
+        if (variant.compared) {
             std::cout << std::setw(17) << ratio_to_others(variant, variants);
         }
         std::cout << std::endl;
@@ -143,8 +144,10 @@ void overhead(const std::filesystem::path& folder, const Length& length, std::si
     Manager alone(backend, reranker, {}, {control.executor(), inference.executor(), loading.executor()});
     LoadContext context;
     const auto model = backend.load(key, context);
-    const auto each = [&texts](const auto& call) {
-        return [&texts, call] {
+    HandOver first;
+    HandOver second;
+    const auto each = [&texts](auto call) {
+        return [&texts, call]() mutable {
             for (const std::string& text : texts) {
                 call(text);
             }
@@ -156,6 +159,17 @@ void overhead(const std::filesystem::path& folder, const Length& length, std::si
               each([&](const std::string& text) { (void)alone.embed(key, {text}); }), true},
              {"the library, each text under a lease", each([&](const std::string& text) {
                   (void)manager.embedding().acquire(key)->embed({&text, 1});
+              }),
+              true},
+             // What it costs to hand a call to another thread, with nothing of the library in it.
+             {"the model itself, called by another thread",
+              each([&](const std::string& text) { first.run([&] {
+                                                      (void)model->embed({&text, 1});
+                                                  }); }), true},
+             {"the model itself, called by two other threads in turn",
+              each([&, turn = false](const std::string& text) mutable {
+                  turn = !turn;
+                  (turn ? first : second).run([&] { (void)model->embed({&text, 1}); });
               }),
               true},
              {"the backend's model itself", each([&](const std::string& text) {
