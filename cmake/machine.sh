@@ -5,6 +5,8 @@ declare -A needed_for=(
     [g++]="command g++" [cmake]="command cmake" [ninja-build]="command ninja" [git]="command git" [python3]="command python3"
     [libboost]="header boost/version.hpp" [catch2]="header catch2" [libspdlog-dev]="header spdlog/spdlog.h"
     [nlohmann-json3-dev]="header nlohmann/json.hpp" [libcli11-dev]="header CLI/CLI.hpp" [npm]="command npm"
+    [clang]="command clang++" [libclang-rt-14-dev]="sanitizers clang++" [clang-format]="command clang-format"
+    [clang-tidy]="command clang-tidy" [doxygen]="command doxygen"
 )
 
 fail() {
@@ -23,6 +25,7 @@ is_there() {
         command:g++) command -v "${CXX:-g++}" >/dev/null ;;
         command:cmake) command -v cmake >/dev/null && at_least "$(cmake --version | head -n 1 | tr -dc 0-9.)" 3.25 ;;
         command:*) command -v "$name" >/dev/null ;;
+        sanitizers:*) "$name" -fsanitize=thread -x c++ - -o /dev/null 2>/dev/null <<<"int main() {}" ;;
         header:boost/*) compiles $'#include <boost/version.hpp>\n#if BOOST_VERSION < 108100\n#error too old\n#endif' ;;
         header:catch2) compiles '#include <catch2/catch_test_macros.hpp>' || compiles '#include <catch2/catch.hpp>' ;;
         header:*) compiles "#include <$name>" ;;
