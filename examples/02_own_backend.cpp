@@ -31,7 +31,8 @@ struct WordListBackend {
         }
         if (key.name == "klingon") {
             // An Error keeps its code; invalid_request is the caller's fault and starts no cooldown.
-            throw residency::Error(residency::errc::invalid_request, key, residency::Stage::load, "there is no such language");
+            throw residency::Error(residency::errc::invalid_request, key, residency::Stage::load,
+                                   "there is no such language");
         }
         throw std::runtime_error("cannot read " + key.name + ".txt");
     }
@@ -39,8 +40,8 @@ struct WordListBackend {
 //! [backend]
 
 int main() {
-    residency::ModelSlot<WordListBackend> lists{{}, {}, {}, [](const residency::Event& event) { std::cout << event << '\n'; },
-                                                "word lists"};
+    residency::ModelSlot<WordListBackend> lists{
+        {}, {}, {}, [](const residency::Event& event) { std::cout << event << '\n'; }, "word lists"};
     {
         // Given back at the end of the block: the slot has one place, and the next key wants it.
         const auto english = lists.acquire("english");

@@ -25,8 +25,8 @@ int main() {
     unloaded.get();
 
     const auto again = slot.acquire("lexical");
-    std::cout << "same answers: " << (first == second) << ", refused while draining: " << refused << ", generation " << before
-              << " then " << again.generation() << '\n';
+    std::cout << "same answers: " << (first == second) << ", refused while draining: " << refused << ", generation "
+              << before << " then " << again.generation() << '\n';
 
     // Who depends on what it knows of a residency says so, and is told if that one is gone.
     try {

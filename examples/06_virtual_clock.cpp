@@ -31,7 +31,7 @@ int main() {
     const std::size_t after = slot.status().residents.size();
     //! [clock]
 
-    std::cout << "generation " << loaded << ", residents: " << resident << " at once, " << before << " after 4:59, " << after
-              << " after 5:00\n";
+    std::cout << "generation " << loaded << ", residents: " << resident << " at once, " << before << " after 4:59, "
+              << after << " after 5:00\n";
     return resident == 1 && before == 1 && after == 0 ? 0 : 1;
 }

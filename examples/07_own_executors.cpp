@@ -16,16 +16,17 @@ int main() {
 
     {
         //! [three executors]
-        asio::io_context context;       // the program's own: timers, handlers, events
+        asio::io_context context;        // the program's own: timers, handlers, events
         asio::thread_pool inference(2);  // calls of models, at most two at once
         asio::thread_pool loading(1);    // loads and unloads: a slow one delays nothing else
         Models models({}, {}, {}, {context.get_executor(), inference.get_executor(), loading.get_executor()});
 
-        models.async_embed("lexical", {"a cat sat"}, [&](std::exception_ptr error, const residency::Embeddings& vectors) {
-            // On `context`, which this thread runs.
-            answers += !error && vectors.size() == 1 ? 1 : 0;
-            models.async_shutdown([](std::exception_ptr, const residency::ShutdownReport&) {});
-        });
+        models.async_embed("lexical", {"a cat sat"},
+                           [&](std::exception_ptr error, const residency::Embeddings& vectors) {
+                               // On `context`, which this thread runs.
+                               answers += !error && vectors.size() == 1 ? 1 : 0;
+                               models.async_shutdown([](std::exception_ptr, const residency::ShutdownReport&) {});
+                           });
         // Returns when the shutdown has completed: then there is no work left.
         context.run();
         //! [three executors]

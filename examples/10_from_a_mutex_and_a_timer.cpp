@@ -31,7 +31,8 @@ public:
         timer_.async_wait([this](const boost::system::error_code& error) {
             if (!error) {
                 const std::lock_guard again(mutex_);
-                model_.reset();  // a long inference goes on, so two models are in memory as soon as the next request loads
+                model_
+                    .reset();  // a long inference goes on, so two models are in memory as soon as the next request loads
             }
         });
         return model_;

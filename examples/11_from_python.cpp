@@ -26,7 +26,8 @@ int main() {
     //! [manager]
     Models models({}, {},
                   {.embedding = {.keep_alive = 5min, .max_leases = 10},  // Semaphore(10), and the unload task's delay
-                   .reranker = {.keep_alive = 5min, .max_leases = 4}});  // ThreadPoolExecutor(4) needs no twin: leases are what counts
+                   .reranker = {.keep_alive = 5min,
+                                .max_leases = 4}});  // ThreadPoolExecutor(4) needs no twin: leases are what counts
     //! [manager]
     asio::io_context loop;
     residency::Ranking ranking;

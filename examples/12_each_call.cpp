@@ -53,7 +53,7 @@ asio::awaitable<bool> each_call(Models& models) {
         std::cerr << leftover.slot << ": " << leftover.key << " still has " << leftover.leases << " leases\n";
     }
     //! [async_shutdown]
-    co_return ok && report.clean();
+    co_return ok&& report.clean();
 }
 
 int main() {

@@ -23,7 +23,8 @@ using namespace std::chrono_literals;
 // One of each kind of operation that the library has: the others differ in what they are given and what they give.
 #define EVERY_KIND Acquire, EnsureLoaded, Embed, UnloadKey, ShutdownManager
 
-TEMPLATE_TEST_CASE("associated executor: the handler runs there, which is kept busy until then", "[H16][R9]", EVERY_KIND) {
+TEMPLATE_TEST_CASE("associated executor: the handler runs there, which is kept busy until then", "[H16][R9]",
+                   EVERY_KIND) {
     ManagerBench bench;
     asio::io_context elsewhere;
     int calls = 0;
@@ -52,7 +53,9 @@ TEMPLATE_TEST_CASE("associated executor: the handler runs there, which is kept b
     SECTION("concrete") { check(asio::bind_executor(elsewhere.get_executor(), handler)); }
     SECTION("strand") { check(asio::bind_executor(asio::make_strand(elsewhere), handler)); }
     SECTION("any_io_executor") { check(asio::bind_executor(asio::any_io_executor(elsewhere.get_executor()), handler)); }
-    SECTION("any_completion_executor") { check(asio::bind_executor(asio::any_completion_executor(elsewhere.get_executor()), handler)); }
+    SECTION("any_completion_executor") {
+        check(asio::bind_executor(asio::any_completion_executor(elsewhere.get_executor()), handler));
+    }
     bench.check_end();
 }
 
@@ -78,7 +81,9 @@ TEMPLATE_TEST_CASE("associated executor: also for a result that is known at once
     };
     SECTION("concrete") { check(asio::bind_executor(elsewhere.get_executor(), handler)); }
     SECTION("strand") { check(asio::bind_executor(asio::make_strand(elsewhere), handler)); }
-    SECTION("any_completion_executor") { check(asio::bind_executor(asio::any_completion_executor(elsewhere.get_executor()), handler)); }
+    SECTION("any_completion_executor") {
+        check(asio::bind_executor(asio::any_completion_executor(elsewhere.get_executor()), handler));
+    }
     bench.check_end();
 }
 
@@ -94,8 +99,8 @@ TEMPLATE_TEST_CASE("no associated executor: the handler runs on control", "[H16]
     bench.check_end();
 }
 
-TEMPLATE_TEST_CASE("associated allocator: it is used, given everything back before the handler is called, and recycles", "[R9]",
-                   EVERY_KIND) {
+TEMPLATE_TEST_CASE("associated allocator: it is used, given everything back before the handler is called, and recycles",
+                   "[R9]", EVERY_KIND) {
     ManagerBench bench;
     AllocatorCounts counts;
     std::vector<std::size_t> live;
@@ -112,16 +117,18 @@ TEMPLATE_TEST_CASE("associated allocator: it is used, given everything back befo
     bench.check_end();
 }
 
-TEMPLATE_TEST_CASE("associated allocator: everything is given back even if the handler runs as soon as can be", "[R9]", EVERY_KIND) {
+TEMPLATE_TEST_CASE("associated allocator: everything is given back even if the handler runs as soon as can be", "[R9]",
+                   EVERY_KIND) {
     ManagerBench bench;
     AllocatorCounts counts;
     asio::io_context elsewhere;
     std::vector<std::size_t> live;
     Busy busy(bench);
-    TestType::wait(bench, asio::bind_executor(EagerExecutor(elsewhere),
-                                              asio::bind_allocator(CountingAllocator<>(counts), [&](std::exception_ptr, auto&&...) {
-                                                  live.push_back(counts.live);
-                                              })));
+    TestType::wait(
+        bench, asio::bind_executor(EagerExecutor(elsewhere), asio::bind_allocator(CountingAllocator<>(counts),
+                                                                                  [&](std::exception_ptr, auto&&...) {
+                                                                                      live.push_back(counts.live);
+                                                                                  })));
     CHECK(counts.live == 1);
     busy.end();
     bench.run();
@@ -135,11 +142,12 @@ TEMPLATE_TEST_CASE("associated allocator: everything is given back when the call
     asio::cancellation_signal signal;
     std::vector<std::size_t> live;
     Busy busy(bench);
-    TestType::wait(bench, asio::bind_cancellation_slot(
-                              signal.slot(), asio::bind_allocator(CountingAllocator<>(counts), [&](std::exception_ptr error, auto&&...) {
-                                  CHECK(error);
-                                  live.push_back(counts.live);
-                              })));
+    TestType::wait(bench, asio::bind_cancellation_slot(signal.slot(),
+                                                       asio::bind_allocator(CountingAllocator<>(counts),
+                                                                            [&](std::exception_ptr error, auto&&...) {
+                                                                                CHECK(error);
+                                                                                live.push_back(counts.live);
+                                                                            })));
     signal.emit(asio::cancellation_type::terminal);
     bench.run();
     CHECK(live == std::vector<std::size_t>{0});
@@ -147,8 +155,8 @@ TEMPLATE_TEST_CASE("associated allocator: everything is given back when the call
     bench.check_end();
 }
 
-TEMPLATE_TEST_CASE("associated allocator: given back also while the model is still at work for a caller that left", "[H10][R9]", Embed,
-                   Rerank) {
+TEMPLATE_TEST_CASE("associated allocator: given back also while the model is still at work for a caller that left",
+                   "[H10][R9]", Embed, Rerank) {
     ManagerBench bench;
     AllocatorCounts counts;
     asio::cancellation_signal signal;
@@ -158,18 +166,20 @@ TEMPLATE_TEST_CASE("associated allocator: given back also while the model is sti
         run_ready(bench.control);
         CHECK(live.size() == 1);
     });
-    TestType::start(bench, asio::bind_cancellation_slot(
-                               signal.slot(), asio::bind_allocator(CountingAllocator<>(counts), [&](std::exception_ptr error, auto&&...) {
-                                   CHECK(error);
-                                   live.push_back(counts.live);
-                               })));
+    TestType::start(bench, asio::bind_cancellation_slot(signal.slot(),
+                                                        asio::bind_allocator(CountingAllocator<>(counts),
+                                                                             [&](std::exception_ptr error, auto&&...) {
+                                                                                 CHECK(error);
+                                                                                 live.push_back(counts.live);
+                                                                             })));
     bench.run();
     CHECK(live == std::vector<std::size_t>{0});
     bench.check_end();
 }
 
 TEMPLATE_TEST_CASE("associated cancellation slot: each type ends the wait with operation_aborted", "[R9]", EVERY_KIND) {
-    for (const auto type : {asio::cancellation_type::terminal, asio::cancellation_type::partial, asio::cancellation_type::total}) {
+    for (const auto type :
+         {asio::cancellation_type::terminal, asio::cancellation_type::partial, asio::cancellation_type::total}) {
         ManagerBench bench;
         Busy busy(bench);
         Request<typename TestType::Result> request;
@@ -195,7 +205,8 @@ TEST_CASE("A chain of calls, each started in the handler of the one before, need
     int links = 0;
     std::function<void()> next = [&] {
         bench.manager->async_embed(
-            a, {"text"}, asio::bind_allocator(CountingAllocator<>(counts), [&](std::exception_ptr error, const Embeddings&) {
+            a, {"text"},
+            asio::bind_allocator(CountingAllocator<>(counts), [&](std::exception_ptr error, const Embeddings&) {
                 CHECK_FALSE(error);
                 if (++links < 100) {
                     next();

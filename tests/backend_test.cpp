@@ -204,7 +204,8 @@ struct TellsAndChanges {
 };
 
 // What those above are made of.
-static_assert(detail::HandsOver<std::unique_ptr<Model>, Model> && detail::HandsOver<const std::unique_ptr<Model>, Model>);
+static_assert(detail::HandsOver<std::unique_ptr<Model>, Model> &&
+              detail::HandsOver<const std::unique_ptr<Model>, Model>);
 static_assert(!detail::HandsOver<std::unique_ptr<Model>&, Model> && !detail::HandsOver<Model*, Model>);
 static_assert(detail::LoadsWithContext<LoadsWithAContext> && !detail::LoadsWithContext<LoadsWithAToken>);
 static_assert(detail::LoadsWithToken<LoadsWithAToken> && !detail::LoadsWithToken<LoadsConst>);

@@ -80,8 +80,7 @@ TEST_CASE("Lease: ends with its scope, also when that is left by an exception", 
         const FakeLease held = bench.lease(a);
         CHECK(bench.slot->status().leases == 1);
         throw 1;
-    } catch (int) {
-    }
+    } catch (int) {}
     CHECK(bench.slot->status().leases == 0);
     bench.check_end();
 }

@@ -137,8 +137,8 @@ TEST_CASE("ModelManager: inference_failed and bad_result carry all that a caller
     CHECK(error.stage() == Stage::inference);
     CHECK_FALSE(error.retry_after());
     CHECK(nested_in(failed.exception()) == "out of scratch memory");
-    CHECK_THAT(std::string(error.what()), contains_text("inference_failed") && contains_text("a@f16") &&
-                                              contains_text("out of scratch memory"));
+    CHECK_THAT(std::string(error.what()),
+               contains_text("inference_failed") && contains_text("a@f16") && contains_text("out of scratch memory"));
     REQUIRE(bench.events.count(EventType::inference_failed) == 1);
     CHECK(bench.events.all(EventType::inference_failed).front().message == "out of scratch memory");
 
@@ -152,7 +152,8 @@ TEST_CASE("ModelManager: inference_failed and bad_result carry all that a caller
     CHECK_THAT(std::string(few.error().what()), contains_text("1 scores for 2 documents"));
 
     // A model's own Error keeps its code.
-    bench.world->fail_next(FakeStep::inference, a, Error(errc::invalid_request, a, Stage::inference, "a text of 9,000 tokens"));
+    bench.world->fail_next(FakeStep::inference, a,
+                           Error(errc::invalid_request, a, Stage::inference, "a text of 9,000 tokens"));
     Outcome<Embeddings> refused;
     models.async_embed(a, {"text"}, refused.handler());
     bench.run();
@@ -165,14 +166,16 @@ TEST_CASE("ModelManager: inference_failed and bad_result carry all that a caller
     bench.check_end();
 }
 
-TEST_CASE("ModelManager: many threads, two keys, one place: every answer is of the model that was asked for", "[R1][R2][R4][R9]") {
+TEST_CASE("ModelManager: many threads, two keys, one place: every answer is of the model that was asked for",
+          "[R1][R2][R4][R9]") {
     const auto world = std::make_shared<FakeWorld>();
     constexpr int threads = 4;
     constexpr int rounds = 200;
     std::atomic<int> answered = 0;
     std::atomic<int> wrong = 0;
     {
-        Manager models{testing::FakeEmbeddingBackend(world), testing::FakeRerankerBackend(world),
+        Manager models{testing::FakeEmbeddingBackend(world),
+                       testing::FakeRerankerBackend(world),
                        {.embedding = {.keep_alive = 0ms}, .reranker = {.max_leases = 2}}};
         std::vector<std::jthread> users;
         for (int thread = 0; thread < threads; ++thread) {
@@ -200,7 +203,8 @@ TEST_CASE("ModelManager: many threads, two keys, one place: every answer is of t
     CHECK(world->violations().empty());
 }
 
-TEST_CASE("ModelManager: requests, cancels, unloads and a shutdown at once, and each request is answered once", "[R9][R12]") {
+TEST_CASE("ModelManager: requests, cancels, unloads and a shutdown at once, and each request is answered once",
+          "[R9][R12]") {
     const auto world = std::make_shared<FakeWorld>();
     asio::thread_pool pool(3);
     constexpr int threads = 3;
@@ -208,8 +212,10 @@ TEST_CASE("ModelManager: requests, cancels, unloads and a shutdown at once, and 
     std::atomic<int> started = 0;
     std::atomic<int> completed = 0;
     {
-        Manager models{testing::FakeEmbeddingBackend(world), testing::FakeRerankerBackend(world),
-                       {.embedding = {.keep_alive = 1ms, .max_leases = 2, .max_queue = 16}}, Executors::all(pool.get_executor())};
+        Manager models{testing::FakeEmbeddingBackend(world),
+                       testing::FakeRerankerBackend(world),
+                       {.embedding = {.keep_alive = 1ms, .max_leases = 2, .max_queue = 16}},
+                       Executors::all(pool.get_executor())};
         std::vector<std::jthread> users;
         for (int thread = 0; thread < threads; ++thread) {
             users.emplace_back([&, thread] {

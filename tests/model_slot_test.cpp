@@ -30,7 +30,9 @@ struct Snapshot {
 };
 struct PlainLoad {
     using model_type = Snapshot;
-    std::unique_ptr<Snapshot> load(const ModelKey& key) { return std::make_unique<Snapshot>(Snapshot{"plain " + key.name}); }
+    std::unique_ptr<Snapshot> load(const ModelKey& key) {
+        return std::make_unique<Snapshot>(Snapshot{"plain " + key.name});
+    }
 };
 struct TokenLoad {
     using model_type = Snapshot;
@@ -82,7 +84,8 @@ std::string nested_in(const std::exception_ptr& failure) {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("ModelSlot: each form of load, on threads of its own", "[R12]", PlainLoad, TokenLoad, ContextLoad, MovedLoad) {
+TEMPLATE_TEST_CASE("ModelSlot: each form of load, on threads of its own", "[R12]", PlainLoad, TokenLoad, ContextLoad,
+                   MovedLoad) {
     ModelSlot<TestType> slot{TestType()};
     const auto lease = slot.acquire("snapshot");
     CHECK_THAT(lease->of, contains_text("snapshot"));
@@ -237,7 +240,8 @@ TEST_CASE("ModelSlot: an Error of the backend's own keeps its code; invalid_requ
     CHECK_THAT(std::string(unknown.error().what()), contains_text("no model of that name"));
     CHECK(bench.lease(a)->serial() == 2);
 
-    bench.world->fail_next(FakeStep::load, b, Error(make_error_code(boost::system::errc::not_enough_memory), b, Stage::load));
+    bench.world->fail_next(FakeStep::load, b,
+                           Error(make_error_code(boost::system::errc::not_enough_memory), b, Stage::load));
     Outcome<FakeLease> full;
     bench.slot->async_acquire(b, full.handler());
     bench.run();

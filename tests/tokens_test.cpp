@@ -86,7 +86,8 @@ TEMPLATE_TEST_CASE("callback: called once, later, with the result", "[H16][R9]",
 TEMPLATE_TEST_CASE("callback: one that can only be moved", "[R9]", EVERY_OPERATION) {
     ManagerBench bench;
     int calls = 0;
-    TestType::start(bench, [&, only_moved = std::make_unique<int>(1)](std::exception_ptr, auto&&...) { calls += *only_moved; });
+    TestType::start(
+        bench, [&, only_moved = std::make_unique<int>(1)](std::exception_ptr, auto&&...) { calls += *only_moved; });
     bench.run();
     CHECK(calls == 1);
     bench.check_end();

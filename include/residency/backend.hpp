@@ -1,5 +1,8 @@
 #pragma once
 
+// Version 14 takes concepts apart, and compilers show them to users as they stand here.
+// clang-format off
+
 #include "residency/embeddings.hpp"
 #include "residency/event.hpp"
 #include "residency/model_key.hpp"

@@ -196,7 +196,9 @@ inline constexpr ConditionCategory condition_category_instance{};
 }  // namespace detail
 
 inline const boost::system::error_category& error_category() noexcept { return detail::error_category_instance; }
-inline const boost::system::error_category& condition_category() noexcept { return detail::condition_category_instance; }
+inline const boost::system::error_category& condition_category() noexcept {
+    return detail::condition_category_instance;
+}
 
 /// What every failed request throws or hands to its handler.
 ///
@@ -268,7 +270,8 @@ public:
 }  // namespace detail
 
 /// The error as an exception_ptr of its own, with `cause` nested if there is one. Never throws: out of memory, it gives bad_alloc.
-[[nodiscard]] inline std::exception_ptr make_error(const Error& error, const std::exception_ptr& cause = nullptr) noexcept {
+[[nodiscard]] inline std::exception_ptr make_error(const Error& error,
+                                                   const std::exception_ptr& cause = nullptr) noexcept {
     try {
         if (!cause) {
             return std::make_exception_ptr(error);

@@ -39,7 +39,8 @@ public:
     /// An empty lease.
     Lease() = default;
     /// Takes over what `other` holds.
-    Lease(Lease&& other) noexcept : slot_(std::exchange(other.slot_, nullptr)), record_(std::exchange(other.record_, nullptr)) {}
+    Lease(Lease&& other) noexcept
+        : slot_(std::exchange(other.slot_, nullptr)), record_(std::exchange(other.record_, nullptr)) {}
     /// Ends what this holds, and takes over what `other` holds.
     Lease& operator=(Lease&& other) noexcept {
         if (this != &other) {

@@ -43,8 +43,8 @@ public:
     /// Throws std::invalid_argument naming the option that is wrong; std::system_error if a thread cannot be made.
     explicit ModelManager(Embedding embedding = {}, Reranker reranker = {}, const ManagerOptions& options = {},
                           const Executors& executors = {})
-        : runtime_(detail::make_runtime<Clock>(executors, {{options.embedding, "embedding"}, {options.reranker, "reranker"}},
-                                               options.observer)),
+        : runtime_(detail::make_runtime<Clock>(
+              executors, {{options.embedding, "embedding"}, {options.reranker, "reranker"}}, options.observer)),
           embedding_(std::move(embedding), options.embedding, runtime_, "embedding"),
           reranker_(std::move(reranker), options.reranker, runtime_, "reranker") {}
     ModelManager(const ModelManager&) = delete;
@@ -68,9 +68,10 @@ public:
     /// Threads    any
     /// Example    examples/12_each_call.cpp [async_embed]
     template <asio::completion_token_for<void(std::exception_ptr, Embeddings)> Token = asio::use_awaitable_t<>>
-    auto async_embed(const ModelKey& key, std::vector<std::string> texts, RequestOptions options, Token&& token = Token()) {
-        return asio::async_initiate<Token, void(std::exception_ptr, Embeddings)>(StartEmbed{embedding_.core_}, token, key,
-                                                                                 std::move(texts), options);
+    auto async_embed(const ModelKey& key, std::vector<std::string> texts, RequestOptions options,
+                     Token&& token = Token()) {
+        return asio::async_initiate<Token, void(std::exception_ptr, Embeddings)>(StartEmbed{embedding_.core_}, token,
+                                                                                 key, std::move(texts), options);
     }
     /// The same with default options.
     template <asio::completion_token_for<void(std::exception_ptr, Embeddings)> Token = asio::use_awaitable_t<>>
@@ -83,8 +84,9 @@ public:
     ///            model, and on a thread that runs one of the manager's executors
     /// Threads    any but those
     [[nodiscard]] Embeddings embed(const ModelKey& key, std::vector<std::string> texts, RequestOptions options = {}) {
-        return embedding_.template block_on<Embeddings>(
-            key, [&](auto handler) { StartEmbed{embedding_.core_}(std::move(handler), key, std::move(texts), options); });
+        return embedding_.template block_on<Embeddings>(key, [&](auto handler) {
+            StartEmbed{embedding_.core_}(std::move(handler), key, std::move(texts), options);
+        });
     }
 
     /// Ranks `documents` by how well they answer `query`, with the model for `key`, loading it if need be. An empty list of documents
@@ -97,14 +99,15 @@ public:
     /// Threads    any
     /// Example    examples/12_each_call.cpp [async_rerank]
     template <asio::completion_token_for<void(std::exception_ptr, Ranking)> Token = asio::use_awaitable_t<>>
-    auto async_rerank(const ModelKey& key, std::string query, std::vector<std::string> documents, RequestOptions options,
-                      Token&& token = Token()) {
-        return asio::async_initiate<Token, void(std::exception_ptr, Ranking)>(StartRerank{reranker_.core_}, token, key,
-                                                                              std::move(query), std::move(documents), options);
+    auto async_rerank(const ModelKey& key, std::string query, std::vector<std::string> documents,
+                      RequestOptions options, Token&& token = Token()) {
+        return asio::async_initiate<Token, void(std::exception_ptr, Ranking)>(
+            StartRerank{reranker_.core_}, token, key, std::move(query), std::move(documents), options);
     }
     /// The same with default options.
     template <asio::completion_token_for<void(std::exception_ptr, Ranking)> Token = asio::use_awaitable_t<>>
-    auto async_rerank(const ModelKey& key, std::string query, std::vector<std::string> documents, Token&& token = Token()) {
+    auto async_rerank(const ModelKey& key, std::string query, std::vector<std::string> documents,
+                      Token&& token = Token()) {
         return async_rerank(key, std::move(query), std::move(documents), RequestOptions(), std::forward<Token>(token));
     }
     /// The same, blocking. Throws as `embed` does.
@@ -154,10 +157,12 @@ private:
         std::shared_ptr<detail::SlotBase> slot;
 
         template <class Handler>
-        void operator()(Handler&& handler, const ModelKey& key, std::vector<std::string> texts, const RequestOptions& options) const {
+        void operator()(Handler&& handler, const ModelKey& key, std::vector<std::string> texts,
+                        const RequestOptions& options) const {
             const bool nothing_to_do = texts.empty();
-            detail::start_call<Embedder>(std::forward<Handler>(handler), slot, key, options, detail::invalid(key, options),
-                                         nothing_to_do, detail::EmbedWork<Embedder>{std::move(texts)});
+            detail::start_call<Embedder>(std::forward<Handler>(handler), slot, key, options,
+                                         detail::invalid(key, options), nothing_to_do,
+                                         detail::EmbedWork<Embedder>{std::move(texts)});
         }
     };
 
@@ -184,11 +189,12 @@ private:
 
         template <class Handler>
         void operator()(Handler&& handler, std::optional<std::chrono::milliseconds> deadline) const {
-            const auto operation =
-                detail::make_operation<detail::WaitingOperation<std::decay_t<Handler>, std::exception_ptr, ShutdownReport>>(
-                    std::decay_t<Handler>(std::forward<Handler>(handler)), embedding, std::size_t{2});
+            const auto operation = detail::make_operation<
+                detail::WaitingOperation<std::decay_t<Handler>, std::exception_ptr, ShutdownReport>>(
+                std::decay_t<Handler>(std::forward<Handler>(handler)), embedding, std::size_t{2});
             detail::start_operation(
-                operation, [deadline](auto& in, const auto& pending) { in.start_shutdown(deadline, pending); }, embedding, reranker);
+                operation, [deadline](auto& in, const auto& pending) { in.start_shutdown(deadline, pending); },
+                embedding, reranker);
         }
     };
 

@@ -103,7 +103,8 @@ public:
     /// Example    examples/12_each_call.cpp [async_acquire]
     template <asio::completion_token_for<void(std::exception_ptr, lease_type)> Token = asio::use_awaitable_t<>>
     auto async_acquire(const ModelKey& key, RequestOptions options, Token&& token = Token()) {
-        return asio::async_initiate<Token, void(std::exception_ptr, lease_type)>(StartAcquire{core_}, token, key, options);
+        return asio::async_initiate<Token, void(std::exception_ptr, lease_type)>(StartAcquire{core_}, token, key,
+                                                                                 options);
     }
     /// The same with default options.
     template <asio::completion_token_for<void(std::exception_ptr, lease_type)> Token = asio::use_awaitable_t<>>
@@ -138,7 +139,8 @@ public:
     /// Example    examples/12_each_call.cpp [async_ensure_loaded]
     template <asio::completion_token_for<void(std::exception_ptr, Generation)> Token = asio::use_awaitable_t<>>
     auto async_ensure_loaded(const ModelKey& key, RequestOptions options, Token&& token = Token()) {
-        return asio::async_initiate<Token, void(std::exception_ptr, Generation)>(StartEnsure{core_}, token, key, options);
+        return asio::async_initiate<Token, void(std::exception_ptr, Generation)>(StartEnsure{core_}, token, key,
+                                                                                 options);
     }
     /// The same with default options.
     template <asio::completion_token_for<void(std::exception_ptr, Generation)> Token = asio::use_awaitable_t<>>
@@ -188,7 +190,8 @@ public:
     }
     /// The same for every model that is resident.
     void unload(UnloadMode mode = UnloadMode::drain) {
-        block_on<runtime::Nothing>(ModelKey(), [&](auto handler) { StartUnload{core_}(std::move(handler), std::nullopt, mode); });
+        block_on<runtime::Nothing>(ModelKey(),
+                                   [&](auto handler) { StartUnload{core_}(std::move(handler), std::nullopt, mode); });
     }
 
     /// Ends the slot: refuses new requests, fails those that wait, lets leases and calls end, asks loads to stop, unloads everything.
@@ -215,7 +218,8 @@ public:
 
     /// The same, blocking. Throws would_deadlock as `acquire` does. Precondition: this thread holds no lease of the slot.
     ShutdownReport shutdown(std::optional<std::chrono::milliseconds> deadline = {}) {
-        return block_on<ShutdownReport>(ModelKey(), [&](auto handler) { StartShutdown{core_}(std::move(handler), deadline); });
+        return block_on<ShutdownReport>(ModelKey(),
+                                        [&](auto handler) { StartShutdown{core_}(std::move(handler), deadline); });
     }
 
     // -- Looking in ---------------------------------------------------------------------------------------------------------------------
@@ -236,12 +240,14 @@ private:
         void operator()(Handler&& handler, const ModelKey& key, const RequestOptions& options) const {
             using Plain = std::decay_t<Handler>;
             if (std::exception_ptr error = detail::invalid(key, options)) {
-                detail::complete_now<std::exception_ptr, lease_type>(*slot, std::forward<Handler>(handler), std::move(error), lease_type());
+                detail::complete_now<std::exception_ptr, lease_type>(*slot, std::forward<Handler>(handler),
+                                                                     std::move(error), lease_type());
                 return;
             }
             if (detail::Record* const record = slot->try_acquire(key, options)) {
-                detail::complete_now<std::exception_ptr, lease_type>(*slot, std::forward<Handler>(handler), std::exception_ptr(),
-                                                              detail::LeaseAccess::make<model_type>(*slot, *record));
+                detail::complete_now<std::exception_ptr, lease_type>(
+                    *slot, std::forward<Handler>(handler), std::exception_ptr(),
+                    detail::LeaseAccess::make<model_type>(*slot, *record));
                 return;
             }
             const auto operation = detail::make_operation<detail::AcquireOperation<Plain, model_type>>(
@@ -256,7 +262,8 @@ private:
         template <class Handler>
         void operator()(Handler&& handler, const ModelKey& key, const RequestOptions& options) const {
             if (std::exception_ptr error = detail::invalid(key, options)) {
-                detail::complete_now<std::exception_ptr, Generation>(*slot, std::forward<Handler>(handler), std::move(error), Generation());
+                detail::complete_now<std::exception_ptr, Generation>(*slot, std::forward<Handler>(handler),
+                                                                     std::move(error), Generation());
                 return;
             }
             const auto operation = detail::make_operation<detail::EnsureOperation<std::decay_t<Handler>>>(
@@ -276,8 +283,9 @@ private:
                     return;
                 }
             }
-            const auto operation = detail::make_operation<detail::WaitingOperation<std::decay_t<Handler>, std::exception_ptr>>(
-                std::forward<Handler>(handler), slot);
+            const auto operation =
+                detail::make_operation<detail::WaitingOperation<std::decay_t<Handler>, std::exception_ptr>>(
+                    std::forward<Handler>(handler), slot);
             const ModelKey* const only = key ? &*key : nullptr;
             detail::start_operation(
                 operation, [only, mode](auto& in, const auto& pending) { in.start_unload(only, mode, pending); }, slot);
@@ -289,23 +297,24 @@ private:
 
         template <class Handler>
         void operator()(Handler&& handler, std::optional<std::chrono::milliseconds> deadline) const {
-            const auto operation =
-                detail::make_operation<detail::WaitingOperation<std::decay_t<Handler>, std::exception_ptr, ShutdownReport>>(
-                    std::forward<Handler>(handler), slot);
+            const auto operation = detail::make_operation<
+                detail::WaitingOperation<std::decay_t<Handler>, std::exception_ptr, ShutdownReport>>(
+                std::forward<Handler>(handler), slot);
             detail::start_operation(
                 operation, [deadline](auto& in, const auto& pending) { in.start_shutdown(deadline, pending); }, slot);
         }
     };
 
     // For a manager, which has one runtime for both its slots and ends it itself.
-    ModelSlot(Backend backend, const SlotOptions& options, std::shared_ptr<detail::SlotRuntime> runtime, std::string name)
+    ModelSlot(Backend backend, const SlotOptions& options, std::shared_ptr<detail::SlotRuntime> runtime,
+              std::string name)
         : runtime_(std::move(runtime)) {
         open(std::move(backend), options, std::move(name));
     }
 
     void open(Backend&& backend, const SlotOptions& options, std::string name) {
-        core_ = std::make_shared<detail::BackendSlot<Backend, Clock>>(std::move(backend), std::move(name), options,
-                                                                      runtime_->executors(), runtime_->events(), runtime_->keep());
+        core_ = std::make_shared<detail::BackendSlot<Backend, Clock>>(
+            std::move(backend), std::move(name), options, runtime_->executors(), runtime_->events(), runtime_->keep());
         if (runtime_->owns_threads()) {
             core_->hold_executors();
         } else {

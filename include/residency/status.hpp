@@ -199,8 +199,8 @@ inline std::ostream& operator<<(std::ostream& out, const ResidentStatus& residen
 /// Prints the slot on a few lines, for people.
 inline std::ostream& operator<<(std::ostream& out, const SlotStatus& slot) {
     const char* const end = !slot.shutting_down ? "" : slot.residents.empty() ? " (shut down)" : " (shutting down)";
-    out << slot.name << end << ": generation " << slot.generation << ", "
-        << slot.leases << " leased, " << slot.waiting << " waiting\n";
+    out << slot.name << end << ": generation " << slot.generation << ", " << slot.leases << " leased, " << slot.waiting
+        << " waiting\n";
     for (const ResidentStatus& resident : slot.residents) {
         out << "  resident  " << resident << '\n';
     }
@@ -213,12 +213,12 @@ inline std::ostream& operator<<(std::ostream& out, const SlotStatus& slot) {
         out << ": " << failure.message << '\n';
     }
     const SlotCounters& done = slot.counters;
-    out << "  loads     " << done.loads << " started, " << done.loaded << " ready, " << done.load_failures << " failed, "
-        << done.loads_aborted << " aborted\n";
+    out << "  loads     " << done.loads << " started, " << done.loaded << " ready, " << done.load_failures
+        << " failed, " << done.loads_aborted << " aborted\n";
     out << "  leases    " << done.leases_granted << " granted, at most " << done.most_leases << " at once, at most "
         << done.most_waiting << " waiting\n";
-    out << "  refused   " << done.overloaded << " overloaded, " << done.cooling_down << " cooling down, " << done.timed_out
-        << " timed out, " << done.cancelled << " cancelled\n";
+    out << "  refused   " << done.overloaded << " overloaded, " << done.cooling_down << " cooling down, "
+        << done.timed_out << " timed out, " << done.cancelled << " cancelled\n";
     out << "  unloads   " << done.unloaded();
     for (std::size_t index = 0; index < done.unloads.size(); ++index) {
         if (done.unloads[index] != 0) {
@@ -240,8 +240,8 @@ inline std::ostream& operator<<(std::ostream& out, const ShutdownReport& report)
     }
     out << "left:";
     for (const Leftover& leftover : report.leftovers) {
-        out << ' ' << leftover.slot << '/' << to_string(leftover.key) << " (" << leftover.state << ", " << leftover.leases
-            << (leftover.leases == 1 ? " lease)" : " leases)");
+        out << ' ' << leftover.slot << '/' << to_string(leftover.key) << " (" << leftover.state << ", "
+            << leftover.leases << (leftover.leases == 1 ? " lease)" : " leases)");
     }
     return out;
 }

@@ -199,10 +199,11 @@ TEST_CASE("bad input: an observer that throws at every event", "[bad_input][R10]
     std::size_t seen = 0;
     {
         PolledContexts contexts;
-        ModelSlot<FakeEmbeddingBackend, VirtualClock> slot{FakeEmbeddingBackend(world), {}, contexts.executors(), [&seen](const Event&) {
-                                                               ++seen;
-                                                               throw std::runtime_error("observer");
-                                                           }};
+        ModelSlot<FakeEmbeddingBackend, VirtualClock> slot{
+            FakeEmbeddingBackend(world), {}, contexts.executors(), [&seen](const Event&) {
+                ++seen;
+                throw std::runtime_error("observer");
+            }};
         Outcome<Generation> loaded;
         slot.async_ensure_loaded(a, loaded.handler());
         contexts.run();
@@ -216,7 +217,8 @@ TEST_CASE("bad input: an observer that throws at every event", "[bad_input][R10]
     check_at_rest(*world);
 }
 
-TEST_CASE("bad input: a handler that throws leaves the host's run, and the slot is as if it had returned", "[bad_input][R9]") {
+TEST_CASE("bad input: a handler that throws leaves the host's run, and the slot is as if it had returned",
+          "[bad_input][R9]") {
     VirtualSlot slot;
     slot.slot->async_ensure_loaded(a, [](std::exception_ptr, Generation) { throw std::runtime_error("handler"); });
     CHECK_THROWS_WITH(slot.run(), "handler");
@@ -305,7 +307,8 @@ TEST_CASE("bad input: every call after a shutdown is answered", "[bad_input][R12
     manager.check_nothing_left(8);
 }
 
-TEST_CASE("bad input: a blocking call on a thread of the library's throws would_deadlock instead of hanging", "[bad_input]") {
+TEST_CASE("bad input: a blocking call on a thread of the library's throws would_deadlock instead of hanging",
+          "[bad_input]") {
     ThreadedManager manager;
     auto& models = *manager.models;
     Outcome<> done;

@@ -16,8 +16,13 @@ namespace {
 
 using namespace std::chrono_literals;
 
-const SlotOptions plain{.keep_alive = 100ms, .max_resident = 2, .max_leases = 2, .max_queue = 4, .cooldown = 10ms,
-                        .max_cooldown = 40ms, .aging = 1000ms};
+const SlotOptions plain{.keep_alive = 100ms,
+                        .max_resident = 2,
+                        .max_leases = 2,
+                        .max_queue = 4,
+                        .cooldown = 10ms,
+                        .max_cooldown = 40ms,
+                        .aging = 1000ms};
 
 using History = std::function<void(SlotTable&, milliseconds start)>;
 
@@ -122,7 +127,9 @@ TEST_CASE("how long ago something was due decides nothing, how soon it will be d
 }
 
 TEST_CASE("whatever can influence what comes is in the canonical state") {
-    const auto call = [](auto function) { return History([function](SlotTable& slot, milliseconds) { function(slot); }); };
+    const auto call = [](auto function) {
+        return History([function](SlotTable& slot, milliseconds) { function(slot); });
+    };
     const auto waits = [&](const RequestSpec& spec) { return call([spec](SlotTable& slot) { slot.wait("a", spec); }); };
 
     const std::vector<History> different{
@@ -157,28 +164,46 @@ TEST_CASE("whatever can influence what comes is in the canonical state") {
         call([](SlotTable& slot) { slot.make_ready("a"), slot.lease("a", SlotTable::keeping_alive(1ms)); }),
         call([](SlotTable& slot) { slot.make_ready("a"), slot.lease("a", SlotTable::until(5ms, true)); }),
         call([](SlotTable& slot) { slot.make_ready("a"), slot.lease("a", SlotTable::until(6ms, true)); }),
-        call([](SlotTable& slot) { slot.make_ready("a"), slot.lease("a", SlotTable::until(5ms, true)), slot.at(5ms).tick(); }),
-        call([](SlotTable& slot) { slot.make_ready("a"), slot.make_ready("b"), slot.at(1ms), slot.release(slot.lease("a")); }),
-        call([](SlotTable& slot) { slot.make_ready("a"), slot.make_ready("b"), slot.at(1ms), slot.release(slot.lease("b")); }),
+        call([](SlotTable& slot) {
+            slot.make_ready("a"), slot.lease("a", SlotTable::until(5ms, true)), slot.at(5ms).tick();
+        }),
+        call([](SlotTable& slot) {
+            slot.make_ready("a"), slot.make_ready("b"), slot.at(1ms), slot.release(slot.lease("a"));
+        }),
+        call([](SlotTable& slot) {
+            slot.make_ready("a"), slot.make_ready("b"), slot.at(1ms), slot.release(slot.lease("b"));
+        }),
         call([](SlotTable& slot) { slot.make_ready("a"), slot.make_ready("b"), slot.lease("a"), slot.lease("b"); }),
         call([](SlotTable& slot) { slot.make_ready("a"), slot.make_ready("b"), slot.lease("b"), slot.lease("a"); }),
-        call([](SlotTable& slot) { slot.make_ready("a"), slot.lease("a"), slot.lease("a"), slot.wait("a", SlotTable::expecting(1)); }),
+        call([](SlotTable& slot) {
+            slot.make_ready("a"), slot.lease("a"), slot.lease("a"), slot.wait("a", SlotTable::expecting(1));
+        }),
         call([](SlotTable& slot) { slot.make_ready("a"), slot.lease("a"), slot.lease("a"), slot.wait("a"); }),
         // Draining and unloading.
         call([](SlotTable& slot) { slot.make_ready("a"), slot.at(100ms).tick(); }),
         call([](SlotTable& slot) { slot.make_ready("a"), slot.lease("a"), slot.scheduler.forget(slot.unload("a")); }),
-        call([](SlotTable& slot) { slot.make_ready("a"), slot.lease("a"), slot.scheduler.forget(slot.unload("a", UnloadMode::revoke)); }),
+        call([](SlotTable& slot) {
+            slot.make_ready("a"), slot.lease("a"), slot.scheduler.forget(slot.unload("a", UnloadMode::revoke));
+        }),
         call([](SlotTable& slot) { slot.make_ready("a"), slot.lease("a"), slot.unload("a"); }),
         call([](SlotTable& slot) { slot.make_ready("a"), slot.lease("a"), slot.unload("a"), slot.unload("a"); }),
         call([](SlotTable& slot) { slot.make_ready("a"), slot.lease("a"), slot.unload_all(); }),
-        call([](SlotTable& slot) { slot.make_ready("a"), slot.lease("a"), slot.make_ready("b"), slot.lease("b"), slot.wait("c"), slot.wait("d"); }),
+        call([](SlotTable& slot) {
+            slot.make_ready("a"), slot.lease("a"), slot.make_ready("b"), slot.lease("b"), slot.wait("c"),
+                slot.wait("d");
+        }),
         call([](SlotTable& slot) {
             // The same two drain, in the other order.
-            slot.make_ready("a"), slot.make_ready("b"), slot.lease("b"), slot.lease("a"), slot.wait("c"), slot.wait("d");
+            slot.make_ready("a"), slot.make_ready("b"), slot.lease("b"), slot.lease("a"), slot.wait("c"),
+                slot.wait("d");
         }),
         // An operation waits for what was there before it, not for what came since.
-        call([](SlotTable& slot) { slot.make_ready("a"), slot.lease("a"), slot.make_ready("b"), slot.unload("a"), slot.unload_all(); }),
-        call([](SlotTable& slot) { slot.make_ready("a"), slot.lease("a"), slot.unload("a"), slot.unload_all(), slot.make_ready("b"); }),
+        call([](SlotTable& slot) {
+            slot.make_ready("a"), slot.lease("a"), slot.make_ready("b"), slot.unload("a"), slot.unload_all();
+        }),
+        call([](SlotTable& slot) {
+            slot.make_ready("a"), slot.lease("a"), slot.unload("a"), slot.unload_all(), slot.make_ready("b");
+        }),
         // A claim.
         call([](SlotTable& slot) {
             slot.make_ready("a"), slot.make_ready("b"), slot.lease("a"), slot.lease("b"), slot.wait("c");

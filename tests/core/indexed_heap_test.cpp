@@ -73,9 +73,7 @@ TEST_CASE("a heap agrees with a map through any history") {
                     model[member] = rank;
                 }
                 break;
-            default:
-                heap.erase(member);
-                model.erase(member);
+            default: heap.erase(member); model.erase(member);
         }
         REQUIRE(heap.size() == model.size());
         REQUIRE(heap.contains(member) == (model.count(member) != 0));
@@ -102,8 +100,10 @@ TEST_CASE("members that rank before another are counted, up to as many as are as
         heap.push(member, rank);
         ranks.push_back(rank);
         for (unsigned limit = 0; limit <= 60; limit += 3) {
-            const auto before = static_cast<std::size_t>(std::count_if(ranks.begin(), ranks.end(), [&](unsigned each) { return each < limit; }));
-            for (const std::size_t most : {std::size_t{0}, std::size_t{1}, std::size_t{2}, std::size_t{7}, std::size_t{1000}}) {
+            const auto before = static_cast<std::size_t>(
+                std::count_if(ranks.begin(), ranks.end(), [&](unsigned each) { return each < limit; }));
+            for (const std::size_t most :
+                 {std::size_t{0}, std::size_t{1}, std::size_t{2}, std::size_t{7}, std::size_t{1000}}) {
                 REQUIRE(heap.count_before(limit, most) == std::min(before, most));
             }
         }

@@ -13,8 +13,13 @@ namespace {
 
 using namespace std::chrono_literals;
 
-const SlotOptions plain{.keep_alive = 100ms, .max_resident = 1, .max_leases = 10, .max_queue = 8, .cooldown = 10ms,
-                        .max_cooldown = 50ms, .aging = 1000ms};
+const SlotOptions plain{.keep_alive = 100ms,
+                        .max_resident = 1,
+                        .max_leases = 10,
+                        .max_queue = 8,
+                        .cooldown = 10ms,
+                        .max_cooldown = 50ms,
+                        .aging = 1000ms};
 
 SlotOptions with(std::size_t residents, std::size_t leases) {
     SlotOptions options = plain;
@@ -55,7 +60,8 @@ TEST_CASE("H1 a load whose waiters have all left is asked to stop, once", "[H1]"
         const ResidentId fresh = slot.resident("a");
         CHECK(slot.actions == Actions{event(EventType::load_aborted, Reason::abandoned, a),
                                       event(EventType::load_started, Reason::requested, fresh), load(fresh)});
-        CHECK(slot.loaded(fresh) == Actions{event(EventType::ready, Reason::requested, fresh, 1), granted(fourth, fresh, 1)});
+        CHECK(slot.loaded(fresh) ==
+              Actions{event(EventType::ready, Reason::requested, fresh, 1), granted(fourth, fresh, 1)});
     }
     SECTION("if it succeeds all the same, it serves who joined meanwhile") {
         const RequestId third = slot.wait("a");
@@ -100,7 +106,8 @@ TEST_CASE("H2 unload of a key that is loading", "[H2]") {
         const ResidentId fresh = slot.resident("a");
         CHECK(slot.actions == Actions{event(EventType::unloaded, Reason::unload, a, 0, 1ms), completed(operation),
                                       event(EventType::load_started, Reason::requested, fresh), load(fresh)});
-        CHECK(slot.loaded(fresh) == Actions{event(EventType::ready, Reason::requested, fresh, 1), granted(waits, fresh, 1)});
+        CHECK(slot.loaded(fresh) ==
+              Actions{event(EventType::ready, Reason::requested, fresh, 1), granted(waits, fresh, 1)});
     }
     SECTION("if it ends without a model, those who waited are told nothing of it") {
         slot.load_failed(a);
@@ -123,8 +130,8 @@ TEST_CASE("H2 unload of a key that is loading", "[H2]") {
         slot.loaded(a);
         slot.unloaded(a);
         const ResidentId fresh = slot.resident("a");
-        CHECK(slot.loaded(fresh) == Actions{event(EventType::ready, Reason::requested, fresh, 1), granted(waits, fresh, 1),
-                                            granted(later, fresh, 1)});
+        CHECK(slot.loaded(fresh) == Actions{event(EventType::ready, Reason::requested, fresh, 1),
+                                            granted(waits, fresh, 1), granted(later, fresh, 1)});
     }
 }
 
@@ -194,8 +201,8 @@ TEST_CASE("H3 waiters for a key that returns are granted on it, in order, withou
     const RequestId third = slot.wait("a", SlotTable::load_only());
     const RequestId fourth = slot.wait("a");
     slot.cancel(other);
-    CHECK(slot.actions == Actions{event(EventType::drain_ended, Reason::none, a, 1), granted(second, a, 1), granted(third, a, 1),
-                                  granted(fourth, a, 1)});
+    CHECK(slot.actions == Actions{event(EventType::drain_ended, Reason::none, a, 1), granted(second, a, 1),
+                                  granted(third, a, 1), granted(fourth, a, 1)});
     CHECK(slot.leases("a") == 3);
     CHECK(slot.counter() == 1);
 }
@@ -229,7 +236,8 @@ TEST_CASE("H3 an unload frees the place: what drained for a switch returns", "[H
     slot.wait("c");
     CHECK(slot.state("a") == ResidentState::draining);
     slot.unload("b");
-    CHECK(slot.actions == Actions{event(EventType::drain_started, Reason::unload, b, 2), event(EventType::drain_ended, Reason::none, a, 1)});
+    CHECK(slot.actions == Actions{event(EventType::drain_started, Reason::unload, b, 2),
+                                  event(EventType::drain_ended, Reason::none, a, 1)});
 }
 
 TEST_CASE("H3 a load that somebody joins again gives no place: the key with a claim starts its switch", "[H3][H6]") {
@@ -250,7 +258,8 @@ TEST_CASE("H3 a load that somebody joins again gives no place: the key with a cl
     CHECK(slot.actions == Actions{event(EventType::drain_started, Reason::switched, a, 1)});
 }
 
-TEST_CASE("H3 who waits on a resident gives way only to a key that comes before him and gets no other place", "[H3][H6]") {
+TEST_CASE("H3 who waits on a resident gives way only to a key that comes before him and gets no other place",
+          "[H3][H6]") {
     SlotTable slot(with(2, 1));
     const ResidentId a = slot.make_ready("a");
     const ResidentId gone = slot.make_ready("gone");
@@ -264,7 +273,8 @@ TEST_CASE("H3 who waits on a resident gives way only to a key that comes before 
     CHECK(slot.state("a") == ResidentState::ready);
     slot.unloaded(gone);
     CHECK(slot.state("before") == ResidentState::loading);
-    CHECK(slot.release(lease) == Actions{granted(waits, a, 1), event(EventType::drain_started, Reason::switched, a, 1)});
+    CHECK(slot.release(lease) ==
+          Actions{granted(waits, a, 1), event(EventType::drain_started, Reason::switched, a, 1)});
 }
 
 // -- H4 and H5: who needs a place in the queue -----------------------------------------------------------------------------------------
@@ -329,9 +339,7 @@ TEST_CASE("H4 ensure_loaded behind a waiter passes when that one is gone", "[H4]
     SECTION("by his deadline") {
         CHECK(slot.at(10ms).tick() == Actions{failed(waits, errc::timed_out, Stage::queue, a), granted(ensures, a, 1)});
     }
-    SECTION("with his lease") {
-        CHECK(slot.release(lease) == Actions{granted(waits, a, 1), granted(ensures, a, 1)});
-    }
+    SECTION("with his lease") { CHECK(slot.release(lease) == Actions{granted(waits, a, 1), granted(ensures, a, 1)}); }
 }
 
 TEST_CASE("H4 a tick that lets an ensure_loaded pass unloads what has no keep-alive left", "[H4][H7]") {
@@ -378,8 +386,8 @@ TEST_CASE("H6 within a key strictly first in, first out, whatever the priorities
     const RequestId second = slot.wait("a", SlotTable::with_priority(Priority::high));
     const RequestId third = slot.wait("a");
     const ResidentId a = slot.resident("a");
-    CHECK(slot.loaded(a) == Actions{event(EventType::ready, Reason::requested, a, 1), granted(first, a, 1), granted(second, a, 1),
-                                    granted(third, a, 1)});
+    CHECK(slot.loaded(a) == Actions{event(EventType::ready, Reason::requested, a, 1), granted(first, a, 1),
+                                    granted(second, a, 1), granted(third, a, 1)});
 }
 
 TEST_CASE("H6 the keys are served in the order of their front waiters: priority, then arrival", "[H6]") {
@@ -475,7 +483,8 @@ TEST_CASE("H6 who has aged gets the place before the next waiter of the resident
     }
     SECTION("when it has") {
         // `b` has waited from 0 ms on, as long as `high`, and came after it.
-        CHECK(slot.release(lease) == Actions{granted(high, a, 1), event(EventType::drain_started, Reason::switched, a, 1)});
+        CHECK(slot.release(lease) ==
+              Actions{granted(high, a, 1), event(EventType::drain_started, Reason::switched, a, 1)});
     }
 }
 
@@ -489,7 +498,8 @@ TEST_CASE("H6 a waiter that came late and whose key has aged is before a high on
     slot.release(lease);
     CHECK(slot.state("a") == ResidentState::ready);
     // The front waiter of `a` is one that came at 500 ms; `b` waits from 0 ms on.
-    CHECK(slot.at(1000ms).release({a, {}}) == Actions{event(EventType::unload_started, Reason::switched, a, 1), unload(a)});
+    CHECK(slot.at(1000ms).release({a, {}}) ==
+          Actions{event(EventType::unload_started, Reason::switched, a, 1), unload(a)});
     slot.unloaded(a);
     CHECK(slot.state("b") == ResidentState::loading);
     CHECK(slot.cancel(second));
@@ -655,7 +665,8 @@ TEST_CASE("H8 who expects a generation gets that residency or model_changed, and
     CHECK(slot.ensure("a", ensures) == Attempt::granted);
 }
 
-TEST_CASE("H8 who expects a generation waits for a resident that drains for a switch, and is granted if it returns", "[H8][H3]") {
+TEST_CASE("H8 who expects a generation waits for a resident that drains for a switch, and is granted if it returns",
+          "[H8][H3]") {
     SlotTable slot(plain);
     const ResidentId a = slot.make_ready("a");
     const Grant lease = slot.lease("a");
@@ -714,8 +725,8 @@ TEST_CASE("H8 revoke raises the counter once and tells those who run on it", "[H
         slot.release(first);
         slot.release(second);
         CHECK(slot.actions == Actions{event(EventType::unload_started, Reason::revoked, a, 1), unload(a)});
-        CHECK(slot.unloaded(a) == Actions{event(EventType::unloaded, Reason::revoked, a, 1), completed(drains), completed(revokes),
-                                          completed(again), completed(joins)});
+        CHECK(slot.unloaded(a) == Actions{event(EventType::unloaded, Reason::revoked, a, 1), completed(drains),
+                                          completed(revokes), completed(again), completed(joins)});
     }
     SECTION("it upgrades a drain for a switch") {
         const RequestId other = slot.wait("b");
@@ -809,7 +820,8 @@ TEST_CASE("H9 a shutdown joins an unload that is under way", "[H9][H8]") {
     CHECK(slot.actions == Actions{event(EventType::shutdown_started, Reason::shutdown)});
     slot.release(lease);
     CHECK(slot.actions == Actions{event(EventType::unload_started, Reason::revoked, a, 1), unload(a)});
-    CHECK(slot.unloaded(a) == Actions{event(EventType::unloaded, Reason::revoked, a, 1), completed(unloads), completed(shuts)});
+    CHECK(slot.unloaded(a) ==
+          Actions{event(EventType::unloaded, Reason::revoked, a, 1), completed(unloads), completed(shuts)});
 }
 
 // -- H19: failures ---------------------------------------------------------------------------------------------------------------------

@@ -49,12 +49,17 @@ using namespace std::chrono_literals;
 // A world in which events are drawn, and beside it a scheduler that is never copied, so that what it once reserved stays.
 class Pair {
 public:
-    explicit Pair(unsigned seed) : random_(seed), setting_(make_setting()), world_(setting_.options, setting_.keys), scheduler_(setting_.options) {}
+    explicit Pair(unsigned seed)
+        : random_(seed),
+          setting_(make_setting()),
+          world_(setting_.options, setting_.keys),
+          scheduler_(setting_.options) {}
 
     void step() {
         std::vector<SchedulerEvent> events;
         for_each_event(world_, setting_, [&](const SchedulerEvent& event) {
-            const bool rare = event.what == Happening::unload || event.what == Happening::close || event.what == Happening::shut_down;
+            const bool rare =
+                event.what == Happening::unload || event.what == Happening::close || event.what == Happening::shut_down;
             if (!rare || random_() % 40 == 0) {
                 events.push_back(event);
             }
@@ -71,7 +76,9 @@ public:
                 break;
             }
             case Happening::shut_down:
-                all_or_nothing([&] { scheduler_.shut_down(core::later(world_.now(), setting_.patience), world_.now(), actions_); });
+                all_or_nothing([&] {
+                    scheduler_.shut_down(core::later(world_.now(), setting_.patience), world_.now(), actions_);
+                });
                 break;
             default: without_memory(event); break;
         }
@@ -84,7 +91,12 @@ public:
 private:
     Setting make_setting() {
         Setting setting;
-        setting.options = {.keep_alive = 2ms, .max_resident = 3, .max_leases = 3, .max_queue = 20, .cooldown = 1ms, .max_cooldown = 3ms,
+        setting.options = {.keep_alive = 2ms,
+                           .max_resident = 3,
+                           .max_leases = 3,
+                           .max_queue = 20,
+                           .cooldown = 1ms,
+                           .max_cooldown = 3ms,
                            .aging = 3ms};
         for (int key = 0; key < 12; ++key) {
             setting.keys.emplace_back("a model with a name that is too long to be short " + std::to_string(key));
@@ -168,7 +180,8 @@ private:
                 scheduler_.loaded(world_.residents()[event.subject].id, setting_.capacities[event.how], now, actions_);
                 break;
             case Happening::load_failed:
-                scheduler_.load_failed(world_.residents()[event.subject].id, event.how != 0, std::move(message), now, actions_);
+                scheduler_.load_failed(world_.residents()[event.subject].id, event.how != 0, std::move(message), now,
+                                       actions_);
                 break;
             case Happening::unloaded: scheduler_.unloaded(world_.residents()[event.subject].id, now, actions_); break;
             case Happening::tick: scheduler_.tick(now, actions_); break;

@@ -17,8 +17,8 @@ using std::chrono::hours;
 using std::chrono::milliseconds;
 using namespace std::chrono_literals;
 
-const SlotOptions plain{.keep_alive = 100ms, .max_resident = 1, .max_leases = 10, .max_queue = 4, .cooldown = 10ms,
-                        .max_cooldown = 50ms};
+const SlotOptions plain{
+    .keep_alive = 100ms, .max_resident = 1, .max_leases = 10, .max_queue = 4, .cooldown = 10ms, .max_cooldown = 50ms};
 
 SlotOptions with_residents(std::size_t count) {
     SlotOptions options = plain;
@@ -152,9 +152,7 @@ TEST_CASE("nothing is unloaded under a lease", "[R1]") {
     const Grant first = slot.lease("a");
     const Grant second = slot.lease("a");
 
-    SECTION("not when idle time has long passed") {
-        CHECK(slot.at(10'000ms).tick() == Actions{});
-    }
+    SECTION("not when idle time has long passed") { CHECK(slot.at(10'000ms).tick() == Actions{}); }
     SECTION("not for unload") {
         const OperationId operation = slot.unload("a");
         CHECK(slot.actions == Actions{event(EventType::drain_started, Reason::unload, a, 1)});
@@ -173,7 +171,8 @@ TEST_CASE("nothing is unloaded under a lease", "[R1]") {
     }
     SECTION("not for shutdown") {
         slot.close();
-        CHECK(slot.actions == Actions{event(EventType::shutdown_started, Reason::shutdown), event(EventType::drain_started, Reason::shutdown, a, 1)});
+        CHECK(slot.actions == Actions{event(EventType::shutdown_started, Reason::shutdown),
+                                      event(EventType::drain_started, Reason::shutdown, a, 1)});
         CHECK(slot.release(first) == Actions{});
         CHECK(slot.release(second) == Actions{event(EventType::unload_started, Reason::shutdown, a, 1), unload(a)});
     }
@@ -212,8 +211,8 @@ TEST_CASE("all who ask for a key share one load and its outcome", "[R3]") {
     const ResidentId a = slot.resident("a");
 
     SECTION("a model") {
-        CHECK(slot.loaded(a) == Actions{event(EventType::ready, Reason::requested, a, 1), granted(first, a, 1), granted(second, a, 1),
-                                        granted(third, a, 1)});
+        CHECK(slot.loaded(a) == Actions{event(EventType::ready, Reason::requested, a, 1), granted(first, a, 1),
+                                        granted(second, a, 1), granted(third, a, 1)});
         CHECK(slot.scheduler.counters().loads == 1);
     }
     SECTION("a failure, each with when to try again") {
@@ -304,7 +303,8 @@ TEST_CASE("a request in the instant of the expiry keeps the model or gets a fres
         const ResidentId fresh = slot.resident("a");
         CHECK(slot.actions == Actions{event(EventType::unloaded, Reason::idle, a, 1),
                                       event(EventType::load_started, Reason::requested, fresh), load(fresh)});
-        CHECK(slot.loaded(fresh) == Actions{event(EventType::ready, Reason::requested, fresh, 3), granted(request, fresh, 3)});
+        CHECK(slot.loaded(fresh) ==
+              Actions{event(EventType::ready, Reason::requested, fresh, 3), granted(request, fresh, 3)});
     }
 }
 
@@ -326,13 +326,15 @@ TEST_CASE("a keep-alive of zero unloads when the model is free", "[R5]") {
     const RequestId request = slot.wait("a");
     const ResidentId a = slot.resident("a");
     slot.loaded(a);
-    CHECK(slot.release(slot.granted_to(request)) == Actions{event(EventType::unload_started, Reason::idle, a, 1), unload(a)});
+    CHECK(slot.release(slot.granted_to(request)) ==
+          Actions{event(EventType::unload_started, Reason::idle, a, 1), unload(a)});
 
     SECTION("also when it was only loaded ahead") {
         slot.unloaded(a);
         const RequestId ahead = slot.wait("a", SlotTable::load_only());
         const ResidentId again = slot.resident("a");
-        CHECK(slot.loaded(again) == Actions{event(EventType::ready, Reason::requested, again, 3), granted(ahead, again, 3),
+        CHECK(slot.loaded(again) == Actions{event(EventType::ready, Reason::requested, again, 3),
+                                            granted(ahead, again, 3),
                                             event(EventType::unload_started, Reason::idle, again, 3), unload(again)});
     }
 }
@@ -488,7 +490,8 @@ TEST_CASE("a failed load leaves nothing behind", "[R11]") {
     const RequestId request = slot.at(10ms).wait("a");
     const ResidentId fresh = slot.resident("a");
     CHECK(slot.actions == Actions{event(EventType::load_started, Reason::requested, fresh), load(fresh)});
-    CHECK(slot.loaded(fresh) == Actions{event(EventType::ready, Reason::requested, fresh, 1), granted(request, fresh, 1)});
+    CHECK(slot.loaded(fresh) ==
+          Actions{event(EventType::ready, Reason::requested, fresh, 1), granted(request, fresh, 1)});
     CHECK(keys.newest_failure() == core::none);
     CHECK(keys.size() == 1);
 }
@@ -706,7 +709,8 @@ TEST_CASE("first come, first served: who came before is not drained away", "[swi
     const RequestId behind = slot.wait("a");
     CHECK(slot.actions == Actions{});
     // The next in line is granted; then `b` comes before who is left.
-    CHECK(slot.release(lease) == Actions{granted(before, a, 1), event(EventType::drain_started, Reason::switched, a, 1)});
+    CHECK(slot.release(lease) ==
+          Actions{granted(before, a, 1), event(EventType::drain_started, Reason::switched, a, 1)});
     CHECK(slot.release({a, {}}) == Actions{event(EventType::unload_started, Reason::switched, a, 1), unload(a)});
     slot.unloaded(a);
     const ResidentId b = slot.resident("b");
@@ -715,7 +719,8 @@ TEST_CASE("first come, first served: who came before is not drained away", "[swi
     slot.release({b, {}});
     slot.unloaded(b);
     const ResidentId again = slot.resident("a");
-    CHECK(slot.loaded(again) == Actions{event(EventType::ready, Reason::requested, again, 5), granted(behind, again, 5)});
+    CHECK(slot.loaded(again) ==
+          Actions{event(EventType::ready, Reason::requested, again, 5), granted(behind, again, 5)});
 }
 
 TEST_CASE("new requests do not revive a resident that drains, and who drained it gets its place", "[switch]") {
@@ -770,7 +775,8 @@ TEST_CASE("closing refuses, fails the waiters, asks loads to stop and unloads wh
     CHECK(slot.close() == Actions{});
 
     SECTION("what a load still yields is unloaded unused") {
-        CHECK(slot.at(9ms).loaded(loads) == Actions{event(EventType::unload_started, Reason::shutdown, loads), unload(loads)});
+        CHECK(slot.at(9ms).loaded(loads) ==
+              Actions{event(EventType::unload_started, Reason::shutdown, loads), unload(loads)});
         CHECK(slot.unloaded(loads) == Actions{event(EventType::unloaded, Reason::shutdown, loads)});
     }
     SECTION("a load that ends without a model has not failed") {

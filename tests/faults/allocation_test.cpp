@@ -19,7 +19,8 @@ std::size_t starve(const Setting& setting, Scarcity scarcity) {
     const std::string answer = try_start<Operation>(setting, 0, scarcity).answer;
     std::size_t threw = 0;
     for (std::size_t nth = 1;; ++nth) {
-        INFO(setting.name << ": allocation " << nth << " fails" << (scarcity == Scarcity::from ? " and all that follow" : " alone"));
+        INFO(setting.name << ": allocation " << nth << " fails"
+                          << (scarcity == Scarcity::from ? " and all that follow" : " alone"));
         REQUIRE(nth < 1000);
         const Trial trial = try_start<Operation>(setting, nth, scarcity, answer);
         REQUIRE(trial.problem == "");
@@ -33,16 +34,17 @@ std::size_t starve(const Setting& setting, Scarcity scarcity) {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("A start that finds no memory throws and has begun nothing, in whichever state the slot is", "[H18][R9][R11][R12]",
-                   Acquire, AcquireInTime, EnsureLoaded, Embed, EmbedInTime, Rerank, Unload, Revoke, UnloadAll, ShutSlot, ShutManager,
-                   ShutManagerInTime) {
+TEMPLATE_TEST_CASE("A start that finds no memory throws and has begun nothing, in whichever state the slot is",
+                   "[H18][R9][R11][R12]", Acquire, AcquireInTime, EnsureLoaded, Embed, EmbedInTime, Rerank, Unload,
+                   Revoke, UnloadAll, ShutSlot, ShutManager, ShutManagerInTime) {
     for (const Setting& setting : settings) {
         INFO(TestType::name << ", " << setting.name);
         const std::size_t alone = starve<TestType>(setting, Scarcity::only);
         const std::size_t with_all_that_follow = starve<TestType>(setting, Scarcity::from);
         // On a model that is ready a lease takes nothing but of its executor.
-        const bool takes_nothing = std::is_same_v<typename TestType::Result, FrugalLease> &&
-                                   (setting.name == std::string_view(ready.name) || setting.name == std::string_view(leased.name));
+        const bool takes_nothing =
+            std::is_same_v<typename TestType::Result, FrugalLease> &&
+            (setting.name == std::string_view(ready.name) || setting.name == std::string_view(leased.name));
         CHECK((alone == 0) == takes_nothing);
         CHECK((with_all_that_follow == 0) == takes_nothing);
     }

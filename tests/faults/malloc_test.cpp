@@ -116,7 +116,8 @@ Trial try_call(std::size_t nth, const Call& call) {
         }
         const SlotStatus status = manager.embedding().status();
         trial.expect(status.leases == 0 && status.waiting == 0, "something has begun");
-        trial.expect(!trial.threw || (!status.shutting_down && status.residents.size() == 1), "threw, and changed something");
+        trial.expect(!trial.threw || (!status.shutting_down && status.residents.size() == 1),
+                     "threw, and changed something");
         trial.expect(manager.shutdown().clean(), "the shutdown at the end was not clean");
     }
     trial.expect(world.live == 0, "a model is left");
@@ -125,16 +126,17 @@ Trial try_call(std::size_t nth, const Call& call) {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("A start for which malloc or aligned_alloc fails throws, succeeds, or ends inside a post", "[H18][R9][R11][R12]",
-                   Acquire, AcquireInTime, EnsureLoaded, Embed, EmbedInTime, Rerank, Unload, Revoke, UnloadAll, ShutSlot, ShutManager,
-                   ShutManagerInTime) {
+TEMPLATE_TEST_CASE("A start for which malloc or aligned_alloc fails throws, succeeds, or ends inside a post",
+                   "[H18][R9][R11][R12]", Acquire, AcquireInTime, EnsureLoaded, Embed, EmbedInTime, Rerank, Unload,
+                   Revoke, UnloadAll, ShutSlot, ShutManager, ShutManagerInTime) {
     if (cannot_be_tested()) {
         return;
     }
     for (const Setting& setting : settings) {
         INFO(TestType::name << ", " << setting.name);
         const std::string answer = try_start<TestType>(setting, 0, Scarcity::only).answer;
-        const Progress progress = starve([&](std::size_t nth) { return try_start<TestType>(setting, nth, Scarcity::only, answer); });
+        const Progress progress =
+            starve([&](std::size_t nth) { return try_start<TestType>(setting, nth, Scarcity::only, answer); });
         CHECK(progress.threw + progress.ended > 0);
     }
 }
@@ -177,7 +179,8 @@ TEST_CASE("A manager for which malloc fails is not made, and leaves nothing behi
     }
 }
 
-TEST_CASE("A call that blocks and for which malloc or aligned_alloc fails throws, succeeds, or ends inside a post", "[H18][R9]") {
+TEST_CASE("A call that blocks and for which malloc or aligned_alloc fails throws, succeeds, or ends inside a post",
+          "[H18][R9]") {
     if (cannot_be_tested()) {
         return;
     }

@@ -40,16 +40,18 @@ struct Scene : FrugalBench {
         slot().async_acquire(key, request, cancellable(handlers.count([](std::exception_ptr, const FrugalLease&) {})));
     }
     void embed(RequestOptions request = {}) {
-        models->async_embed(a, {"text"}, request, cancellable(handlers.count([](std::exception_ptr, const Embeddings&) {})));
+        models->async_embed(a, {"text"}, request,
+                            cancellable(handlers.count([](std::exception_ptr, const Embeddings&) {})));
     }
     void unload(UnloadMode mode = UnloadMode::drain) {
         slot().async_unload(a, mode, cancellable(handlers.count([](std::exception_ptr) {})));
     }
     void shut_down(std::chrono::milliseconds deadline) {
-        models->async_shutdown(deadline, cancellable(handlers.count([this](std::exception_ptr error, const ShutdownReport& report) {
-                                   // Whoever holds a lease is left over; if there is no memory to name the model, it is not said that there is none.
-                                   lied = lied || (!error && report.clean());
-                               })));
+        models->async_shutdown(
+            deadline, cancellable(handlers.count([this](std::exception_ptr error, const ShutdownReport& report) {
+                // Whoever holds a lease is left over; if there is no memory to name the model, it is not said that there is none.
+                lied = lied || (!error && report.clean());
+            })));
     }
     void hold(const ModelKey& key) { held.push_back(lease(key)); }
     // Who asked last leaves.
@@ -270,12 +272,14 @@ bool tell(const Story& story, std::size_t nth, Scarcity scarcity) {
 
 }  // namespace
 
-TEST_CASE("Memory that runs out while operations are on their way loses none of them, and nothing else", "[H18][R9][R11][R12]") {
+TEST_CASE("Memory that runs out while operations are on their way loses none of them, and nothing else",
+          "[H18][R9][R11][R12]") {
     for (const Story& story : stories) {
         for (const Scarcity scarcity : {Scarcity::only, Scarcity::from}) {
             std::size_t nth = 1;
             for (bool failed = true; failed; ++nth) {
-                INFO(story.name << ": allocation " << nth << " fails" << (scarcity == Scarcity::from ? " and all that follow" : " alone"));
+                INFO(story.name << ": allocation " << nth << " fails"
+                                << (scarcity == Scarcity::from ? " and all that follow" : " alone"));
                 REQUIRE(nth < 1000);
                 failed = tell(story, nth, scarcity);
             }
@@ -286,7 +290,8 @@ TEST_CASE("Memory that runs out while operations are on their way loses none of 
     }
 }
 
-TEST_CASE("Where there is no memory for the alarm's wait, control looks at the time again and again until there is", "[H14][H18][R7][R9]") {
+TEST_CASE("Where there is no memory for the alarm's wait, control looks at the time again and again until there is",
+          "[H14][H18][R7][R9]") {
     for (const Scarcity scarcity : {Scarcity::only, Scarcity::from}) {
         INFO((scarcity == Scarcity::from ? "for good" : "for a moment"));
         Scene scene(passing);

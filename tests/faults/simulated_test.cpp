@@ -8,7 +8,9 @@
 using namespace residency;
 using namespace residency::test;
 
-TEST_CASE("A model that goes while its slot is being destroyed is not unloaded again when its event is delivered meanwhile", "[H11][H19]") {
+TEST_CASE(
+    "A model that goes while its slot is being destroyed is not unloaded again when its event is delivered meanwhile",
+    "[H11][H19]") {
     SlotOptions options;
     options.max_resident = 2;
     VirtualSlot f(options);

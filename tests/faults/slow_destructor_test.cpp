@@ -13,7 +13,8 @@ using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
 
-TEST_CASE("A slow destructor: the other slot answers, deadlines are met, and who needs the place waits for it", "[R2][R9][H13]") {
+TEST_CASE("A slow destructor: the other slot answers, deadlines are met, and who needs the place waits for it",
+          "[R2][R9][H13]") {
     VirtualManager f;
     auto first = f.embed(a);
     // The other slot's model is loaded by then: on one loading context its load could only come after the unload.
@@ -53,8 +54,10 @@ TEST_CASE("A slow destructor: the other slot answers, deadlines are met, and who
     f.finish(6);
 }
 
-TEST_CASE("A slow destructor: a shutdown past its deadline says that the model is unloading, and one that waits ends when it is gone",
-          "[R9][R12][H9]") {
+TEST_CASE(
+    "A slow destructor: a shutdown past its deadline says that the model is unloading, and one that waits ends when it "
+    "is gone",
+    "[R9][R12][H9]") {
     VirtualSlot f;
     f.load(a);
     std::optional<Outcome<ShutdownReport>> late;
@@ -100,7 +103,8 @@ TEST_CASE("A slow destructor: its slot may be destroyed meanwhile, and the model
     f.check_gone(3);
 }
 
-TEST_CASE("A slow destructor on the thread that ended the last lease keeps no other thread from ending theirs", "[R1][R10][H11]") {
+TEST_CASE("A slow destructor on the thread that ended the last lease keeps no other thread from ending theirs",
+          "[R1][R10][H11]") {
     SlotOptions options;
     options.max_resident = 2;
     const auto world = std::make_shared<FakeWorld>();
@@ -125,7 +129,8 @@ TEST_CASE("A slow destructor on the thread that ended the last lease keeps no ot
     CHECK(world.use_count() == 1);
 }
 
-TEST_CASE("A slow destructor on threads of the library's own delays neither the other slot nor who is turned away", "[R2][R9][H13]") {
+TEST_CASE("A slow destructor on threads of the library's own delays neither the other slot nor who is turned away",
+          "[R2][R9][H13]") {
     ThreadedManager f;
     CHECK(f.models->embed(a, {"text"}).size() == 1);
     const auto gate = f.world->block(FakeStep::unload, a);

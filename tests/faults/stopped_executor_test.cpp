@@ -27,9 +27,18 @@ const ModelKey a("a");
 enum Which : std::size_t { control, inference, loading };
 constexpr std::array<const char*, 3> names{"control", "inference", "loading"};
 
-enum class When { before_the_load, in_the_load, between_load_and_inference, in_the_inference, idle, in_the_unload, in_the_shutdown };
-constexpr std::array<const char*, 7> stages{"before the load",  "in the load",    "between load and inference", "in the inference", "idle",
-                                            "in the unloading", "in the shutdown"};
+enum class When {
+    before_the_load,
+    in_the_load,
+    between_load_and_inference,
+    in_the_inference,
+    idle,
+    in_the_unload,
+    in_the_shutdown
+};
+constexpr std::array<const char*, 7> stages{"before the load",  "in the load", "between load and inference",
+                                            "in the inference", "idle",        "in the unloading",
+                                            "in the shutdown"};
 
 using Manager = ManagerBench::Manager;
 using EmbedderLease = Lease<testing::FakeEmbedder>;
@@ -41,9 +50,10 @@ struct Scene {
         for (auto& context : contexts) {
             context = std::make_unique<asio::io_context>();
         }
-        manager.emplace(
-            testing::FakeEmbeddingBackend(world), testing::FakeRerankerBackend(world), ManagerOptions{.observer = events.observer()},
-            Executors{contexts[control]->get_executor(), contexts[inference]->get_executor(), contexts[loading]->get_executor()});
+        manager.emplace(testing::FakeEmbeddingBackend(world), testing::FakeRerankerBackend(world),
+                        ManagerOptions{.observer = events.observer()},
+                        Executors{contexts[control]->get_executor(), contexts[inference]->get_executor(),
+                                  contexts[loading]->get_executor()});
     }
 
     // Runs those that have not been stopped.
@@ -76,10 +86,12 @@ struct Scene {
     }
     void ask() {
         request(called_here, called_there, [this](auto token) { manager->async_embed(a, {"text"}, std::move(token)); });
-        request(leased_here, leased_there, [this](auto token) { manager->embedding().async_acquire(a, std::move(token)); });
+        request(leased_here, leased_there,
+                [this](auto token) { manager->embedding().async_acquire(a, std::move(token)); });
     }
     void unload() {
-        request(unloaded_here, unloaded_there, [this](auto token) { manager->embedding().async_unload(a, std::move(token)); });
+        request(unloaded_here, unloaded_there,
+                [this](auto token) { manager->embedding().async_unload(a, std::move(token)); });
     }
     void shut_down() {
         request(reported_here, reported_there, [this](auto token) { manager->async_shutdown(std::move(token)); });
@@ -217,7 +229,8 @@ void stop_each(const std::function<void(Scene&, Which)>& go_on) {
 
 }  // namespace
 
-TEST_CASE("An executor that stops, at any stage, and is restarted: everything goes on as if nothing had been", "[H11][R9][R12]") {
+TEST_CASE("An executor that stops, at any stage, and is restarted: everything goes on as if nothing had been",
+          "[H11][R9][R12]") {
     stop_each([](Scene& scene, Which) {
         scene.restart();
         scene.run();
@@ -237,12 +250,14 @@ TEST_CASE("An executor that stops, at any stage, and is restarted: everything go
     });
 }
 
-TEST_CASE("While an executor stands still a request can be made, be left and time out, and its manager can be asked", "[H11][R9]") {
+TEST_CASE("While an executor stands still a request can be made, be left and time out, and its manager can be asked",
+          "[H11][R9]") {
     stop_each([](Scene& scene, Which which) {
         Outcome<Embeddings> timed;
         Request<Embeddings> left;
         const bool shut = scene.manager->status().embedding.shutting_down;
-        scene.manager->async_embed("b", {"text"}, {.timeout = 1s}, asio::bind_executor(scene.elsewhere, timed.handler()));
+        scene.manager->async_embed("b", {"text"}, {.timeout = 1s},
+                                   asio::bind_executor(scene.elsewhere, timed.handler()));
         scene.manager->async_embed("b", {"text"}, asio::bind_executor(scene.elsewhere, left.token()));
         scene.run();
         left.cancel();
@@ -256,7 +271,8 @@ TEST_CASE("While an executor stands still a request can be made, be left and tim
         REQUIRE(timed.calls() == 1);
         CHECK(left.calls() == 1);
         // Whichever came first: that there is nothing more to be had, the model, or the end of its time.
-        CHECK((timed.exception() == nullptr || timed.code() == errc::timed_out || (shut && timed.code() == errc::shutting_down)));
+        CHECK((timed.exception() == nullptr || timed.code() == errc::timed_out ||
+               (shut && timed.code() == errc::shutting_down)));
         scene.release_leases();
         scene.shut_down();
         scene.run();
@@ -266,7 +282,8 @@ TEST_CASE("While an executor stands still a request can be made, be left and tim
     });
 }
 
-TEST_CASE("An executor that stops, at any stage, and is destroyed: who can be told is told, and nothing is left", "[H11][R9][R12]") {
+TEST_CASE("An executor that stops, at any stage, and is destroyed: who can be told is told, and nothing is left",
+          "[H11][R9][R12]") {
     stop_each([](Scene& scene, Which which) {
         scene.destroy(which);
         scene.run();
@@ -281,8 +298,10 @@ TEST_CASE("An executor that stops, at any stage, and is destroyed: who can be to
     });
 }
 
-TEST_CASE("A slot that has lost one executor waits for no time on the others: its alarm is cancelled, and a shutdown completes",
-          "[H11][R12]") {
+TEST_CASE(
+    "A slot that has lost one executor waits for no time on the others: its alarm is cancelled, and a shutdown "
+    "completes",
+    "[H11][R12]") {
     for (const Which which : {inference, loading}) {
         INFO(names[which] << " is destroyed");
         Scene scene;
@@ -299,7 +318,8 @@ TEST_CASE("A slot that has lost one executor waits for no time on the others: it
     }
 }
 
-TEST_CASE("A manager destroyed while an executor of its stands still, at any stage, returns; the rest follows", "[H11][R9][R12]") {
+TEST_CASE("A manager destroyed while an executor of its stands still, at any stage, returns; the rest follows",
+          "[H11][R9][R12]") {
     for (const bool restarts : {true, false}) {
         INFO((restarts ? "restarted" : "destroyed"));
         stop_each([restarts](Scene& scene, Which which) {
@@ -328,8 +348,8 @@ TEST_CASE("A context that threads run stops and is destroyed while the others go
             std::array<std::thread, 3> threads;
             for (std::size_t index = 0; index < contexts.size(); ++index) {
                 contexts[index] = std::make_unique<asio::io_context>();
-                threads[index] =
-                    std::thread([context = contexts[index].get(), guard = asio::make_work_guard(*contexts[index])] { context->run(); });
+                threads[index] = std::thread([context = contexts[index].get(),
+                                              guard = asio::make_work_guard(*contexts[index])] { context->run(); });
             }
             asio::io_context elsewhere;
             Outcome<Embeddings> first;
@@ -340,7 +360,8 @@ TEST_CASE("A context that threads run stops and is destroyed while the others go
                     testing::FakeEmbeddingBackend(world),
                     testing::FakeRerankerBackend(world),
                     {},
-                    {contexts[control]->get_executor(), contexts[inference]->get_executor(), contexts[loading]->get_executor()}};
+                    {contexts[control]->get_executor(), contexts[inference]->get_executor(),
+                     contexts[loading]->get_executor()}};
                 models.async_embed(a, {"text"}, asio::bind_executor(elsewhere, first.handler()));
                 models.async_rerank(a, "query", {"text"}, asio::bind_executor(elsewhere, second.handler()));
                 gate->await_held();

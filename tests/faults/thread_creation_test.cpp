@@ -16,18 +16,22 @@ namespace {
 using Manager = ModelManager<testing::FakeEmbeddingBackend, testing::FakeRerankerBackend>;
 using Slot = ModelSlot<PlainBackend>;
 
-std::unique_ptr<Manager> make(const std::shared_ptr<FakeWorld>& world, const Observer& observer, std::type_identity<Manager>) {
+std::unique_ptr<Manager> make(const std::shared_ptr<FakeWorld>& world, const Observer& observer,
+                              std::type_identity<Manager>) {
     ManagerOptions options;
     options.observer = observer;
-    return std::make_unique<Manager>(testing::FakeEmbeddingBackend(world), testing::FakeRerankerBackend(world), options);
+    return std::make_unique<Manager>(testing::FakeEmbeddingBackend(world), testing::FakeRerankerBackend(world),
+                                     options);
 }
-std::unique_ptr<Slot> make(const std::shared_ptr<FakeWorld>& world, const Observer& observer, std::type_identity<Slot>) {
+std::unique_ptr<Slot> make(const std::shared_ptr<FakeWorld>& world, const Observer& observer,
+                           std::type_identity<Slot>) {
     return std::make_unique<Slot>(PlainBackend(world), SlotOptions(), Executors(), observer);
 }
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("Where a thread cannot be made, whichever it is, nothing is, and none is left behind", "[H12][R12]", Manager, Slot) {
+TEMPLATE_TEST_CASE("Where a thread cannot be made, whichever it is, nothing is, and none is left behind", "[H12][R12]",
+                   Manager, Slot) {
     constexpr std::type_identity<TestType> which;
     threads_made = 0;
     (void)make(std::make_shared<FakeWorld>(), {}, which);

@@ -50,7 +50,8 @@ const std::vector<Thrown>& all_thrown() {
         {"a std::exception", [](ManagerBench&) { throw std::runtime_error("out of order"); }},
         {"bad_alloc", [](ManagerBench&) { throw std::bad_alloc(); }},
         {"what is no std::exception", [](ManagerBench&) { throw 42; }},
-        {"an Error of its own", [](ManagerBench&) { throw Error(errc::invalid_request, a, Stage::load, "no such file"); },
+        {"an Error of its own",
+         [](ManagerBench&) { throw Error(errc::invalid_request, a, Stage::load, "no such file"); },
          make_error_code(errc::invalid_request)},
         {"one that calls the library", [](ManagerBench& bench) { throw Inquisitive(bench); }},
     };
@@ -67,7 +68,8 @@ struct Meanwhile {
 const std::vector<Meanwhile>& all_meanwhile() {
     static const std::vector<Meanwhile> all{
         {"nothing", [](ManagerBench&, Request<Embeddings>&) {}},
-        {"its caller leaves", [](ManagerBench&, Request<Embeddings>& request) { request.cancel(); }, operation_aborted()},
+        {"its caller leaves", [](ManagerBench&, Request<Embeddings>& request) { request.cancel(); },
+         operation_aborted()},
         {"its time passes",
          [](ManagerBench& bench, Request<Embeddings>&) {
              VirtualClock::advance(1h);
@@ -86,8 +88,10 @@ const std::vector<Meanwhile>& all_meanwhile() {
 
 // Lets the fake throw `thrown` in `step` while `meanwhile` happens, and gives what the caller was told. The manager, if it is left, goes on.
 void throw_in(FakeStep step, const Thrown& thrown, const Meanwhile& meanwhile) {
-    INFO((step == FakeStep::load ? "load" : "inference") << " throws " << thrown.name << " while " << meanwhile.name << " happens");
-    if (std::string(thrown.name) == "one that calls the library" && std::string(meanwhile.name) == "its manager is destroyed") {
+    INFO((step == FakeStep::load ? "load" : "inference")
+         << " throws " << thrown.name << " while " << meanwhile.name << " happens");
+    if (std::string(thrown.name) == "one that calls the library" &&
+        std::string(meanwhile.name) == "its manager is destroyed") {
         // There is none to call.
         return;
     }
@@ -189,10 +193,12 @@ private:
 
 }  // namespace
 
-TEST_CASE("A model that throws when it is asked for its max_concurrency was not loaded, and is destroyed", "[R9][R10][R11]") {
+TEST_CASE("A model that throws when it is asked for its max_concurrency was not loaded, and is destroyed",
+          "[R9][R10][R11]") {
     Bench bench;
     {
-        ModelSlot<testing::FakeBackend<Shy>, VirtualClock> slot{testing::FakeBackend<Shy>(bench.world), {}, bench.executors()};
+        ModelSlot<testing::FakeBackend<Shy>, VirtualClock> slot{
+            testing::FakeBackend<Shy>(bench.world), {}, bench.executors()};
         Outcome<Lease<Shy>> refused;
         Shy::throws = true;
         slot.async_acquire(a, refused.handler());
@@ -215,8 +221,9 @@ TEST_CASE("A model that throws when it is asked for its max_concurrency was not 
     bench.check_nothing_left();
 }
 
-TEST_CASE("A backend that throws when it is moved: there is no manager then, and nothing of the other backend or of threads",
-          "[R12][H12]") {
+TEST_CASE(
+    "A backend that throws when it is moved: there is no manager then, and nothing of the other backend or of threads",
+    "[R12][H12]") {
     using Embedding = Clumsy<testing::FakeEmbeddingBackend>;
     using Reranker = Clumsy<testing::FakeRerankerBackend>;
     asio::io_context context;
@@ -232,8 +239,8 @@ TEST_CASE("A backend that throws when it is moved: there is no manager then, and
                 bool threw = false;
                 const Executors executors = owns_threads ? Executors{} : Executors::all(context.get_executor());
                 try {
-                    const ModelManager<Embedding, Reranker> models(Embedding(world, second ? never : left),
-                                                                   Reranker(world, second ? left : never), {}, executors);
+                    const ModelManager<Embedding, Reranker> models(
+                        Embedding(world, second ? never : left), Reranker(world, second ? left : never), {}, executors);
                 } catch (const std::runtime_error&) {
                     threw = true;
                 }

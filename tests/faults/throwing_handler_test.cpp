@@ -26,8 +26,10 @@ using namespace residency::test::operations;
 
 #define EVERY_KIND Acquire, EnsureLoaded, Embed, Rerank, UnloadKey, UnloadAll, ShutdownSlot, ShutdownManager
 
-TEMPLATE_TEST_CASE("A handler that throws, on control or on an executor of its own: what it throws leaves run(), and nothing is harmed",
-                   "[H12][R9]", EVERY_KIND) {
+TEMPLATE_TEST_CASE(
+    "A handler that throws, on control or on an executor of its own: what it throws leaves run(), and nothing is "
+    "harmed",
+    "[H12][R9]", EVERY_KIND) {
     for (const bool waits : {false, true}) {
         for (const bool own : {false, true}) {
             INFO((waits ? "after a wait" : "at once") << (own ? ", on its own executor" : ", on control"));
@@ -72,8 +74,8 @@ TEST_CASE("Handlers that throw on threads of the library's own: each is an event
     {
         ManagerOptions options;
         options.observer = events.observer();
-        ModelManager<testing::FakeEmbeddingBackend, testing::FakeRerankerBackend> models{testing::FakeEmbeddingBackend(world),
-                                                                                         testing::FakeRerankerBackend(world), options};
+        ModelManager<testing::FakeEmbeddingBackend, testing::FakeRerankerBackend> models{
+            testing::FakeEmbeddingBackend(world), testing::FakeRerankerBackend(world), options};
         std::promise<void> last;
         const auto thrower = [](std::exception_ptr, auto&&...) { throw std::runtime_error("out of the handler"); };
         models.embedding().async_acquire(a, thrower);
@@ -153,8 +155,9 @@ std::string status_of(const ManagerBench& bench) {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("A handler that cannot be moved while its operation is being started: that is thrown, and nothing has begun",
-                   "[H18][R9]", EVERY_KIND) {
+TEMPLATE_TEST_CASE(
+    "A handler that cannot be moved while its operation is being started: that is thrown, and nothing has begun",
+    "[H18][R9]", EVERY_KIND) {
     int thrown = 0;
     for (bool started = false; !started;) {
         INFO("move " << thrown + 1 << " throws");
@@ -187,8 +190,9 @@ TEMPLATE_TEST_CASE("A handler that cannot be moved while its operation is being 
     CHECK(thrown > 0);
 }
 
-TEMPLATE_TEST_CASE("An associated allocator that throws while an operation is being started: that is thrown, and nothing has begun",
-                   "[H18][R9]", EVERY_KIND) {
+TEMPLATE_TEST_CASE(
+    "An associated allocator that throws while an operation is being started: that is thrown, and nothing has begun",
+    "[H18][R9]", EVERY_KIND) {
     int thrown = 0;
     for (bool started = false; !started;) {
         INFO("allocation " << thrown + 1 << " throws");

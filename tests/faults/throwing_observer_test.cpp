@@ -80,7 +80,8 @@ std::set<EventType> live_through(std::optional<EventType> thrower) {
 
 }  // namespace
 
-TEST_CASE("An observer that throws at any one type of event changes nothing, and gets all the others", "[R9][R10][R12][H19]") {
+TEST_CASE("An observer that throws at any one type of event changes nothing, and gets all the others",
+          "[R9][R10][R12][H19]") {
     std::set<EventType> seen = live_through({});
     for (int type = 0; type < types; ++type) {
         const auto thrower = static_cast<EventType>(type);
@@ -106,8 +107,10 @@ TEST_CASE("An observer that throws when it is told that a handler threw", "[R10]
                 throw std::runtime_error("the log is full");
             }
         };
-        ModelManager<FakeEmbeddingBackend, FakeRerankerBackend> models{FakeEmbeddingBackend(world), FakeRerankerBackend(world), options};
-        models.async_embed(a, {"text"}, [](std::exception_ptr, const Embeddings&) { throw std::runtime_error("out of the handler"); });
+        ModelManager<FakeEmbeddingBackend, FakeRerankerBackend> models{FakeEmbeddingBackend(world),
+                                                                       FakeRerankerBackend(world), options};
+        models.async_embed(
+            a, {"text"}, [](std::exception_ptr, const Embeddings&) { throw std::runtime_error("out of the handler"); });
         told.get_future().get();
         CHECK(models.embed(a, {"text"}).size() == 1);
         CHECK(models.shutdown().clean());
@@ -140,8 +143,8 @@ TEST_CASE("An observer that throws when it is copied: there is no manager then",
         options.observer = Fragile(token, left);
         left = thrown + 1;
         try {
-            const ModelManager<FakeEmbeddingBackend, FakeRerankerBackend> models{FakeEmbeddingBackend(world), FakeRerankerBackend(world),
-                                                                                 options};
+            const ModelManager<FakeEmbeddingBackend, FakeRerankerBackend> models{FakeEmbeddingBackend(world),
+                                                                                 FakeRerankerBackend(world), options};
         } catch (const std::runtime_error&) {
             threw = true;
             ++thrown;

@@ -21,7 +21,12 @@ namespace residency::test {
 class SchedulerHistory {
 public:
     SchedulerHistory(const std::uint8_t* bytes, std::size_t size, std::ostream* trace)
-        : next_(bytes), end_(bytes + size), trace_(trace), options_(read_options()), keys_(read_keys()), world_(options_, keys_) {}
+        : next_(bytes),
+          end_(bytes + size),
+          trace_(trace),
+          options_(read_options()),
+          keys_(read_keys()),
+          world_(options_, keys_) {}
 
     void run() {
         while (next_ != end_) {
@@ -46,9 +51,12 @@ private:
         options.max_resident = 1 + below(4);
         options.max_leases = 1 + below(5);
         options.max_queue = 1 + below(9);
-        options.keep_alive = one_of(std::array{milliseconds(2), milliseconds(0), milliseconds(1), milliseconds(5), keep_alive_forever});
-        options.cooldown = one_of(std::array{milliseconds(1), milliseconds(0), milliseconds(3), keep_alive_forever / 2});
-        options.max_cooldown = std::max(options.cooldown, one_of(std::array{milliseconds(4), milliseconds(1), keep_alive_forever}));
+        options.keep_alive =
+            one_of(std::array{milliseconds(2), milliseconds(0), milliseconds(1), milliseconds(5), keep_alive_forever});
+        options.cooldown =
+            one_of(std::array{milliseconds(1), milliseconds(0), milliseconds(3), keep_alive_forever / 2});
+        options.max_cooldown =
+            std::max(options.cooldown, one_of(std::array{milliseconds(4), milliseconds(1), keep_alive_forever}));
         options.aging = one_of(std::array{milliseconds(3), milliseconds(0), milliseconds(1), keep_alive_forever});
         return options;
     }
@@ -113,7 +121,8 @@ private:
                 }
                 break;
             case 11: {
-                const auto length = one_of(std::array{milliseconds(1), milliseconds(2), milliseconds(7), milliseconds(1'000'000)});
+                const auto length =
+                    one_of(std::array{milliseconds(1), milliseconds(2), milliseconds(7), milliseconds(1'000'000)});
                 tell("wait ", length.count(), " ms");
                 world_.wait(length);
                 break;
@@ -151,21 +160,23 @@ private:
         spec.deadline_covers_lease = (how & 4U) != 0;
         spec.priority = static_cast<Priority>((how >> 3U) % 3);
         if ((how & 32U) != 0) {
-            spec.deadline = core::later(world_.now(), one_of(std::array{core::Duration(milliseconds(1)), core::Duration(milliseconds(0)),
-                                                                        core::Duration(milliseconds(4)), core::Duration::max()}));
+            spec.deadline = core::later(
+                world_.now(), one_of(std::array{core::Duration(milliseconds(1)), core::Duration(milliseconds(0)),
+                                                core::Duration(milliseconds(4)), core::Duration::max()}));
         }
         if ((how & 64U) != 0) {
             spec.overrides_keep_alive = true;
-            spec.keep_alive = one_of(std::array{core::Duration::zero(), core::Duration(milliseconds(1)), core::Duration(milliseconds(9)),
-                                                core::Duration::max()});
+            spec.keep_alive = one_of(std::array{core::Duration::zero(), core::Duration(milliseconds(1)),
+                                                core::Duration(milliseconds(9)), core::Duration::max()});
         }
         if ((how & 128U) != 0) {
             const Generation generation = world_.generation_of(key);
             spec.expected = generation == Generation{} ? Generation{1'000'000} : generation;
         }
-        tell("request ", keys_[key], spec.wants_lease ? " lease" : " load", ", priority ", static_cast<int>(spec.priority),
-             spec.deadline == core::never ? "" : ", with a deadline", spec.deadline_covers_lease ? " in all" : "",
-             spec.overrides_keep_alive ? ", with a keep-alive" : "", spec.expected == Generation{} ? "" : ", of a generation");
+        tell("request ", keys_[key], spec.wants_lease ? " lease" : " load", ", priority ",
+             static_cast<int>(spec.priority), spec.deadline == core::never ? "" : ", with a deadline",
+             spec.deadline_covers_lease ? " in all" : "", spec.overrides_keep_alive ? ", with a keep-alive" : "",
+             spec.expected == Generation{} ? "" : ", of a generation");
         world_.request(key, spec);
     }
 
@@ -175,7 +186,8 @@ private:
             tell("close");
             world_.close();
         } else if (what < 128) {
-            const core::Duration patience = one_of(std::array{core::Duration(milliseconds(2)), core::Duration::zero(), core::Duration::max()});
+            const core::Duration patience =
+                one_of(std::array{core::Duration(milliseconds(2)), core::Duration::zero(), core::Duration::max()});
             tell("shut_down");
             world_.shut_down(core::later(world_.now(), patience));
         }

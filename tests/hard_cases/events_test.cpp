@@ -30,26 +30,28 @@ TEST_CASE("Observers get their events on control, in order, one at a time", "[H1
     int depth = 0;
     int deepest = 0;
     bool on_control = true;
-    bench.slot.emplace(PlainBackend(bench.world), SlotOptions{.keep_alive = 1min}, bench.executors(), [&](const Event& event) {
-        deepest = std::max(deepest, ++depth);
-        on_control = on_control && bench.control.get_executor().running_in_this_thread() &&
-                     !bench.loading.get_executor().running_in_this_thread();
-        types.push_back(event.type);
-        // May call back into the library; what that publishes comes after this.
-        CHECK(bench.slot->status().name == "model");
-        if (event.type == EventType::ready) {
-            bench.slot->async_unload([](std::exception_ptr) {});
-        }
-        run_ready(bench.control);
-        --depth;
-    });
+    bench.slot.emplace(PlainBackend(bench.world), SlotOptions{.keep_alive = 1min}, bench.executors(),
+                       [&](const Event& event) {
+                           deepest = std::max(deepest, ++depth);
+                           on_control = on_control && bench.control.get_executor().running_in_this_thread() &&
+                                        !bench.loading.get_executor().running_in_this_thread();
+                           types.push_back(event.type);
+                           // May call back into the library; what that publishes comes after this.
+                           CHECK(bench.slot->status().name == "model");
+                           if (event.type == EventType::ready) {
+                               bench.slot->async_unload([](std::exception_ptr) {});
+                           }
+                           run_ready(bench.control);
+                           --depth;
+                       });
     Outcome<Generation> loaded;
     bench.slot->async_ensure_loaded(a, loaded.handler());
     CHECK(types.empty());
     bench.run();
     CHECK(on_control);
     CHECK(deepest == 1);
-    CHECK(types == std::vector{EventType::load_started, EventType::ready, EventType::unload_started, EventType::unloaded});
+    CHECK(types ==
+          std::vector{EventType::load_started, EventType::ready, EventType::unload_started, EventType::unloaded});
     CHECK(loaded.calls() == 1);
     bench.check_end();
 }

@@ -311,7 +311,8 @@ TEST_CASE("A drain does not revoke; a revoke upgrades a drain", "[H8]") {
 }
 
 TEST_CASE("Cancelling an unload ends the wait, not the unload", "[H8][R9]") {
-    for (const auto type : {asio::cancellation_type::total, asio::cancellation_type::partial, asio::cancellation_type::terminal}) {
+    for (const auto type :
+         {asio::cancellation_type::total, asio::cancellation_type::partial, asio::cancellation_type::terminal}) {
         SlotBench bench;
         FakeLease held = bench.lease(a);
         Request<> leaver;

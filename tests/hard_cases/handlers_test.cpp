@@ -54,14 +54,15 @@ TEST_CASE("The cancellation slot is cleared on the handler's executor just befor
     asio::io_context elsewhere;
     asio::cancellation_signal signal;
     int calls = 0;
-    bench.slot->async_acquire(a, asio::bind_cancellation_slot(signal.slot(), asio::bind_executor(elsewhere, [&](std::exception_ptr error,
-                                                                                                               FakeLease) {
-                                  ++calls;
-                                  CHECK_FALSE(error);
-                                  CHECK_FALSE(signal.slot().has_handler());
-                                  // Too late, and so without effect.
-                                  signal.emit(asio::cancellation_type::terminal);
-                              })));
+    bench.slot->async_acquire(
+        a, asio::bind_cancellation_slot(signal.slot(),
+                                        asio::bind_executor(elsewhere, [&](std::exception_ptr error, FakeLease) {
+                                            ++calls;
+                                            CHECK_FALSE(error);
+                                            CHECK_FALSE(signal.slot().has_handler());
+                                            // Too late, and so without effect.
+                                            signal.emit(asio::cancellation_type::terminal);
+                                        })));
     CHECK(signal.slot().has_handler());
     bench.run();
     // Granted and posted, not called yet: only the handler's own executor may touch the slot.
@@ -126,8 +127,8 @@ TEST_CASE("Cancelling before the start and after the end is harmless", "[H16][R9
 }
 
 TEST_CASE("Types of cancellation: any ends a wait, and none is none", "[H16]") {
-    for (const auto type : {asio::cancellation_type::terminal, asio::cancellation_type::partial, asio::cancellation_type::total,
-                            asio::cancellation_type::all}) {
+    for (const auto type : {asio::cancellation_type::terminal, asio::cancellation_type::partial,
+                            asio::cancellation_type::total, asio::cancellation_type::all}) {
         SlotBench bench;
         Request<FakeLease> lease;
         Request<Generation> ensured;
@@ -177,7 +178,9 @@ TEST_CASE("Handlers are moved and destroyed without a mutex held", "[H16][R10]")
     waits.value().release();
     bench.slot->async_shutdown(touchy(report.handler()));
     bench.run();
-    CHECK(granted.calls() + waits.calls() + refused.calls() + late.calls() + ensured.calls() + unloaded.calls() + report.calls() == 7);
+    CHECK(granted.calls() + waits.calls() + refused.calls() + late.calls() + ensured.calls() + unloaded.calls() +
+              report.calls() ==
+          7);
     bench.check_end();
 }
 

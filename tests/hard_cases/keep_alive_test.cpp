@@ -201,7 +201,8 @@ TEST_CASE("Deadlines cost no timer each: their waits follow from the shortest of
     std::size_t timed_out = 0;
     for (int round = 0; round < rounds; ++round) {
         for (int request = 0; request < each; ++request) {
-            bench.slot->async_acquire(a, {.timeout = 10s}, [&](std::exception_ptr error, FakeLease) { timed_out += error ? 1 : 0; });
+            bench.slot->async_acquire(a, {.timeout = 10s},
+                                      [&](std::exception_ptr error, FakeLease) { timed_out += error ? 1 : 0; });
             bench.run();
         }
         bench.advance(10s);

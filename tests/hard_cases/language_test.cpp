@@ -58,7 +58,8 @@ TEST_CASE("Each call of a slot takes braced arguments under co_await", "[H20]") 
         FakeLease lease = co_await slot.async_acquire({long_name, long_quantization});
         CHECK(lease.key() == ModelKey(long_name, long_quantization));
         ++steps;
-        FakeLease again = co_await slot.async_acquire({long_name, long_quantization}, {.timeout = 1s, .keep_alive = 1min});
+        FakeLease again =
+            co_await slot.async_acquire({long_name, long_quantization}, {.timeout = 1s, .keep_alive = 1min});
         CHECK(again->serial() == lease->serial());
         ++steps;
         again.release();
@@ -89,7 +90,8 @@ TEST_CASE("Each call of a manager takes a braced key and options under co_await"
         CHECK(first == second);
         ++steps;
         const Ranking ranking = co_await models.async_rerank({long_name, long_quantization}, long_name, texts());
-        const Ranking same = co_await models.async_rerank({long_name, long_quantization}, long_name, texts(), {.timeout = 1s});
+        const Ranking same =
+            co_await models.async_rerank({long_name, long_quantization}, long_name, texts(), {.timeout = 1s});
         CHECK(ranking == same);
         CHECK(ranking.size() == 2);
         ++steps;

@@ -301,7 +301,9 @@ TEST_CASE("A call that waits for a thread of a context that ends gives its lease
     auto inference = std::make_unique<asio::io_context>();
     Outcome<Embeddings> answer;
     {
-        ManagerBench::Manager models{testing::FakeEmbeddingBackend(world), testing::FakeRerankerBackend(world), {},
+        ManagerBench::Manager models{testing::FakeEmbeddingBackend(world),
+                                     testing::FakeRerankerBackend(world),
+                                     {},
                                      {control.get_executor(), inference->get_executor(), control.get_executor()}};
         models.async_embed(a, {"text"}, answer.handler());
         run_ready(control);
@@ -323,7 +325,9 @@ TEST_CASE("A manager whose contexts ended refuses everything and can be destroye
     VirtualClock::reset();
     const auto world = std::make_shared<FakeWorld>();
     auto context = std::make_unique<asio::io_context>();
-    ManagerBench::Manager models{testing::FakeEmbeddingBackend(world), testing::FakeRerankerBackend(world), {},
+    ManagerBench::Manager models{testing::FakeEmbeddingBackend(world),
+                                 testing::FakeRerankerBackend(world),
+                                 {},
                                  Executors::all(context->get_executor())};
     Outcome<Embeddings> answer;
     models.async_embed(a, {"text"}, {.keep_alive = keep_alive_forever}, answer.handler());

@@ -187,7 +187,8 @@ TEST_CASE("Unloading a key whose load then throws is no failure, and who waited 
     bench.check_end();
 }
 
-TEST_CASE("The unload of a key that is loading completes when its model is gone, and not for the load that follows", "[H2]") {
+TEST_CASE("The unload of a key that is loading completes when its model is gone, and not for the load that follows",
+          "[H2]") {
     SlotBench bench;
     Outcome<FakeLease> waiter;
     Outcome<> unloaded;

@@ -75,7 +75,8 @@ TEST_CASE("What an operation needs later is reserved when it is started", "[H18]
     CHECK(bench.idle());
 }
 
-TEST_CASE("The fresh load of who waited for a load that is thrown away is reserved when that is asked for", "[H18][H2]") {
+TEST_CASE("The fresh load of who waited for a load that is thrown away is reserved when that is asked for",
+          "[H18][H2]") {
     FrugalBench bench;
     Outcome<FrugalLease> waiter;
     Outcome<> unloaded;

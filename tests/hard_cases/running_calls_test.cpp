@@ -51,7 +51,9 @@ using Backend = testing::FakeBackend<LateReader>;
 
 struct LateBench : Bench {
     using Manager = ModelManager<Backend, Backend, VirtualClock>;
-    LateBench() : manager(std::in_place, Backend(world), Backend(world), ManagerOptions{}, executors()) { LateReader::last_read().clear(); }
+    LateBench() : manager(std::in_place, Backend(world), Backend(world), ManagerOptions{}, executors()) {
+        LateReader::last_read().clear();
+    }
     std::optional<Manager> manager;
 };
 
@@ -225,8 +227,10 @@ TEST_CASE("A lease takes one call at a time, so that as many leases allow as man
     asio::thread_pool pool(4);
     {
         ModelManager<testing::FakeEmbeddingBackend, testing::FakeRerankerBackend> models{
-            testing::FakeEmbeddingBackend(world), testing::FakeRerankerBackend(world),
-            {.embedding = {.max_leases = 3}}, Executors::all(pool.get_executor())};
+            testing::FakeEmbeddingBackend(world),
+            testing::FakeRerankerBackend(world),
+            {.embedding = {.max_leases = 3}},
+            Executors::all(pool.get_executor())};
         std::vector<Outcome<Embeddings>> answers(6);
         for (Outcome<Embeddings>& answer : answers) {
             models.async_embed(a, {"text"}, answer.handler());

@@ -87,8 +87,8 @@ TEST_CASE("A shutdown of what is loading and unloading names it in its report", 
     VirtualClock::advance(1s);
     run_ready(bench.control);
     REQUIRE(report.calls() == 1);
-    CHECK(report.value().leftovers == std::vector<Leftover>{{"model", a, ResidentState::unloading, 0},
-                                                           {"model", b, ResidentState::loading, 0}});
+    CHECK(report.value().leftovers ==
+          std::vector<Leftover>{{"model", a, ResidentState::unloading, 0}, {"model", b, ResidentState::loading, 0}});
     Outcome<ShutdownReport> clean;
     bench.slot->async_shutdown(clean.handler());
     bench.run();

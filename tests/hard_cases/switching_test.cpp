@@ -20,12 +20,14 @@ const ModelKey e("e");
 // A request that writes down when it is granted, and keeps its lease.
 class Taker {
 public:
-    Taker(SlotBench& bench, const ModelKey& key, std::string mark, std::string& order, const RequestOptions& options = {}) {
-        bench.slot->async_acquire(key, options, [this, mark = std::move(mark), &order](std::exception_ptr error, FakeLease lease) {
-            order += error ? "!" : mark;
-            lease_ = std::move(lease);
-            ++calls_;
-        });
+    Taker(SlotBench& bench, const ModelKey& key, std::string mark, std::string& order,
+          const RequestOptions& options = {}) {
+        bench.slot->async_acquire(key, options,
+                                  [this, mark = std::move(mark), &order](std::exception_ptr error, FakeLease lease) {
+                                      order += error ? "!" : mark;
+                                      lease_ = std::move(lease);
+                                      ++calls_;
+                                  });
     }
     Taker(const Taker&) = delete;
     Taker& operator=(const Taker&) = delete;
@@ -130,7 +132,9 @@ TEST_CASE("An idle resident that nobody waits for goes at once, the least recent
     bench.check_end();
 }
 
-TEST_CASE("The drain that began last is the first to end, and who waits for a key that returns is granted on it in order", "[H3]") {
+TEST_CASE(
+    "The drain that began last is the first to end, and who waits for a key that returns is granted on it in order",
+    "[H3]") {
     SlotBench bench({.keep_alive = keep_alive_forever, .max_resident = 2});
     FakeLease on_a = bench.lease(a);
     FakeLease on_b = bench.lease(b);

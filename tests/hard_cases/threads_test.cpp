@@ -28,7 +28,8 @@ using Manager = ModelManager<testing::FakeEmbeddingBackend, testing::FakeReranke
 
 std::unique_ptr<Manager> make_manager(const std::shared_ptr<FakeWorld>& world, const ManagerOptions& options = {},
                                       const Executors& executors = {}) {
-    return std::make_unique<Manager>(testing::FakeEmbeddingBackend(world), testing::FakeRerankerBackend(world), options, executors);
+    return std::make_unique<Manager>(testing::FakeEmbeddingBackend(world), testing::FakeRerankerBackend(world), options,
+                                     executors);
 }
 
 // Waits until nothing holds the world but its owner: the slots with their backends are gone.
@@ -87,7 +88,8 @@ TEST_CASE("A manager destroyed in a completion handler on its own thread cancels
     CHECK(world->violations().empty());
 }
 
-TEST_CASE("A manager destroyed inside a model call, a load or an unload of its own returns, and nothing is left", "[H12]") {
+TEST_CASE("A manager destroyed inside a model call, a load or an unload of its own returns, and nothing is left",
+          "[H12]") {
     for (const FakeStep step : {FakeStep::inference, FakeStep::load, FakeStep::unload}) {
         INFO("step " << static_cast<int>(step));
         const auto world = std::make_shared<FakeWorld>();
@@ -107,7 +109,8 @@ TEST_CASE("A manager destroyed inside a model call, a load or an unload of its o
         answer.wait();
         await_alone(world);
         CHECK(answer.calls() == 1);
-        CHECK(answer.code() == (step == FakeStep::unload ? boost::system::error_code() : make_error_code(errc::shutting_down)));
+        CHECK(answer.code() ==
+              (step == FakeStep::unload ? boost::system::error_code() : make_error_code(errc::shutting_down)));
         CHECK(world->counts().live == 0);
         CHECK(world->violations().empty());
     }
@@ -354,7 +357,8 @@ TEST_CASE("A clock of one's own needs the host's executors, and executors come a
     CHECK_THROWS_AS(Virtual(), std::invalid_argument);
     CHECK_THROWS_WITH(Virtual(), contains_text("Clock"));
     CHECK_THROWS_AS(SlotBench::Slot(PlainBackend()), std::invalid_argument);
-    for (const Executors& some : {Executors{here, {}, {}}, Executors{{}, here, {}}, Executors{{}, {}, here}, Executors{here, here, {}}}) {
+    for (const Executors& some :
+         {Executors{here, {}, {}}, Executors{{}, here, {}}, Executors{{}, {}, here}, Executors{here, here, {}}}) {
         CHECK_THROWS_AS(Manager({}, {}, {}, some), std::invalid_argument);
         CHECK_THROWS_WITH(Manager({}, {}, {}, some), contains_text("Executors"));
     }

@@ -1,8 +1,8 @@
 // Walks through every state that a SlotScheduler can get into within some bounds: copies it, lets one thing happen, looks whether
 // everything that DESIGN.md promises still holds, and goes on from each state that it has not seen. See --help.
 
-#include "residency/core/canonical.hpp"
 #include "proof/settings.hpp"
+#include "residency/core/canonical.hpp"
 #include "support/scheduler_events.hpp"
 
 #include <algorithm>
@@ -146,7 +146,9 @@ public:
     [[nodiscard]] StateId size() const { return static_cast<StateId>(states_.size()); }
     [[nodiscard]] StateId parent(StateId id) const { return states_[id].parent; }
     [[nodiscard]] SchedulerEvent event(StateId id) const { return states_[id].event; }
-    [[nodiscard]] std::size_t memory() const { return slots_.capacity() * sizeof(Slot) + bytes_.memory() + states_.memory(); }
+    [[nodiscard]] std::size_t memory() const {
+        return slots_.capacity() * sizeof(Slot) + bytes_.memory() + states_.memory();
+    }
     // What is needed to find a state, but not to tell how it was found.
     void forget_bytes() {
         std::vector<Slot>().swap(slots_);
@@ -204,13 +206,18 @@ struct Report {
 
 // What the backend and the holders of leases do in the end.
 bool is_progress(Happening what) {
-    return what == Happening::release || what == Happening::loaded || what == Happening::load_failed || what == Happening::unloaded;
+    return what == Happening::release || what == Happening::loaded || what == Happening::load_failed ||
+           what == Happening::unloaded;
 }
 
 class Explorer {
 public:
     Explorer(const Setting& setting, StateId most_states, std::uint64_t compare_one_in)
-        : setting_(setting), most_states_(most_states), compare_one_in_(compare_one_in), start_(setting.options, setting.keys), writers_(1) {
+        : setting_(setting),
+          most_states_(most_states),
+          compare_one_in_(compare_one_in),
+          start_(setting.options, setting.keys),
+          writers_(1) {
         // Where every key is asked for in the same ways, states that differ in the names of keys alone are one.
         std::vector<ModelKey> names = setting.keys;
         while (setting.is_symmetric() && std::next_permutation(names.begin(), names.end())) {
@@ -352,7 +359,8 @@ private:
         }
         if (futures(first) != futures(other)) {
             std::ostringstream text;
-            text << "the same canonical state has one future; state " << known << ", found otherwise like this:\n" << tell(Found{"", known, false, {}});
+            text << "the same canonical state has one future; state " << known << ", found otherwise like this:\n"
+                 << tell(Found{"", known, false, {}});
             throw Found{text.str(), id, true, event};
         }
         ++report_.compared;
@@ -370,8 +378,11 @@ private:
             std::uint64_t sum = hash_of(bytes_.data(), bytes_.size()) + static_cast<std::uint64_t>(event.what);
             for (const core::Action& action : next.actions()) {
                 const bool told = action.type == core::ActionType::event;
-                sum += (static_cast<std::uint64_t>(action.type) * 31 + (told ? static_cast<std::uint64_t>(action.event) : 0)) * 31 +
-                       (told ? static_cast<std::uint64_t>(action.reason) : 0) + static_cast<std::uint64_t>(action.code) * 7919;
+                sum += (static_cast<std::uint64_t>(action.type) * 31 +
+                        (told ? static_cast<std::uint64_t>(action.event) : 0)) *
+                           31 +
+                       (told ? static_cast<std::uint64_t>(action.reason) : 0) +
+                       static_cast<std::uint64_t>(action.code) * 7919;
             }
             all.push_back(sum);
         });
@@ -480,7 +491,8 @@ struct Arguments {
     bool list = false;
 };
 
-constexpr std::string_view help = R"(explorer: walks through every state that residency's scheduler can get into within some bounds
+constexpr std::string_view help =
+    R"(explorer: walks through every state that residency's scheduler can get into within some bounds
 
 usage: explorer [--dose small|full] [--only TEXT] [--jobs N] [--compare N] [--most-states N] [--list]
 
@@ -525,7 +537,8 @@ std::vector<Seen> everything(const std::vector<Report>& reports) {
         all.push_back({what, count});
     };
     for (std::size_t index = 0; index < happening_names.size(); ++index) {
-        sum("event " + std::string(happening_names[index]), [=](const Report& report) { return report.happenings[index]; });
+        sum("event " + std::string(happening_names[index]),
+            [=](const Report& report) { return report.happenings[index]; });
     }
     sum("answer granted at once", [](const Report& report) { return report.counts.at_once; });
     for (const errc code : {errc::overloaded, errc::cooling_down, errc::model_changed, errc::shutting_down}) {
@@ -533,20 +546,23 @@ std::vector<Seen> everything(const std::vector<Report>& reports) {
             [=](const Report& report) { return report.counts.refusals[static_cast<std::size_t>(code)]; });
     }
     const std::vector<std::pair<core::ActionType, const char*>> actions{
-        {core::ActionType::grant, "grant"}, {core::ActionType::fail, "fail"}, {core::ActionType::expire, "expire"},
-        {core::ActionType::load, "load"}, {core::ActionType::stop_load, "stop_load"}, {core::ActionType::revoke, "revoke"},
-        {core::ActionType::unload, "unload"}, {core::ActionType::complete, "complete"}, {core::ActionType::event, "event"}};
+        {core::ActionType::grant, "grant"},         {core::ActionType::fail, "fail"},
+        {core::ActionType::expire, "expire"},       {core::ActionType::load, "load"},
+        {core::ActionType::stop_load, "stop_load"}, {core::ActionType::revoke, "revoke"},
+        {core::ActionType::unload, "unload"},       {core::ActionType::complete, "complete"},
+        {core::ActionType::event, "event"}};
     for (const auto& [type, name] : actions) {
-        sum("action " + std::string(name), [type = type](const Report& report) { return report.counts.types[static_cast<std::size_t>(type)]; });
+        sum("action " + std::string(name),
+            [type = type](const Report& report) { return report.counts.types[static_cast<std::size_t>(type)]; });
     }
     for (const errc code : {errc::timed_out, errc::load_failed, errc::model_changed, errc::shutting_down}) {
         sum("action fail, " + std::string(to_string(code)),
             [=](const Report& report) { return report.counts.codes[static_cast<std::size_t>(code)]; });
     }
     sum("action complete, late", [](const Report& report) { return report.counts.late; });
-    for (const EventType type : {EventType::load_started, EventType::ready, EventType::load_failed, EventType::load_aborted,
-                                 EventType::drain_started, EventType::drain_ended, EventType::unload_started, EventType::unloaded,
-                                 EventType::shutdown_started}) {
+    for (const EventType type : {EventType::load_started, EventType::ready, EventType::load_failed,
+                                 EventType::load_aborted, EventType::drain_started, EventType::drain_ended,
+                                 EventType::unload_started, EventType::unloaded, EventType::shutdown_started}) {
         sum("action event, " + std::string(to_string(type)),
             [=](const Report& report) { return report.counts.events[static_cast<std::size_t>(type)]; });
     }
@@ -558,10 +574,11 @@ std::vector<Seen> everything(const std::vector<Report>& reports) {
 }
 
 void print(const Report& report) {
-    std::cout << std::left << std::setw(64) << report.name << std::right << std::setw(10) << report.states << " states" << std::setw(12)
-              << report.transitions << " transitions, depth " << std::setw(2) << report.depth << ", ends within " << std::setw(2)
-              << report.longest_end << ", " << report.compared << " compared, " << std::fixed << std::setprecision(1) << std::setw(6)
-              << report.seconds << " s, " << report.megabytes << " MiB" << (report.complete ? "" : "  NOT ALL") << '\n'
+    std::cout << std::left << std::setw(64) << report.name << std::right << std::setw(10) << report.states << " states"
+              << std::setw(12) << report.transitions << " transitions, depth " << std::setw(2) << report.depth
+              << ", ends within " << std::setw(2) << report.longest_end << ", " << report.compared << " compared, "
+              << std::fixed << std::setprecision(1) << std::setw(6) << report.seconds << " s, " << report.megabytes
+              << " MiB" << (report.complete ? "" : "  NOT ALL") << '\n'
               << report.violation << std::flush;
 }
 
@@ -629,9 +646,11 @@ int explore(const Arguments& arguments) {
         }
     }
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
-    std::cout << '\n' << settings.size() << " settings, " << states << " states, " << transitions << " transitions, " << compared
-              << " pairs of ways to a state compared, " << std::fixed << std::setprecision(1) << took.count() << " s, at most "
-              << megabytes << " MiB for a setting: " << (holds ? "all holds" : "FAILED") << std::endl;
+    std::cout << '\n'
+              << settings.size() << " settings, " << states << " states, " << transitions << " transitions, "
+              << compared << " pairs of ways to a state compared, " << std::fixed << std::setprecision(1)
+              << took.count() << " s, at most " << megabytes
+              << " MiB for a setting: " << (holds ? "all holds" : "FAILED") << std::endl;
     return holds ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
@@ -668,7 +687,8 @@ int main(int argc, char** argv) {
             } else if (option == "--compare") {
                 arguments.compare_one_in = std::stoull(value());
             } else if (option == "--most-states") {
-                arguments.most_states = static_cast<StateId>(std::min<std::uint64_t>(std::stoull(value()), no_state - 1));
+                arguments.most_states =
+                    static_cast<StateId>(std::min<std::uint64_t>(std::stoull(value()), no_state - 1));
             } else {
                 throw std::invalid_argument("unknown option `" + option + "`, see --help");
             }

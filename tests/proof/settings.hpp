@@ -77,9 +77,11 @@ inline std::vector<Setting> settings_of(const Family& family) {
             for (const std::chrono::milliseconds keep_alive : family.keep_alives) {
                 for (const bool cooldown : family.cooldowns) {
                     Setting setting;
-                    const std::string life = keep_alive == keep_alive_forever ? "forever" : std::to_string(keep_alive.count());
-                    setting.name = family.name + "/residents-" + std::to_string(residents) + "/leases-" + std::to_string(leases) +
-                                   "/keep-alive-" + life + (cooldown ? "/cooldown" : "/no-cooldown");
+                    const std::string life =
+                        keep_alive == keep_alive_forever ? "forever" : std::to_string(keep_alive.count());
+                    setting.name = family.name + "/residents-" + std::to_string(residents) + "/leases-" +
+                                   std::to_string(leases) + "/keep-alive-" + life +
+                                   (cooldown ? "/cooldown" : "/no-cooldown");
                     setting.options.keep_alive = keep_alive;
                     setting.options.max_resident = residents;
                     setting.options.max_leases = leases;
@@ -124,25 +126,28 @@ inline std::vector<Family> families(Dose dose) {
     const RequestKind low = with(lease, Priority::low);
 
     std::vector<Family> all;
-    all.push_back({.name = "main",
-                   .about = "leases with and without a deadline that covers the lease, two priorities, failures, unloads, shutdown",
-                   .requests = each_key(2, {lease, timed(lease, true), high, timed(high, true)}),
-                   .max_queue = full ? 3U : 2U,
-                   .leases = full ? std::vector<std::size_t>{1, 2} : std::vector<std::size_t>{2},
-                   .keep_alives = full ? std::vector{0ms, 1ms, keep_alive_forever} : std::vector{1ms},
-                   .cooldowns = full ? std::vector<bool>{false, true} : std::vector<bool>{true},
-                   .most_operations = 1,
-                   .closes = true});
-    all.push_back({.name = "loads",
-                   .about = "ensure_loaded, keep-alives of a request's own, deadlines that end with the wait",
-                   .requests = each_key(2, {lease, timed(lease, false), load_only(lease), load_only(timed(lease, false)),
-                                            keeping_alive(lease, 0ms), load_only(keeping_alive(lease, 0ms)),
-                                            keeping_alive(lease, core::Duration::max())}),
-                   .max_queue = full ? 3U : 2U,
-                   .residents = full ? std::vector<std::size_t>{1, 2} : std::vector<std::size_t>{2},
-                   .leases = full ? std::vector<std::size_t>{1, 2} : std::vector<std::size_t>{1},
-                   .keep_alives = full ? std::vector{0ms, 1ms} : std::vector{1ms},
-                   .fails = false});
+    all.push_back(
+        {.name = "main",
+         .about =
+             "leases with and without a deadline that covers the lease, two priorities, failures, unloads, shutdown",
+         .requests = each_key(2, {lease, timed(lease, true), high, timed(high, true)}),
+         .max_queue = full ? 3U : 2U,
+         .leases = full ? std::vector<std::size_t>{1, 2} : std::vector<std::size_t>{2},
+         .keep_alives = full ? std::vector{0ms, 1ms, keep_alive_forever} : std::vector{1ms},
+         .cooldowns = full ? std::vector<bool>{false, true} : std::vector<bool>{true},
+         .most_operations = 1,
+         .closes = true});
+    all.push_back(
+        {.name = "loads",
+         .about = "ensure_loaded, keep-alives of a request's own, deadlines that end with the wait",
+         .requests = each_key(2, {lease, timed(lease, false), load_only(lease), load_only(timed(lease, false)),
+                                  keeping_alive(lease, 0ms), load_only(keeping_alive(lease, 0ms)),
+                                  keeping_alive(lease, core::Duration::max())}),
+         .max_queue = full ? 3U : 2U,
+         .residents = full ? std::vector<std::size_t>{1, 2} : std::vector<std::size_t>{2},
+         .leases = full ? std::vector<std::size_t>{1, 2} : std::vector<std::size_t>{1},
+         .keep_alives = full ? std::vector{0ms, 1ms} : std::vector{1ms},
+         .fails = false});
     all.push_back({.name = "generations",
                    .about = "requests that expect a generation, switches, two operations at once",
                    .requests = each_key(2, {lease, expecting(lease), expecting(load_only(lease))}),

@@ -37,8 +37,8 @@ public:
     void note(Generation generation, VirtualClock::time_point time) {
         std::atomic<std::int64_t>& last = last_.at(generation.value() % last_.size());
         std::int64_t known = last;
-        while (known < time.time_since_epoch().count() && !last.compare_exchange_weak(known, time.time_since_epoch().count())) {
-        }
+        while (known < time.time_since_epoch().count() &&
+               !last.compare_exchange_weak(known, time.time_since_epoch().count())) {}
     }
     [[nodiscard]] VirtualClock::time_point last(Generation generation) const {
         return VirtualClock::time_point(VirtualClock::duration(last_.at(generation.value() % last_.size())));
@@ -67,7 +67,8 @@ struct Watch {
 
 // Has each of `users` use the model on a thread of its own, several times with pauses in which it could expire, and then lets it expire for
 // sure, as nobody uses it until it is gone; again and again.
-void use_and_let_expire(PolledContexts& contexts, const FakeWorld& world, const std::vector<std::function<void()>>& users) {
+void use_and_let_expire(PolledContexts& contexts, const FakeWorld& world,
+                        const std::vector<std::function<void()>>& users) {
     constexpr int phases = 8;
     constexpr int uses = 6;
     const TimeMachine time(contexts, 1ms);
@@ -78,7 +79,8 @@ void use_and_let_expire(PolledContexts& contexts, const FakeWorld& world, const 
             for (int phase = 0; phase < phases; ++phase) {
                 for (int use = 0; use < uses; ++use) {
                     users[user]();
-                    const auto until = VirtualClock::now() + std::chrono::milliseconds((user * 3 + static_cast<std::size_t>(use)) % 7);
+                    const auto until =
+                        VirtualClock::now() + std::chrono::milliseconds((user * 3 + static_cast<std::size_t>(use)) % 7);
                     while (VirtualClock::now() < until) {
                         std::this_thread::yield();
                     }

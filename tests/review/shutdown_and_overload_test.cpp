@@ -145,7 +145,8 @@ TEST_CASE("Review: with too much to do, each of a thousand requests is answered 
     f.run();
     std::vector<Outcome<Embeddings>> answers;
     for (int request = 0; request < 1000; ++request) {
-        answers.push_back(f.embed(request % 2 == 0 ? a : b, std::vector<std::string>(request % 3 == 0 ? 100 : 1, "text")));
+        answers.push_back(
+            f.embed(request % 2 == 0 ? a : b, std::vector<std::string>(request % 3 == 0 ? 100 : 1, "text")));
     }
     CHECK(f.handlers.ran() == 2);
     // No time passes, nothing is given back, and no thread is needed but control's.

@@ -34,7 +34,8 @@ TEST_CASE("Review: whoever holds a lease uses that model, whatever is switched m
     f.finish(2);
 }
 
-TEST_CASE("Review: while threads switch a slot to and fro, every answer is of the model that was asked for", "[R1][R2][R11]") {
+TEST_CASE("Review: while threads switch a slot to and fro, every answer is of the model that was asked for",
+          "[R1][R2][R11]") {
     ThreadedManager f;
     std::atomic<int> wrong{0};
     {
@@ -185,7 +186,8 @@ TEST_CASE("Review: a request that is granted when its load ends keeps that model
     f.finish(3);
 }
 
-TEST_CASE("Review: what threads load is there when they use it, while others take every chance to take it away", "[R1][R4][R11]") {
+TEST_CASE("Review: what threads load is there when they use it, while others take every chance to take it away",
+          "[R1][R4][R11]") {
     SlotOptions options;
     options.keep_alive = 0ms;
     ThreadedManager f(options);

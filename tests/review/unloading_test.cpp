@@ -16,7 +16,8 @@ using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
 
-TEST_CASE("Review: a cancelled unload and its successor are one unload, and the next residency is none of theirs", "[R2][R6][R9]") {
+TEST_CASE("Review: a cancelled unload and its successor are one unload, and the next residency is none of theirs",
+          "[R2][R6][R9]") {
     SlotOptions options;
     options.keep_alive = 10s;
     VirtualSlot f(options);
@@ -58,7 +59,8 @@ TEST_CASE("Review: a cancelled unload and its successor are one unload, and the 
     f.finish(5);
 }
 
-TEST_CASE("Review: unloads that threads begin and abandon never run beside one another, nor beside a load", "[R2][R3][R9]") {
+TEST_CASE("Review: unloads that threads begin and abandon never run beside one another, nor beside a load",
+          "[R2][R3][R9]") {
     ThreadedSlot f;
     std::atomic<int> at_work{0};
     std::atomic<int> beside{0};
@@ -78,8 +80,9 @@ TEST_CASE("Review: unloads that threads begin and abandon never run beside one a
                 for (int round = 0; round < 60; ++round) {
                     asio::cancellation_signal leave;
                     Outcome<> unload;
-                    f.slot->async_unload(a, asio::bind_cancellation_slot(
-                                                leave.slot(), asio::bind_executor(here, f.handlers.count(unload.handler()))));
+                    f.slot->async_unload(
+                        a, asio::bind_cancellation_slot(leave.slot(),
+                                                        asio::bind_executor(here, f.handlers.count(unload.handler()))));
                     asio::post(here, [&] { leave.emit(asio::cancellation_type::terminal); });
                     f.slot->acquire(a).release();
                     here.restart();
@@ -94,7 +97,8 @@ TEST_CASE("Review: unloads that threads begin and abandon never run beside one a
     f.finish(180);
 }
 
-TEST_CASE("Review: a timer that was replaced unloads nobody's model, while threads have it replaced all the time", "[R5][R7]") {
+TEST_CASE("Review: a timer that was replaced unloads nobody's model, while threads have it replaced all the time",
+          "[R5][R7]") {
     constexpr std::size_t users = 3;
     SlotOptions options;
     options.max_resident = users;

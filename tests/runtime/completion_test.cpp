@@ -42,14 +42,19 @@ TEST_CASE("complete: posts to control, or to the handler's own executor, and mar
     asio::io_context own;
     std::string calls;
     bool marked = true;
-    complete<int>(control.get_executor(), true, [&](int value) {
-        calls += "control " + std::to_string(value) + ";";
-        marked = marked && LibraryCall::active();
-    }, 1);
-    complete<std::string>(control.get_executor(), true, asio::bind_executor(own, [&](const std::string& value) {
-                              calls += "own " + value + ";";
-                              marked = marked && LibraryCall::active();
-                          }),
+    complete<int>(
+        control.get_executor(), true,
+        [&](int value) {
+            calls += "control " + std::to_string(value) + ";";
+            marked = marked && LibraryCall::active();
+        },
+        1);
+    complete<std::string>(control.get_executor(), true,
+                          asio::bind_executor(own,
+                                              [&](const std::string& value) {
+                                                  calls += "own " + value + ";";
+                                                  marked = marked && LibraryCall::active();
+                                              }),
                           "two");
     CHECK(calls.empty());
     CHECK(own.poll() == 1);
@@ -60,7 +65,8 @@ TEST_CASE("complete: posts to control, or to the handler's own executor, and mar
     CHECK_FALSE(LibraryCall::active());
 }
 
-TEST_CASE("complete: an executor that cannot be posted to is reached through control, or without it if that is gone", "[H11][H21]") {
+TEST_CASE("complete: an executor that cannot be posted to is reached through control, or without it if that is gone",
+          "[H11][H21]") {
     auto control = std::make_unique<asio::io_context>();
     asio::io_context own;
     int calls = 0;
@@ -114,7 +120,8 @@ TEST_CASE("KeptHandler: uses the handler's allocator, and gives the memory back 
         taken();
     }
     CHECK(calls == 1);
-    auto another = asio::bind_allocator(CountingAllocator<>(counts), [alive = std::make_shared<int>()] { (void)alive; });
+    auto another =
+        asio::bind_allocator(CountingAllocator<>(counts), [alive = std::make_shared<int>()] { (void)alive; });
     {
         // Destroyed uncalled.
         const KeptHandler<decltype(another)> kept(std::move(another));

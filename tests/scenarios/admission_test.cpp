@@ -449,15 +449,19 @@ TEST_CASE("S25: threads that cancel while others are granted leave the capacity 
                 for (int round = 0; round < 50; ++round) {
                     asio::cancellation_signal leave;
                     Outcome<Embeddings> answer;
-                    f.models->async_embed(a, {"text"}, asio::bind_cancellation_slot(
-                                                           leave.slot(), asio::bind_executor(here, f.handlers.count(answer.handler()))));
+                    f.models->async_embed(
+                        a, {"text"},
+                        asio::bind_cancellation_slot(leave.slot(),
+                                                     asio::bind_executor(here, f.handlers.count(answer.handler()))));
                     if ((thread + round) % 2 == 0) {
                         asio::post(here, [&] { leave.emit(asio::cancellation_type::terminal); });
                     }
                     here.restart();
                     here.run();
                     const boost::system::error_code code = answer.code();
-                    (code == asio::error::operation_aborted ? cancelled : code ? other : answered) += static_cast<int>(answer.calls());
+                    (code == asio::error::operation_aborted ? cancelled
+                     : code                                 ? other
+                                                            : answered) += static_cast<int>(answer.calls());
                 }
             });
         }
@@ -501,7 +505,9 @@ TEST_CASE("S26: within a key it is first come, first served, whatever the priori
     f.finish(6);
 }
 
-TEST_CASE("S26: of several models that are ready, the one whose front waiter ranks highest is next, and age outranks all", "[S26]") {
+TEST_CASE(
+    "S26: of several models that are ready, the one whose front waiter ranks highest is next, and age outranks all",
+    "[S26]") {
     SlotOptions options = limits(1, 100);
     options.max_resident = 4;
     options.aging = 30s;
@@ -566,10 +572,11 @@ TEST_CASE("S26: a thread's requests are served in the order it made them", "[S26
             threads.emplace_back([&, thread] {
                 for (int request = 0; request < 25; ++request) {
                     f.slot->async_acquire(
-                        a, asio::bind_executor(here, f.handlers.count([&, thread, request](const std::exception_ptr&, FakeLease lease) {
-                            of_thread.emplace_back(thread, request);
-                            lease.release();
-                        })));
+                        a, asio::bind_executor(
+                               here, f.handlers.count([&, thread, request](const std::exception_ptr&, FakeLease lease) {
+                                   of_thread.emplace_back(thread, request);
+                                   lease.release();
+                               })));
                 }
             });
         }

@@ -50,7 +50,8 @@ TEST_CASE("S27: a model that throws fails that request, with the cause, and the 
 
 TEST_CASE("S27: what a model throws keeps its code if it has one, and may be anything", "[S27][R9]") {
     VirtualManager f;
-    f.world->fail_next(FakeStep::inference, a, Error(errc::invalid_request, a, Stage::inference, "a text is longer than the context"));
+    f.world->fail_next(FakeStep::inference, a,
+                       Error(errc::invalid_request, a, Stage::inference, "a text is longer than the context"));
     const auto own_code = f.embed(a);
     f.run();
     CHECK(own_code.code() == errc::invalid_request);

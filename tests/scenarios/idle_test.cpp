@@ -61,7 +61,8 @@ TEST_CASE("S13: the countdown begins with the end of the last of overlapping lea
     f.finish(2);
 }
 
-TEST_CASE("S13: an inference that takes longer than the keep-alive keeps its model, and a full keep-alive follows", "[S13][R5][R1]") {
+TEST_CASE("S13: an inference that takes longer than the keep-alive keeps its model, and a full keep-alive follows",
+          "[S13][R5][R1]") {
     VirtualManager f(keeping(10s));
     bool lived = false;
     during(*f.world, FakeStep::inference, [&] {
@@ -461,7 +462,8 @@ TEST_CASE("S19: a request during the unload waits, and gets a new generation", "
     f.finish(2);
 }
 
-TEST_CASE("S19: whoever cancels during the unload neither brings the old model back nor stops the unload", "[S19][R6][R9]") {
+TEST_CASE("S19: whoever cancels during the unload neither brings the old model back nor stops the unload",
+          "[S19][R6][R9]") {
     VirtualSlot f(keeping(10s));
     f.use(a);
     asio::cancellation_signal leave;

@@ -78,7 +78,8 @@ TEST_CASE("S9: a revoked lease is told so, and keeps its model all the same", "[
     f.finish(2);
 }
 
-TEST_CASE("S9: threads that hold leases keep their models while others idle them out, switch and unload", "[S9][R1][R2]") {
+TEST_CASE("S9: threads that hold leases keep their models while others idle them out, switch and unload",
+          "[S9][R1][R2]") {
     SlotOptions options;
     options.keep_alive = 0ms;
     ThreadedSlot f(options);
@@ -280,7 +281,8 @@ TEST_CASE("S11: leases may be released on any thread", "[S11][R1][R4]") {
     f.finish(1);
 }
 
-TEST_CASE("S11: a lease that outlives its slot keeps its model, and whoever drops it destroys it there", "[S11][R1][R12]") {
+TEST_CASE("S11: a lease that outlives its slot keeps its model, and whoever drops it destroys it there",
+          "[S11][R1][R12]") {
     VirtualSlot f;
     auto first = f.acquire(a);
     auto second = f.acquire(a);
@@ -299,7 +301,8 @@ TEST_CASE("S11: a lease that outlives its slot keeps its model, and whoever drop
     f.check_gone(2);
 }
 
-TEST_CASE("S11: a lease that outlives its slot's threads keeps its model for another thread to drop", "[S11][R1][R12]") {
+TEST_CASE("S11: a lease that outlives its slot's threads keeps its model for another thread to drop",
+          "[S11][R1][R12]") {
     ThreadedSlot f;
     FakeLease lease = f.slot->acquire(a);
     f.slot.reset();
@@ -360,11 +363,12 @@ TEST_CASE("S12: whatever ends a model, its destructor runs on a loading thread",
     (void)f.models->embed(a, {"text"}, at_once);
     f.models->embedding().acquire(a, at_once).release();
     Outcome<> ended;
-    f.models->embedding().async_acquire(a, at_once, f.handlers.count([&](const std::exception_ptr& error, FakeLease lease) {
-        note();
-        lease.release();
-        ended.handler()(error);
-    }));
+    f.models->embedding().async_acquire(a, at_once,
+                                        f.handlers.count([&](const std::exception_ptr& error, FakeLease lease) {
+                                            note();
+                                            lease.release();
+                                            ended.handler()(error);
+                                        }));
     ended.wait();
     // Switched, unloaded, revoked under its lease.
     (void)f.models->embed(a, {"text"});

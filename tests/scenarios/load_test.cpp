@@ -97,7 +97,8 @@ TEST_CASE("S1: threads that ask for one key at once share one load and its gener
 
 // -- 2 --------------------------------------------------------------------------------------------------------------------------------
 
-TEST_CASE("S2: a failed load is told to all who wait, with the backend's message, and leaves nothing behind", "[S2][R11][R9]") {
+TEST_CASE("S2: a failed load is told to all who wait, with the backend's message, and leaves nothing behind",
+          "[S2][R11][R9]") {
     VirtualSlot f;
     f.world->fail_next(FakeStep::load, a, std::runtime_error("the file is truncated at byte 17"));
     std::vector<Outcome<FakeLease>> leases;
@@ -375,9 +376,10 @@ TEST_CASE("S4: threads that leave and threads that stay around one load", "[S4][
     std::array<Outcome<FakeLease>, callers> left;
     std::array<Outcome<FakeLease>, callers> stayed;
     for (std::size_t caller = 0; caller < callers; ++caller) {
-        f.slot->async_acquire(a, asio::bind_cancellation_slot(
-                                     signals[caller].slot(),
-                                     asio::bind_executor(leaving.get_executor(), f.handlers.count(left[caller].handler()))));
+        f.slot->async_acquire(
+            a, asio::bind_cancellation_slot(
+                   signals[caller].slot(),
+                   asio::bind_executor(leaving.get_executor(), f.handlers.count(left[caller].handler()))));
     }
     gate->await_held();
     {
@@ -526,7 +528,9 @@ TEST_CASE("S7: while one slot loads, the other leases, answers and keeps its dea
     f.finish(5);
 }
 
-TEST_CASE("S7: while a thread of one slot's is stuck in a load, the other loads, leases, answers and keeps its deadlines", "[S7]") {
+TEST_CASE(
+    "S7: while a thread of one slot's is stuck in a load, the other loads, leases, answers and keeps its deadlines",
+    "[S7]") {
     SlotOptions one_lease;
     one_lease.max_leases = 1;
     ThreadedManager f(one_lease);
@@ -554,7 +558,8 @@ TEST_CASE("S7: while a thread of one slot's is stuck in a load, the other loads,
 
 // -- 8 --------------------------------------------------------------------------------------------------------------------------------
 
-TEST_CASE("S8: unload while a load runs: what it yields is not used, and who waits gets a fresh load", "[S8][R3][R11]") {
+TEST_CASE("S8: unload while a load runs: what it yields is not used, and who waits gets a fresh load",
+          "[S8][R3][R11]") {
     const bool honours = GENERATE(true, false);
     VirtualSlot f;
     auto waiter = f.acquire(a);
@@ -622,7 +627,9 @@ TEST_CASE("S8: shutdown while a load runs: who waits is told, and what the load 
 TEST_CASE("S8: cancelling, unloading and shutting down from threads while a load runs", "[S8][R12][R9]") {
     ThreadedSlot f;
     const auto gate = f.world->block(FakeStep::load, a, FakeStop::honour);
-    const auto told = [&](std::size_t loads) { f.world->await(a, [loads](const auto& counts) { return counts.loads == loads; }); };
+    const auto told = [&](std::size_t loads) {
+        f.world->await(a, [loads](const auto& counts) { return counts.loads == loads; });
+    };
 
     // Unload: the load of the one that waits is stopped, and begins anew.
     const auto waiter = f.acquire(a);

@@ -23,7 +23,8 @@ SlotOptions with_leases(std::size_t most) {
 
 // -- 30 -------------------------------------------------------------------------------------------------------------------------------
 
-TEST_CASE("S30: shutdown refuses what is new, tells those who wait, lets leases end, and unloads all", "[S30][R12][R9]") {
+TEST_CASE("S30: shutdown refuses what is new, tells those who wait, lets leases end, and unloads all",
+          "[S30][R12][R9]") {
     VirtualManager f(with_leases(1));
     auto lease = f.acquire(a);
     const auto reranked = f.rerank(b);
@@ -231,7 +232,8 @@ TEST_CASE("S30: threads shut down at once while others load, lease, answer and u
 
 // -- 31 -------------------------------------------------------------------------------------------------------------------------------
 
-TEST_CASE("S31: at its deadline a shutdown names what is still leased, and nothing is freed under it", "[S31][R12][R1]") {
+TEST_CASE("S31: at its deadline a shutdown names what is still leased, and nothing is freed under it",
+          "[S31][R12][R1]") {
     SlotOptions options;
     options.max_resident = 2;
     VirtualManager f(options);
@@ -455,7 +457,8 @@ TEST_CASE("S33: the destructor alone unloads what is idle and takes its timer ba
     f.check_gone(2);
 }
 
-TEST_CASE("S33: the destructor tells a running call's caller, asks the model to stop, and the call owns what it needs", "[S33][R12][R1]") {
+TEST_CASE("S33: the destructor tells a running call's caller, asks the model to stop, and the call owns what it needs",
+          "[S33][R12][R1]") {
     VirtualManager f;
     bool stop_requested = false;
     Outcome<Embeddings> answer;
@@ -519,7 +522,8 @@ TEST_CASE("S33: a host's contexts that end before the slot does", "[S33][R12][R9
     HandlerTally handlers;
     VirtualClock::reset();
     auto context = std::make_unique<asio::io_context>();
-    ModelSlot<FakeEmbeddingBackend, VirtualClock> slot(FakeEmbeddingBackend{world}, {}, Executors::all(context->get_executor()));
+    ModelSlot<FakeEmbeddingBackend, VirtualClock> slot(FakeEmbeddingBackend{world}, {},
+                                                       Executors::all(context->get_executor()));
     Outcome<FakeLease> lease;
     Outcome<FakeLease> waits;
     slot.async_acquire(a, handlers.count(lease.handler()));

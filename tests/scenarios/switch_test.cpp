@@ -32,7 +32,8 @@ std::vector<std::size_t> order_of_service(VirtualSlot& f, std::vector<Outcome<Fa
 
 // -- 20 -------------------------------------------------------------------------------------------------------------------------------
 
-TEST_CASE("S20: a model chosen to go is not revived by new requests, and they are served in their turn", "[S20][R1][R2]") {
+TEST_CASE("S20: a model chosen to go is not revived by new requests, and they are served in their turn",
+          "[S20][R1][R2]") {
     VirtualSlot f;
     auto old = f.acquire(a);
     f.run();
@@ -234,7 +235,8 @@ TEST_CASE("S22: a model that drains for a switch nobody wants any more is ready 
     f.finish(3);
 }
 
-TEST_CASE("S22: a switch that somebody still wants goes on, and a drain for an unload never ends otherwise", "[S22][R6]") {
+TEST_CASE("S22: a switch that somebody still wants goes on, and a drain for an unload never ends otherwise",
+          "[S22][R6]") {
     VirtualSlot f;
     auto old = f.acquire(a);
     f.run();
@@ -277,8 +279,9 @@ TEST_CASE("S22: threads that want another model and change their minds leave the
                 for (int round = 0; round < 50; ++round) {
                     asio::cancellation_signal leave;
                     Outcome<FakeLease> other;
-                    f.slot->async_acquire(b, asio::bind_cancellation_slot(
-                                                 leave.slot(), asio::bind_executor(here, f.handlers.count(other.handler()))));
+                    f.slot->async_acquire(
+                        b, asio::bind_cancellation_slot(leave.slot(),
+                                                        asio::bind_executor(here, f.handlers.count(other.handler()))));
                     asio::post(here, [&] { leave.emit(asio::cancellation_type::total); });
                     here.restart();
                     here.run();

@@ -29,7 +29,8 @@ enum class Kind : std::uint8_t { call, acquire, attempt, ensure, unload, shutdow
 
 /// A failure that a fake threw: whose it is, and whether its load had been asked to stop.
 struct FakeFailure : std::runtime_error {
-    FakeFailure(int by, bool was_stopped) : std::runtime_error("the fake was told to fail"), serial(by), stopped(was_stopped) {}
+    FakeFailure(int by, bool was_stopped)
+        : std::runtime_error("the fake was told to fail"), serial(by), stopped(was_stopped) {}
     int serial;
     bool stopped;
 };

@@ -85,14 +85,16 @@ class SimulatedReranker : public SimulatedModel {
 public:
     using SimulatedModel::SimulatedModel;
 
-    std::vector<float> rerank(std::string_view /*query*/, std::span<const std::string> documents, std::stop_token stop) {
+    std::vector<float> rerank(std::string_view /*query*/, std::span<const std::string> documents,
+                              std::stop_token stop) {
         const int request = request_of(documents.front());
         const int serial = facts_.serial;
         const Ending ending = stage_.call(facts_, request, stop);
         std::vector<float> scores(rows_at(ending, documents.size()));
         for (std::size_t row = 0; row < scores.size(); ++row) {
-            scores[row] = ending == Ending::nan ? std::numeric_limits<float>::quiet_NaN()
-                                                : static_cast<float>((serial * 512 + request) * 4) + static_cast<float>(row);
+            scores[row] = ending == Ending::nan
+                              ? std::numeric_limits<float>::quiet_NaN()
+                              : static_cast<float>((serial * 512 + request) * 4) + static_cast<float>(row);
         }
         return scores;
     }

@@ -69,9 +69,10 @@ public:
             return;
         }
         for (const RequestFacts& request : requests) {
-            if (request.outstanding() && request.wants_model() && request.slot == model.slot && request.key == model.key &&
-                !request.may_be_cancelled && !request.starting && request.due() > now && !request.options.expected_generation &&
-                !request.invalid && !request.full_at_call && !request.cooling_at_call && !(request.kind == Kind::call && request.rows == 0) &&
+            if (request.outstanding() && request.wants_model() && request.slot == model.slot &&
+                request.key == model.key && !request.may_be_cancelled && !request.starting && request.due() > now &&
+                !request.options.expected_generation && !request.invalid && !request.full_at_call &&
+                !request.cooling_at_call && !(request.kind == Kind::call && request.rows == 0) &&
                 request.sequence > facts.keys[index(model.key)].vacant) {
                 violate("R3: a load was asked to stop though request " + std::to_string(request.id) + " waits for it");
             }
@@ -115,8 +116,8 @@ public:
         request.model = model.serial;
         ++model.calling;
         ++facts.calling;
-        require(static_cast<std::size_t>(model.calling + model.held) <= model.capacity, "R8: more leases than a model takes, ",
-                model.serial);
+        require(static_cast<std::size_t>(model.calling + model.held) <= model.capacity,
+                "R8: more leases than a model takes, ", model.serial);
         check_leases(model.slot);
     }
     void end_call(ModelFacts& model, int id) {
@@ -145,8 +146,8 @@ public:
         know(model, generation);
         ++model.held;
         ++slots[index(slot)].held;
-        require(static_cast<std::size_t>(model.calling + model.held) <= model.capacity, "R8: more leases than a model takes, ",
-                model.serial);
+        require(static_cast<std::size_t>(model.calling + model.held) <= model.capacity,
+                "R8: more leases than a model takes, ", model.serial);
         check_leases(slot);
     }
     void let_go(ModelFacts& model) {
@@ -156,7 +157,8 @@ public:
     /// That model is that generation.
     void know(ModelFacts& model, Generation generation) {
         require(generation != Generation{}, "R6: no generation for model ", model.serial);
-        require(model.generation == Generation{} || model.generation == generation, "R6: two generations of model ", model.serial);
+        require(model.generation == Generation{} || model.generation == generation, "R6: two generations of model ",
+                model.serial);
         for (const ModelFacts& other : models) {
             require(other.serial == model.serial || other.slot != model.slot || other.generation != generation,
                     "R6: two models of one generation, one of them ", model.serial);
@@ -175,8 +177,10 @@ public:
         require(counter == status.generation, "R6: two readings of the counter differ, slot ", slot);
         require(static_cast<std::size_t>(facts.alive + facts.loading) <= status.residents.size(),
                 "R1: a place was given away while its model lives, slot ", slot);
-        require(static_cast<std::size_t>(facts.held + facts.calling) <= status.leases, "R4: leases that are not counted, slot ", slot);
-        require(status.shutting_down ? facts.closing : !facts.closed, "R12: shutting_down is not what was asked for, slot ", slot);
+        require(static_cast<std::size_t>(facts.held + facts.calling) <= status.leases,
+                "R4: leases that are not counted, slot ", slot);
+        require(status.shutting_down ? facts.closing : !facts.closed,
+                "R12: shutting_down is not what was asked for, slot ", slot);
         std::size_t sum = 0;
         std::size_t waiters = 0;
         for (const ResidentStatus& resident : status.residents) {
@@ -187,7 +191,8 @@ public:
         }
         require(sum == status.leases, "R4: the residents' leases are not the slot's, slot ", slot);
         require(status.waiting <= waiters, "R9: a waiter for nobody, slot ", slot);
-        require(status.counters.leases_granted >= facts.counters.leases_granted && status.counters.loads >= facts.counters.loads &&
+        require(status.counters.leases_granted >= facts.counters.leases_granted &&
+                    status.counters.loads >= facts.counters.loads &&
                     status.counters.unloaded() >= facts.counters.unloaded(),
                 "a counter fell, slot ", slot);
         observe_generations(slot, status, counter.value(), now);
@@ -205,12 +210,14 @@ public:
             }
             if (request.kind == Kind::call && request.completions != 0 && request.calls == 0 && request.rows != 0) {
                 // It may have been granted and told before it reached the model.
-                if (request.options.timeout || request.may_be_cancelled || slots[index(slot)].keys[index(request.key)].revoke != 0) {
+                if (request.options.timeout || request.may_be_cancelled ||
+                    slots[index(slot)].keys[index(request.key)].revoke != 0) {
                     return std::nullopt;
                 }
             }
-            const bool granted = request.granted == residency.generation ||
-                                 (request.calls != 0 && models[index(request.model - 1)].generation == residency.generation);
+            const bool granted =
+                request.granted == residency.generation ||
+                (request.calls != 0 && models[index(request.model - 1)].generation == residency.generation);
             const bool unclear = request.calls != 0 && models[index(request.model - 1)].generation == Generation{};
             if (unclear) {
                 return std::nullopt;
@@ -228,7 +235,8 @@ public:
                 const auto stays = keep_alive(slot, unload.residency, unload.sequence);
                 Time since = unload.residency.idle_low;
                 for (const RequestFacts& request : requests) {
-                    if (request.kind == Kind::ensure && request.slot == slot && request.granted == unload.residency.generation) {
+                    if (request.kind == Kind::ensure && request.slot == slot &&
+                        request.granted == unload.residency.generation) {
                         since = std::max(since, request.begun);
                     }
                 }
@@ -248,15 +256,17 @@ public:
             if (!request.outstanding() || (request.slot != slot && !request.both_slots)) {
                 continue;
             }
-            require(request.due() > now || request.kind == Kind::shutdown, "H14: a timeout has passed, and nobody was told: request ",
-                    request.id);
+            require(request.due() > now || request.kind == Kind::shutdown,
+                    "H14: a timeout has passed, and nobody was told: request ", request.id);
             require(!request.cancelled, "R9: a cancelled request has not completed: ", request.id);
             if (request.wants_model()) {
                 ++waiting;
                 check_waits_for_something(slot, status, request);
             } else if (request.kind == Kind::shutdown) {
-                require(request.due() > now - (request.started - request.begun), "H9: a shutdown's deadline has passed, request ", request.id);
-                require(request.both_slots || facts.held != 0, "R9: a shutdown waits for nothing, request ", request.id);
+                require(request.due() > now - (request.started - request.begun),
+                        "H9: a shutdown's deadline has passed, request ", request.id);
+                require(request.both_slots || facts.held != 0, "R9: a shutdown waits for nothing, request ",
+                        request.id);
             } else {
                 require(facts.held != 0, "R9: an unload waits for nothing, request ", request.id);
             }
@@ -264,22 +274,25 @@ public:
         require(waiting == status.waiting, "R9: the queue is not what waits, slot ", slot);
         for (const ResidencyFacts& residency : facts.residencies) {
             const bool wanted = std::any_of(requests.begin(), requests.end(), [&](const RequestFacts& request) {
-                return request.outstanding() && request.wants_model() && request.slot == slot && request.key == residency.key;
+                return request.outstanding() && request.wants_model() && request.slot == slot &&
+                       request.key == residency.key;
             });
             if (residency.state == ResidentState::ready && residency.leases == 0 && !wanted) {
                 const auto stays = keep_alive(slot, residency, sequence);
                 require(!stays || *stays == never || now < residency.idle_high + *stays,
-                        "R5: idle past its keep-alive and not unloaded, generation ", static_cast<int>(residency.generation.value()));
+                        "R5: idle past its keep-alive and not unloaded, generation ",
+                        static_cast<int>(residency.generation.value()));
             }
             require(residency.state != ResidentState::unloading, "R9: an unload that nobody carries out, slot ", slot);
-            require(residency.state != ResidentState::draining || residency.leases != 0, "R9: a drain that waits for nothing, slot ",
-                    slot);
+            require(residency.state != ResidentState::draining || residency.leases != 0,
+                    "R9: a drain that waits for nothing, slot ", slot);
         }
         require(facts.loading == 0, "a load runs though nothing does, slot ", slot);
     }
 
     // Where the rest of it is: oracle_answers.hpp.
-    void check_answer(const RequestFacts& request, const std::exception_ptr& error, const ShutdownReport* report, Time now);
+    void check_answer(const RequestFacts& request, const std::exception_ptr& error, const ShutdownReport* report,
+                      Time now);
 
     std::array<SlotFacts, 2> slots{};
     /// The manager was destroyed; how many loads gave a null model; what was answered so far.
@@ -305,8 +318,8 @@ private:
     }
     void check_leases(int slot) {
         const SlotFacts& facts = slots[index(slot)];
-        require(static_cast<std::size_t>(facts.held + facts.calling) <= facts.options.max_leases, "R8: more leases than max_leases, slot ",
-                slot);
+        require(static_cast<std::size_t>(facts.held + facts.calling) <= facts.options.max_leases,
+                "R8: more leases than max_leases, slot ", slot);
     }
 
     void check_waits_for_something(int slot, const SlotStatus& status, const RequestFacts& request) {
@@ -339,9 +352,9 @@ private:
                 continue;
             }
             ResidencyFacts seen;
-            const auto known = std::find_if(facts.residencies.begin(), facts.residencies.end(), [&](const ResidencyFacts& candidate) {
-                return candidate.generation == resident.generation;
-            });
+            const auto known = std::find_if(
+                facts.residencies.begin(), facts.residencies.end(),
+                [&](const ResidencyFacts& candidate) { return candidate.generation == resident.generation; });
             if (known == facts.residencies.end()) {
                 require(resident.generation.value() > facts.counter && resident.generation.value() <= counter,
                         "R6: a residency whose generation was used before, slot ", slot);
@@ -384,7 +397,8 @@ private:
             residency.idle_low = now;
         }
         const bool switched = std::any_of(requests.begin(), requests.end(), [&](const RequestFacts& request) {
-            return request.slot == slot && request.wants_model() && request.outstanding() && request.key != residency.key;
+            return request.slot == slot && request.wants_model() && request.outstanding() &&
+                   request.key != residency.key;
         });
         if (!facts.closing && facts.keys[index(residency.key)].unload < residency.ready && !switched) {
             slots[index(slot)].idle_unloads.push_back({residency, now, sequence});

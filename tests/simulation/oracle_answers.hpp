@@ -24,7 +24,8 @@ namespace residency::simulation {
     return std::nullopt;
 }
 
-inline void Oracle::check_answer(const RequestFacts& request, const std::exception_ptr& error, const ShutdownReport* report, Time now) {
+inline void Oracle::check_answer(const RequestFacts& request, const std::exception_ptr& error,
+                                 const ShutdownReport* report, Time now) {
     const SlotFacts& facts = slots[index(request.slot)];
     const std::string who = "request " + std::to_string(request.id);
     const bool nothing_to_do = request.kind == Kind::call && request.rows == 0;
@@ -37,10 +38,12 @@ inline void Oracle::check_answer(const RequestFacts& request, const std::excepti
         require(!request.invalid, "H5: a request that is not valid succeeded, " + who);
         require(!request.wants_model() || !request.closed_at_call, "R12: a request after shutdown succeeded, " + who);
         if (request.kind == Kind::call && !nothing_to_do) {
-            require(request.calls == 1 && !request.call_threw && !request.call_spoiled, "R9: an answer without a sound call, " + who);
+            require(request.calls == 1 && !request.call_threw && !request.call_spoiled,
+                    "R9: an answer without a sound call, " + who);
         }
         if (request.options.expected_generation && request.granted != Generation{}) {
-            require(request.granted == *request.options.expected_generation, "H8: answered by another generation, " + who);
+            require(request.granted == *request.options.expected_generation,
+                    "H8: answered by another generation, " + who);
         }
         if (request.kind == Kind::unload) {
             for (const ModelFacts& model : models) {
@@ -76,7 +79,8 @@ inline void Oracle::check_answer(const RequestFacts& request, const std::excepti
         violate("R9: an error that is no residency::Error, " + who);
         return;
     }
-    require(std::find(errors.begin(), errors.end(), error) == errors.end(), "one exception object for two requests, " + who);
+    require(std::find(errors.begin(), errors.end(), error) == errors.end(),
+            "one exception object for two requests, " + who);
     errors.push_back(error);
     if (code == operation_aborted()) {
         require(request.may_be_cancelled, "aborted, and nobody cancelled it, " + who);
@@ -98,7 +102,8 @@ inline void Oracle::check_answer(const RequestFacts& request, const std::excepti
         require(stage == Stage::admission, "overloaded late, " + who);
     } else if (code == errc::timed_out) {
         require(request.due() <= now, "timed out before its timeout, " + who);
-        require(stage != Stage::inference || request.kind == Kind::call, "timed out in a call that it does not make, " + who);
+        require(stage != Stage::inference || request.kind == Kind::call,
+                "timed out in a call that it does not make, " + who);
     } else if (code == errc::load_failed) {
         const auto failure = nested_failure(error);
         if (!failure) {

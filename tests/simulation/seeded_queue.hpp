@@ -81,7 +81,9 @@ private:
 /// The executor of a SeededQueue. Its timers are those of the queue's io_context, which runs nothing but them.
 class QueueExecutor {
 public:
-    explicit QueueExecutor(SeededQueue& queue, bool tracked = false) noexcept : queue_(&queue), tracked_(tracked) { count(1); }
+    explicit QueueExecutor(SeededQueue& queue, bool tracked = false) noexcept : queue_(&queue), tracked_(tracked) {
+        count(1);
+    }
     QueueExecutor(const QueueExecutor& other) noexcept : queue_(other.queue_), tracked_(other.tracked_) { count(1); }
     QueueExecutor& operator=(const QueueExecutor& other) noexcept {
         if (this != &other) {
@@ -94,11 +96,16 @@ public:
     }
     ~QueueExecutor() { count(-1); }
 
-    [[nodiscard]] asio::execution_context& query(asio::execution::context_t /*property*/) const noexcept { return queue_->context(); }
-    [[nodiscard]] static constexpr asio::execution::blocking_t::never_t query(asio::execution::blocking_t /*property*/) noexcept {
+    [[nodiscard]] asio::execution_context& query(asio::execution::context_t /*property*/) const noexcept {
+        return queue_->context();
+    }
+    [[nodiscard]] static constexpr asio::execution::blocking_t::never_t query(
+        asio::execution::blocking_t /*property*/) noexcept {
         return {};
     }
-    [[nodiscard]] QueueExecutor require(asio::execution::blocking_t::never_t /*property*/) const noexcept { return *this; }
+    [[nodiscard]] QueueExecutor require(asio::execution::blocking_t::never_t /*property*/) const noexcept {
+        return *this;
+    }
     [[nodiscard]] QueueExecutor require(asio::execution::outstanding_work_t::tracked_t /*property*/) const noexcept {
         return QueueExecutor(*queue_, true);
     }
@@ -111,7 +118,9 @@ public:
     }
     [[nodiscard]] SeededQueue& queue() const noexcept { return *queue_; }
 
-    friend bool operator==(const QueueExecutor& left, const QueueExecutor& right) noexcept { return left.queue_ == right.queue_; }
+    friend bool operator==(const QueueExecutor& left, const QueueExecutor& right) noexcept {
+        return left.queue_ == right.queue_;
+    }
     friend bool operator!=(const QueueExecutor& left, const QueueExecutor& right) noexcept { return !(left == right); }
 
 private:

@@ -52,12 +52,15 @@ struct Settings {
     [[nodiscard]] std::string text() const {
         std::ostringstream out;
         for (const SlotOptions& slot : slots) {
-            out << "slot: keep_alive " << slot.keep_alive.count() << ", max_resident " << slot.max_resident << ", max_leases "
-                << slot.max_leases << ", max_queue " << slot.max_queue << ", cooldown " << slot.cooldown.count() << " to "
-                << slot.max_cooldown.count() << ", aging " << slot.aging.count() << '\n';
+            out << "slot: keep_alive " << slot.keep_alive.count() << ", max_resident " << slot.max_resident
+                << ", max_leases " << slot.max_leases << ", max_queue " << slot.max_queue << ", cooldown "
+                << slot.cooldown.count() << " to " << slot.max_cooldown.count() << ", aging " << slot.aging.count()
+                << '\n';
         }
-        out << keys << " keys" << (both ? ", both slots" : ", one slot") << (observed ? ", an observer" : ", no observer")
-            << (bound ? ", handlers with an executor" : ", handlers on control") << (one_executor ? ", one executor" : "") << '\n';
+        out << keys << " keys" << (both ? ", both slots" : ", one slot")
+            << (observed ? ", an observer" : ", no observer")
+            << (bound ? ", handlers with an executor" : ", handlers on control")
+            << (one_executor ? ", one executor" : "") << '\n';
         return out.str();
     }
 };

@@ -22,7 +22,8 @@ namespace {
 using namespace residency::simulation;
 
 constexpr const char* usage =
-    "Usage: simulate [--first SEED] [--seeds COUNT] [--jobs COUNT]   simulates that many managers; each 16th seed twice, comparing traces\n"
+    "Usage: simulate [--first SEED] [--seeds COUNT] [--jobs COUNT]   simulates that many managers; each 16th seed "
+    "twice, comparing traces\n"
     "       simulate --trace SEED                                    prints what happens with that seed\n"
     "       simulate --replay NUMBER,NUMBER,...                      prints what happens with these choices\n"
     "A failure prints its seed, then the shortest list of choices found that fails, and what happens with those.\n";
@@ -87,7 +88,8 @@ int show(Choices choices) {
 
 int run_all(std::uint64_t first, std::uint64_t count, std::uint64_t jobs) {
     const auto began = std::chrono::steady_clock::now();
-    void* const shared = mmap(nullptr, sizeof(Progress) * jobs, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    void* const shared =
+        mmap(nullptr, sizeof(Progress) * jobs, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (shared == MAP_FAILED) {
         std::fprintf(stderr, "no shared memory\n");
         return 2;
@@ -117,7 +119,8 @@ int run_all(std::uint64_t first, std::uint64_t count, std::uint64_t jobs) {
         twice += progress[job]->compared;
         if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
             if (progress[job]->differs) {
-                std::printf("seed %llu gave two traces: S35 is broken\n", static_cast<unsigned long long>(progress[job]->seed));
+                std::printf("seed %llu gave two traces: S35 is broken\n",
+                            static_cast<unsigned long long>(progress[job]->seed));
                 result = 1;
             } else {
                 result = tell(progress[job]->seed);

@@ -20,8 +20,8 @@
 #include <exception>
 #include <memory>
 #include <optional>
-#include <stop_token>
 #include <sstream>
+#include <stop_token>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -146,7 +146,9 @@ private:
     void require_frame(const SeededQueue& queue, const char* what);
 
     [[nodiscard]] static Time now() noexcept { return Clock::now().time_since_epoch(); }
-    [[nodiscard]] static ModelKey key_of(int key) { return ModelKey(std::string(1, static_cast<char>('a' + key)), "f16"); }
+    [[nodiscard]] static ModelKey key_of(int key) {
+        return ModelKey(std::string(1, static_cast<char>('a' + key)), "f16");
+    }
     template <class... Parts>
     void note(const Parts&... parts);
 
@@ -180,8 +182,11 @@ class Simulation::Handler {
 public:
     using cancellation_slot_type = asio::cancellation_slot;
 
-    Handler(Simulation& simulation, RequestFacts& request) : simulation_(&simulation), request_(&request) { ++request.handlers; }
-    Handler(Handler&& other) noexcept : simulation_(std::exchange(other.simulation_, nullptr)), request_(other.request_) {
+    Handler(Simulation& simulation, RequestFacts& request) : simulation_(&simulation), request_(&request) {
+        ++request.handlers;
+    }
+    Handler(Handler&& other) noexcept
+        : simulation_(std::exchange(other.simulation_, nullptr)), request_(other.request_) {
         look_in();
     }
     Handler& operator=(Handler&&) = delete;

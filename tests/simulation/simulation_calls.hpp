@@ -13,7 +13,8 @@ inline void Simulation::require_frame(const SeededQueue& queue, const char* what
 
 template <class... Results>
 void Simulation::completed(RequestFacts& request, const std::exception_ptr& error, Results... results) {
-    require_frame(settings_.bound ? client_ : control_, "R9: a handler was called where it does not belong, or inside the call");
+    require_frame(settings_.bound ? client_ : control_,
+                  "R9: a handler was called where it does not belong, or inside the call");
     oracle_.require(++request.completions == 1, "R9: a request completed twice, ", request.id);
     std::string answer = "ok";
     if (error) {
@@ -43,25 +44,28 @@ void Simulation::completed(RequestFacts& request, const std::exception_ptr& erro
 }
 
 inline void Simulation::check_value(RequestFacts& request, const std::exception_ptr& error, Embeddings& rows) {
-    oracle_.require(rows.size() == (error ? 0U : static_cast<std::size_t>(request.rows)), "a wrong number of rows, request ", request.id);
+    oracle_.require(rows.size() == (error ? 0U : static_cast<std::size_t>(request.rows)),
+                    "a wrong number of rows, request ", request.id);
     for (std::size_t row = 0; row < rows.size() && request.calls == 1; ++row) {
-        oracle_.require(rows[row][0] == static_cast<float>(request.model) && rows[row][1] == static_cast<float>(request.id) &&
-                            rows[row][2] == static_cast<float>(row),
+        oracle_.require(rows[row][0] == static_cast<float>(request.model) &&
+                            rows[row][1] == static_cast<float>(request.id) && rows[row][2] == static_cast<float>(row),
                         "R11: an answer of another request, ", request.id);
     }
 }
 
 inline void Simulation::check_value(RequestFacts& request, const std::exception_ptr& error, Ranking& ranking) {
-    oracle_.require(ranking.size() == (error ? 0U : static_cast<std::size_t>(request.rows)), "a wrong number of scores, request ",
-                    request.id);
+    oracle_.require(ranking.size() == (error ? 0U : static_cast<std::size_t>(request.rows)),
+                    "a wrong number of scores, request ", request.id);
     for (const RankedDocument& document : ranking) {
-        oracle_.require(document.score == static_cast<float>((request.model * 512 + request.id) * 4) + static_cast<float>(document.index),
+        oracle_.require(document.score == static_cast<float>((request.model * 512 + request.id) * 4) +
+                                              static_cast<float>(document.index),
                         "R11: an answer of another request, ", request.id);
     }
 }
 
 inline void Simulation::check_value(RequestFacts& request, const std::exception_ptr& error, Generation& generation) {
-    oracle_.require((generation == Generation{}) == (error != nullptr), "ensure_loaded without a generation, request ", request.id);
+    oracle_.require((generation == Generation{}) == (error != nullptr), "ensure_loaded without a generation, request ",
+                    request.id);
     request.granted = generation;
     for (ResidencyFacts& residency : oracle_.slots[static_cast<std::size_t>(request.slot)].residencies) {
         if (residency.generation == generation) {
@@ -72,7 +76,8 @@ inline void Simulation::check_value(RequestFacts& request, const std::exception_
 
 template <class Model>
 void Simulation::check_value(RequestFacts& request, const std::exception_ptr& error, Lease<Model>& lease) {
-    oracle_.require(static_cast<bool>(lease) == (error == nullptr), "a lease with an error, or neither, request ", request.id);
+    oracle_.require(static_cast<bool>(lease) == (error == nullptr), "a lease with an error, or neither, request ",
+                    request.id);
     if (lease) {
         keep(request, std::move(lease));
         if (!calm() && choices_.once_in(3)) {
@@ -134,7 +139,9 @@ inline ModelFacts* Simulation::load(int slot, const ModelKey& key, LoadContext& 
     switch (ending) {
         case 1: throw FakeFailure(model.serial, model.stopped);
         case 2: ++oracle_.null_models; return nullptr;
-        case 3: model.refused = true; throw Error(errc::invalid_request, key, Stage::load, "the fake knows no such model");
+        case 3:
+            model.refused = true;
+            throw Error(errc::invalid_request, key, Stage::load, "the fake knows no such model");
         default: return &model;
     }
 }
@@ -170,8 +177,8 @@ inline Ending Simulation::call(ModelFacts& model, int request, const std::stop_t
 inline void Simulation::unload(ModelFacts& model) {
     if (!oracle_.destroyed) {
         require_frame(loading_, "scenario 12: a model destroyed outside the loading executor");
-        oracle_.require(!settings_.observed || model.announced, "H19: a model destroyed before its unload_started was delivered, ",
-                        model.serial);
+        oracle_.require(!settings_.observed || model.announced,
+                        "H19: a model destroyed before its unload_started was delivered, ", model.serial);
     }
     note("unload ", model.serial);
     oracle_.begin_unload(model);

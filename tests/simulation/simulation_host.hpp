@@ -60,7 +60,8 @@ inline RequestFacts& Simulation::ask(Kind kind) {
         if (choices_.once_in(8) && manager_) {
             const std::uint64_t counter =
                 (request.slot == 0 ? manager_->embedding().generation() : manager_->reranker().generation()).value();
-            request.options.expected_generation = Generation{std::max<std::uint64_t>(2, counter + choices_.below(2)) - 1};
+            request.options.expected_generation =
+                Generation{std::max<std::uint64_t>(2, counter + choices_.below(2)) - 1};
         }
         request.invalid = choices_.once_in(40);
     }
@@ -83,9 +84,9 @@ void Simulation::start_in(Slot& slot, RequestFacts& request) {
     request.closing_at_call = facts.closing;
     request.closed_at_call = facts.closed;
     request.full_at_call = status.waiting >= facts.options.max_queue;
-    request.resident_at_call = std::any_of(status.residents.begin(), status.residents.end(), [&](const ResidentStatus& resident) {
-        return resident.key == key_of(request.key);
-    });
+    request.resident_at_call =
+        std::any_of(status.residents.begin(), status.residents.end(),
+                    [&](const ResidentStatus& resident) { return resident.key == key_of(request.key); });
     request.cooling_at_call = now() < facts.keys[static_cast<std::size_t>(request.key)].cooling_until;
     const ModelKey key = request.invalid ? ModelKey() : key_of(request.key);
     if (request.kind == Kind::acquire) {
@@ -101,8 +102,9 @@ void Simulation::start_in(Slot& slot, RequestFacts& request) {
             request, [&](auto handler) { manager_->async_embed(key, texts, request.options, std::move(handler)); });
     } else {
         const std::vector<std::string> documents(static_cast<std::size_t>(request.rows), std::to_string(request.id));
-        with_handler<Handler<Ranking>>(
-            request, [&](auto handler) { manager_->async_rerank(key, "query", documents, request.options, std::move(handler)); });
+        with_handler<Handler<Ranking>>(request, [&](auto handler) {
+            manager_->async_rerank(key, "query", documents, request.options, std::move(handler));
+        });
     }
 }
 
@@ -112,11 +114,12 @@ inline void Simulation::start(RequestFacts& request) {
         return;
     }
     constexpr std::array names{"call", "acquire", "attempt", "ensure"};
-    note(names[static_cast<std::size_t>(request.kind)], ' ', request.id, ": slot ", request.slot, " key ", request.key, " rows ",
-         request.rows, " timeout ", request.options.timeout ? request.options.timeout->count() : -1, " keep_alive ",
-         request.options.keep_alive ? request.options.keep_alive->count() : -1, " priority ",
+    note(names[static_cast<std::size_t>(request.kind)], ' ', request.id, ": slot ", request.slot, " key ", request.key,
+         " rows ", request.rows, " timeout ", request.options.timeout ? request.options.timeout->count() : -1,
+         " keep_alive ", request.options.keep_alive ? request.options.keep_alive->count() : -1, " priority ",
          static_cast<int>(request.options.priority), " expects ",
-         request.options.expected_generation ? request.options.expected_generation->value() : 0, request.invalid ? " invalid" : "");
+         request.options.expected_generation ? request.options.expected_generation->value() : 0,
+         request.invalid ? " invalid" : "");
     ++manager_calls_;
     request.sequence = ++oracle_.sequence;
     if (request.slot == 0) {
@@ -140,18 +143,20 @@ inline void Simulation::attempt() {
         const SlotStatus status = slot.status();
         auto lease = slot.try_acquire(key_of(request.key));
         note("try ", request.id, ": slot ", request.slot, " key ", request.key, lease ? " leased" : " none");
-        const auto found = std::find_if(status.residents.begin(), status.residents.end(), [&](const ResidentStatus& resident) {
-            return resident.key == key_of(request.key) && resident.state == ResidentState::ready;
-        });
+        const auto found =
+            std::find_if(status.residents.begin(), status.residents.end(), [&](const ResidentStatus& resident) {
+                return resident.key == key_of(request.key) && resident.state == ResidentState::ready;
+            });
         if (lease) {
             oracle_.require(found != status.residents.end() && found->generation == lease.generation(),
                             "H4: try_acquire gave a lease on what was not ready, request ", request.id);
-            oracle_.require(!oracle_.slots[static_cast<std::size_t>(request.slot)].closed, "R12: a lease after shutdown, request ",
-                            request.id);
+            oracle_.require(!oracle_.slots[static_cast<std::size_t>(request.slot)].closed,
+                            "R12: a lease after shutdown, request ", request.id);
             keep(request, std::move(lease));
         } else if (found != status.residents.end() && status.waiting == 0 && !status.shutting_down) {
-            const bool full = status.leases >= oracle_.slots[static_cast<std::size_t>(request.slot)].options.max_leases ||
-                              (found->leases != 0 && settings_.keys > 0);
+            const bool full =
+                status.leases >= oracle_.slots[static_cast<std::size_t>(request.slot)].options.max_leases ||
+                (found->leases != 0 && settings_.keys > 0);
             oracle_.require(full, "try_acquire gave nothing though the model is free, request ", request.id);
         }
     };
@@ -253,7 +258,8 @@ inline void Simulation::cancel() {
         return;
     }
     RequestFacts& request = *candidates[choices_.below(static_cast<std::uint32_t>(candidates.size()))];
-    constexpr std::array types{asio::cancellation_type::terminal, asio::cancellation_type::partial, asio::cancellation_type::total};
+    constexpr std::array types{asio::cancellation_type::terminal, asio::cancellation_type::partial,
+                               asio::cancellation_type::total};
     const asio::cancellation_type type = types[choices_.below(3)];
     note("cancel ", request.id, " type ", static_cast<int>(type));
     request.may_be_cancelled = true;
@@ -285,7 +291,8 @@ inline void Simulation::use_lease() {
             if (leases_.size() > 1) {
                 const std::size_t other = index == 0 ? 1 : 0;
                 if (leases_[other].lease.index() == held.lease.index()) {
-                    note("assign a lease of model ", held.model->serial, " over one of model ", leases_[other].model->serial);
+                    note("assign a lease of model ", held.model->serial, " over one of model ",
+                         leases_[other].model->serial);
                     HeldLease taken = std::move(leases_[index]);
                     HeldLease ended = std::move(leases_[other]);
                     leases_.erase(leases_.begin() + static_cast<std::ptrdiff_t>(std::max(index, other)));
@@ -293,7 +300,8 @@ inline void Simulation::use_lease() {
                     ModelFacts* const kept = taken.model;
                     oracle_.let_go(*ended.model);
                     std::visit(
-                        [&](auto& into) { into = std::get<std::decay_t<decltype(into)>>(std::move(taken.lease)); }, ended.lease);
+                        [&](auto& into) { into = std::get<std::decay_t<decltype(into)>>(std::move(taken.lease)); },
+                        ended.lease);
                     ended.model = kept;
                     leases_.push_back(std::move(ended));
                 }
@@ -355,7 +363,8 @@ inline void Simulation::block_in_vain() {
         (void)manager_->embed(key_of(0), {"0"});
         oracle_.violate("H15: a blocking call inside a model came back");
     } catch (const Error& error) {
-        oracle_.require(error.code() == errc::would_deadlock, "H15: a blocking call inside a model failed with something else");
+        oracle_.require(error.code() == errc::would_deadlock,
+                        "H15: a blocking call inside a model failed with something else");
     }
 }
 

@@ -217,7 +217,8 @@ inline void Simulation::finish() {
             shut_down();
             come_to_rest();
             check_quiet();
-            oracle_.require(!oracle_.requests.back().outstanding(), "R12: a shutdown did not complete, ", oracle_.requests.back().id);
+            oracle_.require(!oracle_.requests.back().outstanding(), "R12: a shutdown did not complete, ",
+                            oracle_.requests.back().id);
             oracle_.require(!settings_.bound || !oracle_.requests.back().both_slots || control_.tracked() == 0,
                             "R12: a timer waits after shutdown");
         }

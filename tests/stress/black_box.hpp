@@ -76,9 +76,11 @@ public:
         if (broken_.get() && note != Note::violated) {
             return;
         }
-        const auto time = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - began_).count();
-        const std::uint64_t entry = std::uint64_t{1} << 63U | static_cast<std::uint64_t>(note) << 56U | std::uint64_t{thread()} << 48U |
-                                    std::uint64_t{slot & 1U} << 47U | std::uint64_t{key & 3U} << 45U |
+        const auto time =
+            std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - began_).count();
+        const std::uint64_t entry = std::uint64_t{1} << 63U | static_cast<std::uint64_t>(note) << 56U |
+                                    std::uint64_t{thread()} << 48U | std::uint64_t{slot & 1U} << 47U |
+                                    std::uint64_t{key & 3U} << 45U |
                                     (static_cast<std::uint64_t>(time) & 0xFFFFFFU) << 21U | (number & 0x1FFFFFU);
         entries_[(next_.count() - 1) % entries_.size()].set(entry);
     }
@@ -107,8 +109,9 @@ public:
             const std::uint64_t entry = entries_[index % entries_.size()].get();
             if (entry != 0) {
                 std::fprintf(out, "  %8u  t%-3u %-9s %c  %s %u\n", static_cast<unsigned>(entry >> 21U & 0xFFFFFFU),
-                             static_cast<unsigned>(entry >> 48U & 0xFFU), (entry >> 47U & 1U) == 0 ? "embedding" : "reranker",
-                             "abc-"[entry >> 45U & 3U], name_of(static_cast<Note>(entry >> 56U & 0x7FU)),
+                             static_cast<unsigned>(entry >> 48U & 0xFFU),
+                             (entry >> 47U & 1U) == 0 ? "embedding" : "reranker", "abc-"[entry >> 45U & 3U],
+                             name_of(static_cast<Note>(entry >> 56U & 0x7FU)),
                              static_cast<unsigned>(entry & 0x1FFFFFU));
             }
         }

@@ -159,14 +159,16 @@ private:
         }
         starting() = true;
         if (dice().once_in(3)) {
-            Call::start(manager, *request, Handler<Call>{Ticket(world_, *request), &world_, world_.settings.home == Home::owned_threads});
+            Call::start(manager, *request,
+                        Handler<Call>{Ticket(world_, *request), &world_, world_.settings.home == Home::owned_threads});
         } else {
             Pending& pending = pending_.emplace_back();
             pending.request = request;
             Call::start(manager, *request,
                         asio::bind_cancellation_slot(
                             pending.signal.slot(),
-                            asio::bind_executor(loop_.get_executor(), Handler<Call>{Ticket(world_, *request), &world_, false})));
+                            asio::bind_executor(loop_.get_executor(),
+                                                Handler<Call>{Ticket(world_, *request), &world_, false})));
         }
         starting() = false;
         world_.has_begun(*request);
@@ -197,7 +199,8 @@ private:
                 return future.get();
             });
         } else {
-            wait<Call>(manager, Way::blocking, patient, [&](RequestFacts& request) { return Call::block(manager, request); });
+            wait<Call>(manager, Way::blocking, patient,
+                       [&](RequestFacts& request) { return Call::block(manager, request); });
         }
     }
     template <class Call, class Get>
@@ -247,7 +250,9 @@ private:
     }
     template <class Errand>
     void spawn(Pending& pending, const Errand& errand) {
-        const auto done = [this](const std::exception_ptr& error) { require(!error, "a coroutine of the stress threw"); };
+        const auto done = [this](const std::exception_ptr& error) {
+            require(!error, "a coroutine of the stress threw");
+        };
         asio::co_spawn(loop_, errand(pending), asio::bind_cancellation_slot(pending.signal.slot(), done));
     }
     // Leases a model and makes another request meanwhile.
@@ -294,7 +299,8 @@ private:
         if (lease) {
             world_.witness.require(!after_shutdown, "R12: try_acquire gave a lease after a shutdown");
             Held<Slot> held(world_.witness, std::move(lease));
-            world_.witness.require(held.facts().key == key && held.facts().slot == Slot, "R11: a lease on another model");
+            world_.witness.require(held.facts().key == key && held.facts().slot == Slot,
+                                   "R11: a lease on another model");
             world_.spend(std::move(held));
         }
     }
@@ -308,7 +314,8 @@ private:
         if (pending.request == nullptr || pending.request->ends.get() != 0) {
             return;
         }
-        constexpr std::array types{asio::cancellation_type::terminal, asio::cancellation_type::partial, asio::cancellation_type::total};
+        constexpr std::array types{asio::cancellation_type::terminal, asio::cancellation_type::partial,
+                                   asio::cancellation_type::total};
         constexpr std::array deeds{Deed::cancelled_terminal, Deed::cancelled_partial, Deed::cancelled_total};
         const std::uint32_t type = dice().below(3);
         world_.tally.did(deeds.at(type));

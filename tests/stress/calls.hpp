@@ -24,7 +24,9 @@ template <std::uint32_t Slot>
 }
 
 /// The key of a request; with an empty name if it is to be invalid.
-[[nodiscard]] inline ModelKey key_of(const RequestFacts& request) { return request.invalid ? ModelKey("", "f16") : key_of(request.key); }
+[[nodiscard]] inline ModelKey key_of(const RequestFacts& request) {
+    return request.invalid ? ModelKey("", "f16") : key_of(request.key);
+}
 [[nodiscard]] inline std::vector<std::string> texts_of(const RequestFacts& request) {
     return std::vector<std::string>(request.rows, text_of(request.id));
 }
@@ -44,10 +46,13 @@ struct Embed {
 struct Rerank {
     static constexpr Kind kind = Kind::rerank;
     static constexpr std::uint32_t slot = 1;
-    static std::string query(const RequestFacts& request) { return request.invalid ? std::string() : text_of(request.id); }
+    static std::string query(const RequestFacts& request) {
+        return request.invalid ? std::string() : text_of(request.id);
+    }
     template <class Token>
     static auto start(Manager& manager, const RequestFacts& request, Token&& token) {
-        return manager.async_rerank(key_of(request.key), query(request), texts_of(request), request.options, std::forward<Token>(token));
+        return manager.async_rerank(key_of(request.key), query(request), texts_of(request), request.options,
+                                    std::forward<Token>(token));
     }
     static Ranking block(Manager& manager, const RequestFacts& request) {
         return manager.rerank(key_of(request.key), query(request), texts_of(request), request.options);
@@ -86,8 +91,9 @@ struct Unload {
     static constexpr std::uint32_t slot = Slot;
     template <class Token>
     static auto start(Manager& manager, const RequestFacts& request, Token&& token) {
-        return request.of_key ? slot_of<Slot>(manager).async_unload(key_of(request.key), request.mode, std::forward<Token>(token))
-                              : slot_of<Slot>(manager).async_unload(request.mode, std::forward<Token>(token));
+        return request.of_key
+                   ? slot_of<Slot>(manager).async_unload(key_of(request.key), request.mode, std::forward<Token>(token))
+                   : slot_of<Slot>(manager).async_unload(request.mode, std::forward<Token>(token));
     }
     static void block(Manager& manager, const RequestFacts& request) {
         if (request.of_key) {
@@ -106,7 +112,9 @@ struct Shutdown {
         return request.deadline ? manager.async_shutdown(*request.deadline, std::forward<Token>(token))
                                 : manager.async_shutdown(std::forward<Token>(token));
     }
-    static ShutdownReport block(Manager& manager, const RequestFacts& request) { return manager.shutdown(request.deadline); }
+    static ShutdownReport block(Manager& manager, const RequestFacts& request) {
+        return manager.shutdown(request.deadline);
+    }
 };
 
 }  // namespace residency::stress

@@ -20,19 +20,24 @@
 
 namespace residency::stress {
 
-[[nodiscard]] inline ModelKey key_of(std::uint32_t key) { return {std::string(1, static_cast<char>('a' + key)), "f16"}; }
+[[nodiscard]] inline ModelKey key_of(std::uint32_t key) {
+    return {std::string(1, static_cast<char>('a' + key)), "f16"};
+}
 
 /// Where a model finds the facts of a request by the number that the request carries.
 using Requests = std::vector<RequestFacts>;
 
 /// A text of request `id`.
-[[nodiscard]] inline std::string text_of(std::uint32_t id) { return std::to_string(id) + ": long enough to be in memory of its own"; }
+[[nodiscard]] inline std::string text_of(std::uint32_t id) {
+    return std::to_string(id) + ": long enough to be in memory of its own";
+}
 
 /// A model. Its answers hold the number of the request that it was called for.
 template <std::uint32_t Slot>
 class StressedModel {
 public:
-    StressedModel(Witness& witness, Requests& requests, ModelFacts& facts) : witness_(witness), requests_(requests), facts_(facts) {}
+    StressedModel(Witness& witness, Requests& requests, ModelFacts& facts)
+        : witness_(witness), requests_(requests), facts_(facts) {}
     StressedModel(const StressedModel&) = delete;
     StressedModel& operator=(const StressedModel&) = delete;
     ~StressedModel() {
@@ -54,7 +59,8 @@ public:
         }
         return rows;
     }
-    std::vector<float> rerank(std::string_view query, std::span<const std::string> documents, std::stop_token stop) requires(Slot == 1) {
+    std::vector<float> rerank(std::string_view query, std::span<const std::string> documents,
+                              std::stop_token stop) requires(Slot == 1) {
         const bool bad = work(std::string(query), stop);
         std::vector<float> scores;
         for (const std::string& document : documents) {

@@ -21,12 +21,16 @@ class Held {
 public:
     Held() = default;
     /// Precondition: `lease` is not empty.
-    Held(Witness& witness, Lease<StressedModel<Slot>> lease) : witness_(&witness), facts_(&lease->facts()), lease_(std::move(lease)) {
+    Held(Witness& witness, Lease<StressedModel<Slot>> lease)
+        : witness_(&witness), facts_(&lease->facts()), lease_(std::move(lease)) {
         witness.take(*facts_);
         witness.know(*facts_, lease_.generation());
     }
     Held(Held&& other) noexcept
-        : witness_(other.witness_), facts_(std::exchange(other.facts_, nullptr)), lease_(std::move(other.lease_)), home_(other.home_) {}
+        : witness_(other.witness_),
+          facts_(std::exchange(other.facts_, nullptr)),
+          lease_(std::move(other.lease_)),
+          home_(other.home_) {}
     Held& operator=(Held&& other) noexcept {
         end();
         witness_ = other.witness_;

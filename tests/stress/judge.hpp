@@ -64,11 +64,13 @@ public:
     /// An unload.
     void succeeded(const RequestFacts& request) {
         count(0);
-        require(request.before == nullptr || request.before->gone.get(), "H8: an unload completed, and the model is not gone");
+        require(request.before == nullptr || request.before->gone.get(),
+                "H8: an unload completed, and the model is not gone");
     }
     void succeeded(const RequestFacts& request, const ShutdownReport& report) {
         count(0);
-        require(report.clean() || request.deadline || witness_.ending.get(), "H9: a shutdown without a deadline left something");
+        require(report.clean() || request.deadline || witness_.ending.get(),
+                "H9: a shutdown without a deadline left something");
         if (report.clean()) {
             for (const Witness::Slot& slot : witness_.slots) {
                 require(slot.residents.get() == 0 && slot.leases.get() == 0 && slot.jobs.get() == 0,
@@ -89,7 +91,8 @@ public:
         } catch (const Error& error) {
             require(!request.of_key || !request.wants_model() || request.invalid || error.key() == key_of(request.key),
                     "an error that names another key");
-            witness_.box.note(Note::failed, request.slot, request.key, static_cast<std::uint32_t>(error.code().value()));
+            witness_.box.note(Note::failed, request.slot, request.key,
+                              static_cast<std::uint32_t>(error.code().value()));
             if (error.code() == operation_aborted()) {
                 tally_.outcomes.back().count();
                 require(request.cancelled.get(), "operation_aborted without a cancellation");
@@ -112,7 +115,8 @@ private:
         require(!request.invalid, "an invalid request was served");
     }
     void answered(const RequestFacts& request) {
-        require(request.calls.get() == (request.rows == 0 ? 0 : 1), "R9: an answer without a call, or a call for nothing");
+        require(request.calls.get() == (request.rows == 0 ? 0 : 1),
+                "R9: an answer without a call, or a call for nothing");
         if (ModelFacts* const model = request.answered_by.get()) {
             expected(request, *model);
         }
@@ -131,29 +135,35 @@ private:
         require(request.wants_model() || code == errc::shutting_down, "an unload or a shutdown that failed");
         switch (code) {
             case errc::invalid_request:
-                require(request.invalid || (key.refusals.get() != 0 && cause_of(error).refusal), "invalid_request for a valid one");
+                require(request.invalid || (key.refusals.get() != 0 && cause_of(error).refusal),
+                        "invalid_request for a valid one");
                 break;
             case errc::overloaded: break;
             case errc::timed_out:
                 require(request.options.timeout && Clock::now() >= request.begun + *request.options.timeout,
                         "timed_out before the timeout");
-                require(error.stage() == Stage::queue || error.stage() == Stage::load || request.is_call(), "timed_out in a wrong stage");
+                require(error.stage() == Stage::queue || error.stage() == Stage::load || request.is_call(),
+                        "timed_out in a wrong stage");
                 break;
             case errc::load_failed: {
                 ModelFacts* const load = cause_of(error).load;
-                require(load != nullptr && load->slot == request.slot && load->key == request.key, "R11: load_failed by another's failure");
+                require(load != nullptr && load->slot == request.slot && load->key == request.key,
+                        "R11: load_failed by another's failure");
                 if (load != nullptr) {
                     witness_.failure_told(*load);
                 }
                 break;
             }
             case errc::cooling_down:
-                require(key.failures.get() != 0 && slot.options.cooldown.count() != 0, "R11: cooling_down without a failure");
-                require(error.retry_after() && *error.retry_after() <= slot.options.max_cooldown + std::chrono::milliseconds(1),
+                require(key.failures.get() != 0 && slot.options.cooldown.count() != 0,
+                        "R11: cooling_down without a failure");
+                require(error.retry_after() &&
+                            *error.retry_after() <= slot.options.max_cooldown + std::chrono::milliseconds(1),
                         "R11: cooling_down for longer than max_cooldown");
                 break;
             case errc::inference_failed:
-                require(request.calls.get() == 1 && cause_of(error).request == request.id, "R11: inference_failed by another's failure");
+                require(request.calls.get() == 1 && cause_of(error).request == request.id,
+                        "R11: inference_failed by another's failure");
                 break;
             case errc::bad_result: require(request.calls.get() == 1, "bad_result without a call"); break;
             case errc::model_changed:
@@ -161,7 +171,8 @@ private:
                         "model_changed without expectation or revoke");
                 break;
             case errc::shutting_down:
-                require(request.wants_model() ? witness_.closing.get() : witness_.ending.get(), "shutting_down without a shutdown");
+                require(request.wants_model() ? witness_.closing.get() : witness_.ending.get(),
+                        "shutting_down without a shutdown");
                 break;
             case errc::would_deadlock: require(false, "would_deadlock where nothing could hang"); break;
         }

@@ -18,7 +18,9 @@ public:
         return mixed ^ (mixed >> 31U);
     }
     /// At least 0 and less than `limit`.
-    [[nodiscard]] std::uint32_t below(std::uint32_t limit) noexcept { return static_cast<std::uint32_t>((next() >> 32U) % limit); }
+    [[nodiscard]] std::uint32_t below(std::uint32_t limit) noexcept {
+        return static_cast<std::uint32_t>((next() >> 32U) % limit);
+    }
     /// One time in `times`.
     [[nodiscard]] bool once_in(std::uint32_t times) noexcept { return below(times) == 0; }
     [[nodiscard]] bool coin() noexcept { return once_in(2); }

@@ -38,8 +38,9 @@ public:
             tally.did(Deed::observed);
             options.observer = [this](const Event& event) { watcher_(event); };
         }
-        world_.manager = std::make_unique<Manager>(StressedBackend<0>(world_.witness, world_.requests),
-                                                   StressedBackend<1>(world_.witness, world_.requests), options, host_.executors());
+        world_.manager =
+            std::make_unique<Manager>(StressedBackend<0>(world_.witness, world_.requests),
+                                      StressedBackend<1>(world_.witness, world_.requests), options, host_.executors());
     }
 
     void run() {
@@ -213,10 +214,11 @@ private:
         // In time, because a lease that is kept may stand in its way.
         RequestOptions options;
         options.timeout = std::chrono::milliseconds(dice().below(4));
-        manager.embedding().async_ensure_loaded(key_of(0), options, [this, &gone](const std::exception_ptr&, Generation) {
-            world_.destroy_manager();
-            gone = true;
-        });
+        manager.embedding().async_ensure_loaded(key_of(0), options,
+                                                [this, &gone](const std::exception_ptr&, Generation) {
+                                                    world_.destroy_manager();
+                                                    gone = true;
+                                                });
         until([&gone] { return gone.load(); });
     }
     // Then the manager refuses everything.

@@ -53,14 +53,17 @@ struct Settings {
         settings.number = number;
         settings.home = std::array{Home::owned_threads, Home::owned_threads, Home::one_pool, Home::strand_and_pool,
                                    Home::separate_contexts}[random.below(5)];
-        settings.end = std::array{End::quiet, End::idle, End::busy, End::busy, End::on_own_thread, End::after_context}[random.below(6)];
+        settings.end = std::array{
+            End::quiet, End::idle, End::busy, End::busy, End::on_own_thread, End::after_context}[random.below(6)];
         if (settings.end == End::after_context &&
-            (settings.home == Home::owned_threads || settings.home == Home::strand_and_pool)) {  // A strand may not outlive its context.
+            (settings.home == Home::owned_threads ||
+             settings.home == Home::strand_and_pool)) {  // A strand may not outlive its context.
             settings.end = End::busy;
         }
         for (std::size_t index = 0; index < 2; ++index) {
             SlotOptions& slot = settings.slots[index];
-            slot.keep_alive = std::array{milliseconds(1), milliseconds(3), milliseconds(0), keep_alive_forever}[random.below(4)];
+            slot.keep_alive =
+                std::array{milliseconds(1), milliseconds(3), milliseconds(0), keep_alive_forever}[random.below(4)];
             if (settings.end == End::idle && slot.keep_alive == keep_alive_forever) {
                 slot.keep_alive = milliseconds(2);
             }
@@ -82,13 +85,14 @@ struct Settings {
     }
 
     [[nodiscard]] std::string describe() const {
-        constexpr std::array homes{"owned threads", "one thread_pool", "a strand and a thread_pool", "contexts of their own"};
+        constexpr std::array homes{"owned threads", "one thread_pool", "a strand and a thread_pool",
+                                   "contexts of their own"};
         constexpr std::array ends{"quiet", "idle", "busy", "on its own thread", "after its contexts"};
         std::ostringstream out;
-        out << "seed " << seed << ", manager " << number << " (again and again: --seed " << seed << " --only " << number << "): on "
-            << homes[static_cast<std::size_t>(home)] << " (" << pool_threads << "), ends " << ends[static_cast<std::size_t>(end)]
-            << (observed ? ", observed" : "") << (calls_back ? ", calls back" : "") << (shuts_down ? ", shut down" : "") << ", " << steps
-            << " steps";
+        out << "seed " << seed << ", manager " << number << " (again and again: --seed " << seed << " --only " << number
+            << "): on " << homes[static_cast<std::size_t>(home)] << " (" << pool_threads << "), ends "
+            << ends[static_cast<std::size_t>(end)] << (observed ? ", observed" : "")
+            << (calls_back ? ", calls back" : "") << (shuts_down ? ", shut down" : "") << ", " << steps << " steps";
         for (std::size_t index = 0; index < 2; ++index) {
             const SlotOptions& slot = slots[index];
             out << (index == 0 ? "\n  embedding:" : "\n  reranker:") << " keep_alive ";
@@ -97,9 +101,9 @@ struct Settings {
             } else {
                 out << slot.keep_alive.count() << " ms";
             }
-            out << (overrides[index] ? " or another" : "") << ", max_resident " << slot.max_resident << ", max_leases " << slot.max_leases
-                << ", max_queue " << slot.max_queue << ", cooldown " << slot.cooldown.count() << " ms, aging " << slot.aging.count()
-                << " ms";
+            out << (overrides[index] ? " or another" : "") << ", max_resident " << slot.max_resident << ", max_leases "
+                << slot.max_leases << ", max_queue " << slot.max_queue << ", cooldown " << slot.cooldown.count()
+                << " ms, aging " << slot.aging.count() << " ms";
         }
         return out.str();
     }

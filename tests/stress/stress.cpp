@@ -24,7 +24,8 @@ using namespace residency::stress;
 
 constexpr const char* usage =
     "Usage: stress [--seconds COUNT] [--threads COUNT] [--seed NUMBER] [--only NUMBER]\n"
-    "  --seconds  for how long; 20. Up to ten times as long if something has not happened by then, which fails the run in the end\n"
+    "  --seconds  for how long; 20. Up to ten times as long if something has not happened by then, which fails the run "
+    "in the end\n"
     "  --threads  how many threads use each manager, at least 2; 6\n"
     "  --seed     what all choices come from; another each time. The threads' timing is not repeated\n"
     "  --only     this of the seed's managers, again and again\n";
@@ -74,8 +75,9 @@ std::string read(Arguments& arguments, int argc, char** argv) {
 int run(const Arguments& arguments) {
     BlackBox& box = black_box();
     Tally tally;
-    std::printf("stress --seconds %llu --threads %llu --seed %llu\n", static_cast<unsigned long long>(arguments.seconds),
-                static_cast<unsigned long long>(arguments.threads), static_cast<unsigned long long>(arguments.seed));
+    std::printf("stress --seconds %llu --threads %llu --seed %llu\n",
+                static_cast<unsigned long long>(arguments.seconds), static_cast<unsigned long long>(arguments.threads),
+                static_cast<unsigned long long>(arguments.seed));
     std::fflush(stdout);
     seed_thread(arguments.seed);
     const Watchdog watchdog(box);
@@ -87,7 +89,8 @@ int run(const Arguments& arguments) {
         return now < until || (now < at_most && !arguments.only && !tally.print(nullptr).empty());
     };
     do {
-        Round(box, tally, Settings::draw(arguments.seed, arguments.only.value_or(tally.managers)), arguments.threads).run();
+        Round(box, tally, Settings::draw(arguments.seed, arguments.only.value_or(tally.managers)), arguments.threads)
+            .run();
         ++tally.managers;
     } while (!box.broken() && goes_on());
     if (box.broken()) {
@@ -101,8 +104,8 @@ int run(const Arguments& arguments) {
                 static_cast<unsigned long long>(tally.loads.get()),
                 static_cast<unsigned long long>(tally.unloads[static_cast<std::size_t>(residency::Reason::idle)].get()),
                 static_cast<unsigned long long>(std::chrono::round<std::chrono::seconds>(Clock::now() - began).count()),
-                static_cast<unsigned long long>(arguments.threads), incomplete ? "FAILED, this never happened: " : "every rule held",
-                incomplete ? missing.c_str() : "");
+                static_cast<unsigned long long>(arguments.threads),
+                incomplete ? "FAILED, this never happened: " : "every rule held", incomplete ? missing.c_str() : "");
     return incomplete ? 1 : 0;
 }
 

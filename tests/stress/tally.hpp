@@ -126,7 +126,8 @@ struct Tally {
         }
         line("outcomes");
         for (std::size_t code = 0; code < outcomes.size(); ++code) {
-            if (code != static_cast<std::size_t>(errc::would_deadlock)) {  // Among the deeds: only calls back into the library meet it.
+            if (code != static_cast<std::size_t>(
+                            errc::would_deadlock)) {  // Among the deeds: only calls back into the library meet it.
                 figure(code == 0                     ? "success"
                        : code + 1 == outcomes.size() ? "operation_aborted"
                                                      : std::string(to_string(static_cast<errc>(code))),
@@ -137,7 +138,8 @@ struct Tally {
         figure("loads", loads.get());
         figure("loads failed", loads_failed.get());
         figure("loads aborted", loads_aborted.get());
-        for (const Reason reason : {Reason::idle, Reason::switched, Reason::unload, Reason::revoked, Reason::shutdown}) {
+        for (const Reason reason :
+             {Reason::idle, Reason::switched, Reason::unload, Reason::revoked, Reason::shutdown}) {
             figure("unloads, " + std::string(to_string(reason)), unloads[static_cast<std::size_t>(reason)].get());
         }
         figure("most leases at once", most_leases.get());

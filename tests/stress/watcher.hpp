@@ -51,10 +51,12 @@ private:
                 break;
             case EventType::ready:
                 require(state == State::loading, "section 8: ready without load_started");
-                require(event.generation > latest_.at(slot), "R6: ready with a generation that is not the greatest so far");
+                require(event.generation > latest_.at(slot),
+                        "R6: ready with a generation that is not the greatest so far");
                 latest_.at(slot) = event.generation;
                 if (!witness_.ending.get()) {
-                    require(model != nullptr && model->alive.get(), "H19: a model is gone before its events were delivered");
+                    require(model != nullptr && model->alive.get(),
+                            "H19: a model is gone before its events were delivered");
                 }
                 if (model != nullptr && model->alive.get()) {
                     witness_.know(*model, event.generation);
@@ -67,10 +69,14 @@ private:
                 state = State::none;
                 break;
             case EventType::drain_started:
-            case EventType::drain_ended: require(state == State::ready, "section 8: a drain of what is not ready"); break;
+            case EventType::drain_ended:
+                require(state == State::ready, "section 8: a drain of what is not ready");
+                break;
             case EventType::unload_started:
-                require(state == State::ready || state == State::loading, "section 8: unload_started for what is not resident");
-                require(witness_.ending.get() || (model != nullptr && model->alive.get()), "H19: unload_started for a model that is gone");
+                require(state == State::ready || state == State::loading,
+                        "section 8: unload_started for what is not resident");
+                require(witness_.ending.get() || (model != nullptr && model->alive.get()),
+                        "H19: unload_started for a model that is gone");
                 state = State::unloading;
                 if (event.reason == Reason::idle && model != nullptr) {
                     idle(slot, *model);

@@ -75,7 +75,8 @@ public:
         box.note(Note::load_begun, slot, key, static_cast<std::uint32_t>(in.loads.count()));
         require(of.loading.count() == 1, "R3: two loads of one key at once");
         require(of.residents.count() == 1, "R3: two residents of one key");
-        require(in.residents.count() <= static_cast<int>(in.options.max_resident), "R2: more residents than max_resident");
+        require(in.residents.count() <= static_cast<int>(in.options.max_resident),
+                "R2: more residents than max_resident");
         begin_job(in, "H13: a load while another load or an unload runs");
         require(!clean.get(), "R12: a load after a clean shutdown");
         if (of.failed != nullptr) {
@@ -160,7 +161,8 @@ public:
     }
     void begin_call(ModelFacts& model, RequestFacts& request) {
         box.note(Note::call_begun, model.slot, model.key, request.id);
-        require(request.is_call() && request.slot == model.slot && request.key == model.key, "R11: a model called for another's request");
+        require(request.is_call() && request.slot == model.slot && request.key == model.key,
+                "R11: a model called for another's request");
         require(request.calls.count() == 1, "R9: a model is called twice for one request");
         require(!clean.get(), "R12: a call after a clean shutdown");
         request.answered_by.set(&model);
@@ -186,7 +188,8 @@ public:
         const runtime::MutexLock lock(in.mutex);
         const auto [at, is_new] = in.generations.emplace(model.serial, generation.value());
         require(is_new, "R6: one model twice");
-        require(at == in.generations.begin() || std::prev(at)->second < at->second, "R6: a generation that is not the greatest so far");
+        require(at == in.generations.begin() || std::prev(at)->second < at->second,
+                "R6: a generation that is not the greatest so far");
         require(std::next(at) == in.generations.end() || at->second < std::next(at)->second,
                 "R6: a generation that a later one does not pass");
     }
@@ -204,7 +207,8 @@ public:
         for (Key& key : slots[slot].keys) {
             const ModelFacts* const model = key.latest.get();
             if (model != nullptr && model->generation.get() != 0 && !model->alive.get()) {
-                require(counter().value() > model->generation.get(), "R6: the counter was not raised when a model stopped being usable");
+                require(counter().value() > model->generation.get(),
+                        "R6: the counter was not raised when a model stopped being usable");
             }
         }
     }

@@ -45,14 +45,20 @@ private:
 class World {
 public:
     World(BlackBox& box, Tally& all, const Settings& chosen, std::size_t most_requests)
-        : settings(chosen), tally(all), witness(box, most_requests * 2), judge(witness, all), parked(all), requests(most_requests) {
+        : settings(chosen),
+          tally(all),
+          witness(box, most_requests * 2),
+          judge(witness, all),
+          parked(all),
+          requests(most_requests) {
         for (std::size_t index = 0; index < 2; ++index) {
             witness.slots[index].options = settings.slots[index];
-            witness.slots[index].least_keep_alive =
-                settings.overrides[index] ? std::min(settings.slots[index].keep_alive, least_override) : settings.slots[index].keep_alive;
+            witness.slots[index].least_keep_alive = settings.overrides[index]
+                                                        ? std::min(settings.slots[index].keep_alive, least_override)
+                                                        : settings.slots[index].keep_alive;
         }
-        witness.waits_for_stop =
-            settings.home == Home::owned_threads || (settings.home == Home::separate_contexts && settings.end != End::after_context);
+        witness.waits_for_stop = settings.home == Home::owned_threads ||
+                                 (settings.home == Home::separate_contexts && settings.end != End::after_context);
         witness.call_back = [this] { call_back(); };
     }
 
@@ -131,7 +137,8 @@ public:
         }
     }
     void dropped(RequestFacts& request) {
-        witness.require(settings.end == End::after_context && witness.ending.get(), "R9: a handler was destroyed uncalled");
+        witness.require(settings.end == End::after_context && witness.ending.get(),
+                        "R9: a handler was destroyed uncalled");
         witness.require(request.ends.count() == 1, "R9: a handler was destroyed after its request completed");
         witness.box.note(Note::dropped, request.slot, request.key, request.id);
         tally.did(Deed::handler_dropped);
@@ -139,7 +146,9 @@ public:
     }
     /// Every request that began has ended.
     [[nodiscard]] bool all_ended() const noexcept { return ended_.get() == begun(); }
-    [[nodiscard]] std::uint32_t begun() const noexcept { return std::min(next_.get(), static_cast<std::uint32_t>(requests.size())); }
+    [[nodiscard]] std::uint32_t begun() const noexcept {
+        return std::min(next_.get(), static_cast<std::uint32_t>(requests.size()));
+    }
 
     /// Uses a lease for a while, here or elsewhere.
     template <std::uint32_t Slot>

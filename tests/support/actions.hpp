@@ -60,7 +60,8 @@ inline Action granted(core::RequestId request, core::ResidentId resident, std::u
 }
 
 /// The waiter has failed; `resident` is what its key had.
-inline Action failed(core::RequestId request, errc code, Stage stage, core::ResidentId resident = {}, core::Duration retry_after = {}) {
+inline Action failed(core::RequestId request, errc code, Stage stage, core::ResidentId resident = {},
+                     core::Duration retry_after = {}) {
     Action made = detail::action(ActionType::fail, request.index, resident.index);
     made.code = code;
     made.stage = stage;
@@ -77,9 +78,15 @@ inline Action expired(core::RequestId request) {
 }
 
 inline Action load(core::ResidentId resident) { return detail::action(ActionType::load, core::none, resident.index); }
-inline Action stop_load(core::ResidentId resident) { return detail::action(ActionType::stop_load, core::none, resident.index); }
-inline Action revoke(core::ResidentId resident) { return detail::action(ActionType::revoke, core::none, resident.index); }
-inline Action unload(core::ResidentId resident) { return detail::action(ActionType::unload, core::none, resident.index); }
+inline Action stop_load(core::ResidentId resident) {
+    return detail::action(ActionType::stop_load, core::none, resident.index);
+}
+inline Action revoke(core::ResidentId resident) {
+    return detail::action(ActionType::revoke, core::none, resident.index);
+}
+inline Action unload(core::ResidentId resident) {
+    return detail::action(ActionType::unload, core::none, resident.index);
+}
 
 inline Action completed(core::OperationId operation, bool late = false) {
     Action made = detail::action(ActionType::complete, operation.index, core::none);

@@ -28,7 +28,8 @@ public:
 
     explicit CountingAllocator(AllocatorCounts& counts) noexcept : counts_(&counts) {}
     template <class U>
-    CountingAllocator(const CountingAllocator<U>& other) noexcept : counts_(&other.counts()) {}  // NOLINT(google-explicit-constructor)
+    CountingAllocator(const CountingAllocator<U>& other) noexcept
+        : counts_(&other.counts()) {}  // NOLINT(google-explicit-constructor)
 
     [[nodiscard]] T* allocate(std::size_t count) {
         T* const block = std::allocator<T>().allocate(count);
@@ -59,7 +60,9 @@ public:
 
     template <class Function>
     void execute(Function&& function) const {
-        std::thread([work = std::decay_t<Function>(std::forward<Function>(function))]() mutable { std::move(work)(); }).join();
+        std::thread([work = std::decay_t<Function>(std::forward<Function>(function))]() mutable {
+            std::move(work)();
+        }).join();
     }
     [[nodiscard]] asio::execution_context& query(asio::execution::context_t) const noexcept { return *context_; }
     [[nodiscard]] static constexpr asio::execution::blocking_t query(asio::execution::blocking_t) noexcept {
@@ -67,7 +70,9 @@ public:
     }
     [[nodiscard]] EagerExecutor require(asio::execution::blocking_t::never_t) const noexcept { return *this; }
 
-    friend bool operator==(const EagerExecutor& left, const EagerExecutor& right) noexcept { return left.context_ == right.context_; }
+    friend bool operator==(const EagerExecutor& left, const EagerExecutor& right) noexcept {
+        return left.context_ == right.context_;
+    }
     friend bool operator!=(const EagerExecutor& left, const EagerExecutor& right) noexcept { return !(left == right); }
 
 private:

@@ -91,7 +91,9 @@ struct Bench {
     Bench() { VirtualClock::reset(); }
 
     /// An executor for each purpose.
-    [[nodiscard]] Executors executors() { return {control.get_executor(), inference.get_executor(), loading.get_executor()}; }
+    [[nodiscard]] Executors executors() {
+        return {control.get_executor(), inference.get_executor(), loading.get_executor()};
+    }
     /// Runs whatever is ready, everywhere.
     void run() { run_ready(control, inference, loading); }
     /// Moves the time on, and runs whatever that makes ready.
@@ -173,7 +175,8 @@ struct ManagerBench : Bench {
 
     explicit ManagerBench(ManagerOptions options = {}) {
         options.observer = events.observer();
-        manager.emplace(testing::FakeEmbeddingBackend(world), testing::FakeRerankerBackend(world), options, executors());
+        manager.emplace(testing::FakeEmbeddingBackend(world), testing::FakeRerankerBackend(world), options,
+                        executors());
     }
 
     /// Shuts the manager down, and checks that nothing is left behind.

@@ -67,7 +67,9 @@ struct PolledContexts {
 
     PolledContexts() { VirtualClock::reset(); }
 
-    [[nodiscard]] Executors executors() { return {control.get_executor(), inference.get_executor(), loading.get_executor()}; }
+    [[nodiscard]] Executors executors() {
+        return {control.get_executor(), inference.get_executor(), loading.get_executor()};
+    }
 
     /// Runs all that is ready, on all three.
     std::size_t run() { return testing::run_ready(control, inference, loading); }

@@ -92,12 +92,15 @@ using FrugalLease = Lease<FrugalModel>;
 struct FrugalBench {
     using Manager = ModelManager<FrugalBackend, FrugalBackend, VirtualClock>;
 
-    explicit FrugalBench(const SlotOptions& options = {.keep_alive = keep_alive_forever}, const Observer& observer = {}) {
+    explicit FrugalBench(const SlotOptions& options = {.keep_alive = keep_alive_forever},
+                         const Observer& observer = {}) {
         VirtualClock::reset();
         models.emplace(FrugalBackend{&world}, FrugalBackend{&world},
                        ManagerOptions{.embedding = options, .reranker = options, .observer = observer}, executors());
     }
-    [[nodiscard]] Executors executors() { return {control.get_executor(), inference.get_executor(), loading.get_executor()}; }
+    [[nodiscard]] Executors executors() {
+        return {control.get_executor(), inference.get_executor(), loading.get_executor()};
+    }
     [[nodiscard]] auto& slot() { return models->embedding(); }
 
     /// Runs all that is ready.

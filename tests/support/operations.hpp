@@ -68,7 +68,9 @@ struct Embed {
     static auto fail(ManagerBench& bench, Token&& token) {
         return bench.manager->async_embed(nameless, {"one"}, std::forward<Token>(token));
     }
-    static bool sound(const Result& embeddings) { return embeddings.size() == 3 && testing::answered_by(embeddings) == 1; }
+    static bool sound(const Result& embeddings) {
+        return embeddings.size() == 3 && testing::answered_by(embeddings) == 1;
+    }
 };
 
 struct Rerank {
@@ -143,9 +145,9 @@ struct ShutdownManager {
 };
 
 template <class Operation>
-inline constexpr bool can_fail = std::is_same_v<Operation, Acquire> || std::is_same_v<Operation, EnsureLoaded> ||
-                                 std::is_same_v<Operation, Embed> || std::is_same_v<Operation, Rerank> ||
-                                 std::is_same_v<Operation, UnloadKey>;
+inline constexpr bool can_fail =
+    std::is_same_v<Operation, Acquire> || std::is_same_v<Operation, EnsureLoaded> || std::is_same_v<Operation, Embed> ||
+    std::is_same_v<Operation, Rerank> || std::is_same_v<Operation, UnloadKey>;
 
 template <class Operation>
 inline constexpr bool has_result = !std::is_void_v<typename Operation::Result>;

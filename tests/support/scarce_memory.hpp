@@ -47,7 +47,8 @@ struct Memory {
 /// Lets allocations of this thread fail, the `first`-th and maybe those after it, for as long as it lives.
 class ScarceMemory {
 public:
-    explicit ScarceMemory(std::size_t first = 1, Scarcity scarcity = Scarcity::from) noexcept : failures_before_(Memory::here().failures) {
+    explicit ScarceMemory(std::size_t first = 1, Scarcity scarcity = Scarcity::from) noexcept
+        : failures_before_(Memory::here().failures) {
         Memory::here().fail_from = first;
         Memory::here().scarcity = scarcity;
     }

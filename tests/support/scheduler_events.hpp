@@ -32,8 +32,9 @@ enum class Happening : std::uint8_t {
     shut_down,
 };
 
-inline constexpr std::array<std::string_view, 12> happening_names{"request", "release", "cancel", "loaded", "load_failed", "unloaded",
-                                                                  "wait",    "tick",    "unload", "forget", "close",       "shut_down"};
+inline constexpr std::array<std::string_view, 12> happening_names{"request",     "release",  "cancel", "loaded",
+                                                                  "load_failed", "unloaded", "wait",   "tick",
+                                                                  "unload",      "forget",   "close",  "shut_down"};
 
 /// One thing that happens: to which of those there are, and how.
 struct SchedulerEvent {
@@ -179,9 +180,12 @@ inline void carry_out(CheckedScheduler& world, const Setting& setting, const Sch
 }
 
 /// Prints what `event` would do in `world`, for a person.
-inline void print(std::ostream& out, const CheckedScheduler& world, const Setting& setting, const SchedulerEvent& event) {
+inline void print(std::ostream& out, const CheckedScheduler& world, const Setting& setting,
+                  const SchedulerEvent& event) {
     out << happening_names[static_cast<std::size_t>(event.what)];
-    const auto milliseconds = [](core::Duration length) { return std::chrono::duration_cast<std::chrono::milliseconds>(length).count(); };
+    const auto milliseconds = [](core::Duration length) {
+        return std::chrono::duration_cast<std::chrono::milliseconds>(length).count();
+    };
     switch (event.what) {
         case Happening::request: {
             const RequestKind& kind = setting.requests[event.subject];
@@ -190,7 +194,8 @@ inline void print(std::ostream& out, const CheckedScheduler& world, const Settin
                 out << (kind.spec.priority == Priority::high ? " high" : " low");
             }
             if (kind.timeout) {
-                out << " within " << milliseconds(*kind.timeout) << " ms" << (kind.spec.deadline_covers_lease ? " in all" : "");
+                out << " within " << milliseconds(*kind.timeout) << " ms"
+                    << (kind.spec.deadline_covers_lease ? " in all" : "");
             }
             if (kind.spec.overrides_keep_alive) {
                 out << " keep-alive " << milliseconds(kind.spec.keep_alive) << " ms";
@@ -201,7 +206,8 @@ inline void print(std::ostream& out, const CheckedScheduler& world, const Settin
         case Happening::release: out << " a lease on " << setting.keys[world.leases()[event.subject].key]; return;
         case Happening::cancel: out << " waiter " << static_cast<int>(event.subject); return;
         case Happening::loaded:
-            out << ' ' << setting.keys[world.residents()[event.subject].key] << " for " << setting.capacities[event.how] << " at once";
+            out << ' ' << setting.keys[world.residents()[event.subject].key] << " for " << setting.capacities[event.how]
+                << " at once";
             return;
         case Happening::load_failed:
         case Happening::unloaded: out << ' ' << setting.keys[world.residents()[event.subject].key]; return;

@@ -81,12 +81,15 @@ struct KnownKey {
 
 /// How often each kind of answer was seen.
 struct ActionCounts {
-    std::vector<std::uint64_t> types = std::vector<std::uint64_t>(static_cast<std::size_t>(core::ActionType::event) + 1);
+    std::vector<std::uint64_t> types =
+        std::vector<std::uint64_t>(static_cast<std::size_t>(core::ActionType::event) + 1);
     std::vector<std::uint64_t> events = std::vector<std::uint64_t>(static_cast<std::size_t>(EventType::dropped) + 1);
     std::vector<std::uint64_t> codes = std::vector<std::uint64_t>(static_cast<std::size_t>(errc::would_deadlock) + 1);
-    std::vector<std::uint64_t> unload_reasons = std::vector<std::uint64_t>(static_cast<std::size_t>(Reason::cooling_down) + 1);
+    std::vector<std::uint64_t> unload_reasons =
+        std::vector<std::uint64_t>(static_cast<std::size_t>(Reason::cooling_down) + 1);
     /// Requests that were refused at once, by code.
-    std::vector<std::uint64_t> refusals = std::vector<std::uint64_t>(static_cast<std::size_t>(errc::would_deadlock) + 1);
+    std::vector<std::uint64_t> refusals =
+        std::vector<std::uint64_t>(static_cast<std::size_t>(errc::would_deadlock) + 1);
     /// Requests that were granted at once.
     std::uint64_t at_once = 0;
     /// Operations that completed at their deadline.
@@ -340,15 +343,18 @@ public:
         } else {
             out << world.scheduler_.next_alarm().count() / 1'000'000 << " ms";
         }
-        out << ", generation " << world.scheduler_.generation() << (world.scheduler_.closed() ? ", closed" : "") << '\n';
+        out << ", generation " << world.scheduler_.generation() << (world.scheduler_.closed() ? ", closed" : "")
+            << '\n';
         for (const KnownResident& resident : world.residents_) {
-            out << "    resident " << world.name(resident.key) << ' ' << resident.state << ", " << resident.leases << " leases"
-                << (resident.stopped ? ", asked to stop" : "") << (resident.discarded ? ", to be discarded" : "")
-                << (resident.for_good ? ", for good" : "") << (resident.revoked ? ", revoked" : "") << '\n';
+            out << "    resident " << world.name(resident.key) << ' ' << resident.state << ", " << resident.leases
+                << " leases" << (resident.stopped ? ", asked to stop" : "")
+                << (resident.discarded ? ", to be discarded" : "") << (resident.for_good ? ", for good" : "")
+                << (resident.revoked ? ", revoked" : "") << '\n';
         }
         for (const KnownWaiter& waiter : world.waiters_) {
-            out << "    waiter   " << world.name(waiter.key) << (waiter.spec.wants_lease ? " for a lease" : " for a load")
-                << ", priority " << static_cast<int>(waiter.spec.priority);
+            out << "    waiter   " << world.name(waiter.key)
+                << (waiter.spec.wants_lease ? " for a lease" : " for a load") << ", priority "
+                << static_cast<int>(waiter.spec.priority);
             if (waiter.spec.deadline != core::never) {
                 out << ", until " << waiter.spec.deadline.count() / 1'000'000 << " ms";
             }
@@ -382,7 +388,8 @@ private:
     [[nodiscard]] const SlotOptions& options() const noexcept { return scheduler_.options(); }
 
     [[nodiscard]] KnownResident* find(core::ResidentId id) noexcept {
-        const auto found = std::find_if(residents_.begin(), residents_.end(), [&](const auto& each) { return each.id == id; });
+        const auto found =
+            std::find_if(residents_.begin(), residents_.end(), [&](const auto& each) { return each.id == id; });
         return found == residents_.end() ? nullptr : &*found;
     }
     [[nodiscard]] KnownResident& at(core::Index index) {
@@ -394,14 +401,16 @@ private:
         throw Violation("an action names a resident that is there");
     }
     [[nodiscard]] const KnownResident* resident_of(std::size_t key) const noexcept {
-        const auto found = std::find_if(residents_.begin(), residents_.end(), [&](const auto& each) { return each.key == key; });
+        const auto found =
+            std::find_if(residents_.begin(), residents_.end(), [&](const auto& each) { return each.key == key; });
         return found == residents_.end() ? nullptr : &*found;
     }
     [[nodiscard]] KnownResident* resident_of(std::size_t key) noexcept {
         return const_cast<KnownResident*>(std::as_const(*this).resident_of(key));
     }
     [[nodiscard]] const KnownWaiter* front(std::size_t key) const noexcept {
-        const auto found = std::find_if(waiters_.begin(), waiters_.end(), [&](const auto& each) { return each.key == key; });
+        const auto found =
+            std::find_if(waiters_.begin(), waiters_.end(), [&](const auto& each) { return each.key == key; });
         return found == waiters_.end() ? nullptr : &*found;
     }
     [[nodiscard]] bool awaited(std::size_t key) const noexcept { return front(key) != nullptr; }
@@ -428,8 +437,9 @@ private:
         if (scheduler_.closed()) {
             return Attempt::shutting_down;
         }
-        const bool usable = resident != nullptr && (resident->state == ResidentState::ready ||
-                                                    (resident->state == ResidentState::draining && !resident->for_good));
+        const bool usable =
+            resident != nullptr && (resident->state == ResidentState::ready ||
+                                    (resident->state == ResidentState::draining && !resident->for_good));
         if (spec.expected != Generation{} && !(usable && resident->generation == spec.expected)) {
             return Attempt::model_changed;
         }
@@ -460,9 +470,12 @@ private:
             note_front(key);
         }
         const core::Enqueued enqueued = scheduler_.enqueue(name(key), spec, now_, actions_);
-        require(enqueued.request.valid() == (!cooling && !full && !late), "R8 a request waits if it may, else it is refused at once");
+        require(enqueued.request.valid() == (!cooling && !full && !late),
+                "R8 a request waits if it may, else it is refused at once");
         if (!enqueued.request.valid()) {
-            require(enqueued.code == (cooling ? errc::cooling_down : full ? errc::overloaded : errc::timed_out),
+            require(enqueued.code == (cooling ? errc::cooling_down
+                                      : full  ? errc::overloaded
+                                              : errc::timed_out),
                     "H5 a refused request learns why");
             require(enqueued.retry_after == (cooling ? keys_[key].cooling_until - now_ : core::Duration::zero()),
                     "cooling_down says when to try again");
@@ -478,7 +491,8 @@ private:
             keys_[key].front = enqueued.request;
         }
         carry_out();
-        const bool waits = std::any_of(waiters_.begin(), waiters_.end(), [&](const auto& each) { return each.id == enqueued.request; });
+        const bool waits = std::any_of(waiters_.begin(), waiters_.end(),
+                                       [&](const auto& each) { return each.id == enqueued.request; });
         return waits ? Fate::waits : Fate::granted;
     }
 
@@ -536,15 +550,18 @@ private:
     }
     // Places that come free soon: their residents unload, or load what nobody wants.
     [[nodiscard]] std::size_t coming_soon() const {
-        return static_cast<std::size_t>(std::count_if(residents_.begin(), residents_.end(), [&](const KnownResident& resident) {
-            return resident.state == ResidentState::unloading ||
-                   (resident.state == ResidentState::loading && resident.stopped && (resident.discarded || !awaited(resident.key)));
-        }));
+        return static_cast<std::size_t>(
+            std::count_if(residents_.begin(), residents_.end(), [&](const KnownResident& resident) {
+                return resident.state == ResidentState::unloading ||
+                       (resident.state == ResidentState::loading && resident.stopped &&
+                        (resident.discarded || !awaited(resident.key)));
+            }));
     }
     [[nodiscard]] std::size_t draining(bool for_good) const {
-        return static_cast<std::size_t>(std::count_if(residents_.begin(), residents_.end(), [&](const KnownResident& resident) {
-            return resident.state == ResidentState::draining && resident.for_good == for_good;
-        }));
+        return static_cast<std::size_t>(
+            std::count_if(residents_.begin(), residents_.end(), [&](const KnownResident& resident) {
+                return resident.state == ResidentState::draining && resident.for_good == for_good;
+            }));
     }
     [[nodiscard]] static bool idle(const KnownResident& resident) {
         return resident.state == ResidentState::ready && resident.leases == 0 && !resident.for_good;
@@ -596,7 +613,8 @@ private:
                 });
                 require(held != leases_.end() && !held->expired, "R9 a lease expires once, while it lives");
                 require(held->deadline <= now_, "a lease expires after its deadline");
-                require(action.stage == Stage::inference && action.code == errc::timed_out, "a lease expires in stage inference");
+                require(action.stage == Stage::inference && action.code == errc::timed_out,
+                        "a lease expires in stage inference");
                 held->expired = true;
                 return;
             }
@@ -610,14 +628,16 @@ private:
             }
             case core::ActionType::revoke: {
                 KnownResident& resident = at(action.resident);
-                require(resident.for_good && !resident.revoked && resident.was_ready, "a resident is revoked once, by unload");
+                require(resident.for_good && !resident.revoked && resident.was_ready,
+                        "a resident is revoked once, by unload");
                 resident.revoked = true;
                 ++generation_;
                 return;
             }
             case core::ActionType::unload: {
                 KnownResident& resident = at(action.resident);
-                require(resident.state == ResidentState::unloading && resident.leases == 0, "R1 nothing is unloaded under a lease");
+                require(resident.state == ResidentState::unloading && resident.leases == 0,
+                        "R1 nothing is unloaded under a lease");
                 return;
             }
             case core::ActionType::complete: {
@@ -641,7 +661,8 @@ private:
         KnownResident& resident = at(action.resident);
         require(front(granted.key)->id == granted.id, "H6 within a key first in, first out");
         require(resident.key == granted.key, "R11 no request is answered by another key's model");
-        require(resident.state == ResidentState::ready && !resident.for_good, "R1 a lease is granted on a ready resident only");
+        require(resident.state == ResidentState::ready && !resident.for_good,
+                "R1 a lease is granted on a ready resident only");
         require(action.generation == resident.generation, "a grant names its generation");
         require(granted.spec.expected == Generation{} || granted.spec.expected == resident.generation,
                 "H8 who expects a generation gets no other");
@@ -650,7 +671,8 @@ private:
             for (const KnownResident& other : residents_) {
                 const KnownWaiter* rival = other.key == resident.key ? nullptr : front(other.key);
                 require(rival == nullptr || other.state != ResidentState::ready || other.for_good ||
-                            other.leases >= other.capacity || !rival->spec.wants_lease || order(resident.key) < order(other.key),
+                            other.leases >= other.capacity || !rival->spec.wants_lease ||
+                            order(resident.key) < order(other.key),
                         "H6 of the keys that could be granted, the first is");
             }
             // A load that ends serves all who waited for it, as far as leases go: it has cost enough. Else nobody is passed over.
@@ -658,7 +680,8 @@ private:
             require(!lacking || order(resident.key) < *lacking, "H6 a key that lacks a place is not passed over");
         }
         drop_waiter(static_cast<std::size_t>(waiter - waiters_.begin()));
-        const bool kept = granted.spec.wants_lease && granted.spec.deadline_covers_lease && granted.spec.deadline != core::never;
+        const bool kept =
+            granted.spec.wants_lease && granted.spec.deadline_covers_lease && granted.spec.deadline != core::never;
         require(action.kept == kept, "a request with a deadline that goes on stays known");
         if (granted.spec.wants_lease) {
             lease(resident, {resident.id, kept ? granted.id : core::RequestId{}}, granted.spec);
@@ -676,11 +699,10 @@ private:
         require(waiter != waiters_.end(), "R9 who fails was waiting");
         const KnownResident* resident = resident_of(waiter->key);
         const bool loading = resident != nullptr && resident->state == ResidentState::loading;
-        require(action.stage == (loading ? Stage::load : Stage::queue), "a failed request learns in which stage it ended");
+        require(action.stage == (loading ? Stage::load : Stage::queue),
+                "a failed request learns in which stage it ended");
         switch (action.code) {
-            case errc::timed_out:
-                require(waiter->spec.deadline <= now_, "nobody times out before his deadline");
-                break;
+            case errc::timed_out: require(waiter->spec.deadline <= now_, "nobody times out before his deadline"); break;
             case errc::load_failed:
                 require(load_failed_ && waiter->key == failed_key_, "R3 a failed load fails those who waited for it");
                 require(action.duration == expected_retry_, "a failed load says when to try again");
@@ -698,7 +720,8 @@ private:
 
     void carry_out_load(const core::Action& action) {
         KnownResident& resident = at(action.resident);
-        require(resident.state == ResidentState::loading && resident.reason == Reason::requested, "a load is announced, and begun once");
+        require(resident.state == ResidentState::loading && resident.reason == Reason::requested,
+                "a load is announced, and begun once");
         resident.reason = Reason::none;
     }
 
@@ -724,13 +747,16 @@ private:
                 resident.keep_alive = core::to_duration(options().keep_alive);
                 resident.idle_since = now_;
                 resident.used = ++uses_;
-                require(action.generation == resident.generation, "R6 the counter is raised when a model becomes usable");
+                require(action.generation == resident.generation,
+                        "R6 the counter is raised when a model becomes usable");
                 break;
             case EventType::load_failed:
             case EventType::load_aborted:
                 require(resident.id == ending_, "a load ends when the backend says so");
-                require((action.event == EventType::load_aborted) == resident.stopped, "H1 a load that was asked to stop cannot fail");
-                require(action.event == EventType::load_failed || (action.reason == Reason::abandoned) != resident.discarded,
+                require((action.event == EventType::load_aborted) == resident.stopped,
+                        "H1 a load that was asked to stop cannot fail");
+                require(action.event == EventType::load_failed ||
+                            (action.reason == Reason::abandoned) != resident.discarded,
                         "an aborted load says why");
                 if (action.event == EventType::load_aborted) {
                     end_residency(resident);
@@ -741,18 +767,22 @@ private:
                 }
                 break;
             case EventType::unloaded:
-                require(resident.id == ending_ && resident.state == ResidentState::unloading, "what is gone was unloading");
+                require(resident.id == ending_ && resident.state == ResidentState::unloading,
+                        "what is gone was unloading");
                 require(action.reason == resident.reason, "an unload gives one reason");
                 end_residency(resident);
                 break;
             case EventType::drain_started: begin_drain(resident, action.reason); break;
             case EventType::drain_ended: {
-                require(resident.state == ResidentState::draining && !resident.for_good, "only a drain for a switch ends");
+                require(resident.state == ResidentState::draining && !resident.for_good,
+                        "only a drain for a switch ends");
                 const bool latest = std::all_of(residents_.begin(), residents_.end(), [&](const KnownResident& other) {
-                    return other.state != ResidentState::draining || other.for_good || other.drained <= resident.drained;
+                    return other.state != ResidentState::draining || other.for_good ||
+                           other.drained <= resident.drained;
                 });
                 require(latest, "H3 the last that began to drain is the first to return");
-                require(draining(false) + draining(true) + coming_soon() > wanted(), "a drain ends when nobody needs it");
+                require(draining(false) + draining(true) + coming_soon() > wanted(),
+                        "a drain ends when nobody needs it");
                 resident.state = ResidentState::ready;
                 resident.reason = Reason::none;
                 break;
@@ -805,7 +835,8 @@ private:
         if (reason == Reason::switched) {
             require(!resident.for_good, "a switch drains only what is not condemned");
             require(!any_spare(), "an idle resident that nobody waits for goes before one in use drains");
-            require(draining(false) + draining(true) + coming_soon() < wanted(), "H3 no more drain than places are wanted");
+            require(draining(false) + draining(true) + coming_soon() < wanted(),
+                    "H3 no more drain than places are wanted");
             require_victim(resident);
             claim();
             resident.drained = ++drains_;
@@ -820,7 +851,8 @@ private:
     // others that would yield to it was used less recently.
     void require_victim(const KnownResident& resident) const {
         const std::optional<Order> first = first_lacking();
-        require(first && yields_to(resident, *first), "H3 a resident makes place only for who ranks before all who wait for it");
+        require(first && yields_to(resident, *first),
+                "H3 a resident makes place only for who ranks before all who wait for it");
         for (const KnownResident& other : residents_) {
             require(&other == &resident || !yields_to(other, *first) || used_before(resident, other),
                     "H3 the least recently granted makes place first");
@@ -828,11 +860,13 @@ private:
     }
 
     void begin_unload(KnownResident& resident, Reason reason) {
-        require(resident.leases == 0 && resident.state != ResidentState::unloading, "R1 nothing is unloaded under a lease");
+        require(resident.leases == 0 && resident.state != ResidentState::unloading,
+                "R1 nothing is unloaded under a lease");
         switch (reason) {
             case Reason::idle:
                 require(spare(resident), "only what is idle and not waited for is unloaded as idle");
-                require(core::later(resident.idle_since, resident.keep_alive) <= now_, "R5 never before its keep-alive has passed");
+                require(core::later(resident.idle_since, resident.keep_alive) <= now_,
+                        "R5 never before its keep-alive has passed");
                 break;
             case Reason::switched:
                 require(!resident.for_good, "a switch takes only what is not condemned");
@@ -858,7 +892,8 @@ private:
             default: throw Violation("an unload has a reason that the scheduler knows");
         }
         if (resident.state == ResidentState::loading) {
-            require(resident.id == ending_ && resident.discarded, "H2 a load that is not wanted is unloaded when it has ended");
+            require(resident.id == ending_ && resident.discarded,
+                    "H2 a load that is not wanted is unloaded when it has ended");
             ending_ = {};
         } else if (!resident.revoked) {
             ++generation_;
@@ -874,7 +909,8 @@ private:
         finish_failed();
         closing_ = closing_ || scheduler_.closed();
         require(closing_ == scheduler_.closed() && closed_ == closing_, "closed() tells");
-        require(scheduler_.generation().value() == generation_, "R6 the counter is raised when a model becomes usable and when it stops");
+        require(scheduler_.generation().value() == generation_,
+                "R6 the counter is raised when a model becomes usable and when it stops");
         check_residents();
         check_waiters();
         check_places();
@@ -898,14 +934,16 @@ private:
             if (known.state == ResidentState::loading) {
                 require(resident.stop_requested == known.stopped, "a load knows whether it was asked to stop");
                 require(resident.discard == known.discarded, "H2 a load knows whether it will be used");
-                require(known.stopped || (awaited(known.key) && !known.discarded), "a load that nobody waits for is asked to stop");
+                require(known.stopped || (awaited(known.key) && !known.discarded),
+                        "a load that nobody waits for is asked to stop");
             }
             if (known.state == ResidentState::draining) {
                 require(known.leases != 0, "what drains is in use");
                 require(resident.for_good == known.for_good, "a drain knows whether it is for good");
             }
             require(!(known.state == ResidentState::ready && known.for_good), "what was condemned drains or unloads");
-            const auto live = std::count_if(leases_.begin(), leases_.end(), [&](const auto& each) { return each.grant.resident == known.id; });
+            const auto live = std::count_if(leases_.begin(), leases_.end(),
+                                            [&](const auto& each) { return each.grant.resident == known.id; });
             require(static_cast<std::size_t>(live) == known.leases, "R1 every lease has its resident");
             require(!known.revoked || known.for_good, "what was revoked is condemned");
         }
@@ -926,7 +964,8 @@ private:
             }
             const core::KeyEntry& entry = room.keys()[index];
             require(entry.claims == keys_[key].claims, "a key knows whether a switch was begun for it");
-            require(entry.resident == (resident == nullptr ? core::none : resident->id.index), "a key knows its resident");
+            require(entry.resident == (resident == nullptr ? core::none : resident->id.index),
+                    "a key knows its resident");
             core::Index next = entry.first;
             core::Index previous = core::none;
             core::Index expecting = 0;
@@ -935,20 +974,23 @@ private:
                 if (waiter.key != key) {
                     continue;
                 }
-                require(room.requests().contains(waiter.id) && next == waiter.id.index, "R9 who waits is in the queue, in order");
+                require(room.requests().contains(waiter.id) && next == waiter.id.index,
+                        "R9 who waits is in the queue, in order");
                 const core::Request& request = room.requests()[next];
                 require(!request.leased && request.previous == previous, "a queue hangs together");
-                require(waiter.spec.expected == Generation{} ||
-                            (resident != nullptr && resident->generation == waiter.spec.expected && !resident->for_good),
-                        "H8 nobody waits for a residency that has ended");
+                require(
+                    waiter.spec.expected == Generation{} ||
+                        (resident != nullptr && resident->generation == waiter.spec.expected && !resident->for_good),
+                    "H8 nobody waits for a residency that has ended");
                 expecting += waiter.spec.expected != Generation{} ? 1U : 0U;
                 with_deadline += waiter.spec.deadline != core::never ? 1U : 0U;
                 ++count;
                 previous = next;
                 next = request.next;
             }
-            require(next == core::none && entry.last == previous && entry.waiting == count && entry.expecting == expecting,
-                    "a queue hangs together");
+            require(
+                next == core::none && entry.last == previous && entry.waiting == count && entry.expecting == expecting,
+                "a queue hangs together");
             check_standing(index, entry, resident);
         }
         std::size_t kept = 0;
@@ -968,11 +1010,13 @@ private:
         core::Standing standing = core::Standing::nowhere;
         if (entry.waiting != 0 && resident == nullptr) {
             standing = entry.claims ? core::Standing::claimed : core::Standing::placeless;
-        } else if (entry.waiting != 0 && resident->state == ResidentState::ready && resident->leases < resident->capacity) {
+        } else if (entry.waiting != 0 && resident->state == ResidentState::ready &&
+                   resident->leases < resident->capacity) {
             standing = core::Standing::grantable;
         }
         require(entry.standing == standing, "a key stands where it belongs");
-        for (const core::Standing each : {core::Standing::grantable, core::Standing::placeless, core::Standing::claimed}) {
+        for (const core::Standing each :
+             {core::Standing::grantable, core::Standing::placeless, core::Standing::claimed}) {
             const auto& heap = scheduler_.room().order(each);
             require(heap.contains(index) == (each == standing), "a key stands in one order");
             require(each != standing || heap.rank(index) == scheduler_.room().rank(index), "a key stands in its place");
@@ -987,7 +1031,8 @@ private:
         const std::size_t wants = wanted();
         const std::size_t soon = coming_soon();
         require(residents_.size() == options().max_resident || wants == 0, "a place is free only if no key wants one");
-        require(draining(false) == 0 || draining(false) + draining(true) + soon <= wants, "H3 no more drain than places are wanted");
+        require(draining(false) == 0 || draining(false) + draining(true) + soon <= wants,
+                "H3 no more drain than places are wanted");
         require(wants <= soon || !any_spare(), "an idle resident that nobody waits for goes at once");
         require(scheduler_.room().wanted_places() == wants, "every key that wants a place is counted");
     }
@@ -1017,7 +1062,8 @@ private:
     void claim() {
         const std::size_t coming = draining(false) + draining(true) + coming_soon();
         const auto lacking = all_lacking();
-        const auto claimed = static_cast<std::size_t>(std::count_if(lacking.begin(), lacking.end(), [](const auto& each) { return !each.first; }));
+        const auto claimed = static_cast<std::size_t>(
+            std::count_if(lacking.begin(), lacking.end(), [](const auto& each) { return !each.first; }));
         require(!lacking.empty(), "a switch begins for a key that lacks a place");
         if (claimed == lacking.size() || coming < claimed) {
             return;

@@ -32,17 +32,21 @@ class SlotCalls {
 public:
     using Slot = ModelSlot<FakeEmbeddingBackend, Clock>;
 
-    [[nodiscard]] Outcome<FakeLease> acquire(const ModelKey& key, RequestOptions options = {}, asio::cancellation_slot cancel = {}) {
+    [[nodiscard]] Outcome<FakeLease> acquire(const ModelKey& key, RequestOptions options = {},
+                                             asio::cancellation_slot cancel = {}) {
         Outcome<FakeLease> outcome;
         slot->async_acquire(key, options, asio::bind_cancellation_slot(cancel, handlers.count(outcome.handler())));
         return outcome;
     }
-    [[nodiscard]] Outcome<Generation> ensure(const ModelKey& key, RequestOptions options = {}, asio::cancellation_slot cancel = {}) {
+    [[nodiscard]] Outcome<Generation> ensure(const ModelKey& key, RequestOptions options = {},
+                                             asio::cancellation_slot cancel = {}) {
         Outcome<Generation> outcome;
-        slot->async_ensure_loaded(key, options, asio::bind_cancellation_slot(cancel, handlers.count(outcome.handler())));
+        slot->async_ensure_loaded(key, options,
+                                  asio::bind_cancellation_slot(cancel, handlers.count(outcome.handler())));
         return outcome;
     }
-    [[nodiscard]] Outcome<> unload(const ModelKey& key, UnloadMode mode = UnloadMode::drain, asio::cancellation_slot cancel = {}) {
+    [[nodiscard]] Outcome<> unload(const ModelKey& key, UnloadMode mode = UnloadMode::drain,
+                                   asio::cancellation_slot cancel = {}) {
         Outcome<> outcome;
         slot->async_unload(key, mode, asio::bind_cancellation_slot(cancel, handlers.count(outcome.handler())));
         return outcome;
@@ -143,22 +147,26 @@ class ManagerCalls {
 public:
     using Manager = ModelManager<FakeEmbeddingBackend, FakeRerankerBackend, Clock>;
 
-    [[nodiscard]] Outcome<Embeddings> embed(const ModelKey& key, std::vector<std::string> texts = {"text"}, RequestOptions options = {},
-                                            asio::cancellation_slot cancel = {}) {
+    [[nodiscard]] Outcome<Embeddings> embed(const ModelKey& key, std::vector<std::string> texts = {"text"},
+                                            RequestOptions options = {}, asio::cancellation_slot cancel = {}) {
         Outcome<Embeddings> outcome;
-        models->async_embed(key, std::move(texts), options, asio::bind_cancellation_slot(cancel, handlers.count(outcome.handler())));
+        models->async_embed(key, std::move(texts), options,
+                            asio::bind_cancellation_slot(cancel, handlers.count(outcome.handler())));
         return outcome;
     }
-    [[nodiscard]] Outcome<Ranking> rerank(const ModelKey& key, std::vector<std::string> documents = {"long document", "short"},
+    [[nodiscard]] Outcome<Ranking> rerank(const ModelKey& key,
+                                          std::vector<std::string> documents = {"long document", "short"},
                                           RequestOptions options = {}, asio::cancellation_slot cancel = {}) {
         Outcome<Ranking> outcome;
         models->async_rerank(key, "query", std::move(documents), options,
                              asio::bind_cancellation_slot(cancel, handlers.count(outcome.handler())));
         return outcome;
     }
-    [[nodiscard]] Outcome<FakeLease> acquire(const ModelKey& key, RequestOptions options = {}, asio::cancellation_slot cancel = {}) {
+    [[nodiscard]] Outcome<FakeLease> acquire(const ModelKey& key, RequestOptions options = {},
+                                             asio::cancellation_slot cancel = {}) {
         Outcome<FakeLease> outcome;
-        models->embedding().async_acquire(key, options, asio::bind_cancellation_slot(cancel, handlers.count(outcome.handler())));
+        models->embedding().async_acquire(key, options,
+                                          asio::bind_cancellation_slot(cancel, handlers.count(outcome.handler())));
         return outcome;
     }
     [[nodiscard]] Outcome<Generation> ensure(const ModelKey& key, RequestOptions options = {}) {
@@ -224,7 +232,8 @@ public:
 /// A manager with threads of its own.
 class ThreadedManager : public ManagerCalls<std::chrono::steady_clock> {
 public:
-    explicit ThreadedManager(const SlotOptions& embedding = {}, const SlotOptions& reranker = {}, const Observer& observer = {}) {
+    explicit ThreadedManager(const SlotOptions& embedding = {}, const SlotOptions& reranker = {},
+                             const Observer& observer = {}) {
         ManagerOptions options;
         options.embedding = embedding;
         options.reranker = reranker;

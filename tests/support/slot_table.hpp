@@ -119,8 +119,12 @@ public:
         const core::Index entry = scheduler.room().keys().lookup(key);
         return entry != core::none && scheduler.room().keys()[entry].resident != core::none;
     }
-    [[nodiscard]] ResidentState state(const ModelKey& key) const { return scheduler.residents()[resident(key).index].state; }
-    [[nodiscard]] std::size_t leases(const ModelKey& key) const { return scheduler.residents()[resident(key).index].leases; }
+    [[nodiscard]] ResidentState state(const ModelKey& key) const {
+        return scheduler.residents()[resident(key).index].state;
+    }
+    [[nodiscard]] std::size_t leases(const ModelKey& key) const {
+        return scheduler.residents()[resident(key).index].leases;
+    }
     [[nodiscard]] std::uint64_t counter() const { return scheduler.generation().value(); }
 
     /// The lease that the last call granted to `request`.

@@ -122,7 +122,9 @@ struct Acquire {
 struct AcquireInTime {
     using Result = FrugalLease;
     static constexpr const char* name = "async_acquire with a timeout";
-    static void start(FrugalBench& bench, auto token) { bench.slot().async_acquire(a, {.timeout = 1h}, std::move(token)); }
+    static void start(FrugalBench& bench, auto token) {
+        bench.slot().async_acquire(a, {.timeout = 1h}, std::move(token));
+    }
 };
 struct EnsureLoaded {
     using Result = Generation;
@@ -137,12 +139,16 @@ struct Embed {
 struct EmbedInTime {
     using Result = Embeddings;
     static constexpr const char* name = "async_embed with a timeout";
-    static void start(FrugalBench& bench, auto token) { bench.models->async_embed(a, one_text(), {.timeout = 1h}, std::move(token)); }
+    static void start(FrugalBench& bench, auto token) {
+        bench.models->async_embed(a, one_text(), {.timeout = 1h}, std::move(token));
+    }
 };
 struct Rerank {
     using Result = Ranking;
     static constexpr const char* name = "async_rerank";
-    static void start(FrugalBench& bench, auto token) { bench.models->async_rerank(a, "query", one_text(), std::move(token)); }
+    static void start(FrugalBench& bench, auto token) {
+        bench.models->async_rerank(a, "query", one_text(), std::move(token));
+    }
 };
 struct Unload {
     using Result = void;
@@ -152,7 +158,9 @@ struct Unload {
 struct Revoke {
     using Result = void;
     static constexpr const char* name = "async_unload that revokes";
-    static void start(FrugalBench& bench, auto token) { bench.slot().async_unload(a, UnloadMode::revoke, std::move(token)); }
+    static void start(FrugalBench& bench, auto token) {
+        bench.slot().async_unload(a, UnloadMode::revoke, std::move(token));
+    }
 };
 struct UnloadAll {
     using Result = void;
@@ -215,7 +223,8 @@ std::string answer_of(const Request<Result>& request) {
 
 /// A status without its count of leases that were granted.
 inline std::string without_grants(std::string status) {
-    for (std::size_t begin = status.find("  leases "); begin != std::string::npos; begin = status.find("  leases ", begin)) {
+    for (std::size_t begin = status.find("  leases "); begin != std::string::npos;
+         begin = status.find("  leases ", begin)) {
         status.erase(begin, status.find('\n', begin) - begin);
     }
     return status;
@@ -248,7 +257,8 @@ Trial try_start(const Setting& setting, std::size_t nth, Scarcity scarcity) {
         // Nothing has begun: nobody is told, nobody can be cancelled, nothing is kept.
         const std::string after = bench.status();
         trial.gave_back = after != before && without_grants(after) == without_grants(before);
-        trial.expect(after == before || trial.gave_back, "threw, and the status changed from\n" + before + "to\n" + after);
+        trial.expect(after == before || trial.gave_back,
+                     "threw, and the status changed from\n" + before + "to\n" + after);
         trial.expect(!request.held(), "threw, and kept the handler");
         request.cancel();
         trial.expect(bench.handlers.ran() == ran_before, "threw, and completed another request");

@@ -42,7 +42,9 @@ extern "C" void* __libc_malloc(std::size_t size);                           // N
 extern "C" void* __libc_memalign(std::size_t alignment, std::size_t size);  // NOLINT(bugprone-reserved-identifier)
 
 // NOLINTBEGIN(misc-definitions-in-headers): a program includes this once.
-extern "C" void* malloc(std::size_t size) { return residency::test::Memory::here().grants() ? __libc_malloc(size) : nullptr; }
+extern "C" void* malloc(std::size_t size) {
+    return residency::test::Memory::here().grants() ? __libc_malloc(size) : nullptr;
+}
 extern "C" void* aligned_alloc(std::size_t alignment, std::size_t size) {
     if (residency::test::Memory::here().grants()) {
         return __libc_memalign(alignment, size);

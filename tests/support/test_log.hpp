@@ -66,7 +66,8 @@ public:
     /// How many events there were of a type.
     [[nodiscard]] std::size_t count(EventType type) const {
         const std::vector<Event> all = events();
-        return static_cast<std::size_t>(std::count_if(all.begin(), all.end(), [type](const Event& event) { return event.type == type; }));
+        return static_cast<std::size_t>(
+            std::count_if(all.begin(), all.end(), [type](const Event& event) { return event.type == type; }));
     }
 
     /// Forgets what there was.

@@ -19,7 +19,8 @@ inline std::atomic<int> threads_made = 0;
 }  // namespace residency::test
 
 // NOLINTNEXTLINE(misc-definitions-in-headers): a program includes this once.
-extern "C" int pthread_create(pthread_t* thread, const pthread_attr_t* attributes, void* (*start)(void*), void* argument) {
+extern "C" int pthread_create(pthread_t* thread, const pthread_attr_t* attributes, void* (*start)(void*),
+                              void* argument) {
     using Create = int (*)(pthread_t*, const pthread_attr_t*, void* (*)(void*), void*);
     static const auto create = reinterpret_cast<Create>(dlsym(RTLD_NEXT, "pthread_create"));
     if (residency::test::threads_left == 0) {

@@ -147,7 +147,8 @@ private:
             arrivals_[waiting_[place]] = place;
         }
         sort(leased_, [&](Index left, Index right) {
-            return std::tuple(requests[left].key, lease_deadline(left)) < std::tuple(requests[right].key, lease_deadline(right));
+            return std::tuple(requests[left].key, lease_deadline(left)) <
+                   std::tuple(requests[right].key, lease_deadline(right));
         });
     }
 
@@ -226,7 +227,8 @@ private:
         add(remaining(spec.deadline));
         add((spec.overrides_keep_alive ? spec.keep_alive : to_duration(scheduler_->options().keep_alive)).count());
         const bool expects = spec.expected != Generation{};
-        const bool is_met = entry.resident != none && scheduler_->residents()[entry.resident].generation == spec.expected;
+        const bool is_met =
+            entry.resident != none && scheduler_->residents()[entry.resident].generation == spec.expected;
         add(expects ? (is_met ? 1 : 2) : 0);
     }
 

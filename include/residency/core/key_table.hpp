@@ -198,8 +198,10 @@ private:
         if (entry.failures == 0) {
             return;
         }
-        (entry.older_failure == none ? oldest_failure_ : entries_[entry.older_failure].newer_failure) = entry.newer_failure;
-        (entry.newer_failure == none ? newest_failure_ : entries_[entry.newer_failure].older_failure) = entry.older_failure;
+        (entry.older_failure == none ? oldest_failure_ : entries_[entry.older_failure].newer_failure) =
+            entry.newer_failure;
+        (entry.newer_failure == none ? newest_failure_ : entries_[entry.newer_failure].older_failure) =
+            entry.older_failure;
         entry.older_failure = entry.newer_failure = none;
         --failures_;
         if (for_good) {

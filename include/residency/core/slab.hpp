@@ -90,7 +90,8 @@ public:
 
     /// Whether `handle` names an item that is there.
     [[nodiscard]] bool contains(handle_type handle) const noexcept {
-        return handle.index < items_.size() && items_[handle.index].used && items_[handle.index].serial == handle.serial;
+        return handle.index < items_.size() && items_[handle.index].used &&
+               items_[handle.index].serial == handle.serial;
     }
     /// Whether an item stands at `index`.
     [[nodiscard]] bool used(Index index) const noexcept { return index < items_.size() && items_[index].used; }

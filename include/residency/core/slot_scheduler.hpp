@@ -79,7 +79,8 @@ public:
     Attempt try_grant(const ModelKey& key, const RequestSpec& spec, Grant& grant);
 
     /// Counts as a use of the key's model if that is ready and nobody waits for it. Precondition: not spec.wants_lease.
-    Attempt try_ensure(const ModelKey& key, const RequestSpec& spec, Time now, Generation& generation, Actions& actions);
+    Attempt try_ensure(const ModelKey& key, const RequestSpec& spec, Time now, Generation& generation,
+                       Actions& actions);
 
     /// Makes a request wait that must. It may already be granted by the actions when this returns.
     Enqueued enqueue(const ModelKey& key, const RequestSpec& spec, Time now, Actions& actions);
@@ -165,7 +166,9 @@ public:
     /// What has been done so far; `timer_waits` is the shell's.
     [[nodiscard]] const SlotCounters& counters() const noexcept { return counters_; }
     /// The key of a resident.
-    [[nodiscard]] const ModelKey& key_of(Index resident) const noexcept { return room_.keys()[residents_[resident].key].key; }
+    [[nodiscard]] const ModelKey& key_of(Index resident) const noexcept {
+        return room_.keys()[residents_[resident].key].key;
+    }
     /// The slot's options.
     [[nodiscard]] const SlotOptions& options() const noexcept { return options_; }
 

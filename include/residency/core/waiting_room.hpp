@@ -199,7 +199,8 @@ public:
     [[nodiscard]] Rank rank(Index key) const noexcept {
         const KeyEntry& entry = keys_[key];
         const Request& front = requests_[entry.first];
-        return {entry.aged ? std::uint8_t{0} : static_cast<std::uint8_t>(static_cast<std::uint8_t>(front.spec.priority) + 1),
+        return {entry.aged ? std::uint8_t{0}
+                           : static_cast<std::uint8_t>(static_cast<std::uint8_t>(front.spec.priority) + 1),
                 front.arrival};
     }
 

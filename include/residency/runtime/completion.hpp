@@ -59,7 +59,8 @@ public:
     }
 
 private:
-    using Allocator = typename std::allocator_traits<asio::associated_allocator_t<Handler>>::template rebind_alloc<Handler>;
+    using Allocator =
+        typename std::allocator_traits<asio::associated_allocator_t<Handler>>::template rebind_alloc<Handler>;
     using Traits = std::allocator_traits<Allocator>;
 
     Allocator allocator_;
@@ -68,7 +69,7 @@ private:
 
 /// The same where the allocator is the default one: within the operation's own memory.
 template <class Handler>
-    requires std::same_as<asio::associated_allocator_t<Handler>, std::allocator<void>>
+requires std::same_as<asio::associated_allocator_t<Handler>, std::allocator<void>>
 class KeptHandler<Handler> {
 public:
     /// Keeps `handler`.
@@ -153,7 +154,8 @@ void complete(const asio::any_io_executor& control, bool control_runs, Plain han
             asio::post(executor,
                        Completion<Plain, Results...>(std::move(handler), std::forward<Arguments>(results)...));
         } else {
-            ForwardedCompletion<Plain, Results...> completion(executor, std::move(handler), std::forward<Arguments>(results)...);
+            ForwardedCompletion<Plain, Results...> completion(executor, std::move(handler),
+                                                              std::forward<Arguments>(results)...);
             if (control_runs) {
                 asio::post(control, std::move(completion));
             } else {

@@ -32,7 +32,9 @@ private:
 class RESIDENCY_THREAD_ANNOTATION(scoped_lockable) MutexLock {
 public:
     /// Takes `mutex`.
-    explicit MutexLock(Mutex& mutex) RESIDENCY_THREAD_ANNOTATION(acquire_capability(mutex)) : mutex_(mutex) { mutex_.lock(); }
+    explicit MutexLock(Mutex& mutex) RESIDENCY_THREAD_ANNOTATION(acquire_capability(mutex)) : mutex_(mutex) {
+        mutex_.lock();
+    }
     /// Gives it back.
     ~MutexLock() RESIDENCY_THREAD_ANNOTATION(release_capability()) { mutex_.unlock(); }
     MutexLock(const MutexLock&) = delete;

@@ -38,7 +38,8 @@ struct EmbedWork {
     [[nodiscard]] Embeddings operator()(Model& model, const std::stop_token& stop) const {
         Embeddings embeddings = call_embed(model, texts, stop);
         if (embeddings.size() != texts.size()) {
-            bad_result("the model gave " + std::to_string(embeddings.size()) + " rows for " + std::to_string(texts.size()) + " texts");
+            bad_result("the model gave " + std::to_string(embeddings.size()) + " rows for " +
+                       std::to_string(texts.size()) + " texts");
         }
         const auto values = embeddings.values();
         const auto odd = std::find_if(values.begin(), values.end(), [](float value) { return std::isnan(value); });
@@ -64,8 +65,8 @@ struct RerankWork {
     [[nodiscard]] Ranking operator()(Model& model, const std::stop_token& stop) {
         const std::vector<float> scores = call_rerank(model, query, documents, stop);
         if (scores.size() != documents.size()) {
-            bad_result("the model gave " + std::to_string(scores.size()) + " scores for " + std::to_string(documents.size()) +
-                       " documents");
+            bad_result("the model gave " + std::to_string(scores.size()) + " scores for " +
+                       std::to_string(documents.size()) + " documents");
         }
         const auto odd = std::find_if(scores.begin(), scores.end(), [](float score) { return std::isnan(score); });
         if (odd != scores.end()) {
@@ -78,19 +79,20 @@ struct RerankWork {
 
 /// Starts a call that is sound, or completes one that is not, or that has nothing to do.
 template <class Model, class Handler, class Work>
-void start_call(Handler&& handler, const std::shared_ptr<SlotBase>& slot, const ModelKey& key, const RequestOptions& options,
-                std::exception_ptr error, bool nothing_to_do, Work work) {
+void start_call(Handler&& handler, const std::shared_ptr<SlotBase>& slot, const ModelKey& key,
+                const RequestOptions& options, std::exception_ptr error, bool nothing_to_do, Work work) {
     using Plain = std::decay_t<Handler>;
     using Result = typename Work::result_type;
     if (!error && nothing_to_do && slot->closed()) {
         error = make_error(Error(errc::shutting_down, key, Stage::admission));
     }
     if (error || nothing_to_do) {
-        complete_now<std::exception_ptr, Result>(*slot, Plain(std::forward<Handler>(handler)), std::move(error), Result());
+        complete_now<std::exception_ptr, Result>(*slot, Plain(std::forward<Handler>(handler)), std::move(error),
+                                                 Result());
         return;
     }
-    const auto operation =
-        make_operation<CallOperation<Plain, Model, Work>>(Plain(std::forward<Handler>(handler)), slot, key, std::move(work));
+    const auto operation = make_operation<CallOperation<Plain, Model, Work>>(Plain(std::forward<Handler>(handler)),
+                                                                             slot, key, std::move(work));
     submit(operation, *slot, options);
 }
 

@@ -28,7 +28,8 @@ namespace residency::detail {
 
 /// The context that a handler runs in, or null if its executor does not tell.
 template <class Handler>
-[[nodiscard]] const asio::execution_context* context_of(const Handler& handler, const asio::any_io_executor& control) noexcept {
+[[nodiscard]] const asio::execution_context* context_of(const Handler& handler,
+                                                        const asio::any_io_executor& control) noexcept {
     if constexpr (runtime::IsBlockingHandler<Handler>::value) {
         return nullptr;
     } else {
@@ -49,7 +50,8 @@ void deliver(const SlotBase& slot, const asio::execution_context* context, Handl
         return;
     }
     const bool control_runs = !slot.has_lost(std::addressof(asio::query(slot.control(), asio::execution::context)));
-    runtime::complete<Results...>(slot.control(), control_runs, std::move(handler), std::forward<Arguments>(results)...);
+    runtime::complete<Results...>(slot.control(), control_runs, std::move(handler),
+                                  std::forward<Arguments>(results)...);
 }
 
 /// A handler on its way through an operation: keeps its executor busy, connects its cancellation slot, is called exactly once or, if
@@ -58,8 +60,7 @@ template <class Handler, class... Results>
 class PendingHandler {
 public:
     PendingHandler(Handler&& handler, const std::shared_ptr<SlotBase>& slot)
-        : context_(context_of(handler, slot->control())),
-          handler_(std::move(handler)) {
+        : context_(context_of(handler, slot->control())), handler_(std::move(handler)) {
         // A context that has ended cannot be kept busy, nor touched at all.
         if (context_ == nullptr || !slot->has_lost(context_)) {
             work_.start(*handler_, slot->control());
@@ -115,7 +116,8 @@ private:
     class Work {
     public:
         void start(const Handler& handler, const asio::any_io_executor& control) {
-            tracked_.emplace(asio::prefer(asio::get_associated_executor(handler, control), asio::execution::outstanding_work.tracked));
+            tracked_.emplace(asio::prefer(asio::get_associated_executor(handler, control),
+                                          asio::execution::outstanding_work.tracked));
         }
         void reset() noexcept { tracked_.reset(); }
 
@@ -178,7 +180,9 @@ public:
     void granted() noexcept override {
         handler_.complete(*slot_, std::exception_ptr(), LeaseAccess::make<Model>(*slot_, *record));
     }
-    void failed(std::exception_ptr error) noexcept override { handler_.complete(*slot_, std::move(error), Lease<Model>()); }
+    void failed(std::exception_ptr error) noexcept override {
+        handler_.complete(*slot_, std::move(error), Lease<Model>());
+    }
 
 private:
     std::shared_ptr<SlotBase> slot_;
@@ -196,7 +200,9 @@ public:
 
     [[nodiscard]] auto& handler() noexcept { return handler_; }
     void granted() noexcept override { handler_.complete(*slot_, std::exception_ptr(), Generation(generation)); }
-    void failed(std::exception_ptr error) noexcept override { handler_.complete(*slot_, std::move(error), Generation()); }
+    void failed(std::exception_ptr error) noexcept override {
+        handler_.complete(*slot_, std::move(error), Generation());
+    }
 
 private:
     std::shared_ptr<SlotBase> slot_;
@@ -298,7 +304,8 @@ public:
     /// Its caller has left: the wait ends, what it began goes on.
     void cancel() noexcept {
         finish(make_error_of([] {
-            return Error(operation_aborted(), ModelKey(), Stage::unload, "its caller stopped waiting; what it began goes on");
+            return Error(operation_aborted(), ModelKey(), Stage::unload,
+                         "its caller stopped waiting; what it began goes on");
         }));
     }
 
@@ -331,7 +338,8 @@ private:
 /// Connects an operation's cancellation, which ends the wait and nothing else, and starts it in `slots` with `start(slot, pending)`.
 /// Throws only bad_alloc, and then nothing has begun.
 template <class Operation, class Start, class... Slots>
-void start_operation(const std::shared_ptr<Operation>& operation, const Start& start, const std::shared_ptr<Slots>&... slots) {
+void start_operation(const std::shared_ptr<Operation>& operation, const Start& start,
+                     const std::shared_ptr<Slots>&... slots) {
     operation->handler().on_cancel([operation](bool) { operation->cancel(); });
     try {
         // First whatever may fail, for all slots; then what they do.
@@ -354,12 +362,14 @@ void start_operation(const std::shared_ptr<Operation>& operation, const Start& s
     }
     if (key.name.size() > ModelKey::max_part_length || key.quantization.size() > ModelKey::max_part_length) {
         return because("the model key is " + std::to_string(key.name.size() + key.quantization.size()) +
-                       " bytes long; a name or a quantization has at most " + std::to_string(ModelKey::max_part_length));
+                       " bytes long; a name or a quantization has at most " +
+                       std::to_string(ModelKey::max_part_length));
     }
     if (options.keep_alive && *options.keep_alive < std::chrono::milliseconds::zero()) {
         return because("RequestOptions::keep_alive is negative (zero unloads when free, keep_alive_forever never)");
     }
-    if (options.priority != Priority::high && options.priority != Priority::normal && options.priority != Priority::low) {
+    if (options.priority != Priority::high && options.priority != Priority::normal &&
+        options.priority != Priority::low) {
         return because("RequestOptions::priority is none of high, normal and low");
     }
     return nullptr;

@@ -148,7 +148,8 @@ public:
     /// Makes room for one more operation, so that starting it needs no more memory. Throws bad_alloc, and then nothing has begun.
     [[nodiscard]] virtual std::shared_ptr<PendingOperation> prepare(std::shared_ptr<SlotOperation> operation) = 0;
     /// Begins to unload `key`, or everything if that is null.
-    virtual void start_unload(const ModelKey* key, UnloadMode mode, const std::shared_ptr<PendingOperation>& pending) = 0;
+    virtual void start_unload(const ModelKey* key, UnloadMode mode,
+                              const std::shared_ptr<PendingOperation>& pending) = 0;
     /// Begins to shut down.
     virtual void start_shutdown(std::optional<std::chrono::milliseconds> deadline,
                                 const std::shared_ptr<PendingOperation>& pending) = 0;

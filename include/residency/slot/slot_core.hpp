@@ -46,7 +46,8 @@ public:
     /// What keeps the owned executors alive, if they are owned.
     using Keep = std::shared_ptr<void>;
 
-    SlotCore(std::string name, const SlotOptions& options, Executors executors, std::shared_ptr<EventQueue> events, Keep keep)
+    SlotCore(std::string name, const SlotOptions& options, Executors executors, std::shared_ptr<EventQueue> events,
+             Keep keep)
         : name_(std::move(name)),
           options_(options),
           keep_(std::move(keep)),
@@ -62,14 +63,16 @@ public:
     /// Begins to learn of contexts of the host's that end. Called once, right after construction.
     void watch_contexts() {
         const std::weak_ptr<runtime::ContextUser> self = this->shared_from_this();
-        for (const asio::any_io_executor* executor : {&executors_.control, &executors_.inference, &executors_.loading}) {
+        for (const asio::any_io_executor* executor :
+             {&executors_.control, &executors_.inference, &executors_.loading}) {
             runtime::ContextWatch::add(*executor, self);
         }
     }
     /// Keeps owned executors running until nothing of the slot's is left to do after `abandon`. Called once, after construction.
     void hold_executors() {
         const runtime::MutexLock lock(mutex_);
-        for (const asio::any_io_executor* executor : {&executors_.control, &executors_.inference, &executors_.loading}) {
+        for (const asio::any_io_executor* executor :
+             {&executors_.control, &executors_.inference, &executors_.loading}) {
             guards_.emplace_back(*executor);
         }
     }
@@ -99,7 +102,9 @@ public:
 
     // -- What ModelSlot calls --
     /// The generation counter; lock-free.
-    [[nodiscard]] Generation generation() const noexcept { return Generation{generation_.load(std::memory_order_acquire)}; }
+    [[nodiscard]] Generation generation() const noexcept {
+        return Generation{generation_.load(std::memory_order_acquire)};
+    }
     /// What the slot looks like now.
     [[nodiscard]] SlotStatus status() const;
     /// The ModelSlot is being destroyed: refuses, tells everybody, stops what can be stopped. What runs owns what it needs.
@@ -164,17 +169,20 @@ private:
     void collect(Outbox& out, const LoadFailure& failure = {}) noexcept RESIDENCY_REQUIRES(mutex_);
     void carry_out(Outbox&& out) noexcept RESIDENCY_EXCLUDES(mutex_);
     void grant(const core::Action& action, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
-    void fail(const core::Action& action, const std::exception_ptr& cause, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
+    void fail(const core::Action& action, const std::exception_ptr& cause, Outbox& out) noexcept
+        RESIDENCY_REQUIRES(mutex_);
     void begin_load(core::Index resident, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
     void begin_unload(core::Index resident, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
-    void publish(const core::Action& action, const LoadFailure& failure, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
-    void publish_request(EventType type, Reason reason, const ModelKey& key, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
+    void publish(const core::Action& action, const LoadFailure& failure, Outbox& out) noexcept
+        RESIDENCY_REQUIRES(mutex_);
+    void publish_request(EventType type, Reason reason, const ModelKey& key, Outbox& out) noexcept
+        RESIDENCY_REQUIRES(mutex_);
     void tell(Waiter& waiter, errc code, bool cancelled, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
     void tell_all(Record& record, errc code, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
     void end_operations(Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
     void ready(std::shared_ptr<Waiter> waiter, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
-    void refuse(const std::shared_ptr<Waiter>& waiter, errc code, Stage stage, core::Duration retry_after, Outbox& out) noexcept
-        RESIDENCY_REQUIRES(mutex_);
+    void refuse(const std::shared_ptr<Waiter>& waiter, errc code, Stage stage, core::Duration retry_after,
+                Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
     void begin_call(Waiter& waiter) noexcept RESIDENCY_REQUIRES(mutex_);
     void end_call(Waiter& waiter) noexcept RESIDENCY_REQUIRES(mutex_);
     void add_job(Record& record, Record::Job job, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
@@ -189,7 +197,8 @@ private:
     [[nodiscard]] bool at_rest() const noexcept RESIDENCY_REQUIRES(mutex_);
     [[nodiscard]] bool runs_here(const asio::any_io_executor& executor) const noexcept {
         // An executor may be asked for its context even if that has ended, and for nothing else.
-        return !has_lost(std::addressof(asio::query(executor, asio::execution::context))) && runtime::runs_in_this_thread(executor);
+        return !has_lost(std::addressof(asio::query(executor, asio::execution::context))) &&
+               runtime::runs_in_this_thread(executor);
     }
 
     void run_jobs() noexcept;

@@ -26,7 +26,8 @@ class SlotRuntime {
 public:
     /// Uses the host's executors if it gave them, or makes threads for `slots` slots that grant at most `most_leases` leases each.
     /// Throws std::invalid_argument if the host gave some of the three and not all; std::system_error if a thread cannot be made.
-    SlotRuntime(const Executors& executors, const Observer& observer, std::size_t slots, std::size_t most_leases, bool real_clock)
+    SlotRuntime(const Executors& executors, const Observer& observer, std::size_t slots, std::size_t most_leases,
+                bool real_clock)
         : executors_(executors) {
         if (executors.complete()) {
             events_ = std::make_shared<EventQueue>(observer, executors_.control);
@@ -34,11 +35,13 @@ public:
         }
         if (executors.control || executors.inference || executors.loading) {
             throw std::invalid_argument(
-                "residency: Executors needs all of control, inference and loading, or none of them; Executors::all gives one for all");
+                "residency: Executors needs all of control, inference and loading, or none of them; Executors::all "
+                "gives one for all");
         }
         if (!real_clock) {
             throw std::invalid_argument(
-                "residency: with a Clock other than std::chrono::steady_clock give all of Executors: threads that wait for another clock "
+                "residency: with a Clock other than std::chrono::steady_clock give all of Executors: threads that wait "
+                "for another clock "
                 "would spin");
         }
         owned_ = std::make_unique<Owned>(slots, runtime::default_inference_threads(most_leases), observer);
@@ -66,8 +69,8 @@ public:
     [[nodiscard]] bool owns_threads() const noexcept { return owned_ != nullptr; }
     /// Keeps the contexts of owned threads alive.
     [[nodiscard]] std::shared_ptr<void> keep() const {
-        return owned_ ? std::make_shared<std::array<std::shared_ptr<asio::io_context>, 3>>(
-                            std::array{owned_->control.context(), owned_->inference.context(), owned_->loading.context()})
+        return owned_ ? std::make_shared<std::array<std::shared_ptr<asio::io_context>, 3>>(std::array{
+                            owned_->control.context(), owned_->inference.context(), owned_->loading.context()})
                       : nullptr;
     }
 
@@ -123,7 +126,8 @@ struct SlotPlan {
 
 /// Checks the options, then makes what slots with these options share.
 template <class Clock, std::size_t Slots>
-[[nodiscard]] std::shared_ptr<SlotRuntime> make_runtime(const Executors& executors, const SlotPlan (&slots)[Slots],  // NOLINT
+[[nodiscard]] std::shared_ptr<SlotRuntime> make_runtime(const Executors& executors,
+                                                        const SlotPlan (&slots)[Slots],  // NOLINT
                                                         const Observer& observer) {
     std::size_t most_leases = 0;
     for (const SlotPlan& slot : slots) {

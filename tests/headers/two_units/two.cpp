@@ -4,6 +4,4 @@
 
 const boost::system::error_category* category_of_the_other_unit();
 
-const boost::system::error_category* category_of_the_other_unit() {
-    return &residency::error_category();
-}
+const boost::system::error_category* category_of_the_other_unit() { return &residency::error_category(); }

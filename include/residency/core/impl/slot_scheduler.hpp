@@ -164,13 +164,15 @@ inline void SlotScheduler::loaded(ResidentId id, std::size_t capacity, Time now,
     note_idle(id.index, now, actions);
 }
 
-inline void SlotScheduler::load_failed(ResidentId id, bool cools_down, std::string message, Time now, Actions& actions) {
+inline void SlotScheduler::load_failed(ResidentId id, bool cools_down, std::string message, Time now,
+                                       Actions& actions) {
     const Resident& resident = residents_[id.index];
     const Index key = resident.key;
     const Duration took = now - resident.began;
     if (resident.stop_requested) {
         ++counters_.loads_aborted;
-        publish(EventType::load_aborted, resident.discard ? resident.reason : Reason::abandoned, id.index, took, actions);
+        publish(EventType::load_aborted, resident.discard ? resident.reason : Reason::abandoned, id.index, took,
+                actions);
     } else {
         ++counters_.load_failures;
         Duration cooldown = Duration::zero();
@@ -382,7 +384,8 @@ inline void SlotScheduler::fail(Index request, errc code, Duration retry_after, 
     Action action;
     action.type = ActionType::fail;
     action.code = code;
-    action.stage = entry.resident != none && residents_[entry.resident].state == ResidentState::loading ? Stage::load : Stage::queue;
+    action.stage = entry.resident != none && residents_[entry.resident].state == ResidentState::loading ? Stage::load
+                                                                                                        : Stage::queue;
     action.subject = request;
     action.resident = entry.resident;
     action.duration = retry_after;
@@ -538,8 +541,8 @@ inline void SlotScheduler::switch_to(Index key, Index victim, Time now, Actions&
 inline void SlotScheduler::end_latest_drain(Time now, Actions& actions) {
     Index latest = none;
     for (Index index = 0; index < residents_.end_index(); ++index) {
-        if (residents_.used(index) && residents_[index].state == ResidentState::draining && !residents_[index].for_good &&
-            (latest == none || residents_[index].drained > residents_[latest].drained)) {
+        if (residents_.used(index) && residents_[index].state == ResidentState::draining &&
+            !residents_[index].for_good && (latest == none || residents_[index].drained > residents_[latest].drained)) {
             latest = index;
         }
     }
@@ -700,7 +703,8 @@ inline void SlotScheduler::look_ahead() noexcept {
     }
 }
 
-inline void SlotScheduler::publish(EventType type, Reason reason, Index resident, Duration duration, Actions& actions) const {
+inline void SlotScheduler::publish(EventType type, Reason reason, Index resident, Duration duration,
+                                   Actions& actions) const {
     Action action;
     action.type = ActionType::event;
     action.event = type;

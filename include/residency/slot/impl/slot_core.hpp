@@ -82,7 +82,8 @@ Record* SlotCore<Clock>::try_acquire(const ModelKey& key, const RequestOptions& 
     const core::RequestSpec spec = spec_of(options, true, false);
     core::Grant grant;
     const Lock lock(mutex_);
-    return scheduler_.try_grant(key, spec, grant) == core::Attempt::granted ? records_[grant.resident.index].get() : nullptr;
+    return scheduler_.try_grant(key, spec, grant) == core::Attempt::granted ? records_[grant.resident.index].get()
+                                                                            : nullptr;
 }
 
 template <class Clock>
@@ -97,8 +98,9 @@ void SlotCore<Clock>::submit(const std::shared_ptr<Waiter>& waiter, const Reques
         }
         core::Grant grant;
         Generation generation;
-        const core::Attempt attempt = wants_lease ? scheduler_.try_grant(waiter->key(), spec, grant)
-                                                  : scheduler_.try_ensure(waiter->key(), spec, now(), generation, actions_);
+        const core::Attempt attempt = wants_lease
+                                          ? scheduler_.try_grant(waiter->key(), spec, grant)
+                                          : scheduler_.try_ensure(waiter->key(), spec, now(), generation, actions_);
         switch (attempt) {
             case core::Attempt::granted:
                 waiter->is_granted = true;
@@ -115,12 +117,8 @@ void SlotCore<Clock>::submit(const std::shared_ptr<Waiter>& waiter, const Reques
                 }
                 ready(waiter, out);
                 break;
-            case core::Attempt::shutting_down:
-                refuse(waiter, errc::shutting_down, Stage::admission, {}, out);
-                break;
-            case core::Attempt::model_changed:
-                refuse(waiter, errc::model_changed, Stage::admission, {}, out);
-                break;
+            case core::Attempt::shutting_down: refuse(waiter, errc::shutting_down, Stage::admission, {}, out); break;
+            case core::Attempt::model_changed: refuse(waiter, errc::model_changed, Stage::admission, {}, out); break;
             case core::Attempt::must_wait: {
                 reserve(&waiter->key());
                 const core::Enqueued enqueued = scheduler_.enqueue(waiter->key(), spec, now(), actions_);
@@ -129,7 +127,8 @@ void SlotCore<Clock>::submit(const std::shared_ptr<Waiter>& waiter, const Reques
                     waiters_[enqueued.request.index] = waiter;
                 } else {
                     const bool timed_out = enqueued.code == errc::timed_out;
-                    refuse(waiter, enqueued.code, timed_out ? Stage::queue : Stage::admission, enqueued.retry_after, out);
+                    refuse(waiter, enqueued.code, timed_out ? Stage::queue : Stage::admission, enqueued.retry_after,
+                           out);
                     const Reason reason = enqueued.code == errc::overloaded ? Reason::overloaded : Reason::cooling_down;
                     publish_request(timed_out ? EventType::timed_out : EventType::rejected,
                                     timed_out ? Reason::none : reason, waiter->key(), out);
@@ -253,7 +252,8 @@ std::shared_ptr<PendingOperation> SlotCore<Clock>::prepare(std::shared_ptr<SlotO
 }
 
 template <class Clock>
-void SlotCore<Clock>::start_unload(const ModelKey* key, UnloadMode mode, const std::shared_ptr<PendingOperation>& pending) {
+void SlotCore<Clock>::start_unload(const ModelKey* key, UnloadMode mode,
+                                   const std::shared_ptr<PendingOperation>& pending) {
     Outbox out;
     {
         const Lock lock(mutex_);
@@ -369,12 +369,13 @@ void SlotCore<Clock>::settle(Outbox& out) noexcept {
 
 template <class Clock>
 bool SlotCore<Clock>::at_rest() const noexcept {
-    if (calls_ != 0 || job_runs_ || first_job_ != nullptr || control_posted_ || control_runs_ || finishing_ || announced_ ||
-        !alarm_.quiet()) {
+    if (calls_ != 0 || job_runs_ || first_job_ != nullptr || control_posted_ || control_runs_ || finishing_ ||
+        announced_ || !alarm_.quiet()) {
         return false;
     }
-    return std::none_of(records_.begin(), records_.end(),
-                        [](const std::shared_ptr<Record>& record) { return record && record->job != Record::Job::none; });
+    return std::none_of(records_.begin(), records_.end(), [](const std::shared_ptr<Record>& record) {
+        return record && record->job != Record::Job::none;
+    });
 }
 
 template <class Clock>
@@ -407,7 +408,8 @@ void SlotCore<Clock>::carry_out(Outbox&& out) noexcept {
         waiter->failed(make_error_of([&] {
             constexpr Stage stage = Stage::inference;
             return waiter->told_cancelled
-                       ? Error(operation_aborted(), waiter->key(), stage, "its caller cancelled it; the model finishes its call")
+                       ? Error(operation_aborted(), waiter->key(), stage,
+                               "its caller cancelled it; the model finishes its call")
                        : Error(waiter->told_code, waiter->key(), stage, explain(waiter->told_code, stage));
         }));
     }
@@ -514,7 +516,8 @@ template <class Clock>
 void SlotCore<Clock>::end_call(Waiter& waiter) noexcept {
     --calls_;
     waiter.state = Waiter::State::done;
-    (waiter.previous_running == nullptr ? waiter.record->running : waiter.previous_running->next_running) = waiter.next_running;
+    (waiter.previous_running == nullptr ? waiter.record->running : waiter.previous_running->next_running) =
+        waiter.next_running;
     if (waiter.next_running != nullptr) {
         waiter.next_running->previous_running = waiter.previous_running;
     }
@@ -574,9 +577,10 @@ template <class Clock>
 void SlotCore<Clock>::publish(const core::Action& action, const LoadFailure& failure, Outbox& out) noexcept {
     const bool ends = action.event == EventType::load_failed || action.event == EventType::load_aborted ||
                       action.event == EventType::unloaded;
-    const std::shared_ptr<Record> record = action.resident == core::none || action.resident >= records_.size()
-                                               ? nullptr
-                                               : (ends ? std::move(records_[action.resident]) : records_[action.resident]);
+    const std::shared_ptr<Record> record =
+        action.resident == core::none || action.resident >= records_.size()
+            ? nullptr
+            : (ends ? std::move(records_[action.resident]) : records_[action.resident]);
     if (!events_->listened_to() || has_lost_any_) {
         return;
     }
@@ -629,7 +633,8 @@ template <class Clock>
 std::exception_ptr SlotCore<Clock>::error_of(const Waiter& waiter) const noexcept {
     try {
         if (waiter.told_cancelled) {
-            return make_error(Error(operation_aborted(), waiter.key(), waiter.stage, "its caller cancelled it while it waited"));
+            return make_error(
+                Error(operation_aborted(), waiter.key(), waiter.stage, "its caller cancelled it while it waited"));
         }
         boost::system::error_code code = make_error_code(waiter.code);
         std::string detail;
@@ -664,12 +669,14 @@ template <class Clock>
 std::string SlotCore<Clock>::explain(errc code, Stage stage) const {
     switch (code) {
         case errc::overloaded:
-            return "slot '" + name_ + "' has " + std::to_string(options_.max_queue) + " requests waiting, which is its max_queue, and " +
-                   "none of its " + std::to_string(options_.max_leases) + " leases could be granted at once; try again later";
+            return "slot '" + name_ + "' has " + std::to_string(options_.max_queue) +
+                   " requests waiting, which is its max_queue, and " + "none of its " +
+                   std::to_string(options_.max_leases) + " leases could be granted at once; try again later";
         case errc::timed_out:
-            return stage == Stage::load        ? "the timeout passed while the model was being loaded"
-                   : stage == Stage::inference ? "the timeout passed while the model was at work; the model finishes its call"
-                                               : "the timeout passed while the request waited for a lease in slot '" + name_ + "'";
+            return stage == Stage::load ? "the timeout passed while the model was being loaded"
+                   : stage == Stage::inference
+                       ? "the timeout passed while the model was at work; the model finishes its call"
+                       : "the timeout passed while the request waited for a lease in slot '" + name_ + "'";
         case errc::model_changed:
             return stage == Stage::inference ? "the model was revoked while it was at work"
                                              : "the generation that the request expects is not resident (any more)";
@@ -684,7 +691,8 @@ ShutdownReport SlotCore<Clock>::leftovers() const {
     const auto& residents = scheduler_.residents();
     for (core::Index index = 0; index < residents.end_index(); ++index) {
         if (residents.used(index)) {
-            report.leftovers.push_back({name_, scheduler_.key_of(index), residents[index].state, residents[index].leases});
+            report.leftovers.push_back(
+                {name_, scheduler_.key_of(index), residents[index].state, residents[index].leases});
         }
     }
     return report;

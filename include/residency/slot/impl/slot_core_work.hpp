@@ -50,7 +50,8 @@ void SlotCore<Clock>::run_load(Record& record) noexcept {
         LoadContext context(record.stop.get_token(), sink_for(record));
         model = load_model(record.key, context, capacity);
         if (model == nullptr) {
-            throw Error(errc::load_failed, record.key, Stage::load, "the backend's load returned null; it must throw to fail");
+            throw Error(errc::load_failed, record.key, Stage::load,
+                        "the backend's load returned null; it must throw to fail");
         }
     } catch (const Error& error) {
         failure.cause = std::current_exception();
@@ -214,7 +215,8 @@ void SlotCore<Clock>::run_control() noexcept {
         }
         if (step == Step::start) {
             try {
-                alarm_.start(at, [self = this->shared_from_this()](const boost::system::error_code&) { self->alarm_ended(); });
+                alarm_.start(
+                    at, [self = this->shared_from_this()](const boost::system::error_code&) { self->alarm_ended(); });
             } catch (...) {
                 // No memory for the wait: it is as if it had ended at once. Control does this again, in turn with its other work, until
                 // there is memory or nothing to wait for.
