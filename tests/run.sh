@@ -33,7 +33,7 @@ case ${1-} in
     *) fail "tests/run.sh: \`$1\` is not debug, release, asan or tsan." "" "$usage" ;;
 esac
 
-need g++ cmake ninja-build git python3 libboost catch2 libspdlog-dev nlohmann-json3-dev libcli11-dev
+need g++ cmake ninja-build git python3 libboost catch2 libspdlog-dev nlohmann-json3-dev libcli11-dev libbenchmark-dev
 use_ccache
 
 build=build/$preset${CXX:+-$(basename "$CXX")}

@@ -1,0 +1,53 @@
+"""The scaling curves as an SVG, by hand: what one request costs as the queue grows, beside a list of nodes as big, both as multiples of
+what they cost with the fewest waiters."""
+
+WIDTH, HEIGHT = 420, 260
+LEFT, TOP, RIGHT, BOTTOM = 48, 40, 16, 44
+MOST = 8.0
+STYLES = {(1, 0): "", (1, 1): "6 3", (100, 0): "2 3", (100, 1): "8 3 2 3"}
+COLOURS = {"ours": "#1a63b0", "floor": "#999999"}
+
+
+def panel(title, waiters, curves, offset):
+    def x(index):
+        return offset + LEFT + index * (WIDTH - LEFT - RIGHT) / (len(waiters) - 1)
+
+    def y(growth):
+        return TOP + (HEIGHT - TOP - BOTTOM) * (1 - (min(growth, MOST) / MOST))
+
+    parts = [f'<text x="{offset + LEFT}" y="22" font-weight="bold">{title}</text>']
+    for growth in range(0, int(MOST) + 1, 2):
+        parts.append(f'<line x1="{x(0)}" y1="{y(growth):.1f}" x2="{x(len(waiters) - 1)}" y2="{y(growth):.1f}" stroke="#dddddd"/>')
+        parts.append(f'<text x="{x(0) - 8}" y="{y(growth) + 4:.1f}" text-anchor="end">{growth}x</text>')
+    for index, count in enumerate(waiters):
+        parts.append(f'<text x="{x(index):.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{count:,}</text>')
+    parts.append(f'<text x="{(x(0) + x(len(waiters) - 1)) / 2:.1f}" y="{HEIGHT - 8}" text-anchor="middle">waiters</text>')
+    for curve in curves:
+        for side in ("floor", "ours"):
+            points = " ".join(f"{x(index):.1f},{y(cost / curve[side][0]):.1f}" for index, cost in enumerate(curve[side]))
+            dashes = STYLES[(curve["keys"], curve["random"])]
+            parts.append(f'<polyline points="{points}" fill="none" stroke="{COLOURS[side]}" stroke-width="2" stroke-dasharray="{dashes}"/>')
+    return parts
+
+
+def legend(top):
+    parts, left = [], LEFT
+    words = [(COLOURS["ours"], "", "residency"), (COLOURS["floor"], "", "a list")]
+    words += [("#333333", dashes, f"{keys} key{'s' if keys > 1 else ''}, {'at random' if random else 'in order'}") for (keys, random), dashes in STYLES.items()]
+    for colour, dashes, label in words:
+        parts.append(f'<line x1="{left}" y1="{top}" x2="{left + 26}" y2="{top}" stroke="{colour}" stroke-width="2" stroke-dasharray="{dashes}"/>')
+        parts.append(f'<text x="{left + 32}" y="{top + 4}">{label}</text>')
+        left += 60 + 7 * len(label)
+    return parts
+
+
+def scaling(waiters, curves):
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{2 * WIDTH}" height="{HEIGHT + 30}" font-family="sans-serif" font-size="12" fill="#333333">',
+        f'<rect width="{2 * WIDTH}" height="{HEIGHT + 30}" fill="white"/>',
+    ]
+    for index, (what, title) in enumerate((("cancel", "A request joins and is cancelled"), ("grant", "A request joins and is granted"))):
+        parts += panel(f"{title}: cost beside that of 100 waiters", waiters, [curve for curve in curves if curve["what"] == what], index * WIDTH)
+    parts += legend(HEIGHT + 14)
+    parts.append("</svg>")
+    return "\n".join(parts) + "\n"
