@@ -79,6 +79,8 @@ private:
     struct Pending {
         asio::cancellation_signal signal{};
         RequestFacts* request = nullptr;
+        // Asio passes a cancellation on to a coroutine by way of its executor: it may reach a later request than the one it was meant for.
+        bool cancelled = false;
     };
 
     template <class Call>
@@ -284,6 +286,7 @@ private:
         RequestFacts* const request = world_.begin(Call::kind, Way::coroutine, Call::slot, false);
         if (request != nullptr) {
             pending.request = request;
+            request->cancelled.set(pending.cancelled);
         }
         return request;
     }
@@ -320,6 +323,7 @@ private:
         const std::uint32_t type = dice().below(3);
         world_.tally.did(deeds.at(type));
         world_.witness.box.note(Note::cancelled, pending.request->slot, pending.request->key, pending.request->id);
+        pending.cancelled = true;
         pending.request->cancelled.set(true);
         pending.signal.emit(types.at(type));
     }

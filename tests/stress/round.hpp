@@ -64,8 +64,11 @@ public:
         }
         kept_embedding_.reset();
         kept_reranker_.reset();
-        world_.parked.clear();
-        until([this] { return world_.all_ended() && residents() == 0; });
+        // A handler that still runs on the host's may park one more.
+        until([this] {
+            world_.parked.clear();
+            return world_.all_ended() && residents() == 0;
+        });
         host_.finish();
         // All threads of the library's have ended: those that it detached, soon; all others, by now.
         if (world_.settings.end == End::on_own_thread) {
