@@ -67,21 +67,6 @@ public:
     [[nodiscard]] Index top() const noexcept { return entries_.front().member; }
     /// The least rank; precondition: not empty.
     [[nodiscard]] const Rank& top_rank() const noexcept { return entries_.front().rank; }
-    /// The member with the `n`th least rank, counted from 0; precondition: n < size(). Takes n times as long as there are members, and no
-    /// memory: for small n.
-    [[nodiscard]] Index nth(std::size_t n) const noexcept {
-        const Entry* found = &entries_.front();
-        for (; n != 0; --n) {
-            const Entry* next = nullptr;
-            for (const Entry& entry : entries_) {
-                if (found->rank < entry.rank && (next == nullptr || entry.rank < next->rank)) {
-                    next = &entry;
-                }
-            }
-            found = next;
-        }
-        return found->member;
-    }
     /// The rank of `member`; precondition: it is in.
     [[nodiscard]] const Rank& rank(Index member) const noexcept { return entries_[positions_[member]].rank; }
 

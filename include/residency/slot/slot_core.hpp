@@ -158,7 +158,9 @@ private:
         std::string message{};
     };
 
-    [[nodiscard]] static core::Time now() noexcept {
+    // What happens when: told under the mutex, so that no stamp is older than what was decided before it.
+    [[nodiscard]] core::Time now() const noexcept RESIDENCY_REQUIRES(mutex_) { return clock_time(); }
+    [[nodiscard]] static core::Time clock_time() noexcept {
         return std::chrono::duration_cast<core::Time>(Clock::now().time_since_epoch());
     }
     [[nodiscard]] static core::RequestSpec spec_of(const RequestOptions& options, bool wants_lease, bool is_call);

@@ -66,8 +66,9 @@ inline Attempt SlotScheduler::try_ensure(const ModelKey& key, const RequestSpec&
 }
 
 inline Enqueued SlotScheduler::enqueue(const ModelKey& key, const RequestSpec& spec, Time now, Actions& actions) {
-    const std::size_t residents_in_sight = residents_.size() + room_.wanted_places() + 1;
-    residents_.reserve(residents_in_sight < options_.max_resident ? residents_in_sight : options_.max_resident);
+    if (residents_.size() < options_.max_resident) {
+        residents_.reserve_one();
+    }
     const Index index = room_.prepare(key, spec.deadline != never);
     const KeyEntry& entry = room_.keys()[index];
     Enqueued refused;

@@ -14,7 +14,7 @@ core::RequestSpec SlotCore<Clock>::spec_of(const RequestOptions& options, bool w
     spec.deadline_covers_lease = is_call;
     spec.priority = options.priority;
     if (options.timeout) {
-        spec.deadline = core::later(now(), core::to_duration(*options.timeout));
+        spec.deadline = core::later(clock_time(), core::to_duration(*options.timeout));
     }
     if (options.keep_alive) {
         spec.overrides_keep_alive = true;
