@@ -132,6 +132,39 @@ TEST_CASE("a lease on a ready model is granted at once, without a look at the ti
     }
 }
 
+TEST_CASE("whoever is made to wait for what is there is granted in the same call", "[R9]") {
+    SlotTable slot(plain);
+    const ResidentId a = slot.make_ready("a");
+    const Enqueued enqueued = slot.scheduler.enqueue("a", {}, slot.now, slot.actions);
+    REQUIRE(enqueued.request.valid());
+    CHECK(slot.scheduler.leases() == 1);
+    CHECK(slot.scheduler.waiting() == 0);
+    slot.release({a, {}});
+}
+
+TEST_CASE("a grant says nothing of what was in it before", "[R4]") {
+    SlotTable slot(plain);
+    const ResidentId a = slot.make_ready("a");
+    Grant grant{{7, 7}, {8, 8}};
+    REQUIRE(slot.try_grant("a", grant) == Attempt::granted);
+    CHECK(grant == Grant{a, {}});
+    slot.release(grant);
+}
+
+TEST_CASE("after shutdown has told all who waited, nothing is left to wake for", "[R7][R12]") {
+    SlotTable slot(plain);
+    const RequestId first = slot.wait("a");
+    slot.loaded(slot.resident("a"));
+    const Grant held = slot.granted_to(first);
+    RequestSpec spec;
+    spec.deadline = slot.now + 5ms;
+    slot.wait("b", spec);
+    CHECK(slot.scheduler.next_alarm() == spec.deadline);
+    slot.close();
+    CHECK(slot.scheduler.next_alarm() == core::never);
+    slot.release(held);
+}
+
 TEST_CASE("a lease that has a deadline is never released quietly", "[R9]") {
     SlotTable slot(plain);
     slot.make_ready("a");

@@ -71,6 +71,14 @@ TEST_CASE("OwnedThreads: what a handler throws is reported on its thread, which 
     }
 }
 
+TEST_CASE("OwnedThreads: what a handler throws is passed over where nobody wants to know", "[H12]") {
+    std::promise<void> next;
+    const OwnedThreads threads(std::make_shared<asio::io_context>(), 1, nullptr);
+    asio::post(threads.executor(), [] { throw std::runtime_error("out of a handler"); });
+    asio::post(threads.executor(), [&] { next.set_value(); });
+    next.get_future().get();
+}
+
 TEST_CASE("OwnedThreads: detached, they end by themselves and keep their context until then", "[H12]") {
     std::weak_ptr<asio::io_context> watched;
     std::promise<void> goes_on;
