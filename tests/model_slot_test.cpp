@@ -6,6 +6,7 @@
 #include "support/bench.hpp"
 
 #include <atomic>
+#include <limits>
 #include <memory>
 #include <sstream>
 #include <stdexcept>
@@ -46,6 +47,17 @@ struct ContextLoad {
         context.progress(0.5F);
         context.log(Severity::warning, "half-way");
         return std::make_unique<Snapshot>(Snapshot{"context " + key.name});
+    }
+};
+// A backend that tells more of its progress than anybody wants to know.
+struct StepLoad {
+    using model_type = Snapshot;
+    std::unique_ptr<Snapshot> load(const ModelKey& key, LoadContext& context) {
+        for (const float done :
+             {0.5F, 0.5F, 0.495F, 0.505F, std::numeric_limits<float>::quiet_NaN(), 0.75F, 1.0F, 1.0F, 2.0F}) {
+            context.progress(done);
+        }
+        return std::make_unique<Snapshot>(Snapshot{key.name});
     }
 };
 // A backend that can only be moved.
@@ -109,6 +121,20 @@ TEST_CASE("ModelSlot: what a load tells becomes events", "[H19]") {
     CHECK(log.slot == "snapshots");
     CHECK(log.key == a);
     CHECK(events.types().back() == EventType::shutdown_completed);
+}
+
+TEST_CASE("ModelSlot: progress is published when it has gone on by a percent, and once at the end", "[H19]") {
+    EventLog events;
+    {
+        ModelSlot<StepLoad> slot{StepLoad(), {}, {}, events.observer()};
+        (void)slot.ensure_loaded(a);
+        CHECK(slot.shutdown().clean());
+    }
+    std::vector<float> told;
+    for (const Event& event : events.all(EventType::load_progress)) {
+        told.push_back(event.progress);
+    }
+    CHECK(told == std::vector{0.5F, 0.75F, 1.0F});
 }
 
 TEST_CASE("ModelSlot: the blocking calls, from several threads", "[R3][R9]") {

@@ -2,6 +2,8 @@
 
 #include "support/bench.hpp"
 
+#include <boost/asio/bind_executor.hpp>
+
 #include <utility>
 #include <vector>
 
@@ -68,6 +70,27 @@ TEST_CASE("A deadline that is not needed leaves no timer behind", "[H9][R12]") {
     bench.run();
     REQUIRE(report.calls() == 1);
     CHECK(report.value().clean());
+    bench.check_nothing_left();
+}
+
+TEST_CASE("A shutdown completes after the last handler of the alarm has run", "[H9][R7][R12]") {
+    SlotBench bench({.keep_alive = 1min});
+    bench.slot.emplace(PlainBackend(bench.world), SlotOptions{.keep_alive = 1min}, bench.executors());
+    Outcome<Generation> loaded;
+    bench.slot->async_ensure_loaded(a, loaded.handler());
+    bench.run();
+    REQUIRE(loaded.calls() == 1);
+    // The alarm stands. The handler is on a context of its own, so that nothing of control's need have run before it.
+    asio::io_context elsewhere;
+    Outcome<ShutdownReport> report;
+    bench.slot->async_shutdown(asio::bind_executor(elsewhere, report.handler()));
+    while (report.calls() == 0) {
+        bench.loading.restart();
+        bench.control.restart();
+        REQUIRE(run_ready(elsewhere) + bench.loading.poll_one() + bench.control.poll_one() != 0);
+    }
+    CHECK(is_idle(bench.control));
+    bench.slot.reset();
     bench.check_nothing_left();
 }
 
