@@ -33,8 +33,6 @@ def faults(text: str) -> list:
         if comment.lstrip().startswith("/// The same"):
             continue
         lines = [heading for heading in re.findall(r"^\s*/// (\w+)  +\S", comment, re.MULTILINE) if heading in LINES]
-        if "Example" not in lines and EXAMPLE.search(comment):
-            lines.append("Example")
         if lines != LINES:
             found.append(f"{name} has {', '.join(lines) or 'nothing'}; the form is {', '.join(LINES)}")
     declared = len(re.findall(r"^ *auto async_\w+\(", text, re.MULTILINE))
