@@ -154,20 +154,20 @@ private:
     using RerankerModelType = typename Reranker::model_type;
 
     struct StartEmbed {
-        std::shared_ptr<detail::SlotBase> slot;
+        detail::SlotOfCall<typename embedding_slot_type::Core> slot;
 
         template <class Handler>
         void operator()(Handler&& handler, const ModelKey& key, std::vector<std::string> texts,
                         const RequestOptions& options) const {
             const bool nothing_to_do = texts.empty();
-            detail::start_call<Embedder>(std::forward<Handler>(handler), slot, key, options,
+            detail::start_call<Embedder>(std::forward<Handler>(handler), slot.owner(), key, options,
                                          detail::invalid(key, options), nothing_to_do,
                                          detail::EmbedWork<Embedder>{std::move(texts)});
         }
     };
 
     struct StartRerank {
-        std::shared_ptr<detail::SlotBase> slot;
+        detail::SlotOfCall<typename reranker_slot_type::Core> slot;
 
         template <class Handler>
         void operator()(Handler&& handler, const ModelKey& key, std::string query, std::vector<std::string> documents,
@@ -178,23 +178,23 @@ private:
             }
             const bool nothing_to_do = documents.empty();
             detail::start_call<RerankerModelType>(
-                std::forward<Handler>(handler), slot, key, options, std::move(error), nothing_to_do,
+                std::forward<Handler>(handler), slot.owner(), key, options, std::move(error), nothing_to_do,
                 detail::RerankWork<RerankerModelType>{std::move(query), std::move(documents)});
         }
     };
 
     struct StartShutdown {
-        std::shared_ptr<detail::SlotBase> embedding;
-        std::shared_ptr<detail::SlotBase> reranker;
+        detail::SlotOfCall<typename embedding_slot_type::Core> embedding;
+        detail::SlotOfCall<typename reranker_slot_type::Core> reranker;
 
         template <class Handler>
         void operator()(Handler&& handler, std::optional<std::chrono::milliseconds> deadline) const {
             const auto operation = detail::make_operation<
                 detail::WaitingOperation<std::decay_t<Handler>, std::exception_ptr, ShutdownReport>>(
-                std::decay_t<Handler>(std::forward<Handler>(handler)), embedding, std::size_t{2});
+                std::decay_t<Handler>(std::forward<Handler>(handler)), embedding.owner(), std::size_t{2});
             detail::start_operation(
                 operation, [deadline](auto& in, const auto& pending) { in.start_shutdown(deadline, pending); },
-                embedding, reranker);
+                embedding.owner(), reranker.owner());
         }
     };
 

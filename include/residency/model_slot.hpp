@@ -233,8 +233,10 @@ private:
     template <EmbeddingBackend, RerankerBackend, class>
     friend class ModelManager;
 
+    using Core = detail::BackendSlot<Backend, Clock>;
+
     struct StartAcquire {
-        std::shared_ptr<detail::SlotBase> slot;
+        detail::SlotOfCall<Core> slot;
 
         template <class Handler>
         void operator()(Handler&& handler, const ModelKey& key, const RequestOptions& options) const {
@@ -251,13 +253,13 @@ private:
                 return;
             }
             const auto operation = detail::make_operation<detail::AcquireOperation<Plain, model_type>>(
-                std::forward<Handler>(handler), slot, key);
+                std::forward<Handler>(handler), slot.owner(), key);
             detail::submit(operation, *slot, options);
         }
     };
 
     struct StartEnsure {
-        std::shared_ptr<detail::SlotBase> slot;
+        detail::SlotOfCall<Core> slot;
 
         template <class Handler>
         void operator()(Handler&& handler, const ModelKey& key, const RequestOptions& options) const {
@@ -267,13 +269,13 @@ private:
                 return;
             }
             const auto operation = detail::make_operation<detail::EnsureOperation<std::decay_t<Handler>>>(
-                std::forward<Handler>(handler), slot, key);
+                std::forward<Handler>(handler), slot.owner(), key);
             detail::submit(operation, *slot, options);
         }
     };
 
     struct StartUnload {
-        std::shared_ptr<detail::SlotBase> slot;
+        detail::SlotOfCall<Core> slot;
 
         template <class Handler>
         void operator()(Handler&& handler, const std::optional<ModelKey>& key, UnloadMode mode) const {
@@ -285,23 +287,25 @@ private:
             }
             const auto operation =
                 detail::make_operation<detail::WaitingOperation<std::decay_t<Handler>, std::exception_ptr>>(
-                    std::forward<Handler>(handler), slot);
+                    std::forward<Handler>(handler), slot.owner());
             const ModelKey* const only = key ? &*key : nullptr;
             detail::start_operation(
-                operation, [only, mode](auto& in, const auto& pending) { in.start_unload(only, mode, pending); }, slot);
+                operation, [only, mode](auto& in, const auto& pending) { in.start_unload(only, mode, pending); },
+                slot.owner());
         }
     };
 
     struct StartShutdown {
-        std::shared_ptr<detail::SlotBase> slot;
+        detail::SlotOfCall<Core> slot;
 
         template <class Handler>
         void operator()(Handler&& handler, std::optional<std::chrono::milliseconds> deadline) const {
             const auto operation = detail::make_operation<
                 detail::WaitingOperation<std::decay_t<Handler>, std::exception_ptr, ShutdownReport>>(
-                std::forward<Handler>(handler), slot);
+                std::forward<Handler>(handler), slot.owner());
             detail::start_operation(
-                operation, [deadline](auto& in, const auto& pending) { in.start_shutdown(deadline, pending); }, slot);
+                operation, [deadline](auto& in, const auto& pending) { in.start_shutdown(deadline, pending); },
+                slot.owner());
         }
     };
 
@@ -313,8 +317,8 @@ private:
     }
 
     void open(Backend&& backend, const SlotOptions& options, std::string name) {
-        core_ = std::make_shared<detail::BackendSlot<Backend, Clock>>(
-            std::move(backend), std::move(name), options, runtime_->executors(), runtime_->events(), runtime_->keep());
+        core_ = std::make_shared<Core>(std::move(backend), std::move(name), options, runtime_->executors(),
+                                       runtime_->events(), runtime_->keep());
         if (runtime_->owns_threads()) {
             core_->hold_executors();
         } else {
@@ -329,7 +333,7 @@ private:
 
     // Destroyed after `core_` was abandoned: waits for what runs, if the threads are its own.
     std::shared_ptr<detail::SlotRuntime> runtime_;
-    std::shared_ptr<detail::BackendSlot<Backend, Clock>> core_;
+    std::shared_ptr<Core> core_;
 };
 
 }  // namespace residency

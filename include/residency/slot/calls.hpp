@@ -78,8 +78,8 @@ struct RerankWork {
 };
 
 /// Starts a call that is sound, or completes one that is not, or that has nothing to do.
-template <class Model, class Handler, class Work>
-void start_call(Handler&& handler, const std::shared_ptr<SlotBase>& slot, const ModelKey& key,
+template <class Model, class Handler, class Slot, class Work>
+void start_call(Handler&& handler, const std::shared_ptr<Slot>& slot, const ModelKey& key,
                 const RequestOptions& options, std::exception_ptr error, bool nothing_to_do, Work work) {
     using Plain = std::decay_t<Handler>;
     using Result = typename Work::result_type;

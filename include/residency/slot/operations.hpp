@@ -49,7 +49,8 @@ void deliver(const SlotBase& slot, const asio::execution_context* context, Handl
     if (context != nullptr && slot.has_lost(context)) {
         return;
     }
-    const bool control_runs = !slot.has_lost(std::addressof(asio::query(slot.control(), asio::execution::context)));
+    const bool control_runs =
+        !slot.has_lost_any() || !slot.has_lost(std::addressof(asio::query(slot.control(), asio::execution::context)));
     runtime::complete<Results...>(slot.control(), control_runs, std::move(handler),
                                   std::forward<Arguments>(results)...);
 }
@@ -132,6 +133,26 @@ private:
     runtime::KeptHandler<Handler> handler_;
 };
 
+/// How a call that is about to start knows its slot. It borrows the slot of whoever makes it, which is enough for a call that starts at
+/// once, and most do: they are spared two atomic steps. Copied, as whatever starts later copies it, it owns the slot.
+template <class Slot>
+class SlotOfCall {
+public:
+    SlotOfCall(const std::shared_ptr<Slot>& owner) noexcept : owner_(&owner) {}  // NOLINT(google-explicit-constructor)
+    SlotOfCall(const SlotOfCall& other) noexcept : kept_(*other.owner_), owner_(&kept_) {}
+    SlotOfCall& operator=(const SlotOfCall&) = delete;
+    ~SlotOfCall() = default;
+
+    /// For what outlives the call.
+    [[nodiscard]] const std::shared_ptr<Slot>& owner() const noexcept { return *owner_; }
+    [[nodiscard]] Slot& operator*() const noexcept { return **owner_; }
+    [[nodiscard]] Slot* operator->() const noexcept { return owner_->get(); }
+
+private:
+    std::shared_ptr<Slot> kept_;
+    const std::shared_ptr<Slot>* owner_;
+};
+
 /// Makes an operation. Its handler is kept in memory of the handler's own allocator; the rest is the library's, which may need it for
 /// longer than the caller waits.
 template <class Operation, class Handler, class... Arguments>
@@ -142,7 +163,7 @@ std::shared_ptr<Operation> make_operation(Handler handler, Arguments&&... argume
 /// Completes a request that needed no operation, because its result is known.
 template <class... Results, class Handler, class... Arguments>
 void complete_now(const SlotBase& slot, Handler handler, Arguments&&... results) {
-    const asio::execution_context* const context = context_of(handler, slot.control());
+    const asio::execution_context* const context = slot.has_lost_any() ? context_of(handler, slot.control()) : nullptr;
     deliver<Results...>(slot, context, std::move(handler), std::forward<Arguments>(results)...);
 }
 
@@ -352,8 +373,8 @@ void start_operation(const std::shared_ptr<Operation>& operation, const Start& s
     }
 }
 
-/// What is wrong with a request, or null.
-[[nodiscard]] inline std::exception_ptr invalid(const ModelKey& key, const RequestOptions& options) {
+/// What is wrong with a request that is not sound.
+[[nodiscard]] inline std::exception_ptr why_unsound(const ModelKey& key, const RequestOptions& options) {
     const auto because = [&key](const std::string& detail) {
         return make_error(Error(errc::invalid_request, key, Stage::admission, detail));
     };
@@ -368,11 +389,17 @@ void start_operation(const std::shared_ptr<Operation>& operation, const Start& s
     if (options.keep_alive && *options.keep_alive < std::chrono::milliseconds::zero()) {
         return because("RequestOptions::keep_alive is negative (zero unloads when free, keep_alive_forever never)");
     }
-    if (options.priority != Priority::high && options.priority != Priority::normal &&
-        options.priority != Priority::low) {
-        return because("RequestOptions::priority is none of high, normal and low");
-    }
-    return nullptr;
+    return because("RequestOptions::priority is none of high, normal and low");
+}
+
+/// What is wrong with a request, or null.
+[[nodiscard]] inline std::exception_ptr invalid(const ModelKey& key, const RequestOptions& options) {
+    const bool sound = !key.name.empty() && key.name.size() <= ModelKey::max_part_length &&
+                       key.quantization.size() <= ModelKey::max_part_length &&
+                       (!options.keep_alive || *options.keep_alive >= std::chrono::milliseconds::zero()) &&
+                       (options.priority == Priority::high || options.priority == Priority::normal ||
+                        options.priority == Priority::low);
+    return sound ? nullptr : why_unsound(key, options);
 }
 
 }  // namespace residency::detail

@@ -154,11 +154,20 @@ public:
     virtual void start_shutdown(std::optional<std::chrono::milliseconds> deadline,
                                 const std::shared_ptr<PendingOperation>& pending) = 0;
     /// Whether that context has ended under the slot, so that what belongs to it can never be called.
-    [[nodiscard]] virtual bool has_lost(const asio::execution_context* context) const noexcept = 0;
+    [[nodiscard]] bool has_lost(const asio::execution_context* context) const noexcept {
+        return has_lost_any() && is_among_lost(context);
+    }
+    /// Whether any has. Nearly always none has, and then nobody needs to know which.
+    [[nodiscard]] bool has_lost_any() const noexcept { return has_lost_any_; }
     /// Where handlers without an executor run.
     [[nodiscard]] virtual const asio::any_io_executor& control() const noexcept = 0;
     /// Has `call->run()` called where models are called.
     virtual void run_inference(std::shared_ptr<Waiter> call) noexcept = 0;
+
+protected:
+    [[nodiscard]] virtual bool is_among_lost(const asio::execution_context* context) const noexcept = 0;
+
+    std::atomic<bool> has_lost_any_{false};
 };
 
 }  // namespace residency::detail

@@ -98,7 +98,6 @@ public:
                         const std::shared_ptr<PendingOperation>& pending) override;
     [[nodiscard]] const asio::any_io_executor& control() const noexcept override { return executors_.control; }
     void run_inference(std::shared_ptr<Waiter> call) noexcept override;
-    [[nodiscard]] bool has_lost(const asio::execution_context* context) const noexcept override;
 
     // -- What ModelSlot calls --
     /// The generation counter; lock-free.
@@ -212,6 +211,7 @@ private:
     void run_control() noexcept;
     void alarm_ended(bool at_its_start = false) noexcept;
 
+    [[nodiscard]] bool is_among_lost(const asio::execution_context* context) const noexcept override;
     void event_passed(void* token) noexcept override;
     void context_ends(asio::execution_context& context) noexcept override;
 
@@ -246,7 +246,6 @@ private:
     bool unloads_in_place_ RESIDENCY_GUARDED_BY(mutex_) = false;
     // The contexts of the host's that have ended; each of the three can.
     std::array<const asio::execution_context*, 3> lost_ RESIDENCY_GUARDED_BY(mutex_){};
-    std::atomic<bool> has_lost_any_{false};
     bool control_lost_ RESIDENCY_GUARDED_BY(mutex_) = false;
     std::uint64_t timer_waits_ RESIDENCY_GUARDED_BY(mutex_) = 0;
     // Planned under the mutex; started and cancelled by whoever runs control, one at a time.

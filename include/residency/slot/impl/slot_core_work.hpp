@@ -308,10 +308,7 @@ void SlotCore<Clock>::end_operations(Outbox& out) noexcept {
 }
 
 template <class Clock>
-bool SlotCore<Clock>::has_lost(const asio::execution_context* context) const noexcept {
-    if (!has_lost_any_) {
-        return false;
-    }
+bool SlotCore<Clock>::is_among_lost(const asio::execution_context* context) const noexcept {
     const Lock lock(mutex_);
     return std::find(lost_.begin(), lost_.end(), context) != lost_.end();
 }
