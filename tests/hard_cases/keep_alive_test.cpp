@@ -214,6 +214,28 @@ TEST_CASE("Deadlines cost no timer each: their waits follow from the shortest of
     bench.check_end();
 }
 
+TEST_CASE("Deadlines of calls that end before the alarm was set for them cost no wait each either", "[H14]") {
+    // One executor for all: a call ends before the handler of the wait that it had cancelled runs.
+    Bench bench;
+    const Executors executors = Executors::all(bench.control.get_executor());
+    ManagerBench::Manager manager(testing::FakeEmbeddingBackend(bench.world), testing::FakeRerankerBackend(bench.world),
+                                  {.embedding = {.keep_alive = 1min}}, executors);
+    Outcome<Generation> loaded;
+    manager.embedding().async_ensure_loaded(a, loaded.handler());
+    bench.run();
+    const std::uint64_t before = manager.embedding().status().counters.timer_waits;
+    constexpr int calls = 1000;
+    std::size_t answered = 0;
+    for (int call = 0; call < calls; ++call) {
+        manager.async_embed(a, {"one"}, {.timeout = 10s}, [&](std::exception_ptr error, Embeddings) { answered += error ? 0 : 1; });
+        bench.advance(60ms);
+    }
+    CHECK(answered == calls);
+    // 60 s have passed, one window: 2 + 60 s / 10 s.
+    CHECK(manager.embedding().status().counters.timer_waits - before <= 8);
+    bench.check_ends_clean(manager);
+}
+
 TEST_CASE("A deadline in the queue is met within a millisecond, by the alarm alone", "[H14]") {
     SlotBench bench({.max_leases = 1});
     FakeLease held = bench.lease(a);

@@ -82,6 +82,14 @@ public:
     Attempt try_ensure(const ModelKey& key, const RequestSpec& spec, Time now, Generation& generation,
                        Actions& actions);
 
+    /// A request comes with a timeout of this length. Where one comes others follow, and most of them end long before: the next alarm is
+    /// set so early that those need not move it.
+    void expect_timeout(Duration timeout) noexcept {
+        if (timeout > Duration::zero()) {
+            shortest_timeout_ = std::min(shortest_timeout_, timeout);
+        }
+    }
+
     /// Makes a request wait that must. It may already be granted by the actions when this returns.
     Enqueued enqueue(const ModelKey& key, const RequestSpec& spec, Time now, Actions& actions);
 
@@ -239,6 +247,8 @@ private:
     std::uint64_t births_ = 0;
     std::size_t switching_ = 0;
     Time wake_ = never;
+    // Of the requests since the alarm last rang.
+    Duration shortest_timeout_ = Duration::max();
     bool closed_ = false;
     SlotCounters counters_{};
 };

@@ -209,6 +209,11 @@ inline void SlotScheduler::unloaded(ResidentId id, Time now, Actions& actions) {
 // -- Time ---------------------------------------------------------------------------------------------------------------------------
 
 inline void SlotScheduler::tick(Time now, Actions& actions) {
+    if (now < wake_) {
+        // Nothing is due. What the alarm was set for may be over, but it stays: it would only be moved to and fro by requests that
+        // have a timeout and end long before.
+        return;
+    }
     // First everybody whose time is up leaves, and only then is anything granted: nobody gets a lease past its deadline.
     while (!room_.deadlines().empty() && room_.deadlines().top_rank() <= now) {
         const Index index = room_.deadlines().top();
@@ -250,6 +255,10 @@ inline void SlotScheduler::tick(Time now, Actions& actions) {
     settle(now, actions);
     balance(now, actions);
     look_ahead();
+    const Duration timeout = std::exchange(shortest_timeout_, Duration::max());
+    if (timeout != Duration::max() && residents_.size() != 0) {
+        wake_by(later(now, timeout));
+    }
 }
 
 // -- Unloading ----------------------------------------------------------------------------------------------------------------------

@@ -95,6 +95,7 @@ void SlotCore<Clock>::submit(const std::shared_ptr<Waiter>& waiter, const Reques
         const Lock lock(mutex_);
         if (spec.deadline != core::never) {
             reserve();
+            scheduler_.expect_timeout(core::to_duration(*options.timeout));
         }
         core::Grant grant;
         Generation generation;
