@@ -84,7 +84,8 @@ private:
                 std::this_thread::yield();
             }
         } else if (!stop.stop_requested()) {
-            dawdle(10);
+            // Now and then long enough to be cancelled or revoked meanwhile.
+            dawdle(dice().once_in(6) ? 200 : 10);
         }
         witness_.call_back();
         const std::uint32_t how = dice().below(30);

@@ -93,6 +93,9 @@ public:
                     "an error that names another key");
             witness_.box.note(Note::failed, request.slot, request.key,
                               static_cast<std::uint32_t>(error.code().value()));
+            if (error.stage() == Stage::inference) {
+                told_early(error);
+            }
             if (error.code() == operation_aborted()) {
                 tally_.outcomes.back().count();
                 require(request.cancelled.get(), "operation_aborted without a cancellation");
@@ -109,6 +112,16 @@ private:
     void require(bool holds, const char* sentence) noexcept { witness_.require(holds, sentence); }
     void count(std::size_t outcome) noexcept { tally_.outcomes.at(outcome).count(); }
 
+    // Its caller was told before its model returned.
+    void told_early(const Error& error) noexcept {
+        if (error.code() == operation_aborted()) {
+            tally_.did(Deed::told_of_cancel);
+        } else if (error.code() == errc::timed_out) {
+            tally_.did(Deed::told_of_timeout);
+        } else if (error.code() == errc::model_changed) {
+            tally_.did(Deed::told_of_revoke);
+        }
+    }
     void served(const RequestFacts& request) {
         count(0);
         require(!request.after_shutdown, "R12: a request was served that came after a shutdown");

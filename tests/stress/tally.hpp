@@ -43,6 +43,9 @@ enum class Deed : std::uint8_t {
     ended_on_own_thread,
     ended_after_context,
     handler_dropped,
+    told_of_cancel,
+    told_of_timeout,
+    told_of_revoke,
 };
 inline constexpr std::array deed_names{"try_acquire served",
                                        "try_acquire refused",
@@ -70,7 +73,10 @@ inline constexpr std::array deed_names{"try_acquire served",
                                        "ended with work in flight",
                                        "ended on one of their own threads",
                                        "ended after their contexts",
-                                       "handlers destroyed uncalled with their context"};
+                                       "handlers destroyed uncalled with their context",
+                                       "calls cancelled while they had their lease",
+                                       "calls timed out while they had their lease",
+                                       "calls revoked while they had their lease"};
 
 /// What was done, and what came of it. A run in which something of it never happened has not looked at everything.
 struct Tally {
