@@ -238,10 +238,28 @@ TEST_CASE("an alarm that stands too early is part of the state") {
         slot.lease("a", SlotTable::until(5ms, true));
         slot.release({slot.resident("a"), slot.scheduler.room().requests().handle(0)});
     };
-    const History looked = then(stale, [](SlotTable& slot, milliseconds) { slot.tick(); });
-    CHECK(after(stale) != after(looked));
+    const auto look_at = [](milliseconds time) {
+        return [time](SlotTable& slot, milliseconds start) { slot.at(start + time).tick(); };
+    };
+    CHECK(after(stale) != after(fresh));
+    // A look before it rings leaves it where it is.
+    CHECK(after(then(stale, look_at(4ms))) != after(then(fresh, look_at(4ms))));
     // The same but for who was granted last, which counts only beside another resident.
-    CHECK(after(looked) == after(fresh));
+    CHECK(after(then(stale, look_at(5ms))) == after(then(fresh, look_at(5ms))));
+}
+
+TEST_CASE("the timeout that is expected is part of the state, until the alarm has rung") {
+    const History fresh = ready({"a"});
+    const auto expecting = [&fresh](milliseconds timeout) {
+        return then(fresh, [timeout](SlotTable& slot, milliseconds) { slot.scheduler.expect_timeout(timeout); });
+    };
+    CHECK(after(expecting(5ms)) != after(fresh));
+    CHECK(after(expecting(5ms)) != after(expecting(6ms)));
+    CHECK(after(then(expecting(6ms), [](SlotTable& slot, milliseconds) { slot.scheduler.expect_timeout(5ms); })) ==
+          after(expecting(5ms)));
+    CHECK(after(then(expecting(5ms), [](SlotTable& slot, milliseconds) { slot.scheduler.expect_timeout(6ms); })) ==
+          after(expecting(5ms)));
+    CHECK(after(expecting(0ms)) == after(fresh));
 }
 
 TEST_CASE("whether a resident became idle in this instant decides, among those that do so now, who goes first") {

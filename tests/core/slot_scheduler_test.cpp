@@ -302,6 +302,47 @@ TEST_CASE("a model that was never leased stays for one keep-alive from its load"
     CHECK(slot.at(1100ms).tick() == Actions{event(EventType::unload_started, Reason::idle, a, 1), unload(a)});
 }
 
+TEST_CASE("the alarm is set early enough for the timeouts that are to be expected", "[H14]") {
+    SlotTable slot(plain);
+    slot.make_ready("a");
+    const auto call = [&slot](milliseconds timeout) {
+        slot.scheduler.expect_timeout(timeout);
+        slot.release(slot.lease("a", SlotTable::until(std::chrono::duration_cast<milliseconds>(slot.now) + timeout, true)));
+    };
+    slot.at(10ms);
+    call(30ms);
+    call(20ms);
+    CHECK(slot.scheduler.next_alarm() == 30ms);
+    // Another call does not move it, nor does a look before it rings.
+    slot.at(20ms);
+    call(20ms);
+    CHECK(slot.tick() == Actions{});
+    CHECK(slot.scheduler.next_alarm() == 30ms);
+    // It rings: nobody's time is up, and more calls like these will come, of which the shortest could end in 20 ms.
+    CHECK(slot.at(30ms).tick() == Actions{});
+    CHECK(slot.scheduler.next_alarm() == 50ms);
+    call(20ms);
+    CHECK(slot.scheduler.next_alarm() == 50ms);
+    // Once more, by the one call that came since. After that none has come, and it stands at what is due.
+    CHECK(slot.at(50ms).tick() == Actions{});
+    CHECK(slot.scheduler.next_alarm() == 70ms);
+    CHECK(slot.at(70ms).tick() == Actions{});
+    CHECK(slot.scheduler.next_alarm() == 130ms);
+    SECTION("which may be sooner") {
+        call(80ms);
+        CHECK(slot.at(130ms).tick() == Actions{});
+        CHECK(slot.scheduler.next_alarm() == 170ms);
+    }
+    SECTION("but not where nothing is resident") {
+        call(20ms);
+        slot.unload("a");
+        slot.unloaded(slot.resident("a"));
+        CHECK(slot.scheduler.next_alarm() == core::never);
+        slot.at(200ms).tick();
+        CHECK(slot.scheduler.next_alarm() == core::never);
+    }
+}
+
 TEST_CASE("early, late, stale and repeated ticks decide nothing by themselves", "[R5][R7]") {
     SlotTable slot(plain);
     const ResidentId a = slot.make_ready("a");

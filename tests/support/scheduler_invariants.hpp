@@ -131,6 +131,9 @@ public:
         const Attempt expected = attempt_expected(key, spec);
         count_attempt(expected);
         begin();
+        if (spec.deadline != core::never) {
+            scheduler_.expect_timeout(spec.deadline - now_);
+        }
         if (spec.wants_lease) {
             core::Grant grant;
             const core::Attempt attempt = scheduler_.try_grant(name(key), spec, grant);

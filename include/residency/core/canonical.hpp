@@ -52,6 +52,7 @@ private:
     void write_state() {
         add(scheduler_->closed());
         add(remaining(scheduler_->next_alarm()));
+        add(scheduler_->expected_timeout().count());
         rank_everything();
         add(keys_.size());
         for (const Index key : keys_) {

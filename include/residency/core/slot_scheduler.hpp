@@ -159,6 +159,8 @@ public:
 
     /// The generation counter.
     [[nodiscard]] Generation generation() const noexcept { return generation_; }
+    /// The shortest timeout that `expect_timeout` was told of since the alarm last rang; `Duration::max()` for none.
+    [[nodiscard]] Duration expected_timeout() const noexcept { return shortest_timeout_; }
     /// How many leases live.
     [[nodiscard]] std::size_t leases() const noexcept { return leases_; }
     /// How many requests wait.
