@@ -11,6 +11,7 @@
 #include <chrono>
 #include <cstdint>
 #include <exception>
+#include <memory>
 #include <optional>
 #include <ostream>
 #include <string>
@@ -211,32 +212,37 @@ public:
     Error(boost::system::error_code code, ModelKey key, Stage stage, const std::string& detail = {},
           std::optional<std::chrono::milliseconds> retry_after = {})
         : boost::system::system_error(code),
-          key_(std::move(key)),
-          stage_(stage),
-          retry_after_(retry_after),
-          detail_(detail.empty() ? code.message() : detail),
-          text_(sentence(code, key_, stage, detail_, retry_after)) {}
+          facts_(std::make_shared<const Facts>(code, std::move(key), stage, detail, retry_after)) {}
 
     /// The same for an `errc`, which is what a backend writes: `throw residency::Error(errc::invalid_request, key, Stage::load, "...")`.
     Error(errc code, ModelKey key, Stage stage, const std::string& detail = {},
           std::optional<std::chrono::milliseconds> retry_after = {})
         : Error(make_error_code(code), std::move(key), stage, detail, retry_after) {}
 
+    /// An exception is copied by whoever catches it: that must not fail, so what it says is shared. It never changes.
+    Error(const Error&) noexcept = default;
+    /// Never fails either.
+    Error& operator=(const Error&) noexcept = default;
+    ~Error() override = default;
+
     /// The key of the request; empty if it had none.
-    [[nodiscard]] const ModelKey& key() const noexcept { return key_; }
+    [[nodiscard]] const ModelKey& key() const noexcept { return facts_->key; }
     /// The stage that it ended in.
-    [[nodiscard]] Stage stage() const noexcept { return stage_; }
+    [[nodiscard]] Stage stage() const noexcept { return facts_->stage; }
     /// When to try again, counted from the answer; with `cooling_down` and `load_failed` only.
-    [[nodiscard]] std::optional<std::chrono::milliseconds> retry_after() const noexcept { return retry_after_; }
+    [[nodiscard]] std::optional<std::chrono::milliseconds> retry_after() const noexcept { return facts_->retry_after; }
     /// What happened, without the key, the stage and the code: the part of the sentence that is this error's own.
-    [[nodiscard]] const std::string& detail() const noexcept { return detail_; }
+    [[nodiscard]] const std::string& detail() const noexcept { return facts_->detail; }
     /// The sentence.
-    [[nodiscard]] const char* what() const noexcept override { return text_.c_str(); }
+    [[nodiscard]] const char* what() const noexcept override { return facts_->text.c_str(); }
 
 private:
     static std::string sentence(const boost::system::error_code& code, const ModelKey& key, Stage stage,
                                 const std::string& detail, std::optional<std::chrono::milliseconds> retry_after) {
-        std::string text = "residency: ";
+        std::string text;
+        // With the longest code, stage and number.
+        text.reserve(112 + key.name.size() + key.quantization.size() + detail.size());
+        text += "residency: ";
         text += code.category() == residency::error_category() ? std::string(to_string(static_cast<errc>(code.value())))
                                                                : code.message();
         if (!key.name.empty()) {
@@ -252,11 +258,23 @@ private:
         return text;
     }
 
-    ModelKey key_;
-    Stage stage_;
-    std::optional<std::chrono::milliseconds> retry_after_;
-    std::string detail_;
-    std::string text_;
+    struct Facts {
+        ModelKey key;
+        Stage stage;
+        std::optional<std::chrono::milliseconds> retry_after;
+        std::string detail;
+        std::string text;
+
+        Facts(const boost::system::error_code& code, ModelKey of, Stage in, const std::string& what,
+              std::optional<std::chrono::milliseconds> retry)
+            : key(std::move(of)),
+              stage(in),
+              retry_after(retry),
+              detail(what.empty() ? code.message() : what),
+              text(sentence(code, key, stage, detail, retry_after)) {}
+    };
+
+    std::shared_ptr<const Facts> facts_;
 };
 
 namespace detail {

@@ -199,7 +199,7 @@ private:
     };
 
     // Destroyed last: waits for what runs, if the threads are its own.
-    std::shared_ptr<detail::SlotRuntime> runtime_;
+    std::shared_ptr<detail::SlotRuntime<Clock>> runtime_;
     embedding_slot_type embedding_;
     reranker_slot_type reranker_;
 };

@@ -310,7 +310,7 @@ private:
     };
 
     // For a manager, which has one runtime for both its slots and ends it itself.
-    ModelSlot(Backend backend, const SlotOptions& options, std::shared_ptr<detail::SlotRuntime> runtime,
+    ModelSlot(Backend backend, const SlotOptions& options, std::shared_ptr<detail::SlotRuntime<Clock>> runtime,
               std::string name)
         : runtime_(std::move(runtime)) {
         open(std::move(backend), options, std::move(name));
@@ -332,7 +332,7 @@ private:
     }
 
     // Destroyed after `core_` was abandoned: waits for what runs, if the threads are its own.
-    std::shared_ptr<detail::SlotRuntime> runtime_;
+    std::shared_ptr<detail::SlotRuntime<Clock>> runtime_;
     std::shared_ptr<Core> core_;
 };
 

@@ -28,8 +28,10 @@ inline void rank(std::span<const float> scores, Ranking& ranking) {
     for (std::size_t index = 0; index < scores.size(); ++index) {
         ranking[index] = {index, scores[index]};
     }
-    std::stable_sort(ranking.begin(), ranking.end(),
-                     [](const RankedDocument& left, const RankedDocument& right) { return left.score > right.score; });
+    // Not std::stable_sort, which asks for memory of its own.
+    std::sort(ranking.begin(), ranking.end(), [](const RankedDocument& left, const RankedDocument& right) {
+        return left.score != right.score ? left.score > right.score : left.index < right.index;
+    });
 }
 
 /// The same, as a new ranking.

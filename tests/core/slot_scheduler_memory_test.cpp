@@ -129,6 +129,9 @@ private:
             spec.expected = generation == Generation{} ? Generation{~std::uint64_t{0}} : generation;
         }
         const ModelKey& key = setting_.keys[kind.key];
+        if (kind.timeout) {
+            scheduler_.expect_timeout(*kind.timeout);
+        }
         core::Attempt attempt{};
         all_or_nothing([&] {
             if (spec.wants_lease) {

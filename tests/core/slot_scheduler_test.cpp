@@ -307,7 +307,8 @@ TEST_CASE("the alarm is set early enough for the timeouts that are to be expecte
     slot.make_ready("a");
     const auto call = [&slot](milliseconds timeout) {
         slot.scheduler.expect_timeout(timeout);
-        slot.release(slot.lease("a", SlotTable::until(std::chrono::duration_cast<milliseconds>(slot.now) + timeout, true)));
+        slot.release(
+            slot.lease("a", SlotTable::until(std::chrono::duration_cast<milliseconds>(slot.now) + timeout, true)));
     };
     slot.at(10ms);
     call(30ms);

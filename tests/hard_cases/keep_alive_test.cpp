@@ -227,7 +227,8 @@ TEST_CASE("Deadlines of calls that end before the alarm was set for them cost no
     constexpr int calls = 1000;
     std::size_t answered = 0;
     for (int call = 0; call < calls; ++call) {
-        manager.async_embed(a, {"one"}, {.timeout = 10s}, [&](std::exception_ptr error, Embeddings) { answered += error ? 0 : 1; });
+        manager.async_embed(a, {"one"}, {.timeout = 10s},
+                            [&](std::exception_ptr error, Embeddings) { answered += error ? 0 : 1; });
         bench.advance(60ms);
     }
     CHECK(answered == calls);

@@ -33,7 +33,7 @@ ROOT = HERE.parents[1]
 FILES = (
     "core/impl/slot_scheduler.hpp", "core/slot_scheduler.hpp", "core/waiting_room.hpp", "core/indexed_heap.hpp", "core/key_table.hpp",
     "core/resident.hpp", "core/slab.hpp", "slot/impl/slot_core.hpp", "slot/impl/slot_core_work.hpp", "slot/slot_core.hpp",
-    "slot/operations.hpp", "slot/calls.hpp", "slot/slot_base.hpp", "slot/slot_runtime.hpp", "slot/event_queue.hpp", "runtime/alarm.hpp",
+    "slot/error_writer.hpp", "slot/operations.hpp", "slot/calls.hpp", "slot/slot_base.hpp", "slot/slot_runtime.hpp", "slot/event_queue.hpp", "runtime/alarm.hpp",
     "runtime/completion.hpp", "runtime/context_watch.hpp", "runtime/executors.hpp", "runtime/library_call.hpp", "lease.hpp",
     "model_slot.hpp", "model_manager.hpp",
 )

@@ -42,7 +42,7 @@ TEST_CASE("OwnedThreads: as many threads as asked for, which run at once, and en
         const OwnedThreads threads(context, 3, nullptr);
         CHECK_FALSE(threads.runs_in_this_thread());
         for (int thread = 0; thread < 3; ++thread) {
-            asio::post(threads.executor(), [&] {
+            asio::post(*threads.context(), [&] {
                 // Returns only if three of these run at once.
                 together.arrive_and_wait();
                 ++done;
@@ -64,8 +64,8 @@ TEST_CASE("OwnedThreads: what a handler throws is reported on its thread, which 
                 reported.set_value(error.what());
             }
         });
-        asio::post(threads.executor(), [] { throw std::runtime_error("out of a handler"); });
-        asio::post(threads.executor(), [&] { next.set_value(); });
+        asio::post(*threads.context(), [] { throw std::runtime_error("out of a handler"); });
+        asio::post(*threads.context(), [&] { next.set_value(); });
         CHECK(reported.get_future().get() == "out of a handler");
         next.get_future().get();
     }
@@ -74,8 +74,8 @@ TEST_CASE("OwnedThreads: what a handler throws is reported on its thread, which 
 TEST_CASE("OwnedThreads: what a handler throws is passed over where nobody wants to know", "[H12]") {
     std::promise<void> next;
     const OwnedThreads threads(std::make_shared<asio::io_context>(), 1, nullptr);
-    asio::post(threads.executor(), [] { throw std::runtime_error("out of a handler"); });
-    asio::post(threads.executor(), [&] { next.set_value(); });
+    asio::post(*threads.context(), [] { throw std::runtime_error("out of a handler"); });
+    asio::post(*threads.context(), [&] { next.set_value(); });
     next.get_future().get();
 }
 
@@ -88,7 +88,7 @@ TEST_CASE("OwnedThreads: detached, they end by themselves and keep their context
         const auto context = std::make_shared<asio::io_context>();
         watched = context;
         OwnedThreads threads(context, 1, nullptr);
-        asio::post(threads.executor(), [&] {
+        asio::post(*threads.context(), [&] {
             at_work.set_value();
             goes_on.get_future().get();
             finished = true;
@@ -108,7 +108,7 @@ TEST_CASE("OwnedThreads: detached, they end by themselves and keep their context
 TEST_CASE("OwnedThreads: know their own", "[H12]") {
     const OwnedThreads threads(std::make_shared<asio::io_context>(), 2, nullptr);
     std::promise<bool> there;
-    asio::post(threads.executor(), [&] { there.set_value(threads.runs_in_this_thread()); });
+    asio::post(*threads.context(), [&] { there.set_value(threads.runs_in_this_thread()); });
     CHECK(there.get_future().get());
     CHECK_FALSE(threads.runs_in_this_thread());
 }

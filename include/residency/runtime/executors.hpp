@@ -81,8 +81,6 @@ public:
 
     /// The context, kept alive by whoever holds this.
     [[nodiscard]] const std::shared_ptr<asio::io_context>& context() const noexcept { return context_; }
-    /// Runs on these threads.
-    [[nodiscard]] asio::any_io_executor executor() const { return context_->get_executor(); }
 
 private:
     void end() noexcept {

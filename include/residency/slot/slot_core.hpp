@@ -12,6 +12,7 @@
 #include "residency/runtime/executors.hpp"
 #include "residency/runtime/library_call.hpp"
 #include "residency/runtime/mutex.hpp"
+#include "residency/slot/error_writer.hpp"
 #include "residency/slot/event_queue.hpp"
 #include "residency/slot/slot_base.hpp"
 #include "residency/status.hpp"
@@ -190,8 +191,6 @@ private:
     void settle(Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
     [[nodiscard]] ShutdownReport leftovers() const RESIDENCY_REQUIRES(mutex_);
     void report_leftovers(PendingOperation& pending) const noexcept RESIDENCY_REQUIRES(mutex_);
-    [[nodiscard]] std::exception_ptr error_of(const Waiter& waiter) const noexcept;
-    [[nodiscard]] std::string explain(errc code, Stage stage) const;
     [[nodiscard]] core::Time wanted_alarm() const noexcept RESIDENCY_REQUIRES(mutex_) {
         return abandoned_ ? core::never : scheduler_.next_alarm();
     }

@@ -22,12 +22,12 @@
 namespace residency::detail {
 
 /// What the slots of one manager share: executors, the host's or threads of their own, and the queue of events.
+template <class Clock>
 class SlotRuntime {
 public:
     /// Uses the host's executors if it gave them, or makes threads for `slots` slots that grant at most `most_leases` leases each.
     /// Throws std::invalid_argument if the host gave some of the three and not all; std::system_error if a thread cannot be made.
-    SlotRuntime(const Executors& executors, const Observer& observer, std::size_t slots, std::size_t most_leases,
-                bool real_clock)
+    SlotRuntime(const Executors& executors, const Observer& observer, std::size_t slots, std::size_t most_leases)
         : executors_(executors) {
         if (executors.complete()) {
             events_ = std::make_shared<EventQueue>(observer, executors_.control);
@@ -38,14 +38,14 @@ public:
                 "residency: Executors needs all of control, inference and loading, or none of them; Executors::all "
                 "gives one for all");
         }
-        if (!real_clock) {
+        if constexpr (!std::is_same_v<Clock, std::chrono::steady_clock>) {
             throw std::invalid_argument(
                 "residency: with a Clock other than std::chrono::steady_clock give all of Executors: threads that wait "
-                "for another clock "
-                "would spin");
+                "for another clock would spin");
         }
         owned_ = std::make_unique<Owned>(slots, runtime::default_inference_threads(most_leases), observer);
-        executors_ = {owned_->control.executor(), owned_->inference.executor(), owned_->loading.executor()};
+        executors_ = {owned_->control.context()->get_executor(), owned_->inference.context()->get_executor(),
+                      owned_->loading.context()->get_executor()};
         events_ = owned_->events;
     }
     SlotRuntime(const SlotRuntime&) = delete;
@@ -126,16 +126,15 @@ struct SlotPlan {
 
 /// Checks the options, then makes what slots with these options share.
 template <class Clock, std::size_t Slots>
-[[nodiscard]] std::shared_ptr<SlotRuntime> make_runtime(const Executors& executors,
-                                                        const SlotPlan (&slots)[Slots],  // NOLINT
-                                                        const Observer& observer) {
+[[nodiscard]] std::shared_ptr<SlotRuntime<Clock>> make_runtime(const Executors& executors,
+                                                               const SlotPlan (&slots)[Slots],  // NOLINT
+                                                               const Observer& observer) {
     std::size_t most_leases = 0;
     for (const SlotPlan& slot : slots) {
         check(slot.options, slot.name);
         most_leases = std::max(most_leases, slot.options.max_leases);
     }
-    return std::make_shared<SlotRuntime>(executors, observer, Slots, most_leases,
-                                         std::is_same_v<Clock, std::chrono::steady_clock>);
+    return std::make_shared<SlotRuntime<Clock>>(executors, observer, Slots, most_leases);
 }
 
 }  // namespace residency::detail

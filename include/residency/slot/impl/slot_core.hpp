@@ -390,13 +390,14 @@ void SlotCore<Clock>::carry_out(Outbox&& out) noexcept {
     if (out.starts_jobs) {
         asio::post(executors_.loading, [self = this->shared_from_this()] { self->run_jobs(); });
     }
+    ErrorWriter errors(name_, options_);
     while (out.ready) {
         const std::shared_ptr<Waiter> waiter = std::move(out.ready);
         out.ready = std::move(waiter->next_ready);
         if (waiter->is_granted) {
             waiter->granted();
         } else {
-            waiter->failed(error_of(*waiter));
+            waiter->failed(errors.refused(*waiter));
         }
     }
     while (out.told) {
@@ -406,13 +407,7 @@ void SlotCore<Clock>::carry_out(Outbox&& out) noexcept {
             const runtime::LibraryCall mark;
             waiter->request_stop();
         }
-        waiter->failed(make_error_of([&] {
-            constexpr Stage stage = Stage::inference;
-            return waiter->told_cancelled
-                       ? Error(operation_aborted(), waiter->key(), stage,
-                               "its caller cancelled it; the model finishes its call")
-                       : Error(waiter->told_code, waiter->key(), stage, explain(waiter->told_code, stage));
-        }));
+        waiter->failed(errors.told(*waiter));
     }
     while (out.destroy != nullptr) {
         run_unload(*std::exchange(out.destroy, out.destroy->next_job));
@@ -629,62 +624,6 @@ void SlotCore<Clock>::publish_request(EventType type, Reason reason, const Model
 }
 
 // -- What people read ---------------------------------------------------------------------------------------------------------------
-
-template <class Clock>
-std::exception_ptr SlotCore<Clock>::error_of(const Waiter& waiter) const noexcept {
-    try {
-        if (waiter.told_cancelled) {
-            return make_error(
-                Error(operation_aborted(), waiter.key(), waiter.stage, "its caller cancelled it while it waited"));
-        }
-        boost::system::error_code code = make_error_code(waiter.code);
-        std::string detail;
-        std::optional<std::chrono::milliseconds> retry_after;
-        if (waiter.code == errc::load_failed || waiter.code == errc::cooling_down) {
-            // Rounded up: who waits that long finds the cooldown over.
-            retry_after = std::chrono::ceil<std::chrono::milliseconds>(waiter.retry_after);
-        }
-        if (waiter.code == errc::load_failed) {
-            detail = waiter.cause ? message_of(waiter.cause) : "there was no memory to begin the load";
-            try {
-                if (waiter.cause) {
-                    std::rethrow_exception(waiter.cause);
-                }
-            } catch (const Error& error) {
-                code = error.code();
-                if (code != errc::load_failed) {
-                    retry_after.reset();
-                }
-            } catch (...) {  // NOLINT(bugprone-empty-catch): only an Error has a code to keep
-            }
-        } else {
-            detail = explain(waiter.code, waiter.stage);
-        }
-        return make_error(Error(code, waiter.key(), waiter.stage, detail, retry_after), waiter.cause);
-    } catch (...) {
-        return std::current_exception();
-    }
-}
-
-template <class Clock>
-std::string SlotCore<Clock>::explain(errc code, Stage stage) const {
-    switch (code) {
-        case errc::overloaded:
-            return "slot '" + name_ + "' has " + std::to_string(options_.max_queue) +
-                   " requests waiting, which is its max_queue, and " + "none of its " +
-                   std::to_string(options_.max_leases) + " leases could be granted at once; try again later";
-        case errc::timed_out:
-            return stage == Stage::load ? "the timeout passed while the model was being loaded"
-                   : stage == Stage::inference
-                       ? "the timeout passed while the model was at work; the model finishes its call"
-                       : "the timeout passed while the request waited for a lease in slot '" + name_ + "'";
-        case errc::model_changed:
-            return stage == Stage::inference ? "the model was revoked while it was at work"
-                                             : "the generation that the request expects is not resident (any more)";
-        case errc::shutting_down: return "slot '" + name_ + "' is shutting down or has shut down";
-        default: return make_error_code(code).message();
-    }
-}
 
 template <class Clock>
 ShutdownReport SlotCore<Clock>::leftovers() const {

@@ -1,0 +1,121 @@
+#pragma once
+
+#include "residency/core/time.hpp"
+#include "residency/error.hpp"
+#include "residency/options.hpp"
+#include "residency/slot/slot_base.hpp"
+
+#include <boost/system/error_code.hpp>
+
+#include <chrono>
+#include <exception>
+#include <optional>
+#include <string>
+
+namespace residency::detail {
+
+/// Writes the errors that a slot gives to those whom it refuses, or whose calls it does not wait for.
+///
+/// One for those who are told in one go: of many that are refused for one reason, as in a shutdown, all have the words of the first.
+class ErrorWriter {
+public:
+    ErrorWriter(const std::string& slot, const SlotOptions& options) noexcept : slot_(slot), options_(options) {}
+
+    /// The error of one who waited, or was refused at once. Without memory for it, bad_alloc.
+    [[nodiscard]] std::exception_ptr refused(const Waiter& waiter) noexcept {
+        try {
+            if (waiter.cause) {
+                return make_error(of_load(waiter), waiter.cause);
+            }
+            if (!has_written(waiter)) {
+                last_.emplace(Last{waiter.code, waiter.retry_after, waiter.told_cancelled, of_waiter(waiter)});
+            }
+            return make_error(last_->error);
+        } catch (...) {
+            return std::current_exception();
+        }
+    }
+
+    /// The error of one whose model is still at work. Without memory for it, bad_alloc.
+    [[nodiscard]] std::exception_ptr told(const Waiter& waiter) const noexcept {
+        return make_error_of([&] {
+            constexpr Stage stage = Stage::inference;
+            return waiter.told_cancelled
+                       ? Error(operation_aborted(), waiter.key(), stage,
+                               "its caller cancelled it; the model finishes its call")
+                       : Error(waiter.told_code, waiter.key(), stage, explain(waiter.told_code, stage));
+        });
+    }
+
+private:
+    struct Last {
+        errc code;
+        core::Duration retry_after;
+        bool cancelled;
+        Error error;
+    };
+
+    [[nodiscard]] bool has_written(const Waiter& waiter) const noexcept {
+        return last_ && last_->code == waiter.code && last_->retry_after == waiter.retry_after &&
+               last_->cancelled == waiter.told_cancelled && last_->error.stage() == waiter.stage &&
+               last_->error.key() == waiter.key();
+    }
+
+    [[nodiscard]] Error of_waiter(const Waiter& waiter) const {
+        if (waiter.told_cancelled) {
+            return {operation_aborted(), waiter.key(), waiter.stage, "its caller cancelled it while it waited"};
+        }
+        std::optional<std::chrono::milliseconds> retry_after;
+        if (waiter.code == errc::load_failed || waiter.code == errc::cooling_down) {
+            retry_after = in_milliseconds(waiter.retry_after);
+        }
+        return {waiter.code, waiter.key(), waiter.stage, explain(waiter.code, waiter.stage), retry_after};
+    }
+
+    // The load failed for a cause that it names. If that is an Error its code is kept, and only the library's own says when to try again.
+    [[nodiscard]] static Error of_load(const Waiter& waiter) {
+        boost::system::error_code code = make_error_code(waiter.code);
+        try {
+            std::rethrow_exception(waiter.cause);
+        } catch (const Error& error) {
+            code = error.code();
+        } catch (...) {  // NOLINT(bugprone-empty-catch): only an Error has a code to keep
+        }
+        std::optional<std::chrono::milliseconds> retry_after;
+        if (code == errc::load_failed) {
+            retry_after = in_milliseconds(waiter.retry_after);
+        }
+        return {code, waiter.key(), waiter.stage, message_of(waiter.cause), retry_after};
+    }
+
+    // Rounded up: who waits that long finds the cooldown over.
+    [[nodiscard]] static std::chrono::milliseconds in_milliseconds(core::Duration length) {
+        return std::chrono::ceil<std::chrono::milliseconds>(length);
+    }
+
+    [[nodiscard]] std::string explain(errc code, Stage stage) const {
+        switch (code) {
+            case errc::overloaded:
+                return "slot '" + slot_ + "' has " + std::to_string(options_.max_queue) +
+                       " requests waiting, which is its max_queue, and none of its " +
+                       std::to_string(options_.max_leases) + " leases could be granted at once; try again later";
+            case errc::timed_out:
+                return stage == Stage::load ? "the timeout passed while the model was being loaded"
+                       : stage == Stage::inference
+                           ? "the timeout passed while the model was at work; the model finishes its call"
+                           : "the timeout passed while the request waited for a lease in slot '" + slot_ + "'";
+            case errc::load_failed: return "there was no memory to begin the load";
+            case errc::model_changed:
+                return stage == Stage::inference ? "the model was revoked while it was at work"
+                                                 : "the generation that the request expects is not resident (any more)";
+            case errc::shutting_down: return "slot '" + slot_ + "' is shutting down or has shut down";
+            default: return make_error_code(code).message();
+        }
+    }
+
+    const std::string& slot_;
+    const SlotOptions& options_;
+    std::optional<Last> last_;
+};
+
+}  // namespace residency::detail

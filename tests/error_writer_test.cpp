@@ -1,0 +1,115 @@
+#include "residency/slot/error_writer.hpp"
+
+#include "support/catch.hpp"
+
+#include <chrono>
+#include <exception>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+using namespace residency;
+using namespace std::chrono_literals;
+using detail::ErrorWriter;
+
+namespace {
+
+const std::string slot = "embedding";
+const SlotOptions options{.max_leases = 3, .max_queue = 7};
+
+/// One who is refused, as a slot would leave it.
+class Refused final : public detail::Waiter {
+public:
+    Refused(ModelKey key, errc why, Stage where, core::Duration retry = core::Duration::zero())
+        : detail::Waiter(std::move(key)) {
+        code = why;
+        stage = where;
+        retry_after = retry;
+    }
+    void granted() noexcept override {}
+    void failed(std::exception_ptr) noexcept override {}
+};
+
+Error error_in(const std::exception_ptr& exception) {
+    REQUIRE(exception);
+    try {
+        std::rethrow_exception(exception);
+    } catch (const Error& error) {
+        return error;
+    }
+}
+
+const ModelKey a("a");
+const ModelKey b("b");
+
+}  // namespace
+
+static_assert(std::is_nothrow_copy_constructible_v<Error> && std::is_nothrow_copy_assignable_v<Error>);
+
+TEST_CASE("ErrorWriter: of many who are refused together, each has an error of its own") {
+    ErrorWriter errors(slot, options);
+    const auto write = [&errors](const Refused& refused) { return error_in(errors.refused(refused)); };
+    const Refused plain(a, errc::shutting_down, Stage::queue);
+    const Error first = write(plain);
+    CHECK(std::string(first.what()) ==
+          "residency: shutting_down for 'a' in stage queue: slot 'embedding' is shutting down or has shut down");
+    // The same reason, and the same words: they are kept once.
+    CHECK(write(Refused(a, errc::shutting_down, Stage::queue)).what() == first.what());
+    // Whatever is different is told, before and after.
+    CHECK(write(Refused(b, errc::shutting_down, Stage::queue)).key() == b);
+    CHECK(write(plain).key() == a);
+    CHECK(write(Refused(a, errc::shutting_down, Stage::load)).stage() == Stage::load);
+    CHECK(write(plain).stage() == Stage::queue);
+    CHECK(write(Refused(a, errc::overloaded, Stage::queue)).code() == errc::overloaded);
+    CHECK(write(Refused(a, errc::cooling_down, Stage::queue, 5ms)).retry_after() == 5ms);
+    CHECK(write(Refused(a, errc::cooling_down, Stage::queue, 6ms)).retry_after() == 6ms);
+    Refused cancelled(a, errc::cooling_down, Stage::queue, 6ms);
+    cancelled.told_cancelled = true;
+    CHECK(write(cancelled).code() == operation_aborted());
+    CHECK(write(Refused(a, errc::cooling_down, Stage::queue, 6ms)).code() == errc::cooling_down);
+}
+
+TEST_CASE("ErrorWriter: what can be shared is words; each error is an object of its own") {
+    ErrorWriter errors(slot, options);
+    const Refused refused(a, errc::shutting_down, Stage::queue);
+    const std::exception_ptr first = errors.refused(refused);
+    CHECK(first != errors.refused(refused));
+}
+
+TEST_CASE("ErrorWriter: a load that failed keeps the words and the code of its own cause") {
+    ErrorWriter errors(slot, options);
+    Refused disk(a, errc::load_failed, Stage::load, 1500us);
+    disk.cause = std::make_exception_ptr(std::runtime_error("no such file"));
+    const Error first = error_in(errors.refused(disk));
+    CHECK(first.detail() == "no such file");
+    // Rounded up: who waits that long finds the cooldown over.
+    CHECK(first.retry_after() == 2ms);
+
+    Refused memory(a, errc::load_failed, Stage::load, 1500us);
+    CHECK(error_in(errors.refused(memory)).detail() == "there was no memory to begin the load");
+    CHECK(error_in(errors.refused(disk)).detail() == "no such file");
+
+    Refused unknown(a, errc::load_failed, Stage::load, 1500us);
+    unknown.cause = std::make_exception_ptr(Error(errc::invalid_request, a, Stage::load, "no model of that name"));
+    const Error kept = error_in(errors.refused(unknown));
+    CHECK(kept.code() == errc::invalid_request);
+    CHECK(kept.detail() == "no model of that name");
+    CHECK_FALSE(kept.retry_after());
+
+    unknown.cause = std::make_exception_ptr(Error(errc::load_failed, a, Stage::load, "it is broken"));
+    CHECK(error_in(errors.refused(unknown)).retry_after() == 2ms);
+}
+
+TEST_CASE("ErrorWriter: whose model is still at work learns why it is not waited for") {
+    const ErrorWriter errors(slot, options);
+    Refused told(a, errc::overloaded, Stage::queue);
+    told.told_code = errc::timed_out;
+    CHECK(error_in(errors.told(told)).code() == errc::timed_out);
+    CHECK(error_in(errors.told(told)).stage() == Stage::inference);
+    told.told_code = errc::model_changed;
+    CHECK(error_in(errors.told(told)).detail() == "the model was revoked while it was at work");
+    told.told_cancelled = true;
+    CHECK(error_in(errors.told(told)).code() == operation_aborted());
+}
