@@ -7,7 +7,7 @@ declare -A needed_for=(
     [nlohmann-json3-dev]="header nlohmann/json.hpp" [libcli11-dev]="header CLI/CLI.hpp" [npm]="command npm"
     [clang]="command clang++" [libclang-rt-14-dev]="sanitizers clang++" [clang-format]="command clang-format"
     [clang-tidy]="command clang-tidy" [doxygen]="command doxygen"
-    [libbenchmark-dev]="header benchmark/benchmark.h"
+    [libbenchmark-dev]="header benchmark/benchmark.h" [valgrind]="command valgrind"
 )
 
 fail() {

@@ -14,6 +14,7 @@ import sys
 import tempfile
 
 import chart
+import instructions
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
@@ -160,6 +161,15 @@ def fact_rows(build):
     ]
 
 
+def status_rows(build):
+    print("  status", file=sys.stderr, flush=True)
+    status, locked, text, text_locked = instructions.locked_share(os.path.join(build, "tests", "benchmark", "instructions"))
+    return [
+        {"what": "instructions of status() under a lock, manager with 4 residents", "ours": f"{locked:,} of {status:,}", "floor": "", "value": locked},
+        {"what": "the same of making text of it", "ours": f"{text_locked:,} of {text:,}", "floor": "", "value": text_locked},
+    ]
+
+
 def compile_rows(repetitions):
     """What including a header costs, beside Boost.Asio's timer; interleaved."""
     print("  compile", file=sys.stderr, flush=True)
@@ -250,6 +260,7 @@ def main():
     rows += queues
     facts, counted = fact_rows(arguments.build)
     rows += counted
+    rows += status_rows(arguments.build)
     rows += compile_rows(arguments.repetitions)
     rows += size_rows()
     rows += alternative_rows(benchmarks)

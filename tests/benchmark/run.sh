@@ -3,9 +3,13 @@
 set -euo pipefail
 
 usage="Usage: tests/benchmark/run.sh [OPTION OF report.py...]
+       tests/benchmark/run.sh instructions [--write | --profile PATH | --under-lock]
 
 Builds the benchmarks under build/benchmark, runs them, prints one table, and writes it to build/benchmark/costs.json and the scaling
 curves to tests/benchmark/scaling.svg. Takes some minutes; on a machine that does nothing else. With --repetitions N: N instead of 11.
+
+\`instructions\` counts the instructions of the hot paths by callgrind and compares them with tests/benchmark/instructions.json, as a test
+does. --write keeps them there; --profile prints where those of one path go, --under-lock how much of status() runs under a lock.
 
 CXX chooses the compiler (g++). What is missing on a Debian 12, a Ubuntu 24.04 or newer is installed, as root or with sudo."
 
@@ -19,10 +23,15 @@ esac
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 . cmake/machine.sh
 
-need g++ cmake ninja-build python3 libboost catch2 libbenchmark-dev
+need g++ cmake ninja-build python3 libboost catch2 libbenchmark-dev valgrind
 use_ccache
 
 build=build/benchmark${CXX:+-$(basename "$CXX")}
 cmake --preset release -B "$build" -D RESIDENCY_BUILD_EXAMPLES=OFF >/dev/null
-cmake --build "$build" --target benchmarks benchmark_facts
+if [ "${1-}" = instructions ]; then
+    shift
+    cmake --build "$build" --target instructions instructions_under_lock
+    exec python3 -B tests/benchmark/instructions.py "$build/tests/benchmark/instructions" "$@"
+fi
+cmake --build "$build" --target benchmarks benchmark_facts instructions instructions_under_lock
 exec python3 -B tests/benchmark/report.py "$build" --json "$build/costs.json" --svg tests/benchmark/scaling.svg "$@"
