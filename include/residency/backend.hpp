@@ -135,7 +135,7 @@ concept ModelBackend = NamesModelType<Backend> && UnloadsWithoutThrowing<Backend
                        std::move_constructible<Backend>;
 
 /// A model that embeds: `Embeddings embed(std::span<const std::string>)`, which may also take a `std::stop_token`.
-/// Called from up to `max_leases` threads at once, or `max_concurrency()` if the model has that.
+/// Called from up to `max_leases` threads at once, or `max_concurrency()` if the model has that; zero counts as 1.
 template <class Model>
 concept EmbeddingModel =
     detail::EmbedsWithToken<Model> ||  // Embeddings embed(std::span<const std::string>, std::stop_token)

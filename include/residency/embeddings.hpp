@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cassert>
 #include <cstddef>
 #include <span>
 #include <stdexcept>
@@ -44,10 +45,12 @@ public:
 
     /// Row `row`; precondition: row < size().
     [[nodiscard]] std::span<const float> operator[](std::size_t row) const noexcept {
+        assert(row < size() && "residency: there is no such row in these Embeddings");
         return std::span<const float>(values_).subspan(row * dimension_, dimension_);
     }
     /// Row `row`, to be written; precondition: row < size().
     [[nodiscard]] std::span<float> operator[](std::size_t row) noexcept {
+        assert(row < size() && "residency: there is no such row in these Embeddings");
         return std::span<float>(values_).subspan(row * dimension_, dimension_);
     }
 

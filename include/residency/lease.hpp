@@ -4,12 +4,14 @@
 #include "residency/model_key.hpp"
 #include "residency/slot/slot_base.hpp"
 
+#include <cassert>
 #include <utility>
 
 namespace residency {
 
+// Here and not at its definition, which clang-format 14 would then not understand.
 template <class Model>
-class Lease;
+class [[nodiscard("a lease that nobody keeps ends at once: auto lease = ...")]] Lease;
 
 namespace detail {
 
@@ -27,11 +29,12 @@ struct LeaseAccess {
 ///
 /// Holding a lease delays the unloading of its model and takes one of the slot's `max_leases`: hold it for as long as it is used.
 /// One lease allows one model call at a time; for calls at once take a lease each. It may be moved to another thread, and may outlive
-/// its slot: then whoever ends the last lease destroys the model there. An empty lease holds nothing; a moved-from lease is empty.
+/// its slot: then whoever ends the last lease destroys the model there. An empty lease holds nothing; one that was released
+/// or moved from is empty. Where asserts are on, using an empty one ends the process and says why.
 ///
 /// Threads: distinct leases may be used at once; one lease by one thread at a time.
 template <class Model>
-class [[nodiscard]] Lease {
+class Lease {
 public:
     /// The type of the model.
     using model_type = Model;
@@ -50,8 +53,11 @@ public:
         }
         return *this;
     }
-    Lease(const Lease&) = delete;
-    Lease& operator=(const Lease&) = delete;
+    // Compilers show these lines to whoever needs them.
+    // clang-format off
+    Lease(const Lease&) = delete;             // a lease counts once: hand it on with std::move(lease)
+    Lease& operator=(const Lease&) = delete;  // a lease counts once: hand it on with std::move(lease)
+    // clang-format on
     /// Ends the lease.
     ~Lease() { release(); }
 
@@ -65,19 +71,29 @@ public:
     /// Whether it holds a model.
     explicit operator bool() const noexcept { return slot_ != nullptr; }
     /// The model; precondition: not empty.
-    [[nodiscard]] Model& operator*() const noexcept { return *static_cast<Model*>(record_->model); }
+    [[nodiscard]] Model& operator*() const& noexcept { return *static_cast<Model*>(held().model); }
+    Model& operator*() const&& = delete;  // the lease would end before the reference: keep it first, auto lease = ...
     /// The model; precondition: not empty.
-    [[nodiscard]] Model* operator->() const noexcept { return static_cast<Model*>(record_->model); }
+    [[nodiscard]] Model* operator->() const noexcept { return static_cast<Model*>(held().model); }
     /// The model's key; precondition: not empty.
-    [[nodiscard]] const ModelKey& key() const noexcept { return record_->key; }
+    [[nodiscard]] const ModelKey& key() const noexcept { return held().key; }
     /// The residency's generation; precondition: not empty.
-    [[nodiscard]] Generation generation() const noexcept { return record_->generation; }
+    [[nodiscard]] Generation generation() const noexcept { return held().generation; }
     /// Whether `unload` was called with `UnloadMode::revoke`: whoever sees that should end the lease soon. Precondition: not empty.
-    [[nodiscard]] bool revoked() const noexcept { return slot_->revoked(*record_); }
+    [[nodiscard]] bool revoked() const noexcept {
+        const detail::Record& record = held();
+        return slot_->revoked(record);
+    }
 
 private:
     friend struct detail::LeaseAccess;
     Lease(detail::SlotBase& slot, detail::Record& record) noexcept : slot_(&slot), record_(&record) {}
+
+    [[nodiscard]] detail::Record& held() const noexcept {
+        assert(record_ != nullptr &&
+               "residency: the lease is empty: released, moved from, or none was given by try_acquire");
+        return *record_;
+    }
 
     detail::SlotBase* slot_ = nullptr;
     detail::Record* record_ = nullptr;

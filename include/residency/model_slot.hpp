@@ -117,14 +117,14 @@ public:
     /// Throws     the errors of `async_acquire`; would_deadlock where it could only hang: inside a handler, an observer, a backend or a
     ///            model, and on a thread that runs one of the slot's executors
     /// Threads    any but those. Precondition: this thread holds no lease that the grant would have to wait for
-    [[nodiscard]] lease_type acquire(const ModelKey& key, RequestOptions options = {}) {
+    lease_type acquire(const ModelKey& key, RequestOptions options = {}) {
         return block_on<lease_type>(key, [&](auto handler) { StartAcquire{core_}(std::move(handler), key, options); });
     }
 
     /// A lease now, or an empty one: if the model is not ready, has waiters or drains, or no lease is free. Never waits, never loads.
     ///
     /// Threads    any, also inside handlers
-    [[nodiscard]] lease_type try_acquire(const ModelKey& key) {
+    lease_type try_acquire(const ModelKey& key) {
         detail::Record* const record = core_->try_acquire(key, RequestOptions());
         return record == nullptr ? lease_type() : detail::LeaseAccess::make<model_type>(*core_, *record);
     }

@@ -1,8 +1,9 @@
 // A completion handler takes the error, too.
 // GNU: no matching function for call to
-// GNU: completion_token_for
+// GNU: completion_token_for<Token, void(std::__exception_ptr::exception_ptr, residency::Embeddings)>
 // Clang: no matching member function for call to 'async_embed'
-// Clang: completion_token_for
+// Clang: void (std::exception_ptr,
+// Clang: Embeddings)>' evaluated to false
 
 #include "residency/model_manager.hpp"
 #include "residency/testing/fake_backend.hpp"

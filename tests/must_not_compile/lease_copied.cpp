@@ -1,7 +1,9 @@
 // A lease is moved, not copied: it counts once.
 // GNU: use of deleted function
 // GNU: Lease(const residency::Lease<Model>&)
+// GNU: // a lease counts once: hand it on with std::move(lease)
 // Clang: call to deleted constructor of 'residency::Lease<Model>'
+// Clang: // a lease counts once: hand it on with std::move(lease)
 
 #include "residency/lease.hpp"
 

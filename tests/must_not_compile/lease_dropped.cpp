@@ -1,6 +1,7 @@
 // A lease that nobody keeps ends at once, which nobody means.
-// GNU: ignoring return value of
-// Clang: ignoring return value of function declared with 'nodiscard' attribute
+// GNU: declared with attribute 'nodiscard'
+// GNU: a lease that nobody keeps ends at once: auto lease = ...
+// Clang: declared with 'nodiscard' attribute: a lease that nobody keeps ends at once: auto lease = ...
 
 #include "residency/model_slot.hpp"
 #include "residency/testing/fake_backend.hpp"
