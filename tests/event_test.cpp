@@ -67,6 +67,8 @@ TEST_CASE("What an event does not apply to is not printed") {
                         .slot = "s",
                         .progress = 0.5F,
                         .count = 7}) == "s: shutdown_started");
+    // The threads on which a handler throws are no slot's.
+    CHECK(printed(Event{.type = EventType::handler_threw, .message = "bad_alloc"}) == "handler_threw: bad_alloc");
 }
 
 TEST_CASE("Each event prints what is its own") {

@@ -145,7 +145,7 @@ struct Event {
     Reason reason = Reason::none;
     /// How grave, with `load_log`.
     Severity severity = Severity::info;
-    /// The slot's name: "embedding" or "reranker" in a manager.
+    /// The slot's name: "embedding" or "reranker" in a manager. Empty with `handler_threw`: a manager's threads are those of both.
     std::string slot{};
     /// The key that it happened to; empty if it concerns the whole slot.
     ModelKey key{};
@@ -163,7 +163,10 @@ struct Event {
 
     /// Prints one line: `embedding: ready minilm@q8_0 generation 3 (requested) after 812 ms: ...`.
     friend std::ostream& operator<<(std::ostream& out, const Event& event) {
-        out << event.slot << ": " << event.type;
+        if (!event.slot.empty()) {
+            out << event.slot << ": ";
+        }
+        out << event.type;
         if (!event.key.name.empty()) {
             out << ' ' << to_string(event.key);
         }

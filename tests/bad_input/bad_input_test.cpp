@@ -11,6 +11,8 @@
 #include <chrono>
 #include <functional>
 #include <limits>
+#include <memory>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -214,6 +216,51 @@ TEST_CASE("bad input: an observer that throws at every event", "[bad_input][R10]
         CHECK(report.value().clean());
     }
     CHECK(seen >= 5);
+    check_at_rest(*world);
+}
+
+TEST_CASE("bad input: what an observer captured by reference is not used once its slot is gone", "[bad_input][H19]") {
+    const auto seen_in_all = [](bool deliver_before_the_end) {
+        std::size_t seen = 0;
+        auto world = std::make_shared<FakeWorld>();
+        PolledContexts contexts;
+        {
+            ModelSlot<FakeEmbeddingBackend, VirtualClock> slot{
+                FakeEmbeddingBackend(world), {}, contexts.executors(), [&seen](const Event&) { ++seen; }};
+            slot.async_ensure_loaded(a, [](std::exception_ptr, Generation) {});
+            contexts.run();
+            CHECK(seen == 2);
+            slot.async_unload(a, [](std::exception_ptr) {});
+            if (deliver_before_the_end) {
+                contexts.run();
+            }
+        }
+        contexts.run();
+        check_at_rest(*world);
+        return seen;
+    };
+    CHECK(seen_in_all(true) == 4);
+    CHECK(seen_in_all(false) == 2);
+}
+
+TEST_CASE("bad input: a slot destroyed with leases alive frees nothing under them, and its last event names the key",
+          "[bad_input][H11][R1]") {
+    auto world = std::make_shared<FakeWorld>();
+    std::vector<std::string> events;
+    ModelSlot<FakeEmbeddingBackend>::lease_type lease;
+    {
+        ModelSlot<FakeEmbeddingBackend> slot{FakeEmbeddingBackend(world), {}, {}, [&events](const Event& event) {
+                                                 events.push_back((std::ostringstream() << event).str());
+                                             }};
+        lease = slot.acquire(a);
+    }
+    REQUIRE(events.size() == 4);
+    CHECK(events[2] == "model: shutdown_started (shutdown)");
+    CHECK(events[3] == "model: drain_started a@f16 generation 1 (shutdown)");
+    REQUIRE(lease);
+    CHECK(lease->embed(std::vector<std::string>{"text"}).size() == 1);
+    CHECK(world->counts().live == 1);
+    lease.release();
     check_at_rest(*world);
 }
 
