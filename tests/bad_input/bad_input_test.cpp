@@ -289,6 +289,28 @@ TEST_CASE("bad input: a handler that throws on a thread of the library's is an e
     CHECK(message == "handler");
 }
 
+TEST_CASE("bad input: a handler that lets its request's error go on is an event that says all of it",
+          "[bad_input][R9]") {
+    std::string message;
+    {
+        auto world = std::make_shared<FakeWorld>();
+        world->fail_next(FakeStep::load, a, std::runtime_error("no such file"));
+        ModelSlot<FakeEmbeddingBackend> slot{FakeEmbeddingBackend(world), {}, {}, [&](const Event& event) {
+                                                 if (event.type == EventType::handler_threw) {
+                                                     message = (std::ostringstream() << event).str();
+                                                 }
+                                             }};
+        slot.async_ensure_loaded(a, [](std::exception_ptr error, Generation) {
+            if (error) {
+                std::rethrow_exception(error);
+            }
+        });
+        CHECK(slot.ensure_loaded(b) != Generation());
+        CHECK(slot.shutdown().clean());
+    }
+    CHECK_THAT(message, contains_text("handler_threw: residency: load_failed for 'a@f16' in stage load: no such file"));
+}
+
 TEST_CASE("bad input: a deadline in the past gets what can be had at once, and nothing else", "[bad_input]") {
     VirtualSlot slot;
     for (const auto timeout : {0ms, -1ms, -5'000ms, std::chrono::milliseconds::min()}) {

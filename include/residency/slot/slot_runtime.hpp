@@ -92,12 +92,22 @@ private:
             loading.detach();
             control.detach();
         }
+        // All of it: the event has neither the key nor the stage of a request whose error the handler let go on.
+        static std::string sentence_of(const std::exception_ptr& exception) {
+            try {
+                std::rethrow_exception(exception);
+            } catch (const Error& error) {
+                return error.what();
+            } catch (...) {
+                return message_of(exception);
+            }
+        }
         static runtime::OwnedThreads::Report report_to(const std::shared_ptr<EventQueue>& events) {
             return [events](const std::exception_ptr& exception) {
                 try {
                     Event event;
                     event.type = EventType::handler_threw;
-                    event.message = message_of(exception);
+                    event.message = sentence_of(exception);
                     events->push(std::move(event));
                 } catch (...) {  // NOLINT(bugprone-empty-catch): out of memory: an event less
                 }
