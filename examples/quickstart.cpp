@@ -5,8 +5,10 @@
 
 int main() {
     using namespace std::chrono_literals;
+    const residency::ManagerOptions options{.embedding = {.keep_alive = 5min, .max_leases = 10},
+                                            .reranker = {.keep_alive = 2min}};
     residency::ModelManager<residency::LexicalEmbeddingBackend, residency::LexicalRerankerBackend> models{
-        {}, {}, {.embedding = {.keep_alive = 5min, .max_leases = 10}, .reranker = {.keep_alive = 2min}}};
+        {}, {}, options};  // {}, {}: the two backends
     try {
         const auto vectors = models.embed({"lexical", "f32"}, {"a cat sat", "stock prices fell"});
         std::cout << vectors.size() << " vectors of " << vectors.dimension() << " floats\n";

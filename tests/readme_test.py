@@ -3,7 +3,7 @@
 
 A code block after `<!-- FILE -->` is FILE, letter by letter; one after `<!-- FILE [TAG] -->` is what stands in FILE between the two lines
 `//! [TAG]`, as far to the left as it can be. FILE is named from the repository's top. A tag that no page and no header shows is an error,
-and so is a link to a file that is not there.
+and so is a link to a file that is not there. What the guide to mistakes quotes as seen is written in a test, as expected, or in a header.
 
 Usage: tests/readme_test.py [--write]    --write puts the files into the pages.
 """
@@ -17,6 +17,7 @@ pages = [root / "README.md", root / "examples/README.md", root / "tests/README.m
 block = re.compile(r"(<!-- (?P<file>[^\s\[]+)(?: \[(?P<tag>[^\]]+)\])? -->\n```cpp\n)(?P<code>.*?)(```\n)", re.DOTALL)
 marker = re.compile(r"^[ \t]*//! \[([^\]]+)\]\n", re.MULTILINE)
 example = re.compile(r"/// Example +(\S+) \[([^\]]+)\]")
+mistakes = re.compile(r"^## When it does not compile.*?\n(?=## )", re.DOTALL | re.MULTILINE)
 link = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
 
 
@@ -39,6 +40,18 @@ def snippets(text: str) -> dict:
 def code_of(match: re.Match) -> str:
     text = (root / match["file"]).read_text()
     return snippets(text)[match["tag"]] if match["tag"] else text
+
+
+def unseen_messages() -> list:
+    """What the second column of the guide to mistakes quotes, and nobody expects."""
+    section = mistakes.search((root / "examples/README.md").read_text())
+    rows = [line.split("|") for line in section[0].splitlines() if line.startswith("| ")][1:] if section else []
+    quoted = {text for row in rows for text in re.findall(r"`([^`]+)`", row[2])}
+    if len(quoted) < len(rows) / 2:
+        return ["examples/README.md: the guide to mistakes was not understood"]
+    folders = ["tests/must_not_compile", "tests/bad_input", "include/residency"]
+    known = "\n".join(file.read_text() for folder in folders for file in sorted((root / folder).rglob("*.?pp")))
+    return [f"examples/README.md: nothing in {', '.join(folders)} says `{text}`" for text in sorted(quoted) if text not in known]
 
 
 def main() -> int:
@@ -69,6 +82,7 @@ def main() -> int:
     }
     wrong += [f"{file}: no page shows [{tag}]" for file, tag in sorted(there - shown)]
     wrong += [f"{file} has no [{tag}], which a header or a page shows" for file, tag in sorted(shown - there, key=str) if tag]
+    wrong += unseen_messages()
     for sentence in wrong:
         print(sentence)
     return 1 if wrong else 0
