@@ -1,25 +1,12 @@
 // The hot paths for callgrind: does one of them again and again, everything on one io_context on one thread, so that the same instructions
 // run each time. instructions.py counts them.
 
-#include "chain.hpp"
-#include "no_op.hpp"
+#include "paths.hpp"
 
-#include "residency/model_manager.hpp"
-#include "residency/model_slot.hpp"
-#include "residency/runtime/asio.hpp"
-
-#include <boost/asio/bind_cancellation_slot.hpp>
-#include <boost/asio/bind_executor.hpp>
-#include <boost/asio/cancellation_signal.hpp>
 #include <boost/version.hpp>
 
-#include <gnu/libc-version.h>
-
 #include <cstddef>
-#include <exception>
 #include <iostream>
-#include <sstream>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -28,261 +15,6 @@
 
 namespace residency::cost {
 namespace {
-
-using Manager = ModelManager<NoOpBackend, NoOpRerankerBackend>;
-using Slot = ModelSlot<NoOpBackend>;
-using SlotLease = Slot::lease_type;
-
-/// How many operations are under way where each is started by the handler of one before, as in the benchmark.
-constexpr std::size_t at_once = 32;
-
-/// What every path stands on.
-struct OneThread {
-    asio::io_context context{1};
-    asio::executor_work_guard<asio::io_context::executor_type> guard{context.get_executor()};
-
-    /// Starts what gives a generation, and waits for it.
-    template <class AnySlot>
-    void load(AnySlot& slot, const ModelKey& key) {
-        bool loaded = false;
-        slot.async_ensure_loaded(key, [&loaded](const std::exception_ptr& error, Generation) { loaded = !error; });
-        context.poll();
-        if (!loaded) {
-            throw std::logic_error("a model was not loaded");
-        }
-    }
-};
-
-// A path: `turn` does `operations` of it and says how many of them went as they should.
-
-/// try_acquire and release.
-class LeasePath : OneThread {
-public:
-    static constexpr std::size_t operations = chain_length;
-
-    LeasePath() { load(slot_, usual_key()); }
-    std::size_t turn() {
-        std::size_t granted = 0;
-        for (std::size_t index = 0; index < operations; ++index) {
-            const SlotLease lease = slot_.try_acquire(usual_key());
-            granted += lease ? 1 : 0;
-        }
-        return granted;
-    }
-
-private:
-    Slot slot_{NoOpBackend(), roomy(), Executors::all(context.get_executor())};
-};
-
-// What is called is named, not a lambda: callgrind cannot read the names of all that is made of generic ones.
-
-/// async_acquire and release; the model is ready, and the handler's executor a concrete one.
-class AcquirePath : OneThread {
-public:
-    static constexpr std::size_t operations = chain_length;
-
-    AcquirePath() { load(slot_, usual_key()); }
-    std::size_t turn() {
-        granted_ = 0;
-        Chain chain(at_once, Start{this});
-        chain([this] { context.poll(); });
-        return granted_;
-    }
-
-private:
-    struct Start {
-        AcquirePath* path;
-        void operator()(Chain<Start>& chain) const {
-            path->slot_.async_acquire(usual_key(),
-                                      asio::bind_executor(path->context.get_executor(), Handler{path, &chain}));
-        }
-    };
-    struct Handler {
-        AcquirePath* path;
-        Chain<Start>* chain;
-        void operator()(const std::exception_ptr& /*error*/, SlotLease lease) const {
-            path->granted_ += lease ? 1 : 0;
-            lease.release();
-            chain->done();
-        }
-    };
-
-    Slot slot_{NoOpBackend(), roomy(), Executors::all(context.get_executor())};
-    std::size_t granted_ = 0;
-};
-
-/// async_embed of one text by a model that does nothing.
-class EmbedPath : OneThread {
-public:
-    static constexpr std::size_t operations = chain_length;
-
-    EmbedPath() { load(manager_.embedding(), usual_key()); }
-    std::size_t turn() {
-        answered_ = 0;
-        Chain chain(at_once, Start{this});
-        chain([this] { context.poll(); });
-        return answered_;
-    }
-
-private:
-    struct Start {
-        EmbedPath* path;
-        void operator()(Chain<Start>& chain) const {
-            path->manager_.async_embed(usual_key(), std::vector<std::string>(1, "a cat sat"),
-                                       asio::bind_executor(path->context.get_executor(), Handler{path, &chain}));
-        }
-    };
-    struct Handler {
-        EmbedPath* path;
-        Chain<Start>* chain;
-        void operator()(const std::exception_ptr& /*error*/, const Embeddings& answer) const {
-            path->answered_ += answer.size() == 1 ? 1 : 0;
-            chain->done();
-        }
-    };
-
-    Manager manager_{{}, {}, {.embedding = roomy()}, Executors::all(context.get_executor())};
-    std::size_t answered_ = 0;
-};
-
-/// A slot whose one lease is taken, so that all others wait.
-class QueuePath : protected OneThread {
-public:
-    static constexpr std::size_t operations = 10'000;
-
-protected:
-    QueuePath() {
-        load(slot_, usual_key());
-        lease_ = slot_.try_acquire(usual_key());
-    }
-    static SlotOptions options() {
-        SlotOptions options = roomy();
-        options.max_leases = 1;
-        return options;
-    }
-
-    Slot slot_{NoOpBackend(), options(), Executors::all(context.get_executor())};
-    SlotLease lease_;
-};
-
-/// 10,000 join the queue and get the lease one after the other.
-class GrantPath : QueuePath {
-public:
-    using QueuePath::operations;
-
-    std::size_t turn() {
-        granted_ = 0;
-        for (std::size_t index = 0; index < operations; ++index) {
-            slot_.async_acquire(usual_key(), asio::bind_executor(context.get_executor(), Handler{this}));
-        }
-        lease_.release();
-        context.poll();
-        return granted_;
-    }
-
-private:
-    struct Handler {
-        GrantPath* path;
-        void operator()(const std::exception_ptr& /*error*/, SlotLease lease) const {
-            path->granted_ += lease ? 1 : 0;
-            // The last one keeps it, so that all wait in the next turn, too.
-            path->lease_ = std::move(lease);
-            if (path->granted_ != operations) {
-                path->lease_.release();
-            }
-        }
-    };
-
-    std::size_t granted_ = 0;
-};
-
-/// 10,000 join the queue and are cancelled, all over the queue.
-class CancelPath : QueuePath {
-public:
-    using QueuePath::operations;
-
-    std::size_t turn() {
-        told_ = 0;
-        for (asio::cancellation_signal& signal : signals_) {
-            slot_.async_acquire(
-                usual_key(), asio::bind_cancellation_slot(signal.slot(),
-                                                          asio::bind_executor(context.get_executor(), Handler{this})));
-        }
-        // Has no factor in common with their number: each has its turn.
-        constexpr std::size_t stride = 7'919;
-        for (std::size_t index = 0; index < operations; ++index) {
-            signals_[index * stride % operations].emit(asio::cancellation_type::total);
-        }
-        context.poll();
-        return told_;
-    }
-
-private:
-    struct Handler {
-        CancelPath* path;
-        void operator()(const std::exception_ptr& error, const SlotLease& /*none*/) const {
-            path->told_ += error ? 1 : 0;
-        }
-    };
-
-    std::vector<asio::cancellation_signal> signals_{operations};
-    std::size_t told_ = 0;
-};
-
-/// A manager with three embedding models, one of them leased, and a reranker.
-class LookPath : protected OneThread {
-public:
-    static constexpr std::size_t operations = 100;
-
-protected:
-    LookPath() {
-        for (const ModelKey& key :
-             {usual_key(), ModelKey("bge-large-en-v1.5", "f16"), ModelKey("all-minilm-l6-v2", "q8_0")}) {
-            load(manager_.embedding(), key);
-        }
-        load(manager_.reranker(), ModelKey("minilm-reranker-v2", "f16"));
-        lease_ = manager_.embedding().try_acquire(usual_key());
-    }
-    static SlotOptions options() {
-        SlotOptions options = roomy();
-        options.max_resident = 3;
-        return options;
-    }
-
-    Manager manager_{{}, {}, {.embedding = options()}, Executors::all(context.get_executor())};
-    SlotLease lease_;
-};
-
-/// status() of that manager.
-class StatusPath : LookPath {
-public:
-    using LookPath::operations;
-
-    std::size_t turn() {
-        std::size_t seen = 0;
-        for (std::size_t index = 0; index < operations; ++index) {
-            const ManagerStatus status = manager_.status();
-            seen += status.embedding.residents.size() == 3 ? 1 : 0;
-        }
-        return seen;
-    }
-};
-
-/// The same, and its text.
-class StatusTextPath : LookPath {
-public:
-    using LookPath::operations;
-
-    std::size_t turn() {
-        std::size_t seen = 0;
-        for (std::size_t index = 0; index < operations; ++index) {
-            std::ostringstream text;
-            text << manager_.status();
-            seen += text.view().size() > 100 ? 1 : 0;
-        }
-        return seen;
-    }
-};
 
 // What --profile looks at: nothing of how a path is set up.
 template <class Path>
@@ -321,6 +53,12 @@ constexpr Entry paths[] = {
     {"status_text", run<StatusTextPath>},
 };
 
+#ifdef __GLIBC__
+constexpr auto glibc = std::pair{__GLIBC__, __GLIBC_MINOR__};
+#else
+constexpr auto glibc = std::pair{0, 0};
+#endif
+
 // What the figures depend on beside the library.
 void print_conditions() {
     std::cout << "{\"compiler\": \""
@@ -330,7 +68,8 @@ void print_conditions() {
               << "g++ " << __GNUC__ << '.' << __GNUC_MINOR__ << '.' << __GNUC_PATCHLEVEL__
 #endif
               << "\", \"options\": \"" << RESIDENCY_BENCHMARK_OPTIONS << "\", \"boost\": \"" << BOOST_VERSION / 100'000
-              << '.' << BOOST_VERSION / 100 % 1'000 << "\", \"glibc\": \"" << gnu_get_libc_version() << "\"}\n";
+              << '.' << BOOST_VERSION / 100 % 1'000 << "\", \"glibc\": \"" << glibc.first << '.' << glibc.second
+              << "\"}\n";
 }
 
 }  // namespace
