@@ -335,6 +335,24 @@ TEST_CASE("ModelSlot: status tells what is there, in numbers and in words") {
     CHECK(bench.slot->status().shutting_down);
 }
 
+TEST_CASE("ModelSlot: status does not say that an idle model will be unloaded while somebody waits for it", "[R5]") {
+    SlotBench bench({.max_resident = 2, .max_leases = 1});
+    const FakeLease other = bench.lease("b");
+    Outcome<Generation> loaded;
+    bench.slot->async_ensure_loaded("a", loaded.handler());
+    bench.run();
+    REQUIRE(bench.resident("a")->unloads_in);
+    Outcome<FakeLease> waiting;
+    bench.slot->async_acquire("a", waiting.handler());
+    bench.run();
+    REQUIRE(waiting.calls() == 0);
+    const std::optional<ResidentStatus> idle = bench.resident("a");
+    REQUIRE(idle);
+    CHECK(idle->leases == 0);
+    CHECK(idle->idle_for);
+    CHECK_FALSE(idle->unloads_in);
+}
+
 TEST_CASE("ModelSlot: options are checked before anything is made", "[R12]") {
     const auto world = std::make_shared<FakeWorld>();
     CHECK_THROWS_WITH((ModelSlot<PlainBackend>(PlainBackend(world), {.max_leases = 0}, {}, {}, "mine")),

@@ -2,6 +2,8 @@
 
 #include "support/bench.hpp"
 
+#include <algorithm>
+#include <cstddef>
 #include <vector>
 
 using namespace residency;
@@ -235,6 +237,26 @@ TEST_CASE("Deadlines of calls that end before the alarm was set for them cost no
     // 60 s have passed, one window: 2 + 60 s / 10 s.
     CHECK(manager.embedding().status().counters.timer_waits - before <= 8);
     bench.check_ends_clean(manager);
+}
+
+TEST_CASE("However many move the alarm before control has run, control runs once", "[H14]") {
+    SlotBench bench({.keep_alive = keep_alive_forever, .max_leases = 1});
+    const FakeLease held = bench.lease(a);
+    std::vector<Outcome<FakeLease>> waiting(3);
+    auto timeout = 30s;
+    for (Outcome<FakeLease>& outcome : waiting) {
+        bench.slot->async_acquire(a, {.timeout = timeout}, outcome.handler());
+        timeout -= 10s;
+    }
+    // The three wait, and nothing else is to be done but to set the alarm for the last of them.
+    bench.control.restart();
+    CHECK(bench.control.poll() == 1);
+    CHECK(bench.slot->status().counters.timer_waits == 1);
+    for (std::size_t told = 1; told <= waiting.size(); ++told) {
+        bench.advance(10s);
+        CHECK(std::count_if(waiting.begin(), waiting.end(), [](const auto& outcome) { return outcome.calls() == 1; }) ==
+              static_cast<std::ptrdiff_t>(told));
+    }
 }
 
 TEST_CASE("A deadline in the queue is met within a millisecond, by the alarm alone", "[H14]") {

@@ -264,7 +264,6 @@ inline void SlotScheduler::tick(Time now, Actions& actions) {
 // -- Unloading ----------------------------------------------------------------------------------------------------------------------
 
 inline OperationId SlotScheduler::unload(const ModelKey* key, UnloadMode mode, Time now, Actions& actions) {
-    operations_.reserve_one();
     const Index only = key == nullptr ? none : room_.keys().find(*key);
     if (key != nullptr && (only == none || room_.keys()[only].resident == none)) {
         return {};

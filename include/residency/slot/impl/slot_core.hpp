@@ -149,8 +149,7 @@ void SlotCore<Clock>::cancel(Waiter& waiter, bool terminal) noexcept {
         const Lock lock(mutex_);
         if (waiter.state == Waiter::State::leased && waiter.is_call && terminal) {
             tell(waiter, errc::timed_out, true, out);
-        } else if (waiter.state == Waiter::State::waiting && waiter.request.valid()) {
-            scheduler_.cancel(waiter.request, now(), actions_);
+        } else if (waiter.state == Waiter::State::waiting && scheduler_.cancel(waiter.request, now(), actions_)) {
             waiter.state = Waiter::State::done;
             waiter.told_cancelled = true;
             ready(std::move(waiters_[waiter.request.index]), out);

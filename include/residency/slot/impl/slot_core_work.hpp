@@ -93,7 +93,6 @@ void SlotCore<Clock>::run_unload(Record& record) noexcept {
     Outbox out;
     {
         const Lock lock(mutex_);
-        record.job = Record::Job::none;
         scheduler_.unloaded(record.id, now(), actions_);
         collect(out);
     }
