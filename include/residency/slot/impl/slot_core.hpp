@@ -660,6 +660,7 @@ SlotStatus SlotCore<Clock>::status() const {
     status.counters.timer_waits = timer_waits_;
     const auto& residents = scheduler_.residents();
     const core::KeyTable& keys = scheduler_.room().keys();
+    status.residents.reserve(residents.size());
     for (core::Index index = 0; index < residents.end_index(); ++index) {
         if (!residents.used(index)) {
             continue;
