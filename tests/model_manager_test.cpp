@@ -140,7 +140,11 @@ TEST_CASE("ModelManager: inference_failed and bad_result carry all that a caller
     CHECK_THAT(std::string(error.what()),
                contains_text("inference_failed") && contains_text("a@f16") && contains_text("out of scratch memory"));
     REQUIRE(bench.events.count(EventType::inference_failed) == 1);
-    CHECK(bench.events.all(EventType::inference_failed).front().message == "out of scratch memory");
+    const Event event = bench.events.all(EventType::inference_failed).front();
+    CHECK(event.slot == "embedding");
+    CHECK(event.key == a);
+    CHECK(event.generation == models.embedding().generation());
+    CHECK(event.message == "out of scratch memory");
 
     bench.world->spoil_next(FakeFault::too_few, b);
     Outcome<Ranking> few;

@@ -103,6 +103,44 @@ TEST_CASE("Told: model_changed says whether the model was revoked or is another 
     bench.check_end();
 }
 
+TEST_CASE("Told: a call that began at once is told while its model is at work, as one is that waited", "[H10][R9]") {
+    const std::vector<errc> reasons{errc::timed_out, errc::model_changed, errc::shutting_down};
+    for (const errc reason : reasons) {
+        CAPTURE(reason);
+        ManagerBench bench;
+        Outcome<Embeddings> before;
+        bench.manager->async_embed(a, {"text"}, before.handler());
+        bench.run();
+        REQUIRE(before.calls() == 1);
+        // The model is ready: they have their leases when they have been asked for.
+        std::vector<Outcome<Embeddings>> calls(3);
+        for (Outcome<Embeddings>& call : calls) {
+            bench.manager->async_embed(a, {"text"}, {.timeout = 1s}, call.handler());
+        }
+        REQUIRE(bench.manager->embedding().status().leases == 3);
+        Outcome<> unloaded;
+        if (reason == errc::timed_out) {
+            run_without_inference(bench);
+            VirtualClock::advance(1s);
+        } else if (reason == errc::model_changed) {
+            bench.manager->embedding().async_unload(a, UnloadMode::revoke, unloaded.handler());
+        } else {
+            bench.manager.reset();
+        }
+        run_without_inference(bench);
+        for (Outcome<Embeddings>& call : calls) {
+            REQUIRE(call.calls() == 1);
+            CHECK(call.code() == reason);
+            CHECK(call.error().stage() == Stage::inference);
+        }
+        bench.run();
+        if (bench.manager) {
+            bench.check_end();
+        }
+        bench.check_nothing_left();
+    }
+}
+
 TEST_CASE("Told: the events of a load that fails are its beginning and its end, however many waited", "[R11]") {
     SlotBench bench;
     bench.world->fail_next(testing::FakeStep::load, a, std::runtime_error("no such file"));

@@ -8,6 +8,7 @@
 #include <boost/asio/strand.hpp>
 #include <boost/asio/thread_pool.hpp>
 
+#include <cstddef>
 #include <memory>
 #include <vector>
 
@@ -26,6 +27,28 @@ struct User : ContextUser {
     }
     std::vector<const asio::execution_context*> ended;
     std::unique_ptr<asio::steady_timer> timer;
+};
+
+// Counts the blocks that live.
+template <class Type>
+struct Counted {
+    using value_type = Type;
+    explicit Counted(int& blocks) : live(&blocks) {}
+    template <class Other>
+    Counted(const Counted<Other>& other) : live(other.live) {}  // NOLINT(google-explicit-constructor)
+    Type* allocate(std::size_t count) {
+        ++*live;
+        return std::allocator<Type>().allocate(count);
+    }
+    void deallocate(Type* block, std::size_t count) {
+        --*live;
+        std::allocator<Type>().deallocate(block, count);
+    }
+    template <class Other>
+    bool operator==(const Counted<Other>& other) const {
+        return live == other.live;
+    }
+    int* live;
 };
 
 }  // namespace
@@ -73,6 +96,16 @@ TEST_CASE("ContextWatch: a user that is gone is not told", "[H11]") {
         ContextWatch::add(context.get_executor(), std::make_shared<User>());
     }
     CHECK(watched.expired());
+}
+
+TEST_CASE("ContextWatch: of users that are gone nothing is kept, however many have been", "[H11]") {
+    asio::io_context context;
+    int live = 0;
+    for (int index = 0; index < 100; ++index) {
+        // In one block with its count, which lives for as long as it is watched.
+        ContextWatch::add(context.get_executor(), std::allocate_shared<User>(Counted<User>(live)));
+        CHECK(live == 1);
+    }
 }
 
 TEST_CASE("ContextWatch: knows the context of a strand, of a pool, and of what is erased", "[H11]") {
