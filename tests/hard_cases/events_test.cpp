@@ -24,6 +24,21 @@ constexpr std::size_t remembered = 256;
 
 }  // namespace
 
+TEST_CASE("Of more events in one instant than there is room for, those that there was room for are delivered",
+          "[H19]") {
+    constexpr std::size_t waiters = capacity + 100;
+    SlotBench bench({.keep_alive = keep_alive_forever, .max_leases = 1, .max_queue = waiters});
+    const FakeLease held = bench.lease(a);
+    std::size_t told = 0;
+    for (std::size_t index = 0; index < waiters; ++index) {
+        bench.slot->async_acquire(
+            a, {.timeout = 1s}, [&told](const std::exception_ptr& error, const FakeLease&) { told += error ? 1 : 0; });
+    }
+    bench.advance(1s);
+    CHECK(told == waiters);
+    CHECK(bench.events.count(EventType::timed_out) == capacity);
+}
+
 TEST_CASE("Observers get their events on control, in order, one at a time", "[H19]") {
     SlotBench bench({.keep_alive = 1min});
     std::vector<EventType> types;

@@ -205,6 +205,7 @@ TEST_CASE("An unload that somebody waits for when its slot is destroyed is told 
     // Its model is still there: that must not look like success.
     CHECK(bench.world->counts().live == 1);
     CHECK(unloaded.code() == errc::shutting_down);
+    CHECK(unloaded.error().stage() == Stage::unload);
     held.release();
     bench.check_nothing_left();
 }

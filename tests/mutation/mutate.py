@@ -356,7 +356,7 @@ def main():
     parser.add_argument("--match", default="", help="only mutants whose key contains this")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--sanitize", choices=["", "address"], default="", help="build the programs with a sanitizer")
-    parser.add_argument("--again", action="store_true", help="only those that were not caught in the runs before")
+    parser.add_argument("--again", action="store_true", help="the mutants of the runs before that are still there; those that were not caught are judged anew")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "mutation", help="where everything is built")
     options = parser.parse_args()
     work = options.work
@@ -382,7 +382,10 @@ def main():
     memory = work / "results.json"
     known = json.loads(memory.read_text()) if memory.exists() else {}
     equivalents = json.loads((HERE / "equivalents.json").read_text())
-    chosen = sample_of(mutants, options.sample, options.seed) if options.sample else []
+    if options.again:
+        chosen = [mutant for mutant in mutants.all if mutant.key in known]
+    else:
+        chosen = sample_of(mutants, options.sample, options.seed) if options.sample else []
     chosen = [mutant for mutant in chosen if options.match in mutant.key]
     results = {}
     if options.again:

@@ -256,7 +256,7 @@ inline void SlotScheduler::tick(Time now, Actions& actions) {
     balance(now, actions);
     look_ahead();
     const Duration timeout = std::exchange(shortest_timeout_, Duration::max());
-    if (timeout != Duration::max() && residents_.size() != 0) {
+    if (residents_.size() != 0) {
         wake_by(later(now, timeout));
     }
 }

@@ -187,7 +187,7 @@ template <class Clock>
 bool SlotCore<Clock>::release_quietly(const core::Grant& grant) noexcept {
     // Only the last lease on a resident makes it idle, and needs to know since when.
     const core::Time time = scheduler_.residents()[grant.resident.index].leases == 1 ? now() : core::Time::zero();
-    return !abandoned_ && scheduler_.release_quietly(grant, time);
+    return scheduler_.release_quietly(grant, time);
 }
 
 template <class Clock>
@@ -369,8 +369,7 @@ void SlotCore<Clock>::settle(Outbox& out) noexcept {
 
 template <class Clock>
 bool SlotCore<Clock>::at_rest() const noexcept {
-    if (calls_ != 0 || job_runs_ || first_job_ != nullptr || control_posted_ || control_runs_ || finishing_ ||
-        announced_ || !alarm_.quiet()) {
+    if (calls_ != 0 || job_runs_ || control_posted_ || control_runs_ || finishing_ || announced_ || !alarm_.quiet()) {
         return false;
     }
     return std::none_of(records_.begin(), records_.end(), [](const std::shared_ptr<Record>& record) {
@@ -516,7 +515,6 @@ void SlotCore<Clock>::end_call(Waiter& waiter) noexcept {
     if (waiter.next_running != nullptr) {
         waiter.next_running->previous_running = waiter.previous_running;
     }
-    waiter.previous_running = waiter.next_running = nullptr;
 }
 
 template <class Clock>
