@@ -361,6 +361,23 @@ TEST_CASE("early, late, stale and repeated ticks decide nothing by themselves", 
     CHECK(slot.tick() == Actions{});
 }
 
+TEST_CASE("a tick that comes early sees who has been passed over for too long", "[R5]") {
+    SlotOptions options = plain;
+    options.max_resident = 1;
+    options.aging = 10ms;
+    SlotTable slot(options);
+    slot.wait("a");
+    slot.wait("b");
+    RequestSpec high;
+    high.priority = Priority::high;
+    slot.wait("a", high);
+    slot.loaded(slot.resident("a"), 1);
+    REQUIRE(slot.scheduler.next_alarm() == core::never);
+    CHECK(slot.at(9ms).tick() == Actions{});
+    CHECK(slot.at(10ms).tick() ==
+          Actions{event(EventType::drain_started, Reason::switched, slot.resident("a"), slot.counter())});
+}
+
 TEST_CASE("a request in the instant of the expiry keeps the model or gets a fresh one", "[R5][R1]") {
     SlotTable slot(plain);
     const ResidentId a = slot.make_ready("a");

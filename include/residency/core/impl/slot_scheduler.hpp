@@ -209,11 +209,7 @@ inline void SlotScheduler::unloaded(ResidentId id, Time now, Actions& actions) {
 // -- Time ---------------------------------------------------------------------------------------------------------------------------
 
 inline void SlotScheduler::tick(Time now, Actions& actions) {
-    if (now < wake_) {
-        // Nothing is due. What the alarm was set for may be over, but it stays: it would only be moved to and fro by requests that
-        // have a timeout and end long before.
-        return;
-    }
+    const bool rings = wake_ <= now;
     // First everybody whose time is up leaves, and only then is anything granted: nobody gets a lease past its deadline.
     while (!room_.deadlines().empty() && room_.deadlines().top_rank() <= now) {
         const Index index = room_.deadlines().top();
@@ -254,6 +250,11 @@ inline void SlotScheduler::tick(Time now, Actions& actions) {
     }
     settle(now, actions);
     balance(now, actions);
+    if (!rings) {
+        // What the alarm was set for may be over, but it stays: requests that have a timeout and end long before would only move it to
+        // and fro.
+        return;
+    }
     look_ahead();
     const Duration timeout = std::exchange(shortest_timeout_, Duration::max());
     if (residents_.size() != 0) {
