@@ -16,7 +16,7 @@ namespace residency::detail {
 
 /// Writes the errors that a slot gives to those whom it refuses, or whose calls it does not wait for.
 ///
-/// One for those who are told in one go: of many that are refused for one reason, as in a shutdown, all have the words of the first.
+/// One for those who are told in one go: where many are refused for one reason, as in a shutdown, the words are put together once.
 class ErrorWriter {
 public:
     ErrorWriter(const std::string& slot, const SlotOptions& options) noexcept : slot_(slot), options_(options) {}
@@ -30,7 +30,7 @@ public:
             if (!has_written(waiter)) {
                 last_.emplace(Last{waiter.code, waiter.retry_after, waiter.told_cancelled, of_waiter(waiter)});
             }
-            return make_error(last_->error);
+            return make_error(last_->error.apart());
         } catch (...) {
             return std::current_exception();
         }
