@@ -49,7 +49,7 @@ struct Allocations {
                 left.asio - right.asio};
     }
     friend Allocations operator*(std::size_t times, const Allocations& one) {
-        return {times * one.library, times * one.backend, times * one.handlers, counts_aligned ? times * one.asio : 0};
+        return {times * one.library, times * one.backend, times * one.handlers, has_own_malloc ? times * one.asio : 0};
     }
     friend std::ostream& operator<<(std::ostream& out, const Allocations& counts) {
         return out << counts.library << " by the library, " << counts.backend << " by the backend, " << counts.handlers

@@ -88,10 +88,10 @@ Progress starve(const Attempt& attempt) {
 
 // Says that this cannot be tested here, and whether that is so.
 bool cannot_be_tested() {
-    if (!replaces_malloc) {
+    if (!has_own_malloc) {
         skip("a sanitizer, or a C library that is not glibc, has a malloc that is not replaced");
     }
-    return !replaces_malloc;
+    return !has_own_malloc;
 }
 
 // With threads of its own.
