@@ -373,8 +373,8 @@ void start_operation(const std::shared_ptr<Operation>& operation, const Start& s
     }
 }
 
-/// What is wrong with a request that is not sound.
-[[nodiscard]] inline std::exception_ptr why_unsound(const ModelKey& key, const RequestOptions& options) {
+/// What is wrong with a request, or null.
+[[nodiscard]] inline std::exception_ptr invalid(const ModelKey& key, const RequestOptions& options) {
     const auto because = [&key](const std::string& detail) {
         return make_error(Error(errc::invalid_request, key, Stage::admission, detail));
     };
@@ -389,17 +389,11 @@ void start_operation(const std::shared_ptr<Operation>& operation, const Start& s
     if (options.keep_alive && *options.keep_alive < std::chrono::milliseconds::zero()) {
         return because("RequestOptions::keep_alive is negative (zero unloads when free, keep_alive_forever never)");
     }
-    return because("RequestOptions::priority is none of high, normal and low");
-}
-
-/// What is wrong with a request, or null.
-[[nodiscard]] inline std::exception_ptr invalid(const ModelKey& key, const RequestOptions& options) {
-    const bool sound = !key.name.empty() && key.name.size() <= ModelKey::max_part_length &&
-                       key.quantization.size() <= ModelKey::max_part_length &&
-                       (!options.keep_alive || *options.keep_alive >= std::chrono::milliseconds::zero()) &&
-                       (options.priority == Priority::high || options.priority == Priority::normal ||
-                        options.priority == Priority::low);
-    return sound ? nullptr : why_unsound(key, options);
+    if (options.priority != Priority::high && options.priority != Priority::normal &&
+        options.priority != Priority::low) {
+        return because("RequestOptions::priority is none of high, normal and low");
+    }
+    return nullptr;
 }
 
 }  // namespace residency::detail
