@@ -20,16 +20,19 @@ const std::string slot = "embedding";
 const SlotOptions options{.max_leases = 3, .max_queue = 7};
 
 /// One who is refused, as a slot would leave it.
-class Refused final : public detail::Waiter {
+class Refused final : public detail::CallWaiter {
 public:
-    Refused(ModelKey key, errc why, Stage where, core::Duration retry = core::Duration::zero())
-        : detail::Waiter(std::move(key)) {
+    Refused(const ModelKey& of, errc why, Stage where, core::Duration retry = core::Duration::zero()) {
+        key = core::SharedKey(of);
         code = why;
         stage = where;
         retry_after = retry;
     }
     void granted() noexcept override {}
     void failed(std::exception_ptr) noexcept override {}
+    void run() noexcept override {}
+    void dropped() noexcept override {}
+    void request_stop() noexcept override {}
 };
 
 Error error_in(const std::exception_ptr& exception) {
@@ -69,7 +72,7 @@ TEST_CASE("ErrorWriter: of many who are refused together, each has an error of i
     CHECK(write(Refused(a, errc::cooling_down, Stage::queue, 5ms)).retry_after() == 5ms);
     CHECK(write(Refused(a, errc::cooling_down, Stage::queue, 6ms)).retry_after() == 6ms);
     Refused cancelled(a, errc::cooling_down, Stage::queue, 6ms);
-    cancelled.told_cancelled = true;
+    cancelled.is_cancelled = true;
     CHECK(write(cancelled).code() == operation_aborted());
     CHECK(write(Refused(a, errc::cooling_down, Stage::queue, 6ms)).code() == errc::cooling_down);
 }
@@ -101,11 +104,11 @@ TEST_CASE("ErrorWriter: a load that failed keeps the words and the code of its o
 TEST_CASE("ErrorWriter: whose model is still at work learns why it is not waited for") {
     const ErrorWriter errors(slot, options);
     Refused told(a, errc::overloaded, Stage::queue);
-    told.told_code = errc::timed_out;
+    told.code = errc::timed_out;
     CHECK(error_in(errors.told(told)).code() == errc::timed_out);
     CHECK(error_in(errors.told(told)).stage() == Stage::inference);
-    told.told_code = errc::model_changed;
+    told.code = errc::model_changed;
     CHECK(error_in(errors.told(told)).detail() == "the model was revoked while it was at work");
-    told.told_cancelled = true;
+    told.is_cancelled = true;
     CHECK(error_in(errors.told(told)).code() == operation_aborted());
 }

@@ -9,6 +9,7 @@
 
 #include <cerrno>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <memory>
@@ -234,7 +235,9 @@ public:
     /// When to try again, counted from the answer; with `cooling_down` and `load_failed` only.
     [[nodiscard]] std::optional<std::chrono::milliseconds> retry_after() const noexcept { return facts_->retry_after; }
     /// What happened, without the key, the stage and the code: the part of the sentence that is this error's own.
-    [[nodiscard]] const std::string& detail() const noexcept { return facts_->detail; }
+    [[nodiscard]] std::string_view detail() const noexcept {
+        return std::string_view(facts_->text).substr(facts_->detail_begin, facts_->detail_size);
+    }
     /// The sentence.
     [[nodiscard]] const char* what() const noexcept override { return facts_->text.c_str(); }
 
@@ -249,41 +252,39 @@ private:
         return same;
     }
 
-    static std::string sentence(const boost::system::error_code& code, const ModelKey& key, Stage stage,
-                                const std::string& detail, std::optional<std::chrono::milliseconds> retry_after) {
-        std::string text;
-        // With the longest code, stage and number.
-        text.reserve(112 + key.name.size() + key.quantization.size() + detail.size());
-        text += "residency: ";
-        text += code.category() == residency::error_category() ? std::string(to_string(static_cast<errc>(code.value())))
-                                                               : code.message();
-        if (!key.name.empty()) {
-            text += " for '" + to_string(key) + "'";
-        }
-        text += " in stage ";
-        text += to_string(stage);
-        text += ": ";
-        text += detail;
-        if (retry_after) {
-            text += " (try again after " + std::to_string(retry_after->count()) + " ms)";
-        }
-        return text;
-    }
-
     struct Facts {
         ModelKey key;
         Stage stage;
         std::optional<std::chrono::milliseconds> retry_after;
-        std::string detail;
+        // The sentence, and where in it the detail stands.
         std::string text;
+        std::size_t detail_begin = 0;
+        std::size_t detail_size = 0;
 
         Facts(const boost::system::error_code& code, ModelKey of, Stage in, const std::string& what,
               std::optional<std::chrono::milliseconds> retry)
-            : key(std::move(of)),
-              stage(in),
-              retry_after(retry),
-              detail(what.empty() ? code.message() : what),
-              text(sentence(code, key, stage, detail, retry_after)) {}
+            : key(std::move(of)), stage(in), retry_after(retry), text(beginning(code, key, stage)) {
+            detail_begin = text.size();
+            text += what.empty() ? code.message() : what;
+            detail_size = text.size() - detail_begin;
+            if (retry_after) {
+                text += " (try again after " + std::to_string(retry_after->count()) + " ms)";
+            }
+        }
+
+        static std::string beginning(const boost::system::error_code& code, const ModelKey& key, Stage stage) {
+            std::string text = "residency: ";
+            text += code.category() == residency::error_category()
+                        ? std::string(to_string(static_cast<errc>(code.value())))
+                        : code.message();
+            if (!key.name.empty()) {
+                text += " for '" + to_string(key) + "'";
+            }
+            text += " in stage ";
+            text += to_string(stage);
+            text += ": ";
+            return text;
+        }
     };
 
     std::shared_ptr<const Facts> facts_;
@@ -338,7 +339,7 @@ template <class Make>
     try {
         std::rethrow_exception(exception);
     } catch (const Error& error) {
-        return error.detail();
+        return std::string(error.detail());
     } catch (const std::exception& error) {
         return error.what();
     } catch (...) {

@@ -76,7 +76,7 @@ public:
     /// The model; precondition: not empty.
     [[nodiscard]] Model* operator->() const noexcept { return static_cast<Model*>(held().model); }
     /// The model's key; precondition: not empty.
-    [[nodiscard]] const ModelKey& key() const noexcept { return held().key; }
+    [[nodiscard]] const ModelKey& key() const noexcept { return *held().key; }
     /// The residency's generation; precondition: not empty.
     [[nodiscard]] Generation generation() const noexcept { return held().generation; }
     /// Whether `unload` was called with `UnloadMode::revoke`: whoever sees that should end the lease soon. Precondition: not empty.

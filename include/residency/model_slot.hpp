@@ -242,19 +242,18 @@ private:
         void operator()(Handler&& handler, const ModelKey& key, const RequestOptions& options) const {
             using Plain = std::decay_t<Handler>;
             if (std::exception_ptr error = detail::invalid(key, options)) {
-                detail::complete_now<std::exception_ptr, lease_type>(*slot, std::forward<Handler>(handler),
-                                                                     std::move(error), lease_type());
+                detail::deliver<std::exception_ptr, lease_type>(*slot, std::forward<Handler>(handler), std::move(error),
+                                                                lease_type());
                 return;
             }
             if (detail::Record* const record = slot->try_acquire(key, options)) {
-                detail::complete_now<std::exception_ptr, lease_type>(
-                    *slot, std::forward<Handler>(handler), std::exception_ptr(),
-                    detail::LeaseAccess::make<model_type>(*slot, *record));
+                detail::deliver<std::exception_ptr, lease_type>(*slot, std::forward<Handler>(handler),
+                                                                std::exception_ptr(),
+                                                                detail::LeaseAccess::make<model_type>(*slot, *record));
                 return;
             }
-            const auto operation = detail::make_operation<detail::AcquireOperation<Plain, model_type>>(
-                std::forward<Handler>(handler), slot.owner(), key);
-            detail::submit(operation, *slot, options);
+            detail::submit<detail::AcquireOperation<Plain, model_type>>(Plain(std::forward<Handler>(handler)),
+                                                                        slot.owner(), key, options);
         }
     };
 
@@ -264,13 +263,13 @@ private:
         template <class Handler>
         void operator()(Handler&& handler, const ModelKey& key, const RequestOptions& options) const {
             if (std::exception_ptr error = detail::invalid(key, options)) {
-                detail::complete_now<std::exception_ptr, Generation>(*slot, std::forward<Handler>(handler),
-                                                                     std::move(error), Generation());
+                detail::deliver<std::exception_ptr, Generation>(*slot, std::forward<Handler>(handler), std::move(error),
+                                                                Generation());
                 return;
             }
-            const auto operation = detail::make_operation<detail::EnsureOperation<std::decay_t<Handler>>>(
-                std::forward<Handler>(handler), slot.owner(), key);
-            detail::submit(operation, *slot, options);
+            using Plain = std::decay_t<Handler>;
+            detail::submit<detail::EnsureOperation<Plain>>(Plain(std::forward<Handler>(handler)), slot.owner(), key,
+                                                           options);
         }
     };
 
@@ -281,7 +280,7 @@ private:
         void operator()(Handler&& handler, const std::optional<ModelKey>& key, UnloadMode mode) const {
             if (key) {
                 if (std::exception_ptr error = detail::invalid(*key, RequestOptions())) {
-                    detail::complete_now<std::exception_ptr>(*slot, std::forward<Handler>(handler), std::move(error));
+                    detail::deliver<std::exception_ptr>(*slot, std::forward<Handler>(handler), std::move(error));
                     return;
                 }
             }

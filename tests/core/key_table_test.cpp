@@ -23,7 +23,7 @@ TEST_CASE("a key has one entry, however often it is asked for") {
     CHECK(table.lookup("a") == a);
     CHECK(table.find("c") == none);
     CHECK(table.size() == 2);
-    CHECK(table[a].key == ModelKey("a"));
+    CHECK(*table[a].key == ModelKey("a"));
     CHECK(table.used(a));
     CHECK_FALSE(table.used(2));
 }

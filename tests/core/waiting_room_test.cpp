@@ -38,7 +38,7 @@ struct Room {
         std::vector<std::string> names;
         while (!copy.order(Standing::placeless).empty()) {
             const Index key = copy.order(Standing::placeless).top();
-            names.push_back(copy.keys()[key].key.name);
+            names.push_back(copy.keys()[key].key->name);
             copy.stand(key, Standing::nowhere);
         }
         return names;

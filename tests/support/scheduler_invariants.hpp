@@ -798,7 +798,7 @@ private:
     void begin_residency(core::Index index) {
         KnownResident resident;
         resident.id = scheduler_.residents().handle(index);
-        const ModelKey& key = scheduler_.key_of(index);
+        const ModelKey& key = *scheduler_.key_of(index);
         const auto found = std::find(names_->begin(), names_->end(), key);
         require(found != names_->end(), "R11 only what was asked for is loaded");
         resident.key = static_cast<std::size_t>(found - names_->begin());

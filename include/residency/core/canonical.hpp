@@ -112,7 +112,7 @@ private:
                 keys_.push_back(key);
             }
         }
-        sort(keys_, [&](Index left, Index right) { return name(table[left].key) < name(table[right].key); });
+        sort(keys_, [&](Index left, Index right) { return name(*table[left].key) < name(*table[right].key); });
         for (Index key = table.newest_failure(); key != none; key = table[key].older_failure) {
             failed_.push_back(key);
         }
@@ -160,8 +160,8 @@ private:
 
     void write_key(Index key) {
         const KeyEntry& entry = scheduler_->room().keys()[key];
-        add(name(entry.key).name);
-        add(name(entry.key).quantization);
+        add(name(*entry.key).name);
+        add(name(*entry.key).quantization);
         add(entry.failures != 0);
         if (entry.failures != 0) {
             add(scheduler_->cooldown_after(entry.failures).count());

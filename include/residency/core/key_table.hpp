@@ -1,5 +1,6 @@
 #pragma once
 
+#include "residency/core/shared_key.hpp"
 #include "residency/core/slab.hpp"
 #include "residency/core/time.hpp"
 #include "residency/model_key.hpp"
@@ -28,7 +29,7 @@ enum class Standing : std::uint8_t {
 /// What the slot knows of one key, for as long as it has a waiter, a resident or a failure to remember.
 struct KeyEntry {
     /// The key.
-    ModelKey key{};
+    SharedKey key{};
     /// Its hash.
     std::size_t hash = 0;
     /// The next entry with the same bucket.
@@ -81,7 +82,7 @@ public:
 
     /// The entry of `key`, or none. Asking for the same key again and again compares it once and hashes nothing.
     [[nodiscard]] Index find(const ModelKey& key) noexcept {
-        if (latest_ != none && entries_[latest_].key == key) {
+        if (latest_ != none && *entries_[latest_].key == key) {
             return latest_;
         }
         const Index found = lookup(key);
@@ -95,7 +96,7 @@ public:
         }
         const std::size_t hash = std::hash<ModelKey>{}(key);
         for (Index index = buckets_[bucket(hash)]; index != none; index = entries_[index].next_in_bucket) {
-            if (entries_[index].hash == hash && entries_[index].key == key) {
+            if (entries_[index].hash == hash && *entries_[index].key == key) {
                 return index;
             }
         }
@@ -103,20 +104,28 @@ public:
     }
 
     /// The entry of `key`, made if there is none. If memory runs out it throws, and nothing has changed.
-    Index intern(const ModelKey& key) {
-        const Index found = find(key);
+    Index intern(const ModelKey& key) { return intern(share(key)); }
+    /// The same for a key that is shared.
+    Index intern(const SharedKey& key) {
+        const Index found = find(*key);
         if (found != none) {
             return found;
         }
         grow();
         KeyEntry entry;
         entry.key = key;
-        entry.hash = std::hash<ModelKey>{}(key);
+        entry.hash = std::hash<ModelKey>{}(*key);
         const std::size_t home = bucket(entry.hash);
         entry.next_in_bucket = buckets_[home];
         const Index index = entries_.insert(std::move(entry)).index;
         buckets_[home] = index;
         return latest_ = index;
+    }
+
+    /// The key as it is shared already, or a copy that can be. Throws bad_alloc.
+    [[nodiscard]] SharedKey share(const ModelKey& key) {
+        const Index found = find(key);
+        return found == none ? SharedKey(key) : entries_[found].key;
     }
 
     /// Forgets the entry unless something is known of its key.

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <compare>
 #include <cstddef>
 #include <cstdint>
@@ -42,37 +43,33 @@ public:
 
     /// Makes room for one more item: the next `insert` will not allocate. If memory runs out it throws, and nothing has changed.
     void reserve_one() {
-        if (!free_.empty() || items_.size() < items_.capacity()) {
-            return;
+        if (free_ == none) {
+            reserve(items_.size() < 8 ? 8 : items_.size() + 1);
         }
-        reserve(items_.size() < 8 ? 8 : items_.size() + 1);
     }
 
     /// Makes room for `count` items in all.
     void reserve(std::size_t count) {
         if (items_.capacity() < count) {
-            const std::size_t room = items_.capacity() * 2 > count ? items_.capacity() * 2 : count;
-            // The free list gets its room here too, so that erase never needs memory.
-            free_.reserve(room);
-            items_.reserve(room);
+            // By half: where many wait, most of a slot's memory is such tables.
+            items_.reserve(std::max(count, items_.capacity() + items_.capacity() / 2));
         }
     }
 
     /// Where the next `insert` will put its item.
     [[nodiscard]] Index next_index() const noexcept {
-        return free_.empty() ? static_cast<Index>(items_.size()) : free_.back();
+        return free_ == none ? static_cast<Index>(items_.size()) : free_;
     }
 
     /// Adds `item`. If memory runs out it throws, and nothing has changed.
     handle_type insert(Item item) {
         reserve_one();
         const Index index = next_index();
-        if (free_.empty()) {
-            items_.push_back(Place{std::move(item), 0, true});
+        if (free_ == none) {
+            items_.push_back(Place{std::move(item), 0, taken});
         } else {
-            free_.pop_back();
+            free_ = std::exchange(items_[index].next_free, taken);
             items_[index].item = std::move(item);
-            items_[index].used = true;
         }
         ++size_;
         return {index, items_[index].serial};
@@ -82,19 +79,19 @@ public:
     void erase(Index index) noexcept {
         Place& place = items_[index];
         place.item = Item{};
-        place.used = false;
+        place.next_free = std::exchange(free_, index);
         ++place.serial;
         --size_;
-        free_.push_back(index);
     }
 
     /// Whether `handle` names an item that is there.
     [[nodiscard]] bool contains(handle_type handle) const noexcept {
-        return handle.index < items_.size() && items_[handle.index].used &&
-               items_[handle.index].serial == handle.serial;
+        return used(handle.index) && items_[handle.index].serial == handle.serial;
     }
     /// Whether an item stands at `index`.
-    [[nodiscard]] bool used(Index index) const noexcept { return index < items_.size() && items_[index].used; }
+    [[nodiscard]] bool used(Index index) const noexcept {
+        return index < items_.size() && items_[index].next_free == taken;
+    }
     /// The handle of the item at `index`.
     [[nodiscard]] handle_type handle(Index index) const noexcept { return {index, items_[index].serial}; }
 
@@ -112,15 +109,19 @@ public:
     friend bool operator==(const Slab&, const Slab&) = default;
 
 private:
+    // Stands for the next free place where there is an item.
+    static constexpr Index taken = none - 1;
+
     struct Place {
         Item item;
         Index serial;
-        bool used;
+        Index next_free;
         friend bool operator==(const Place&, const Place&) = default;
     };
 
     std::vector<Place> items_;
-    std::vector<Index> free_;
+    // The place that was freed last; each knows the one before.
+    Index free_ = none;
     std::size_t size_ = 0;
 };
 

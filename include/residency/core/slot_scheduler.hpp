@@ -3,6 +3,7 @@
 #include "residency/core/action.hpp"
 #include "residency/core/indexed_heap.hpp"
 #include "residency/core/resident.hpp"
+#include "residency/core/shared_key.hpp"
 #include "residency/core/slab.hpp"
 #include "residency/core/time.hpp"
 #include "residency/core/waiting_room.hpp"
@@ -91,7 +92,13 @@ public:
     }
 
     /// Makes a request wait that must. It may already be granted by the actions when this returns.
-    Enqueued enqueue(const ModelKey& key, const RequestSpec& spec, Time now, Actions& actions);
+    Enqueued enqueue(const SharedKey& key, const RequestSpec& spec, Time now, Actions& actions);
+    /// The same for a key that nobody needs afterwards.
+    Enqueued enqueue(const ModelKey& key, const RequestSpec& spec, Time now, Actions& actions) {
+        return enqueue(share(key), spec, now, actions);
+    }
+    /// The key as all who have to do with it share it. Throws bad_alloc, and then nothing has changed.
+    [[nodiscard]] SharedKey share(const ModelKey& key) { return room_.keys().share(key); }
 
     /// The request no longer waits: its caller has left. False if it does not wait.
     bool cancel(RequestId request, Time now, Actions& actions);
@@ -176,7 +183,7 @@ public:
     /// What has been done so far; `timer_waits` is the shell's.
     [[nodiscard]] const SlotCounters& counters() const noexcept { return counters_; }
     /// The key of a resident.
-    [[nodiscard]] const ModelKey& key_of(Index resident) const noexcept {
+    [[nodiscard]] const SharedKey& key_of(Index resident) const noexcept {
         return room_.keys()[residents_[resident].key].key;
     }
     /// The slot's options.

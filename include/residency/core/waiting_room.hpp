@@ -3,6 +3,7 @@
 #include "residency/core/action.hpp"
 #include "residency/core/indexed_heap.hpp"
 #include "residency/core/key_table.hpp"
+#include "residency/core/shared_key.hpp"
 #include "residency/core/slab.hpp"
 #include "residency/core/time.hpp"
 #include "residency/generation.hpp"
@@ -16,20 +17,20 @@ namespace residency::core {
 
 /// What a request wants of the scheduler.
 struct RequestSpec {
-    /// Whether it wants a lease; if not, it wants its model to be loaded (`ensure_loaded`).
-    bool wants_lease = true;
-    /// Whether its deadline goes on after the grant, until its lease is released.
-    bool deadline_covers_lease = false;
-    /// Whether it overrides the keep-alive.
-    bool overrides_keep_alive = false;
-    /// Orders its key while it is its key's front waiter.
-    Priority priority = Priority::normal;
     /// When it is given up; `never` if it has no timeout.
     Time deadline = never;
     /// The keep-alive from its grant on, if it overrides it.
     Duration keep_alive{0};
     /// The generation it expects; none if any will do.
     Generation expected{};
+    /// Orders its key while it is its key's front waiter.
+    Priority priority = Priority::normal;
+    /// Whether it wants a lease; if not, it wants its model to be loaded (`ensure_loaded`).
+    bool wants_lease : 1 = true;
+    /// Whether its deadline goes on after the grant, until its lease is released.
+    bool deadline_covers_lease : 1 = false;
+    /// Whether it overrides the keep-alive.
+    bool overrides_keep_alive : 1 = false;
 
     /// Same in every field.
     friend bool operator==(const RequestSpec&, const RequestSpec&) = default;
@@ -37,16 +38,16 @@ struct RequestSpec {
 
 /// A request that waits, or one that has its lease and a deadline that goes on.
 struct Request {
-    /// What it wants.
-    RequestSpec spec{};
+    /// What it wants. As many wait, what follows begins in its last bytes, which are free.
+    [[no_unique_address]] RequestSpec spec{};
+    /// Whether it has its lease.
+    bool leased = false;
     /// Its key's entry.
     Index key = none;
     /// The one before it in its key's queue.
     Index previous = none;
     /// The one behind it in its key's queue.
     Index next = none;
-    /// Whether it has its lease.
-    bool leased = false;
     /// Its place in the order of all arrivals.
     std::uint64_t arrival = 0;
 
@@ -84,7 +85,9 @@ public:
     [[nodiscard]] std::size_t waiting() const noexcept { return waiting_; }
 
     /// Makes room for one more request of one more key: what follows will not allocate. Throws bad_alloc; then nothing has changed.
-    Index prepare(const ModelKey& key, bool with_deadline) {
+    Index prepare(const ModelKey& key, bool with_deadline) { return prepare(keys_.share(key), with_deadline); }
+    /// The same for a key that is shared.
+    Index prepare(const SharedKey& key, bool with_deadline) {
         requests_.reserve_one();
         const Index index = keys_.intern(key);
         try {

@@ -87,13 +87,11 @@ void start_call(Handler&& handler, const std::shared_ptr<Slot>& slot, const Mode
         error = make_error(Error(errc::shutting_down, key, Stage::admission));
     }
     if (error || nothing_to_do) {
-        complete_now<std::exception_ptr, Result>(*slot, Plain(std::forward<Handler>(handler)), std::move(error),
-                                                 Result());
+        deliver<std::exception_ptr, Result>(*slot, Plain(std::forward<Handler>(handler)), std::move(error), Result());
         return;
     }
-    const auto operation = make_operation<CallOperation<Plain, Model, Work>>(Plain(std::forward<Handler>(handler)),
-                                                                             slot, key, std::move(work));
-    submit(operation, *slot, options);
+    submit<CallOperation<Plain, Model, Work>>(Plain(std::forward<Handler>(handler)), slot, key, options,
+                                              std::move(work));
 }
 
 }  // namespace residency::detail

@@ -28,7 +28,7 @@ public:
                 return make_error(of_load(waiter), waiter.cause);
             }
             if (!has_written(waiter)) {
-                last_.emplace(Last{waiter.code, waiter.retry_after, waiter.told_cancelled, of_waiter(waiter)});
+                last_.emplace(Last{waiter.code, waiter.retry_after, waiter.is_cancelled, of_waiter(waiter)});
             }
             return make_error(last_->error.apart());
         } catch (...) {
@@ -37,13 +37,12 @@ public:
     }
 
     /// The error of one whose model is still at work. Without memory for it, bad_alloc.
-    [[nodiscard]] std::exception_ptr told(const Waiter& waiter) const noexcept {
+    [[nodiscard]] std::exception_ptr told(const CallWaiter& waiter) const noexcept {
         return make_error_of([&] {
             constexpr Stage stage = Stage::inference;
-            return waiter.told_cancelled
-                       ? Error(operation_aborted(), waiter.key(), stage,
-                               "its caller cancelled it; the model finishes its call")
-                       : Error(waiter.told_code, waiter.key(), stage, explain(waiter.told_code, stage));
+            return waiter.is_cancelled ? Error(operation_aborted(), *waiter.key, stage,
+                                               "its caller cancelled it; the model finishes its call")
+                                       : Error(waiter.code, *waiter.key, stage, explain(waiter.code, stage));
         });
     }
 
@@ -57,19 +56,19 @@ private:
 
     [[nodiscard]] bool has_written(const Waiter& waiter) const noexcept {
         return last_ && last_->code == waiter.code && last_->retry_after == waiter.retry_after &&
-               last_->cancelled == waiter.told_cancelled && last_->error.stage() == waiter.stage &&
-               last_->error.key() == waiter.key();
+               last_->cancelled == waiter.is_cancelled && last_->error.stage() == waiter.stage &&
+               last_->error.key() == *waiter.key;
     }
 
     [[nodiscard]] Error of_waiter(const Waiter& waiter) const {
-        if (waiter.told_cancelled) {
-            return {operation_aborted(), waiter.key(), waiter.stage, "its caller cancelled it while it waited"};
+        if (waiter.is_cancelled) {
+            return {operation_aborted(), *waiter.key, waiter.stage, "its caller cancelled it while it waited"};
         }
         std::optional<std::chrono::milliseconds> retry_after;
         if (waiter.code == errc::load_failed || waiter.code == errc::cooling_down) {
             retry_after = in_milliseconds(waiter.retry_after);
         }
-        return {waiter.code, waiter.key(), waiter.stage, explain(waiter.code, waiter.stage), retry_after};
+        return {waiter.code, *waiter.key, waiter.stage, explain(waiter.code, waiter.stage), retry_after};
     }
 
     // The load failed for a cause that it names. If that is an Error its code is kept, and only the library's own says when to try again.
@@ -85,7 +84,7 @@ private:
         if (code == errc::load_failed) {
             retry_after = in_milliseconds(waiter.retry_after);
         }
-        return {code, waiter.key(), waiter.stage, message_of(waiter.cause), retry_after};
+        return {code, *waiter.key, waiter.stage, message_of(waiter.cause), retry_after};
     }
 
     // Rounded up: who waits that long finds the cooldown over.

@@ -11,6 +11,8 @@
 #include "residency/slot/slot_base.hpp"
 #include "residency/status.hpp"
 
+#include <boost/smart_ptr/intrusive_ptr.hpp>
+
 #include <array>
 #include <atomic>
 #include <chrono>
@@ -43,10 +45,16 @@ template <class Handler>
     }
 }
 
-/// Has a handler called with its results on its executor, or destroys it uncalled if `context`, which it runs in, has ended.
+/// Whether the context has ended that the handler runs in. An executor may be asked for its context even then, and for nothing else.
+template <class Handler>
+[[nodiscard]] bool has_lost_context(const SlotBase& slot, const Handler& handler) noexcept {
+    return slot.has_lost_any() && slot.has_lost(context_of(handler, slot.control()));
+}
+
+/// Has a handler called with its results on its executor, or destroys it uncalled if the context has ended that it runs in.
 template <class... Results, class Handler, class... Arguments>
-void deliver(const SlotBase& slot, const asio::execution_context* context, Handler handler, Arguments&&... results) {
-    if (context != nullptr && slot.has_lost(context)) {
+void deliver(const SlotBase& slot, Handler handler, Arguments&&... results) {
+    if (has_lost_context(slot, handler)) {
         return;
     }
     const bool control_runs =
@@ -60,10 +68,9 @@ void deliver(const SlotBase& slot, const asio::execution_context* context, Handl
 template <class Handler, class... Results>
 class PendingHandler {
 public:
-    PendingHandler(Handler&& handler, const std::shared_ptr<SlotBase>& slot)
-        : context_(context_of(handler, slot->control())), handler_(std::move(handler)) {
+    PendingHandler(Handler&& handler, const std::shared_ptr<SlotBase>& slot) : handler_(std::move(handler)) {
         // A context that has ended cannot be kept busy, nor touched at all.
-        if (context_ == nullptr || !slot->has_lost(context_)) {
+        if (!has_lost_context(*slot, *handler_)) {
             work_.start(*handler_, slot->control());
         }
     }
@@ -71,17 +78,17 @@ public:
     /// Has the handler called with `results`, on its executor.
     template <class... Arguments>
     void complete(const SlotBase& slot, Arguments&&... results) {
-        deliver<Results...>(slot, context_, handler_.take(), std::forward<Arguments>(results)...);
+        deliver<Results...>(slot, handler_.take(), std::forward<Arguments>(results)...);
         // Whoever can still cancel owns the operation, maybe for longer than its executor's context lives.
         work_.reset();
     }
 
-    /// Has `emit(terminal)` called when the handler's caller cancels with a type of cancellation in `types`.
-    template <class Emit>
-    void on_cancel(Emit emit) {
+    /// If the handler's caller can cancel, has what `make()` makes called when it does: `emit(terminal)`.
+    template <class Make>
+    void on_cancel(const Make& make) {
         if constexpr (!runtime::IsBlockingHandler<Handler>::value) {
             if (auto slot = asio::get_associated_cancellation_slot(*handler_); slot.is_connected()) {
-                slot.assign([emit = std::move(emit)](asio::cancellation_type type) {
+                slot.assign([emit = make()](asio::cancellation_type type) {
                     constexpr auto any = asio::cancellation_type::terminal | asio::cancellation_type::partial |
                                          asio::cancellation_type::total;
                     if ((type & any) != asio::cancellation_type::none) {
@@ -128,7 +135,6 @@ private:
             tracked_;
     };
 
-    const asio::execution_context* context_;
     std::conditional_t<runtime::IsBlockingHandler<Handler>::value, NoWork, Work> work_{};
     runtime::KeptHandler<Handler> handler_;
 };
@@ -153,18 +159,11 @@ private:
     const std::shared_ptr<Slot>* owner_;
 };
 
-/// Makes an operation. Its handler is kept in memory of the handler's own allocator; the rest is the library's, which may need it for
+/// Makes an operation that is no waiter. Its handler is kept in memory of the handler's own allocator; the rest is the library's, which may need it for
 /// longer than the caller waits.
 template <class Operation, class Handler, class... Arguments>
 std::shared_ptr<Operation> make_operation(Handler handler, Arguments&&... arguments) {
     return std::make_shared<Operation>(std::move(handler), std::forward<Arguments>(arguments)...);
-}
-
-/// Completes a request that needed no operation, because its result is known.
-template <class... Results, class Handler, class... Arguments>
-void complete_now(const SlotBase& slot, Handler handler, Arguments&&... results) {
-    const asio::execution_context* const context = slot.has_lost_any() ? context_of(handler, slot.control()) : nullptr;
-    deliver<Results...>(slot, context, std::move(handler), std::forward<Arguments>(results)...);
 }
 
 /// Starts an operation and waits for its result on this thread. Throws would_deadlock where that could only hang.
@@ -178,12 +177,18 @@ Result block_on(const Slot& slot, const ModelKey& key, const Start& start) {
     return call.wait();
 }
 
-/// Lets a slot have a waiter whose handler may be cancelled. Throws only bad_alloc, and then nothing has begun.
-template <class Operation>
-void submit(const std::shared_ptr<Operation>& operation, SlotBase& slot, const RequestOptions& options) {
-    operation->handler().on_cancel([operation, &slot](bool terminal) { slot.cancel(*operation, terminal); });
+/// Makes a waiter of a handler and lets the slot have it. Its handler is kept in memory of the handler's own allocator; the rest is the
+/// library's, which may need it for longer than the caller waits. Throws only what making it throws, or bad_alloc, and then nothing has
+/// begun.
+template <class Operation, class Handler, class... Arguments>
+void submit(Handler handler, const std::shared_ptr<SlotBase>& slot, const ModelKey& key, const RequestOptions& options,
+            Arguments&&... arguments) {
+    const boost::intrusive_ptr<Operation> operation(
+        new Operation(std::move(handler), slot, std::forward<Arguments>(arguments)...));
+    operation->handler().on_cancel(
+        [&] { return [operation, slot = slot.get()](bool terminal) { slot->cancel(*operation, terminal); }; });
     try {
-        slot.submit(operation, options);
+        slot->submit(operation, key, options);
     } catch (...) {
         operation->handler().forget_cancel();
         throw;
@@ -194,8 +199,8 @@ void submit(const std::shared_ptr<Operation>& operation, SlotBase& slot, const R
 template <class Handler, class Model>
 class AcquireOperation final : public Waiter {
 public:
-    AcquireOperation(Handler&& handler, std::shared_ptr<SlotBase> slot, const ModelKey& key)
-        : Waiter(key), slot_(std::move(slot)), handler_(std::move(handler), slot_) {}
+    AcquireOperation(Handler&& handler, std::shared_ptr<SlotBase> slot)
+        : slot_(std::move(slot)), handler_(std::move(handler), slot_) {}
 
     [[nodiscard]] auto& handler() noexcept { return handler_; }
     void granted() noexcept override {
@@ -214,8 +219,8 @@ private:
 template <class Handler>
 class EnsureOperation final : public Waiter {
 public:
-    EnsureOperation(Handler&& handler, std::shared_ptr<SlotBase> slot, const ModelKey& key)
-        : Waiter(key), slot_(std::move(slot)), handler_(std::move(handler), slot_) {
+    EnsureOperation(Handler&& handler, std::shared_ptr<SlotBase> slot)
+        : slot_(std::move(slot)), handler_(std::move(handler), slot_) {
         wants_lease = false;
     }
 
@@ -233,20 +238,19 @@ private:
 /// A request that a model be called: takes a lease, calls `work(model, stop_token)` on the inference executor, gives the lease back,
 /// and then completes. Owns what the call needs until the model has returned, also if its caller was told earlier.
 template <class Handler, class Model, class Work>
-class CallOperation final : public Waiter {
+class CallOperation final : public CallWaiter {
 public:
     using Result = typename Work::result_type;
 
-    CallOperation(Handler&& handler, std::shared_ptr<SlotBase> slot, const ModelKey& key, Work&& work)
-        : Waiter(key), slot_(std::move(slot)), work_(std::move(work)), handler_(std::move(handler), slot_) {
-        is_call = true;
+    CallOperation(Handler&& handler, std::shared_ptr<SlotBase> slot, Work&& work)
+        : slot_(std::move(slot)), work_(std::move(work)), handler_(std::move(handler), slot_) {
         if constexpr (Work::stoppable) {
             stop_ = std::stop_source();
         }
     }
 
     [[nodiscard]] auto& handler() noexcept { return handler_; }
-    void granted() noexcept override { slot_->run_inference(shared_from_this()); }
+    void granted() noexcept override { slot_->run_inference(this); }
     void failed(std::exception_ptr error) noexcept override { handler_.complete(*slot_, std::move(error), Result()); }
     void request_stop() noexcept override { stop_.request_stop(); }
 
@@ -284,7 +288,7 @@ private:
                 kept = error.code();
             } catch (...) {  // NOLINT(bugprone-empty-catch): only an Error has a code to keep
             }
-            return make_error(Error(kept, key(), Stage::inference, message), thrown);
+            return make_error(Error(kept, *record->key, Stage::inference, message), thrown);
         } catch (...) {
             return std::current_exception();
         }
@@ -361,7 +365,7 @@ private:
 template <class Operation, class Start, class... Slots>
 void start_operation(const std::shared_ptr<Operation>& operation, const Start& start,
                      const std::shared_ptr<Slots>&... slots) {
-    operation->handler().on_cancel([operation](bool) { operation->cancel(); });
+    operation->handler().on_cancel([&] { return [operation](bool) { operation->cancel(); }; });
     try {
         // First whatever may fail, for all slots; then what they do.
         const std::array<std::shared_ptr<PendingOperation>, sizeof...(Slots)> pending{slots->prepare(operation)...};

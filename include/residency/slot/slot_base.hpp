@@ -1,6 +1,7 @@
 #pragma once
 
 #include "residency/core/action.hpp"
+#include "residency/core/shared_key.hpp"
 #include "residency/core/waiting_room.hpp"
 #include "residency/error.hpp"
 #include "residency/generation.hpp"
@@ -8,6 +9,8 @@
 #include "residency/options.hpp"
 #include "residency/runtime/asio.hpp"
 #include "residency/status.hpp"
+
+#include <boost/smart_ptr/intrusive_ptr.hpp>
 
 #include <atomic>
 #include <chrono>
@@ -22,7 +25,7 @@
 
 namespace residency::detail {
 
-class Waiter;
+class CallWaiter;
 
 /// What the shell keeps of one residency, beside what the scheduler knows. Guarded by the slot's mutex but for `key`, `generation` and
 /// `model`, which do not change while a lease lives.
@@ -31,7 +34,7 @@ struct Record {
     enum class Job : std::uint8_t { none, load, unload };
 
     core::ResidentId id{};
-    ModelKey key{};
+    core::SharedKey key{};
     Generation generation{};
     void* model = nullptr;
     std::stop_source stop{};
@@ -40,61 +43,89 @@ struct Record {
     bool gated = false;
     Record* next_job = nullptr;
     std::shared_ptr<Record> next_stop{};
-    /// The calls that run on it: the first of a list through `Waiter::next_running`.
-    Waiter* running = nullptr;
+    /// The calls that run on it: the first of a list through `next_running`.
+    CallWaiter* running = nullptr;
 };
 
-/// A request on its way through a slot: it waits, has its lease, and is done. Owned by whoever acts on it next.
-class Waiter : public std::enable_shared_from_this<Waiter> {
+/// A request on its way through a slot: it waits, has what it wants, and is done. Owned by whoever acts on it next; many wait, so it counts
+/// its owners itself and holds nothing that only few need.
+class Waiter {
 public:
     /// How far it has come; guarded by the slot's mutex.
     enum class State : std::uint8_t { waiting, leased, done };
 
-    explicit Waiter(ModelKey key) : key_(std::move(key)) {}
+    Waiter() noexcept : retry_after(core::Duration::zero()) {}
     virtual ~Waiter() = default;
     Waiter(const Waiter&) = delete;
     Waiter& operator=(const Waiter&) = delete;
 
-    /// It has its lease, or what it wanted to be loaded is; `record` and `generation` say which. Called once, without a lock.
+    /// It has its lease, or what it wanted to be loaded is; `record` or `generation` says which. Called once, without a lock.
     virtual void granted() noexcept = 0;
-    /// Its caller gets `error`. Called at most once, without a lock; also after `granted` if the call is still running.
+    /// Its caller gets `error`. Called at most once, without a lock; also after `granted` if it is a call that is still running.
     virtual void failed(std::exception_ptr error) noexcept = 0;
-    /// Calls the model; on the inference executor, after `granted` has asked for it.
-    virtual void run() noexcept {}
-    /// The inference executor has ended and will never call `run`: gives the lease back. Its caller is never told.
-    virtual void dropped() noexcept {}
-    /// Asks the model to stop, if that can be asked. Called without a lock.
-    virtual void request_stop() noexcept {}
 
-    [[nodiscard]] const ModelKey& key() const noexcept { return key_; }
+    /// One owner more.
+    friend void intrusive_ptr_add_ref(Waiter* waiter) noexcept {
+        waiter->owners_.fetch_add(1, std::memory_order_relaxed);
+    }
+    /// One owner less; the last one destroys it.
+    friend void intrusive_ptr_release(Waiter* waiter) noexcept {
+        if (waiter->owners_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+            delete waiter;
+        }
+    }
 
+private:
+    std::atomic<std::uint32_t> owners_{0};
+
+public:
     // Guarded by the slot's mutex.
     State state = State::waiting;
-    /// Whether it runs on the model through the manager, so that its caller can be told before the model returns.
+    /// Whether it is a `CallWaiter`.
     bool is_call = false;
     /// Whether it wants a lease; if not, it wants its model to be loaded.
     bool wants_lease = true;
-    /// Its caller was told already. Written under the mutex; a call may look at it without, before it bothers the model.
-    std::atomic<bool> told{false};
-    core::RequestId request{};
-    Record* record = nullptr;
-    Generation generation{};
-    Waiter* previous_running = nullptr;
-    Waiter* next_running = nullptr;
-
-    // Written under the mutex by whoever decided, read by the same thread afterwards.
+    // Written under the mutex by whoever decided, read by the same thread afterwards; so are the next four.
     bool is_granted = false;
+    core::RequestId request{};
+    /// Why it is refused; of a call that runs, why its caller is told before the model returns.
     errc code = errc::overloaded;
     Stage stage = Stage::queue;
-    core::Duration retry_after{0};
+    /// Its caller has left, which is why.
+    bool is_cancelled = false;
     std::exception_ptr cause{};
-    std::shared_ptr<Waiter> next_ready{};
-    errc told_code = errc::timed_out;
-    bool told_cancelled = false;
-    std::shared_ptr<Waiter> next_told{};
+    boost::intrusive_ptr<Waiter> next_ready{};
+    union {
+        /// When to try again, if it is refused.
+        core::Duration retry_after;
+        /// What it is granted, if that is no lease.
+        Generation generation;
+    };
+    /// What it is granted.
+    Record* record = nullptr;
+    /// Its key, if it ever waited, was refused or was told: whose lease is granted at once has that of its `record`.
+    core::SharedKey key{};
+};
 
-private:
-    ModelKey key_;
+/// A request that runs on the model through the manager, so that its caller can be told before the model returns.
+class CallWaiter : public Waiter {
+public:
+    CallWaiter() noexcept { is_call = true; }
+
+    /// Calls the model; on the inference executor, after `granted` has asked for it.
+    virtual void run() noexcept = 0;
+    /// The inference executor has ended and will never call `run`: gives the lease back. Its caller is never told.
+    virtual void dropped() noexcept = 0;
+    /// Asks the model to stop, if that can be asked. Called without a lock.
+    virtual void request_stop() noexcept = 0;
+
+    /// Its caller was told already. Written under the mutex; a call may look at it without, before it bothers the model.
+    std::atomic<bool> told{false};
+    // Guarded by the slot's mutex: its neighbours among those that run on its record.
+    CallWaiter* previous_running = nullptr;
+    CallWaiter* next_running = nullptr;
+    // Written under the mutex by whoever decided, read by the same thread afterwards.
+    boost::intrusive_ptr<CallWaiter> next_told{};
 };
 
 /// An `unload` or a `shutdown` that somebody waits for; a manager's shutdown waits for two slots.
@@ -129,15 +160,16 @@ public:
 
     /// Grants a lease now if that can be; null if not. Never waits, never loads. A timeout is kept only for a call.
     virtual Record* try_acquire(const ModelKey& key, const RequestOptions& options) = 0;
-    /// Lets the waiter have what it wants, now or later; it is told on another path than this call. Throws only bad_alloc, and then
-    /// nothing has begun.
-    virtual void submit(const std::shared_ptr<Waiter>& waiter, const RequestOptions& options) = 0;
+    /// Lets the waiter have what it wants of `key`, now or later; it is told on another path than this call. Throws only bad_alloc, and
+    /// then nothing has begun.
+    virtual void submit(const boost::intrusive_ptr<Waiter>& waiter, const ModelKey& key,
+                        const RequestOptions& options) = 0;
     /// The waiter's caller has left. If it waits it is told `operation_aborted`; if it is running, only with `terminal`.
     virtual void cancel(Waiter& waiter, bool terminal) noexcept = 0;
     /// Ends a lease.
     virtual void release(Record& record) noexcept = 0;
     /// Ends a call's lease. True if its caller has not been told yet: then the caller of this does so.
-    virtual bool finish(Waiter& waiter) noexcept = 0;
+    virtual bool finish(CallWaiter& call) noexcept = 0;
     /// Whether a leased resident was revoked.
     [[nodiscard]] virtual bool revoked(const Record& record) const noexcept = 0;
     /// Whether new requests are refused.
@@ -162,7 +194,7 @@ public:
     /// Where handlers without an executor run.
     [[nodiscard]] virtual const asio::any_io_executor& control() const noexcept = 0;
     /// Has `call->run()` called where models are called.
-    virtual void run_inference(std::shared_ptr<Waiter> call) noexcept = 0;
+    virtual void run_inference(boost::intrusive_ptr<CallWaiter> call) noexcept = 0;
 
 protected:
     [[nodiscard]] virtual bool is_among_lost(const asio::execution_context* context) const noexcept = 0;

@@ -17,6 +17,8 @@
 #include "residency/slot/slot_base.hpp"
 #include "residency/status.hpp"
 
+#include <boost/smart_ptr/intrusive_ptr.hpp>
+
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -80,10 +82,11 @@ public:
 
     // -- What operations and leases call, see SlotBase --
     Record* try_acquire(const ModelKey& key, const RequestOptions& options) override;
-    void submit(const std::shared_ptr<Waiter>& waiter, const RequestOptions& options) override;
+    void submit(const boost::intrusive_ptr<Waiter>& waiter, const ModelKey& key,
+                const RequestOptions& options) override;
     void cancel(Waiter& waiter, bool terminal) noexcept override;
     void release(Record& record) noexcept override;
-    bool finish(Waiter& call) noexcept override;
+    bool finish(CallWaiter& call) noexcept override;
     [[nodiscard]] bool revoked(const Record& record) const noexcept override {
         const runtime::MutexLock lock(mutex_);
         return scheduler_.residents()[record.id.index].revoked;
@@ -98,7 +101,7 @@ public:
     void start_shutdown(std::optional<std::chrono::milliseconds> deadline,
                         const std::shared_ptr<PendingOperation>& pending) override;
     [[nodiscard]] const asio::any_io_executor& control() const noexcept override { return executors_.control; }
-    void run_inference(std::shared_ptr<Waiter> call) noexcept override;
+    void run_inference(boost::intrusive_ptr<CallWaiter> call) noexcept override;
 
     // -- What ModelSlot calls --
     /// The generation counter; lock-free.
@@ -139,10 +142,10 @@ private:
 
     /// What is to be done once the mutex is free. Chains through the objects themselves, so that it needs no memory.
     struct Outbox {
-        std::shared_ptr<Waiter> ready{};
+        boost::intrusive_ptr<Waiter> ready{};
         Waiter* last_ready = nullptr;
-        std::shared_ptr<Waiter> told{};
-        Waiter* last_told = nullptr;
+        boost::intrusive_ptr<CallWaiter> told{};
+        CallWaiter* last_told = nullptr;
         std::shared_ptr<Record> stops{};
         std::shared_ptr<PendingOperation> complete{};
         Record* destroy = nullptr;
@@ -164,8 +167,8 @@ private:
         return std::chrono::duration_cast<core::Time>(Clock::now().time_since_epoch());
     }
     [[nodiscard]] static core::RequestSpec spec_of(const RequestOptions& options, bool wants_lease, bool is_call);
-    void reserve(const ModelKey* key = nullptr) RESIDENCY_REQUIRES(mutex_);
-    bool end_lease(Record& record, Waiter* call) noexcept;
+    void reserve() RESIDENCY_REQUIRES(mutex_);
+    bool end_lease(Record& record, CallWaiter* call) noexcept;
     [[nodiscard]] bool release_quietly(const core::Grant& grant) noexcept RESIDENCY_REQUIRES(mutex_);
 
     void collect(Outbox& out, const LoadFailure& failure = {}) noexcept RESIDENCY_REQUIRES(mutex_);
@@ -179,14 +182,14 @@ private:
         RESIDENCY_REQUIRES(mutex_);
     void publish_request(EventType type, Reason reason, const ModelKey& key, Outbox& out) noexcept
         RESIDENCY_REQUIRES(mutex_);
-    void tell(Waiter& waiter, errc code, bool cancelled, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
+    void tell(CallWaiter& call, errc code, bool cancelled, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
     void tell_all(Record& record, errc code, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
     void end_operations(Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
-    void ready(std::shared_ptr<Waiter> waiter, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
-    void refuse(const std::shared_ptr<Waiter>& waiter, errc code, Stage stage, core::Duration retry_after,
+    void ready(boost::intrusive_ptr<Waiter> waiter, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
+    void refuse(const boost::intrusive_ptr<Waiter>& waiter, errc code, Stage stage, core::Duration retry_after,
                 Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
     void begin_call(Waiter& waiter) noexcept RESIDENCY_REQUIRES(mutex_);
-    void end_call(Waiter& waiter) noexcept RESIDENCY_REQUIRES(mutex_);
+    void end_call(CallWaiter& call) noexcept RESIDENCY_REQUIRES(mutex_);
     void add_job(Record& record, Record::Job job, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
     void settle(Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
     [[nodiscard]] ShutdownReport leftovers() const RESIDENCY_REQUIRES(mutex_);
@@ -224,12 +227,10 @@ private:
     mutable runtime::Mutex mutex_;
     core::SlotScheduler scheduler_ RESIDENCY_GUARDED_BY(mutex_);
     core::Actions actions_ RESIDENCY_GUARDED_BY(mutex_);
-    std::vector<std::shared_ptr<Waiter>> waiters_ RESIDENCY_GUARDED_BY(mutex_);
+    std::vector<boost::intrusive_ptr<Waiter>> waiters_ RESIDENCY_GUARDED_BY(mutex_);
     std::vector<std::shared_ptr<Record>> records_ RESIDENCY_GUARDED_BY(mutex_);
-    // One for each load that those who wait may need, with room for the longest key so far.
+    // One for each load that those who wait may need.
     std::vector<std::shared_ptr<Record>> spare_records_ RESIDENCY_GUARDED_BY(mutex_);
-    std::size_t longest_name_ RESIDENCY_GUARDED_BY(mutex_) = 0;
-    std::size_t longest_quantization_ RESIDENCY_GUARDED_BY(mutex_) = 0;
     std::vector<std::shared_ptr<PendingOperation>> operations_ RESIDENCY_GUARDED_BY(mutex_);
     // Shutdowns that are done but for the alarm's last handler; then they are announced.
     std::shared_ptr<PendingOperation> finishing_ RESIDENCY_GUARDED_BY(mutex_);

@@ -65,7 +65,7 @@ inline Attempt SlotScheduler::try_ensure(const ModelKey& key, const RequestSpec&
     return Attempt::granted;
 }
 
-inline Enqueued SlotScheduler::enqueue(const ModelKey& key, const RequestSpec& spec, Time now, Actions& actions) {
+inline Enqueued SlotScheduler::enqueue(const SharedKey& key, const RequestSpec& spec, Time now, Actions& actions) {
     if (residents_.size() < options_.max_resident) {
         residents_.reserve_one();
     }

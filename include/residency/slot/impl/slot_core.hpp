@@ -26,18 +26,18 @@ core::RequestSpec SlotCore<Clock>::spec_of(const RequestOptions& options, bool w
     return spec;
 }
 
-// Makes room for whatever one more request, for `key` if it has one, may lead to, so that nothing on its way needs memory.
+// Makes room for whatever one more request may lead to, so that nothing on its way needs memory.
 template <class Clock>
-void SlotCore<Clock>::reserve(const ModelKey* key) {
+void SlotCore<Clock>::reserve() {
     const std::size_t residents = scheduler_.residents().size();
     const std::size_t in_sight = std::min(scheduler_.options().max_resident, residents + scheduler_.waiting() + 1);
     const std::size_t actions = scheduler_.most_actions() + 6 * (in_sight - std::min(in_sight, residents)) + 8;
     if (actions_.capacity() < actions) {
-        actions_.reserve(actions * 2);
+        actions_.reserve(actions + actions / 2);
     }
     const std::size_t requests = std::size_t{scheduler_.room().requests().next_index()} + 1;
     if (waiters_.size() < requests) {
-        waiters_.resize(requests * 2);
+        waiters_.resize(requests + requests / 2);
     }
     const std::size_t operations = std::size_t{scheduler_.operations().next_index()} + 1;
     if (operations_.size() < operations) {
@@ -46,32 +46,13 @@ void SlotCore<Clock>::reserve(const ModelKey* key) {
     if (records_.size() < in_sight) {
         records_.resize(in_sight * 2);
     }
-    // Each key that waits will be loaded, sooner or later; whichever record is free then must be able to take its name.
+    // Each key that waits will be loaded, sooner or later.
     const std::size_t spares = std::min(scheduler_.waiting(), scheduler_.room().keys().size()) + 1;
     if (spare_records_.capacity() < spares) {
         spare_records_.reserve(spares * 2);
     }
-    const auto fit = [](Record& record, std::size_t name, std::size_t quantization) {
-        record.key.name.reserve(name);
-        record.key.quantization.reserve(quantization);
-    };
-    if (key != nullptr && (key->name.size() > longest_name_ || key->quantization.size() > longest_quantization_)) {
-        const std::size_t name = std::max(longest_name_, key->name.size());
-        const std::size_t quantization = std::max(longest_quantization_, key->quantization.size());
-        for (const std::shared_ptr<Record>& spare : spare_records_) {
-            fit(*spare, name, quantization);
-        }
-        longest_name_ = name;
-        longest_quantization_ = quantization;
-    }
     while (spare_records_.size() < spares) {
         spare_records_.push_back(std::make_shared<Record>());
-        try {
-            fit(*spare_records_.back(), longest_name_, longest_quantization_);
-        } catch (...) {
-            spare_records_.pop_back();
-            throw;
-        }
     }
 }
 
@@ -87,7 +68,8 @@ Record* SlotCore<Clock>::try_acquire(const ModelKey& key, const RequestOptions& 
 }
 
 template <class Clock>
-void SlotCore<Clock>::submit(const std::shared_ptr<Waiter>& waiter, const RequestOptions& options) {
+void SlotCore<Clock>::submit(const boost::intrusive_ptr<Waiter>& waiter, const ModelKey& key,
+                             const RequestOptions& options) {
     const bool wants_lease = waiter->wants_lease;
     const core::RequestSpec spec = spec_of(options, wants_lease, waiter->is_call);
     Outbox out;
@@ -99,15 +81,18 @@ void SlotCore<Clock>::submit(const std::shared_ptr<Waiter>& waiter, const Reques
         }
         core::Grant grant;
         Generation generation;
-        const core::Attempt attempt = wants_lease
-                                          ? scheduler_.try_grant(waiter->key(), spec, grant)
-                                          : scheduler_.try_ensure(waiter->key(), spec, now(), generation, actions_);
+        const core::Attempt attempt = wants_lease ? scheduler_.try_grant(key, spec, grant)
+                                                  : scheduler_.try_ensure(key, spec, now(), generation, actions_);
+        if (attempt != core::Attempt::granted) {
+            waiter->key = scheduler_.share(key);
+        }
         switch (attempt) {
             case core::Attempt::granted:
                 waiter->is_granted = true;
-                waiter->generation = generation;
                 waiter->state = Waiter::State::done;
-                if (wants_lease) {
+                if (!wants_lease) {
+                    waiter->generation = generation;
+                } else {
                     waiter->record = records_[grant.resident.index].get();
                     waiter->request = grant.request;
                     waiter->state = Waiter::State::leased;
@@ -121,8 +106,8 @@ void SlotCore<Clock>::submit(const std::shared_ptr<Waiter>& waiter, const Reques
             case core::Attempt::shutting_down: refuse(waiter, errc::shutting_down, Stage::admission, {}, out); break;
             case core::Attempt::model_changed: refuse(waiter, errc::model_changed, Stage::admission, {}, out); break;
             case core::Attempt::must_wait: {
-                reserve(&waiter->key());
-                const core::Enqueued enqueued = scheduler_.enqueue(waiter->key(), spec, now(), actions_);
+                reserve();
+                const core::Enqueued enqueued = scheduler_.enqueue(waiter->key, spec, now(), actions_);
                 if (enqueued.request.valid()) {
                     waiter->request = enqueued.request;
                     waiters_[enqueued.request.index] = waiter;
@@ -132,7 +117,7 @@ void SlotCore<Clock>::submit(const std::shared_ptr<Waiter>& waiter, const Reques
                            out);
                     const Reason reason = enqueued.code == errc::overloaded ? Reason::overloaded : Reason::cooling_down;
                     publish_request(timed_out ? EventType::timed_out : EventType::rejected,
-                                    timed_out ? Reason::none : reason, waiter->key(), out);
+                                    timed_out ? Reason::none : reason, key, out);
                 }
                 break;
             }
@@ -148,10 +133,10 @@ void SlotCore<Clock>::cancel(Waiter& waiter, bool terminal) noexcept {
     {
         const Lock lock(mutex_);
         if (waiter.state == Waiter::State::leased && waiter.is_call && terminal) {
-            tell(waiter, errc::timed_out, true, out);
+            tell(static_cast<CallWaiter&>(waiter), errc::timed_out, true, out);
         } else if (waiter.state == Waiter::State::waiting && scheduler_.cancel(waiter.request, now(), actions_)) {
             waiter.state = Waiter::State::done;
-            waiter.told_cancelled = true;
+            waiter.is_cancelled = true;
             ready(std::move(waiters_[waiter.request.index]), out);
         }
         collect(out);
@@ -171,7 +156,7 @@ void SlotCore<Clock>::release(Record& record) noexcept {
 }
 
 template <class Clock>
-bool SlotCore<Clock>::finish(Waiter& call) noexcept {
+bool SlotCore<Clock>::finish(CallWaiter& call) noexcept {
     {
         const Lock lock(mutex_);
         if (release_quietly({call.record->id, call.request})) {
@@ -191,9 +176,9 @@ bool SlotCore<Clock>::release_quietly(const core::Grant& grant) noexcept {
 }
 
 template <class Clock>
-bool SlotCore<Clock>::end_lease(Record& record, Waiter* call) noexcept {
+bool SlotCore<Clock>::end_lease(Record& record, CallWaiter* call) noexcept {
     // Kept until all is carried out: what they own may be the last of something of the user's, or of this.
-    std::shared_ptr<Waiter> keep_waiter;
+    boost::intrusive_ptr<Waiter> keep_waiter;
     std::shared_ptr<SlotCore> keep_self;
     bool tells = false;
     Outbox out;
@@ -230,7 +215,7 @@ void SlotCore<Clock>::report_inference_failure(const Record& record, const std::
         Event event;
         event.type = EventType::inference_failed;
         event.slot = name_;
-        event.key = record.key;
+        event.key = *record.key;
         event.generation = record.generation;
         event.message = message;
         events_->push(std::move(event));
@@ -302,9 +287,10 @@ void SlotCore<Clock>::collect(Outbox& out, const LoadFailure& failure) noexcept 
             case core::ActionType::grant: grant(action, out); break;
             case core::ActionType::fail: fail(action, failure.cause, out); break;
             case core::ActionType::expire:
-                if (const std::shared_ptr<Waiter> waiter = std::move(waiters_[action.subject])) {
-                    tell(*waiter, errc::timed_out, false, out);
-                    publish_request(EventType::timed_out, Reason::none, waiter->key(), out);
+                // Only a call's deadline goes on after its grant.
+                if (const boost::intrusive_ptr<Waiter> call = std::move(waiters_[action.subject])) {
+                    tell(static_cast<CallWaiter&>(*call), errc::timed_out, false, out);
+                    publish_request(EventType::timed_out, Reason::none, *call->record->key, out);
                 }
                 break;
             case core::ActionType::load: begin_load(action.resident, out); break;
@@ -390,7 +376,7 @@ void SlotCore<Clock>::carry_out(Outbox&& out) noexcept {
     }
     ErrorWriter errors(name_, options_);
     while (out.ready) {
-        const std::shared_ptr<Waiter> waiter = std::move(out.ready);
+        const boost::intrusive_ptr<Waiter> waiter = std::move(out.ready);
         out.ready = std::move(waiter->next_ready);
         if (waiter->is_granted) {
             waiter->granted();
@@ -399,13 +385,13 @@ void SlotCore<Clock>::carry_out(Outbox&& out) noexcept {
         }
     }
     while (out.told) {
-        const std::shared_ptr<Waiter> waiter = std::move(out.told);
-        out.told = std::move(waiter->next_told);
+        const boost::intrusive_ptr<CallWaiter> call = std::move(out.told);
+        out.told = std::move(call->next_told);
         {
             const runtime::LibraryCall mark;
-            waiter->request_stop();
+            call->request_stop();
         }
-        waiter->failed(errors.told(*waiter));
+        call->failed(errors.told(*call));
     }
     while (out.destroy != nullptr) {
         run_unload(*std::exchange(out.destroy, out.destroy->next_job));
@@ -434,11 +420,15 @@ void SlotCore<Clock>::carry_out(Outbox&& out) noexcept {
 
 template <class Clock>
 void SlotCore<Clock>::grant(const core::Action& action, Outbox& out) noexcept {
-    std::shared_ptr<Waiter> waiter = action.kept ? waiters_[action.subject] : std::move(waiters_[action.subject]);
+    boost::intrusive_ptr<Waiter> waiter = action.kept ? waiters_[action.subject] : std::move(waiters_[action.subject]);
     waiter->is_granted = true;
-    waiter->generation = action.generation;
-    waiter->record = records_[action.resident].get();
-    waiter->state = waiter->wants_lease ? Waiter::State::leased : Waiter::State::done;
+    if (waiter->wants_lease) {
+        waiter->state = Waiter::State::leased;
+        waiter->record = records_[action.resident].get();
+    } else {
+        waiter->state = Waiter::State::done;
+        waiter->generation = action.generation;
+    }
     if (!action.kept) {
         waiter->request = {};
     }
@@ -448,24 +438,24 @@ void SlotCore<Clock>::grant(const core::Action& action, Outbox& out) noexcept {
 
 template <class Clock>
 void SlotCore<Clock>::fail(const core::Action& action, const std::exception_ptr& cause, Outbox& out) noexcept {
-    std::shared_ptr<Waiter> waiter = std::move(waiters_[action.subject]);
+    boost::intrusive_ptr<Waiter> waiter = std::move(waiters_[action.subject]);
     waiter->cause = action.code == errc::load_failed ? cause : nullptr;
     if (action.code == errc::timed_out) {
-        publish_request(EventType::timed_out, Reason::none, waiter->key(), out);
+        publish_request(EventType::timed_out, Reason::none, *waiter->key, out);
     }
     refuse(waiter, action.code, action.stage, action.duration, out);
 }
 
 template <class Clock>
-void SlotCore<Clock>::ready(std::shared_ptr<Waiter> waiter, Outbox& out) noexcept {
+void SlotCore<Clock>::ready(boost::intrusive_ptr<Waiter> waiter, Outbox& out) noexcept {
     Waiter* const last = waiter.get();
     (out.last_ready == nullptr ? out.ready : out.last_ready->next_ready) = std::move(waiter);
     out.last_ready = last;
 }
 
 template <class Clock>
-void SlotCore<Clock>::refuse(const std::shared_ptr<Waiter>& waiter, errc code, Stage stage, core::Duration retry_after,
-                             Outbox& out) noexcept {
+void SlotCore<Clock>::refuse(const boost::intrusive_ptr<Waiter>& waiter, errc code, Stage stage,
+                             core::Duration retry_after, Outbox& out) noexcept {
     waiter->state = Waiter::State::done;
     waiter->request = {};
     waiter->code = code;
@@ -476,19 +466,21 @@ void SlotCore<Clock>::refuse(const std::shared_ptr<Waiter>& waiter, errc code, S
 
 // Tells the caller of a call that runs, before its model returns.
 template <class Clock>
-void SlotCore<Clock>::tell(Waiter& waiter, errc code, bool cancelled, Outbox& out) noexcept {
-    if (waiter.told.exchange(true)) {
+void SlotCore<Clock>::tell(CallWaiter& call, errc code, bool cancelled, Outbox& out) noexcept {
+    if (call.told.exchange(true)) {
         return;
     }
-    waiter.told_code = code;
-    waiter.told_cancelled = cancelled;
-    (out.last_told == nullptr ? out.told : out.last_told->next_told) = waiter.shared_from_this();
-    out.last_told = &waiter;
+    call.code = code;
+    call.is_cancelled = cancelled;
+    // Once the mutex is free it may end, and its record with it.
+    call.key = call.record->key;
+    (out.last_told == nullptr ? out.told : out.last_told->next_told) = &call;
+    out.last_told = &call;
 }
 
 template <class Clock>
 void SlotCore<Clock>::tell_all(Record& record, errc code, Outbox& out) noexcept {
-    for (Waiter* call = record.running; call != nullptr; call = call->next_running) {
+    for (CallWaiter* call = record.running; call != nullptr; call = call->next_running) {
         tell(*call, code, false, out);
     }
 }
@@ -498,22 +490,22 @@ void SlotCore<Clock>::begin_call(Waiter& waiter) noexcept {
     if (!waiter.is_call) {
         return;
     }
+    auto& call = static_cast<CallWaiter&>(waiter);
     ++calls_;
-    waiter.next_running = waiter.record->running;
-    if (waiter.next_running != nullptr) {
-        waiter.next_running->previous_running = &waiter;
+    call.next_running = call.record->running;
+    if (call.next_running != nullptr) {
+        call.next_running->previous_running = &call;
     }
-    waiter.record->running = &waiter;
+    call.record->running = &call;
 }
 
 template <class Clock>
-void SlotCore<Clock>::end_call(Waiter& waiter) noexcept {
+void SlotCore<Clock>::end_call(CallWaiter& call) noexcept {
     --calls_;
-    waiter.state = Waiter::State::done;
-    (waiter.previous_running == nullptr ? waiter.record->running : waiter.previous_running->next_running) =
-        waiter.next_running;
-    if (waiter.next_running != nullptr) {
-        waiter.next_running->previous_running = waiter.previous_running;
+    call.state = Waiter::State::done;
+    (call.previous_running == nullptr ? call.record->running : call.previous_running->next_running) = call.next_running;
+    if (call.next_running != nullptr) {
+        call.next_running->previous_running = call.previous_running;
     }
 }
 
@@ -585,9 +577,9 @@ void SlotCore<Clock>::publish(const core::Action& action, const LoadFailure& fai
         event.generation = action.generation;
         event.duration = action.duration;
         if (action.event == EventType::load_started) {
-            event.key = scheduler_.key_of(action.resident);
+            event.key = *scheduler_.key_of(action.resident);
         } else if (record) {
-            event.key = record->key;
+            event.key = *record->key;
         }
         if (action.event == EventType::load_failed) {
             event.message = failure.message;
@@ -629,7 +621,7 @@ ShutdownReport SlotCore<Clock>::leftovers() const {
     for (core::Index index = 0; index < residents.end_index(); ++index) {
         if (residents.used(index)) {
             report.leftovers.push_back(
-                {name_, scheduler_.key_of(index), residents[index].state, residents[index].leases});
+                {name_, *scheduler_.key_of(index), residents[index].state, residents[index].leases});
         }
     }
     return report;
@@ -665,7 +657,7 @@ SlotStatus SlotCore<Clock>::status() const {
         }
         const core::Resident& resident = residents[index];
         ResidentStatus entry;
-        entry.key = keys[resident.key].key;
+        entry.key = *keys[resident.key].key;
         entry.generation = resident.generation;
         entry.state = resident.state;
         entry.leases = resident.leases;
@@ -678,7 +670,7 @@ SlotStatus SlotCore<Clock>::status() const {
         status.residents.push_back(std::move(entry));
     }
     for (core::Index index = keys.newest_failure(); index != core::none; index = keys[index].older_failure) {
-        status.failures.push_back({keys[index].key, keys[index].failure_message, keys[index].failures,
+        status.failures.push_back({*keys[index].key, keys[index].failure_message, keys[index].failures,
                                    std::max(core::Duration::zero(), core::later(keys[index].cooling_until, -time))});
     }
     return status;

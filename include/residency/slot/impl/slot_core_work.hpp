@@ -45,12 +45,12 @@ void SlotCore<Clock>::run_load(Record& record) noexcept {
     try {
         const runtime::LibraryCall mark;
         if (record.stop.stop_requested()) {
-            throw Error(operation_aborted(), record.key, Stage::load, "nobody waits for the model any more");
+            throw Error(operation_aborted(), *record.key, Stage::load, "nobody waits for the model any more");
         }
         LoadContext context(record.stop.get_token(), sink_for(record));
-        model = load_model(record.key, context, capacity);
+        model = load_model(*record.key, context, capacity);
         if (model == nullptr) {
-            throw Error(errc::load_failed, record.key, Stage::load,
+            throw Error(errc::load_failed, *record.key, Stage::load,
                         "the backend's load returned null; it must throw to fail");
         }
     } catch (const Error& error) {
@@ -131,7 +131,7 @@ template <class Clock>
 void SlotCore<Clock>::publish_load(const Record& record, Event event) noexcept {
     try {
         event.slot = name_;
-        event.key = record.key;
+        event.key = *record.key;
         events_->push(std::move(event));
     } catch (...) {  // NOLINT(bugprone-empty-catch): out of memory: an event less
     }
@@ -145,7 +145,7 @@ void SlotCore<Clock>::publish_load(const Record& record, Event event) noexcept {
 /// Runs a call once. If its executor drops it instead, the lease is given back.
 class InferenceJob {
 public:
-    explicit InferenceJob(std::shared_ptr<Waiter> call) noexcept : call_(std::move(call)) {}
+    explicit InferenceJob(boost::intrusive_ptr<CallWaiter> call) noexcept : call_(std::move(call)) {}
     InferenceJob(InferenceJob&&) noexcept = default;
     InferenceJob& operator=(InferenceJob&&) = delete;
     ~InferenceJob() {
@@ -155,16 +155,16 @@ public:
     }
 
     void operator()() {
-        const std::shared_ptr<Waiter> call = std::move(call_);
+        const boost::intrusive_ptr<CallWaiter> call = std::move(call_);
         call->run();
     }
 
 private:
-    std::shared_ptr<Waiter> call_;
+    boost::intrusive_ptr<CallWaiter> call_;
 };
 
 template <class Clock>
-void SlotCore<Clock>::run_inference(std::shared_ptr<Waiter> call) noexcept {
+void SlotCore<Clock>::run_inference(boost::intrusive_ptr<CallWaiter> call) noexcept {
     InferenceJob job(std::move(call));
     if (!has_lost_any_) {
         asio::post(executors_.inference, std::move(job));
