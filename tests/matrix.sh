@@ -7,8 +7,8 @@ usage="Usage: tests/matrix.sh [--corners] [--only TEXT] [--install]
 Builds a part of the tests in each cell of compilers x standards x Boost x build types x checks of the standard library, runs it, and prints a
 line for each. What is not on this machine is \`not available\`, which is no failure.
 
-  --corners    the cells that differ most from each other, and fewer tests in each: for every change
-  --only TEXT  cells whose name contains TEXT
+  --corners    the cells that differ most from each other and from what tests/run.sh builds, and fewer tests in each: for every change
+  --only TEXT  cells whose name contains TEXT; ' g++' is g++ and not clang++
   --install    installs what is missing first, where apt-get and pip have it: clang++ in its oldest and newest version, the newest Boost"
 
 corners="" only="" install=""
@@ -33,13 +33,18 @@ boost_folder=${XDG_CACHE_HOME:-$HOME/.cache}/residency/boost-$newest_boost
 newest_clang=22
 
 if [ -n "$install" ]; then
-    needed_for+=([clang]="command clang++" ["clang-$newest_clang"]="command clang++-$newest_clang")
-    need g++ cmake ninja-build git python3 libboost catch2 libspdlog-dev nlohmann-json3-dev libcli11-dev clang "clang-$newest_clang"
+    needed_for+=([clang]="command clang++" ["clang-$newest_clang"]="command clang++-$newest_clang" [python3-pip]="command pip3")
+    need g++ cmake ninja-build git python3 libboost catch2 libspdlog-dev nlohmann-json3-dev libcli11-dev
+    # Whatever cannot be had is 'not available' below.
+    for what in clang "clang-$newest_clang" python3-pip; do
+        (need "$what") || true
+    done
     if [ ! -e "$boost_folder/cmeel.prefix/include/boost/version.hpp" ]; then
         wheel=$(mktemp -d)
-        python3 -m pip download -q --no-deps -d "$wheel" "cmeel-boost==$newest_boost"
-        mkdir -p "$boost_folder"
-        python3 -m zipfile -e "$wheel"/cmeel_boost-*.whl "$boost_folder"
+        if python3 -m pip download -q --no-deps -d "$wheel" "cmeel-boost==$newest_boost"; then
+            mkdir -p "$boost_folder"
+            python3 -m zipfile -e "$wheel"/cmeel_boost-*.whl "$boost_folder"
+        fi
         rm -rf "$wheel"
     fi
 fi
@@ -55,7 +60,7 @@ width=58
 # cell COMPILER STANDARD BOOST BUILD_TYPE CHECKS
 cell() {
     local compiler=$1 standard=$2 boost=$3 type=$4 checks=$5 name="$1 c++$2 boost-$3 $4${5:+ $5}"
-    [[ $name == *"$only"* ]] || return 0
+    [[ " $name" == *"$only"* ]] || return 0
     printf "%-${width}s " "$name"
     if ! command -v "$compiler" >/dev/null; then
         echo "not available: no $compiler"
@@ -92,9 +97,8 @@ cell() {
 compilers=(g++ clang++ "clang++-$newest_clang")
 if [ -n "$corners" ]; then
     cell g++ 23 newest Release ""
-    cell clang++ 20 system Debug ""
+    cell clang++ 20 system Debug _GLIBCXX_DEBUG
     cell "clang++-$newest_clang" 23 newest Debug _GLIBCXX_ASSERTIONS
-    cell g++ 20 system Debug _GLIBCXX_DEBUG
 else
     for compiler in "${compilers[@]}"; do
         for standard in 20 23; do
