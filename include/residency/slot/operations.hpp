@@ -48,7 +48,11 @@ template <class Handler>
 /// Whether the context has ended that the handler runs in. An executor may be asked for its context even then, and for nothing else.
 template <class Handler>
 [[nodiscard]] bool has_lost_context(const SlotBase& slot, const Handler& handler) noexcept {
-    return slot.has_lost_any() && slot.has_lost(context_of(handler, slot.control()));
+    if (!slot.has_lost_any()) {
+        return false;
+    }
+    const asio::execution_context* const context = context_of(handler, slot.control());
+    return context != nullptr && slot.has_lost(context);
 }
 
 /// Has a handler called with its results on its executor, or destroys it uncalled if the context has ended that it runs in.
