@@ -9,6 +9,7 @@
 #include <boost/asio/bind_allocator.hpp>
 #include <boost/asio/bind_executor.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <exception>
 #include <future>
@@ -17,6 +18,7 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -93,8 +95,13 @@ TEST_CASE("Handlers that throw on threads of the library's own: each is an event
     }
     const std::vector<Event> threw = events.all(EventType::handler_threw);
     REQUIRE(threw.size() == 7);
-    CHECK(threw.front().message == "out of the handler");
-    CHECK(threw.back().message == "an exception that is not a std::exception");
+    // A call gives its lease back before its handler is posted, so a shutdown's handler need not be the last to run.
+    const auto said = [&threw](std::string_view message) {
+        return std::count_if(threw.begin(), threw.end(),
+                             [message](const Event& event) { return event.message == message; });
+    };
+    CHECK(said("out of the handler") == 6);
+    CHECK(said("an exception that is not a std::exception") == 1);
     CHECK(world->counts().live == 0);
     CHECK(world.use_count() == 1);
 }
