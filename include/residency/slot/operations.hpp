@@ -163,8 +163,8 @@ private:
     const std::shared_ptr<Slot>* owner_;
 };
 
-/// Makes an operation that is no waiter. Its handler is kept in memory of the handler's own allocator; the rest is the library's, which may need it for
-/// longer than the caller waits.
+/// Makes an operation that is no waiter; see `submit` for those that are. Its handler is kept in memory of the handler's own allocator;
+/// the rest is the library's, which may need it for longer than the caller waits.
 template <class Operation, class Handler, class... Arguments>
 std::shared_ptr<Operation> make_operation(Handler handler, Arguments&&... arguments) {
     return std::make_shared<Operation>(std::move(handler), std::forward<Arguments>(arguments)...);

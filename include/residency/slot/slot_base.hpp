@@ -85,7 +85,7 @@ public:
     bool is_call = false;
     /// Whether it wants a lease; if not, it wants its model to be loaded.
     bool wants_lease = true;
-    // Written under the mutex by whoever decided, read by the same thread afterwards; so are the next four.
+    // From here on all but `request`: written under the mutex by whoever decided, read by the same thread afterwards.
     bool is_granted = false;
     core::RequestId request{};
     /// Why it is refused; of a call that runs, why its caller is told before the model returns.
