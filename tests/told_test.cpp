@@ -51,7 +51,7 @@ TEST_CASE("Told: a timeout names what was going on", "[R9]") {
     bench.advance(1s);
     CHECK(waiting.error().stage() == Stage::queue);
     CHECK_THAT(std::string(waiting.error().what()),
-               contains_text("while the request waited for a lease in slot 'embedding'"));
+               contains_text("while the request waited for a lease or a place in slot 'embedding'"));
 
     const std::vector<Event> told = bench.events.all(EventType::timed_out);
     REQUIRE(told.size() == 3);

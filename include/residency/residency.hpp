@@ -7,6 +7,7 @@
 #include "residency/backends/lexical.hpp"
 #include "residency/embeddings.hpp"
 #include "residency/error.hpp"
+#include "residency/error_code.hpp"
 #include "residency/event.hpp"
 #include "residency/generation.hpp"
 #include "residency/lease.hpp"

@@ -23,6 +23,8 @@ class Fault:
 
 
 SCHEDULER = "core/impl/slot_scheduler.hpp"
+PLACES = "core/impl/slot_scheduler_places.hpp"
+WAITING = "core/impl/slot_scheduler_waiting.hpp"
 SLOT = "slot/impl/slot_core.hpp"
 
 FAULTS = [
@@ -38,12 +40,12 @@ FAULTS = [
     Fault(
         "grant without counting: slot",
         "the slot's leases are not counted",
-        [Insertion(SCHEDULER, "++leases_;\n    ++counters_.leases_granted;", before="if (!MUTANT) ")],
+        [Insertion(WAITING, "++leases_;\n    ++counters_.leases_granted;", before="if (!MUTANT) ")],
     ),
     Fault(
         "grant without counting: resident",
         "the resident's leases are not counted",
-        [Insertion(SCHEDULER, "++resident.leases;", before="if (!MUTANT) ")],
+        [Insertion(WAITING, "++resident.leases;", before="if (!MUTANT) ")],
     ),
     Fault(
         "count before grant",
@@ -74,7 +76,7 @@ FAULTS = [
     Fault(
         "waiter woken twice: granted",
         "a grant is carried out twice",
-        [Insertion(SCHEDULER, "action.kept = room_.leave(index, now, spec.wants_lease);", after=" if (MUTANT) { actions.push_back(action); }")],
+        [Insertion(WAITING, "action.kept = room_.leave(index, now, spec.wants_lease);", after=" if (MUTANT) { actions.push_back(action); }")],
     ),
     Fault(
         "waiter woken twice: granted, then timed out",
@@ -84,7 +86,7 @@ FAULTS = [
     Fault(
         "waiter lost on cancel during load: itself",
         "who cancels while the model is being loaded is never told",
-        [Insertion(SLOT, "ready(std::move(waiters_[waiter.request.index]), out);",
+        [Insertion(SLOT, "out.ready.push(std::move(waiters_[waiter.request.index]));",
                    before="if (!(MUTANT && scheduler_.residents().size() != 0 && scheduler_.residents().used(0) && "
                    "scheduler_.residents()[0].state == ResidentState::loading)) ")],
     ),
@@ -103,7 +105,7 @@ FAULTS = [
     Fault(
         "generation not raised on unload",
         "the counter stays when a model stops being usable",
-        [Insertion(SCHEDULER, "if (resident.state != ResidentState::loading && !resident.revoked) {", after=" if (!MUTANT)")],
+        [Insertion(PLACES, "if (resident.state != ResidentState::loading && !resident.revoked) {", after=" if (!MUTANT)")],
     ),
     Fault(
         "lease released twice",

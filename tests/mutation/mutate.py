@@ -31,11 +31,12 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 
 FILES = (
-    "core/impl/slot_scheduler.hpp", "core/slot_scheduler.hpp", "core/waiting_room.hpp", "core/indexed_heap.hpp", "core/key_table.hpp",
-    "core/resident.hpp", "core/slab.hpp", "slot/impl/slot_core.hpp", "slot/impl/slot_core_work.hpp", "slot/slot_core.hpp",
-    "slot/error_writer.hpp", "slot/operations.hpp", "slot/calls.hpp", "slot/slot_base.hpp", "slot/slot_runtime.hpp", "slot/event_queue.hpp", "runtime/alarm.hpp",
-    "runtime/completion.hpp", "runtime/context_watch.hpp", "runtime/executors.hpp", "runtime/library_call.hpp", "lease.hpp",
-    "model_slot.hpp", "model_manager.hpp",
+    "core/impl/slot_scheduler.hpp", "core/impl/slot_scheduler_places.hpp", "core/impl/slot_scheduler_waiting.hpp", "core/slot_scheduler.hpp",
+    "core/waiting_room.hpp", "core/indexed_heap.hpp", "core/key_table.hpp", "core/resident.hpp", "core/slab.hpp", "slot/impl/slot_core.hpp",
+    "slot/impl/slot_core_actions.hpp", "slot/impl/slot_core_status.hpp", "slot/impl/slot_core_work.hpp", "slot/slot_core.hpp", "slot/chain.hpp",
+    "slot/error_writer.hpp", "slot/operations.hpp", "slot/pending_handler.hpp", "slot/calls.hpp", "slot/slot_base.hpp", "slot/slot_runtime.hpp",
+    "slot/event_queue.hpp", "runtime/alarm.hpp", "runtime/completion.hpp", "runtime/context_watch.hpp", "runtime/executors.hpp",
+    "runtime/library_call.hpp", "lease.hpp", "model_slot.hpp", "model_manager.hpp",
 )
 
 # A lock that is not held is no matter of luck: clang's thread safety analysis, which is a test of its own, sees it without running.

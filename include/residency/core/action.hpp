@@ -2,7 +2,7 @@
 
 #include "residency/core/slab.hpp"
 #include "residency/core/time.hpp"
-#include "residency/error.hpp"
+#include "residency/error_code.hpp"
 #include "residency/event.hpp"
 #include "residency/generation.hpp"
 

@@ -3,7 +3,6 @@
 #include "residency/core/slab.hpp"
 
 #include <cstddef>
-#include <utility>
 #include <vector>
 
 namespace residency::core {

@@ -7,7 +7,7 @@
 #include "residency/core/slab.hpp"
 #include "residency/core/time.hpp"
 #include "residency/core/waiting_room.hpp"
-#include "residency/error.hpp"
+#include "residency/error_code.hpp"
 #include "residency/model_key.hpp"
 #include "residency/options.hpp"
 #include "residency/status.hpp"
@@ -15,10 +15,8 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <utility>
-#include <vector>
 
 namespace residency::core {
 

@@ -4,7 +4,6 @@
 #include "residency/runtime/mutex.hpp"
 
 #include <memory>
-#include <utility>
 #include <vector>
 
 namespace residency::runtime {

@@ -102,7 +102,8 @@ private:
                 return stage == Stage::load ? "the timeout passed while the model was being loaded"
                        : stage == Stage::inference
                            ? "the timeout passed while the model was at work; the model finishes its call"
-                           : "the timeout passed while the request waited for a lease in slot '" + slot_ + "'";
+                           : "the timeout passed while the request waited for a lease or a place in slot '" + slot_ +
+                                 "'";
             case errc::load_failed: return "there was no memory to begin the load";
             case errc::model_changed:
                 return stage == Stage::inference ? "the model was revoked while it was at work"

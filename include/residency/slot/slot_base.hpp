@@ -3,7 +3,7 @@
 #include "residency/core/action.hpp"
 #include "residency/core/shared_key.hpp"
 #include "residency/core/waiting_room.hpp"
-#include "residency/error.hpp"
+#include "residency/error_code.hpp"
 #include "residency/generation.hpp"
 #include "residency/model_key.hpp"
 #include "residency/options.hpp"
@@ -14,14 +14,12 @@
 
 #include <atomic>
 #include <chrono>
-#include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <memory>
 #include <optional>
 #include <stop_token>
 #include <string>
-#include <utility>
 
 namespace residency::detail {
 

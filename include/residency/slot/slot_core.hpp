@@ -12,6 +12,7 @@
 #include "residency/runtime/executors.hpp"
 #include "residency/runtime/library_call.hpp"
 #include "residency/runtime/mutex.hpp"
+#include "residency/slot/chain.hpp"
 #include "residency/slot/error_writer.hpp"
 #include "residency/slot/event_queue.hpp"
 #include "residency/slot/slot_base.hpp"
@@ -140,15 +141,16 @@ protected:
 private:
     using Lock = runtime::MutexLock;
 
-    /// What is to be done once the mutex is free. Chains through the objects themselves, so that it needs no memory.
+    using Jobs = Chain<&Record::next_job>;
+    using Operations = Chain<&PendingOperation::next>;
+
+    /// What is to be done once the mutex is free; needs no memory.
     struct Outbox {
-        boost::intrusive_ptr<Waiter> ready{};
-        Waiter* last_ready = nullptr;
-        boost::intrusive_ptr<CallWaiter> told{};
-        CallWaiter* last_told = nullptr;
-        std::shared_ptr<Record> stops{};
-        std::shared_ptr<PendingOperation> complete{};
-        Record* destroy = nullptr;
+        Chain<&Waiter::next_ready> ready{};
+        Chain<&CallWaiter::next_told> told{};
+        Chain<&Record::next_stop> stops{};
+        Operations complete{};
+        Jobs destroy{};
         bool starts_jobs = false;
         bool wakes_control = false;
         bool has_events = false;
@@ -185,7 +187,6 @@ private:
     void tell(CallWaiter& call, errc code, bool cancelled, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
     void tell_all(Record& record, errc code, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
     void end_operations(Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
-    void ready(boost::intrusive_ptr<Waiter> waiter, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
     void refuse(const boost::intrusive_ptr<Waiter>& waiter, errc code, Stage stage, core::Duration retry_after,
                 Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
     void begin_call(Waiter& waiter) noexcept RESIDENCY_REQUIRES(mutex_);
@@ -233,11 +234,10 @@ private:
     std::vector<std::shared_ptr<Record>> spare_records_ RESIDENCY_GUARDED_BY(mutex_);
     std::vector<std::shared_ptr<PendingOperation>> operations_ RESIDENCY_GUARDED_BY(mutex_);
     // Shutdowns that are done but for the alarm's last handler; then they are announced.
-    std::shared_ptr<PendingOperation> finishing_ RESIDENCY_GUARDED_BY(mutex_);
+    Operations finishing_ RESIDENCY_GUARDED_BY(mutex_);
     // Shutdowns that are done but for the delivery of the events before them.
-    std::shared_ptr<PendingOperation> announced_ RESIDENCY_GUARDED_BY(mutex_);
-    Record* first_job_ RESIDENCY_GUARDED_BY(mutex_) = nullptr;
-    Record* last_job_ RESIDENCY_GUARDED_BY(mutex_) = nullptr;
+    Operations announced_ RESIDENCY_GUARDED_BY(mutex_);
+    Jobs jobs_ RESIDENCY_GUARDED_BY(mutex_);
     std::size_t calls_ RESIDENCY_GUARDED_BY(mutex_) = 0;
     bool job_runs_ RESIDENCY_GUARDED_BY(mutex_) = false;
     bool control_posted_ RESIDENCY_GUARDED_BY(mutex_) = false;

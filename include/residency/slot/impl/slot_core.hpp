@@ -2,8 +2,9 @@
 
 #include "residency/slot/slot_core.hpp"
 
-// What SlotCore does: under the mutex, and with what the scheduler decided once the mutex is free. Its threads of work (jobs, control,
-// contexts that end) are in slot_core_work.hpp.
+// What operations and leases call of SlotCore: under the mutex they tell the scheduler, and what that decided is carried out once the mutex
+// is free (slot_core_actions.hpp). Its threads of work (jobs, control, contexts that end) are in slot_core_work.hpp, what people read in
+// slot_core_status.hpp.
 
 namespace residency::detail {
 
@@ -56,8 +57,6 @@ void SlotCore<Clock>::reserve() {
     }
 }
 
-// -- What operations and leases call ------------------------------------------------------------------------------------------------
-
 template <class Clock>
 Record* SlotCore<Clock>::try_acquire(const ModelKey& key, const RequestOptions& options) {
     const core::RequestSpec spec = spec_of(options, true, false);
@@ -101,7 +100,7 @@ void SlotCore<Clock>::submit(const boost::intrusive_ptr<Waiter>& waiter, const M
                         waiters_[grant.request.index] = waiter;
                     }
                 }
-                ready(waiter, out);
+                out.ready.push(waiter);
                 break;
             case core::Attempt::shutting_down: refuse(waiter, errc::shutting_down, Stage::admission, {}, out); break;
             case core::Attempt::model_changed: refuse(waiter, errc::model_changed, Stage::admission, {}, out); break;
@@ -137,7 +136,7 @@ void SlotCore<Clock>::cancel(Waiter& waiter, bool terminal) noexcept {
         } else if (waiter.state == Waiter::State::waiting && scheduler_.cancel(waiter.request, now(), actions_)) {
             waiter.state = Waiter::State::done;
             waiter.is_cancelled = true;
-            ready(std::move(waiters_[waiter.request.index]), out);
+            out.ready.push(std::move(waiters_[waiter.request.index]));
         }
         collect(out);
     }
@@ -247,7 +246,7 @@ void SlotCore<Clock>::start_unload(const ModelKey* key, UnloadMode mode,
         if (pending->id.valid()) {
             operations_[pending->id.index] = pending;
         } else {
-            out.complete = pending;
+            out.complete.push(pending);
         }
         collect(out);
     }
@@ -268,414 +267,15 @@ void SlotCore<Clock>::start_shutdown(std::optional<std::chrono::milliseconds> de
         if (pending->id.valid()) {
             operations_[pending->id.index] = pending;
         } else {
-            pending->next = std::move(finishing_);
-            finishing_ = pending;
+            finishing_.push(pending);
         }
         collect(out);
     }
     carry_out(std::move(out));
 }
 
-// -- What the scheduler decided -------------------------------------------------------------------------------------------------------
-
-template <class Clock>
-void SlotCore<Clock>::collect(Outbox& out, const LoadFailure& failure) noexcept {
-    // By index: an action may append others.
-    for (std::size_t index = 0; index < actions_.size(); ++index) {
-        const core::Action action = actions_[index];
-        switch (action.type) {
-            case core::ActionType::grant: grant(action, out); break;
-            case core::ActionType::fail: fail(action, failure.cause, out); break;
-            case core::ActionType::expire:
-                // Only a call's deadline goes on after its grant.
-                if (const boost::intrusive_ptr<Waiter> call = std::move(waiters_[action.subject])) {
-                    tell(static_cast<CallWaiter&>(*call), errc::timed_out, false, out);
-                    publish_request(EventType::timed_out, Reason::none, *call->record->key, out);
-                }
-                break;
-            case core::ActionType::load: begin_load(action.resident, out); break;
-            case core::ActionType::stop_load: {
-                const std::shared_ptr<Record>& record = records_[action.resident];
-                record->next_stop = std::move(out.stops);
-                out.stops = record;
-                break;
-            }
-            case core::ActionType::revoke: tell_all(*records_[action.resident], errc::model_changed, out); break;
-            case core::ActionType::unload: begin_unload(action.resident, out); break;
-            case core::ActionType::complete: {
-                std::shared_ptr<PendingOperation> pending = std::move(operations_[action.subject]);
-                if (pending && pending->shutdown && !action.late) {
-                    pending->next = std::move(finishing_);
-                    finishing_ = std::move(pending);
-                } else if (pending) {
-                    if (action.late) {
-                        report_leftovers(*pending);
-                    }
-                    pending->next = std::move(out.complete);
-                    out.complete = std::move(pending);
-                }
-                break;
-            }
-            case core::ActionType::event: publish(action, failure, out); break;
-        }
-    }
-    actions_.clear();
-    generation_.store(scheduler_.generation().value(), std::memory_order_release);
-    settle(out);
-}
-
-// What follows from the state alone: the alarm, shutdowns that are done, executors that are no longer needed.
-template <class Clock>
-void SlotCore<Clock>::settle(Outbox& out) noexcept {
-    if (!control_posted_ && !control_runs_ && alarm_.wants(wanted_alarm()) && !control_lost_) {
-        control_posted_ = true;
-        out.wakes_control = true;
-    }
-    while (finishing_ && alarm_.quiet()) {
-        std::shared_ptr<PendingOperation> pending = std::move(finishing_);
-        finishing_ = std::move(pending->next);
-        Event event;
-        event.type = EventType::shutdown_completed;
-        event.reason = Reason::shutdown;
-        event.slot = name_;
-        if (!has_lost_any_ && events_->push(std::move(event), this->shared_from_this(), nullptr)) {
-            out.has_events = true;
-            pending->next = std::move(announced_);
-            announced_ = std::move(pending);
-        } else {
-            pending->next = std::move(out.complete);
-            out.complete = std::move(pending);
-        }
-    }
-    if (abandoned_ && !guards_.empty() && at_rest()) {
-        unloads_in_place_ = true;
-        out.guards.swap(guards_);
-    }
-}
-
-template <class Clock>
-bool SlotCore<Clock>::at_rest() const noexcept {
-    if (calls_ != 0 || job_runs_ || control_posted_ || control_runs_ || finishing_ || announced_ || !alarm_.quiet()) {
-        return false;
-    }
-    return std::none_of(records_.begin(), records_.end(), [](const std::shared_ptr<Record>& record) {
-        return record && record->job != Record::Job::none;
-    });
-}
-
-template <class Clock>
-void SlotCore<Clock>::carry_out(Outbox&& out) noexcept {
-    while (out.stops) {
-        const std::shared_ptr<Record> record = std::move(out.stops);
-        out.stops = std::move(record->next_stop);
-        const runtime::LibraryCall mark;
-        record->stop.request_stop();
-    }
-    if (out.starts_jobs) {
-        asio::post(executors_.loading, [self = this->shared_from_this()] { self->run_jobs(); });
-    }
-    ErrorWriter errors(name_, options_);
-    while (out.ready) {
-        const boost::intrusive_ptr<Waiter> waiter = std::move(out.ready);
-        out.ready = std::move(waiter->next_ready);
-        if (waiter->is_granted) {
-            waiter->granted();
-        } else {
-            waiter->failed(errors.refused(*waiter));
-        }
-    }
-    while (out.told) {
-        const boost::intrusive_ptr<CallWaiter> call = std::move(out.told);
-        out.told = std::move(call->next_told);
-        {
-            const runtime::LibraryCall mark;
-            call->request_stop();
-        }
-        call->failed(errors.told(*call));
-    }
-    while (out.destroy != nullptr) {
-        run_unload(*std::exchange(out.destroy, out.destroy->next_job));
-    }
-    if (out.has_events) {
-        events_->flush();
-    }
-    if (out.wakes_control) {
-        post_control();
-    }
-    while (out.complete) {
-        const std::shared_ptr<PendingOperation> pending = std::move(out.complete);
-        out.complete = std::move(pending->next);
-        std::exception_ptr error;
-        if (pending->cut_short) {
-            error = make_error_of([this] {
-                return Error(errc::shutting_down, ModelKey(), Stage::unload,
-                             "slot '" + name_ + "' was destroyed before everything was unloaded");
-            });
-        } else if (pending->unreported) {
-            error = std::make_exception_ptr(std::bad_alloc());
-        }
-        pending->operation->completed(std::move(error), std::move(pending->report));
-    }
-}
-
-template <class Clock>
-void SlotCore<Clock>::grant(const core::Action& action, Outbox& out) noexcept {
-    boost::intrusive_ptr<Waiter> waiter = action.kept ? waiters_[action.subject] : std::move(waiters_[action.subject]);
-    waiter->is_granted = true;
-    if (waiter->wants_lease) {
-        waiter->state = Waiter::State::leased;
-        waiter->record = records_[action.resident].get();
-    } else {
-        waiter->state = Waiter::State::done;
-        waiter->generation = action.generation;
-    }
-    if (!action.kept) {
-        waiter->request = {};
-    }
-    begin_call(*waiter);
-    ready(std::move(waiter), out);
-}
-
-template <class Clock>
-void SlotCore<Clock>::fail(const core::Action& action, const std::exception_ptr& cause, Outbox& out) noexcept {
-    boost::intrusive_ptr<Waiter> waiter = std::move(waiters_[action.subject]);
-    waiter->cause = action.code == errc::load_failed ? cause : nullptr;
-    if (action.code == errc::timed_out) {
-        publish_request(EventType::timed_out, Reason::none, *waiter->key, out);
-    }
-    refuse(waiter, action.code, action.stage, action.duration, out);
-}
-
-template <class Clock>
-void SlotCore<Clock>::ready(boost::intrusive_ptr<Waiter> waiter, Outbox& out) noexcept {
-    Waiter* const last = waiter.get();
-    (out.last_ready == nullptr ? out.ready : out.last_ready->next_ready) = std::move(waiter);
-    out.last_ready = last;
-}
-
-template <class Clock>
-void SlotCore<Clock>::refuse(const boost::intrusive_ptr<Waiter>& waiter, errc code, Stage stage,
-                             core::Duration retry_after, Outbox& out) noexcept {
-    waiter->state = Waiter::State::done;
-    waiter->request = {};
-    waiter->code = code;
-    waiter->stage = stage;
-    waiter->retry_after = retry_after;
-    ready(waiter, out);
-}
-
-// Tells the caller of a call that runs, before its model returns.
-template <class Clock>
-void SlotCore<Clock>::tell(CallWaiter& call, errc code, bool cancelled, Outbox& out) noexcept {
-    if (call.told.exchange(true)) {
-        return;
-    }
-    call.code = code;
-    call.is_cancelled = cancelled;
-    // Once the mutex is free it may end, and its record with it.
-    call.key = call.record->key;
-    (out.last_told == nullptr ? out.told : out.last_told->next_told) = &call;
-    out.last_told = &call;
-}
-
-template <class Clock>
-void SlotCore<Clock>::tell_all(Record& record, errc code, Outbox& out) noexcept {
-    for (CallWaiter* call = record.running; call != nullptr; call = call->next_running) {
-        tell(*call, code, false, out);
-    }
-}
-
-template <class Clock>
-void SlotCore<Clock>::begin_call(Waiter& waiter) noexcept {
-    if (!waiter.is_call) {
-        return;
-    }
-    auto& call = static_cast<CallWaiter&>(waiter);
-    ++calls_;
-    call.next_running = call.record->running;
-    if (call.next_running != nullptr) {
-        call.next_running->previous_running = &call;
-    }
-    call.record->running = &call;
-}
-
-template <class Clock>
-void SlotCore<Clock>::end_call(CallWaiter& call) noexcept {
-    --calls_;
-    call.state = Waiter::State::done;
-    (call.previous_running == nullptr ? call.record->running : call.previous_running->next_running) = call.next_running;
-    if (call.next_running != nullptr) {
-        call.next_running->previous_running = call.previous_running;
-    }
-}
-
-template <class Clock>
-void SlotCore<Clock>::begin_load(core::Index resident, Outbox& out) noexcept {
-    const core::ResidentId id = scheduler_.residents().handle(resident);
-    try {
-        if (records_.size() <= resident) {
-            records_.resize(std::size_t{resident} + 1);
-        }
-        std::shared_ptr<Record> record;
-        if (spare_records_.empty()) {
-            record = std::make_shared<Record>();
-        } else {
-            record = std::move(spare_records_.back());
-            spare_records_.pop_back();
-        }
-        record->key = scheduler_.key_of(resident);
-        record->id = id;
-        records_[resident] = std::move(record);
-        add_job(*records_[resident], Record::Job::load, out);
-    } catch (...) {
-        // Out of memory before the backend was asked: to those who wait it is a load that failed.
-        scheduler_.load_failed(id, false, {}, now(), actions_);
-    }
-}
-
-template <class Clock>
-void SlotCore<Clock>::begin_unload(core::Index resident, Outbox& out) noexcept {
-    Record& record = *records_[resident];
-    if (unloads_in_place_) {
-        record.job = Record::Job::unload;
-        record.next_job = std::exchange(out.destroy, &record);
-    } else if (record.gated) {
-        record.job = Record::Job::unload;
-    } else {
-        add_job(record, Record::Job::unload, out);
-    }
-}
-
-template <class Clock>
-void SlotCore<Clock>::add_job(Record& record, Record::Job job, Outbox& out) noexcept {
-    record.job = job;
-    record.next_job = nullptr;
-    (last_job_ == nullptr ? first_job_ : last_job_->next_job) = &record;
-    last_job_ = &record;
-    if (!job_runs_ && !has_lost_any_) {
-        job_runs_ = true;
-        out.starts_jobs = true;
-    }
-}
-
-template <class Clock>
-void SlotCore<Clock>::publish(const core::Action& action, const LoadFailure& failure, Outbox& out) noexcept {
-    const bool ends = action.event == EventType::load_failed || action.event == EventType::load_aborted ||
-                      action.event == EventType::unloaded;
-    const std::shared_ptr<Record> record =
-        action.resident == core::none || action.resident >= records_.size()
-            ? nullptr
-            : (ends ? std::move(records_[action.resident]) : records_[action.resident]);
-    if (!events_->listened_to() || has_lost_any_) {
-        return;
-    }
-    try {
-        Event event;
-        event.type = action.event;
-        event.reason = action.reason;
-        event.slot = name_;
-        event.generation = action.generation;
-        event.duration = action.duration;
-        if (action.event == EventType::load_started) {
-            event.key = *scheduler_.key_of(action.resident);
-        } else if (record) {
-            event.key = *record->key;
-        }
-        if (action.event == EventType::load_failed) {
-            event.message = failure.message;
-        }
-        // What is destroyed in place waits for nobody.
-        const bool gates = action.event == EventType::unload_started && record && !unloads_in_place_;
-        if (events_->push(std::move(event), gates ? this->shared_from_this() : nullptr, record.get())) {
-            out.has_events = true;
-            if (gates) {
-                record->gated = true;
-            }
-        }
-    } catch (...) {  // NOLINT(bugprone-empty-catch): out of memory: an event less
-    }
-}
-
-template <class Clock>
-void SlotCore<Clock>::publish_request(EventType type, Reason reason, const ModelKey& key, Outbox& out) noexcept {
-    if (!events_->listened_to() || has_lost_any_) {
-        return;
-    }
-    try {
-        Event event;
-        event.type = type;
-        event.reason = reason;
-        event.slot = name_;
-        event.key = key;
-        out.has_events = events_->push(std::move(event)) || out.has_events;
-    } catch (...) {  // NOLINT(bugprone-empty-catch): out of memory: an event less
-    }
-}
-
-// -- What people read ---------------------------------------------------------------------------------------------------------------
-
-template <class Clock>
-ShutdownReport SlotCore<Clock>::leftovers() const {
-    ShutdownReport report;
-    const auto& residents = scheduler_.residents();
-    for (core::Index index = 0; index < residents.end_index(); ++index) {
-        if (residents.used(index)) {
-            report.leftovers.push_back(
-                {name_, *scheduler_.key_of(index), residents[index].state, residents[index].leases});
-        }
-    }
-    return report;
-}
-
-template <class Clock>
-void SlotCore<Clock>::report_leftovers(PendingOperation& pending) const noexcept {
-    try {
-        pending.report = leftovers();
-    } catch (...) {
-        pending.unreported = true;
-    }
-}
-
-template <class Clock>
-SlotStatus SlotCore<Clock>::status() const {
-    SlotStatus status;
-    status.name = name_;
-    const Lock lock(mutex_);
-    const core::Time time = now();
-    status.generation = scheduler_.generation();
-    status.leases = scheduler_.leases();
-    status.waiting = scheduler_.waiting();
-    status.shutting_down = scheduler_.closed();
-    status.counters = scheduler_.counters();
-    status.counters.timer_waits = timer_waits_;
-    const auto& residents = scheduler_.residents();
-    const core::KeyTable& keys = scheduler_.room().keys();
-    status.residents.reserve(residents.size());
-    for (core::Index index = 0; index < residents.end_index(); ++index) {
-        if (!residents.used(index)) {
-            continue;
-        }
-        const core::Resident& resident = residents[index];
-        ResidentStatus entry;
-        entry.key = *keys[resident.key].key;
-        entry.generation = resident.generation;
-        entry.state = resident.state;
-        entry.leases = resident.leases;
-        if (resident.idle()) {
-            entry.idle_for = time - resident.idle_since;
-            if (resident.due() != core::never && keys[resident.key].waiting == 0) {
-                entry.unloads_in = std::max(core::Duration::zero(), resident.due() - time);
-            }
-        }
-        status.residents.push_back(std::move(entry));
-    }
-    for (core::Index index = keys.newest_failure(); index != core::none; index = keys[index].older_failure) {
-        status.failures.push_back({*keys[index].key, keys[index].failure_message, keys[index].failures,
-                                   std::max(core::Duration::zero(), core::later(keys[index].cooling_until, -time))});
-    }
-    return status;
-}
-
 }  // namespace residency::detail
 
-#include "residency/slot/impl/slot_core_work.hpp"  // IWYU pragma: export
+#include "residency/slot/impl/slot_core_actions.hpp"  // IWYU pragma: export
+#include "residency/slot/impl/slot_core_status.hpp"   // IWYU pragma: export
+#include "residency/slot/impl/slot_core_work.hpp"     // IWYU pragma: export

@@ -13,11 +13,7 @@ void SlotCore<Clock>::run_jobs() noexcept {
     Record* job = nullptr;
     {
         const Lock lock(mutex_);
-        job = first_job_;
-        first_job_ = job->next_job;
-        if (first_job_ == nullptr) {
-            last_job_ = nullptr;
-        }
+        job = jobs_.pop();
     }
     if (job->job == Record::Job::load) {
         run_load(*job);
@@ -28,7 +24,7 @@ void SlotCore<Clock>::run_jobs() noexcept {
     {
         const Lock lock(mutex_);
         // Posted anew for each job, so that other slots on the same thread have their turn.
-        out.starts_jobs = first_job_ != nullptr && !has_lost_any_;
+        out.starts_jobs = !jobs_.empty() && !has_lost_any_;
         job_runs_ = out.starts_jobs;
         settle(out);
     }
@@ -249,7 +245,7 @@ void SlotCore<Clock>::event_passed(void* token) noexcept {
     {
         const Lock lock(mutex_);
         if (token == nullptr) {
-            out.complete = std::move(announced_);
+            out.complete.append(announced_);
         } else {
             Record& record = *static_cast<Record*>(token);
             record.gated = false;
@@ -300,8 +296,7 @@ void SlotCore<Clock>::end_operations(Outbox& out) noexcept {
             scheduler_.forget(pending->id);
             pending->cut_short = !pending->shutdown;
             report_leftovers(*pending);
-            pending->next = std::move(out.complete);
-            out.complete = std::move(pending);
+            out.complete.push(std::move(pending));
         }
     }
 }
