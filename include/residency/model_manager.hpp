@@ -24,8 +24,9 @@ namespace residency {
 
 /// Two slots, one of embedding models and one of reranker models, with one set of executors, one shutdown and one status.
 ///
-/// Errors of every asynchronous call arrive as a `residency::Error` in the handler's exception_ptr. A handler runs on its associated
-/// executor, on `Executors::control` if it has none, and never inside the call that started it.
+/// Errors of every asynchronous call arrive as a `residency::Error` in the handler's exception_ptr (where there is no memory for one, as
+/// std::bad_alloc). A handler runs on its associated executor, on `Executors::control` if it has none, and never inside the call that
+/// started it.
 ///
 /// Threads: all member functions may be called from any thread at once. The destructor refuses new requests, tells those that wait or
 /// run `shutting_down`, sets the stop_tokens of loads and calls, and, if the executors are the manager's own, waits for what runs and
@@ -81,7 +82,8 @@ public:
     /// The same, blocking.
     ///
     /// Throws     the errors of `async_embed`; would_deadlock where it could only hang: inside a handler, an observer, a backend or a
-    ///            model, and on a thread that runs one of the manager's executors
+    ///            model, and on a thread that runs one of the manager's executors, if that is an io_context's, a thread_pool's or a strand of
+    ///            one; of other executors nobody can tell, and it hangs
     /// Threads    any but those
     [[nodiscard]] Embeddings embed(const ModelKey& key, std::vector<std::string> texts, RequestOptions options = {}) {
         return embedding_.template block_on<Embeddings>(key, [&](auto handler) {

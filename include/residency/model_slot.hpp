@@ -60,9 +60,10 @@ private:
 /// The models of one kind: loads them on first use, lets any number of requests use them at once within its limits, switches between
 /// them, unloads what is idle. Works alone, for whatever is expensive to hold and safe to drop; a `ModelManager` is two of them.
 ///
-/// Errors of every asynchronous call arrive as a `residency::Error` in the handler's exception_ptr; no call throws one. A call itself
-/// throws only bad_alloc, and then it has started nothing. A handler runs on its associated executor, on `Executors::control` if it has
-/// none, and never inside the call that started it; its associated allocator is used.
+/// Errors of every asynchronous call arrive as a `residency::Error` in the handler's exception_ptr (where there is no memory for one, as
+/// std::bad_alloc); no call throws one. A call itself throws only bad_alloc, and then it has started nothing. A handler runs on its
+/// associated executor, on `Executors::control` if it has none, and never inside the call that started it; its associated allocator is
+/// used.
 ///
 /// Threads: all member functions may be called from any thread at once. The destructor refuses new requests, tells those that wait or
 /// run `shutting_down`, and, if the executors are the slot's own, waits for loads, unloads and model calls that run. It waits for no
@@ -115,7 +116,8 @@ public:
     /// The same, blocking.
     ///
     /// Throws     the errors of `async_acquire`; would_deadlock where it could only hang: inside a handler, an observer, a backend or a
-    ///            model, and on a thread that runs one of the slot's executors
+    ///            model, and on a thread that runs one of the slot's executors, if that is an io_context's, a thread_pool's or a strand of
+    ///            one; of other executors nobody can tell, and it hangs
     /// Threads    any but those. Precondition: this thread holds no lease that the grant would have to wait for
     lease_type acquire(const ModelKey& key, RequestOptions options = {}) {
         return block_on<lease_type>(key, [&](auto handler) { StartAcquire{core_}(std::move(handler), key, options); });

@@ -7,7 +7,9 @@
 #include <boost/asio/strand.hpp>
 #include <boost/asio/thread_pool.hpp>
 
+#include <algorithm>
 #include <atomic>
+#include <cstddef>
 #include <exception>
 #include <future>
 #include <latch>
@@ -15,6 +17,7 @@
 #include <stdexcept>
 #include <system_error>
 #include <thread>
+#include <vector>
 
 namespace asio = boost::asio;
 using namespace residency;
@@ -130,6 +133,31 @@ TEST_CASE("default_inference_threads: four or as many as leases, but no more tha
     CHECK(default_inference_threads(1) == std::min<std::size_t>(4, processors));
     CHECK(default_inference_threads(10) == std::min<std::size_t>(10, processors));
     CHECK(default_inference_threads(1'000'000) == processors);
+}
+
+TEST_CASE("runs_in_this_thread: a strand runs where that runs which it is made of", "[H15]") {
+    asio::io_context context;
+    asio::thread_pool pool(1);
+    const std::vector<asio::any_io_executor> of_context{
+        asio::make_strand(context), asio::make_strand(asio::any_io_executor(context.get_executor())),
+        asio::make_strand(asio::any_io_executor(asio::make_strand(context)))};
+    const std::vector<asio::any_io_executor> of_pool{asio::make_strand(pool),
+                                                     asio::make_strand(asio::any_io_executor(pool.get_executor()))};
+    const auto running = [](const std::vector<asio::any_io_executor>& strands) {
+        return std::count_if(strands.begin(), strands.end(), &runs_in_this_thread);
+    };
+    CHECK(running(of_context) == 0);
+    CHECK(running(of_pool) == 0);
+    // Not within the strands: their work could not begin all the same.
+    asio::post(context, [&] {
+        CHECK(running(of_context) == 3);
+        CHECK(running(of_pool) == 0);
+    });
+    context.run();
+    std::promise<std::ptrdiff_t> in_pool;
+    asio::post(pool, [&] { in_pool.set_value(running(of_pool)); });
+    CHECK(in_pool.get_future().get() == 2);
+    pool.join();
 }
 
 TEST_CASE("runs_in_this_thread: knows io_context and thread_pool, and claims nothing of others", "[H15]") {

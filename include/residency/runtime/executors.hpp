@@ -114,13 +114,25 @@ private:
     return std::min(std::max<std::size_t>(4, most_leases), processors);
 }
 
-/// Whether `executor` is one of Asio's own that is known to run in this thread.
+/// Whether `executor` is one of Asio's own, or a strand of one, that is known to run in this thread.
 [[nodiscard]] inline bool runs_in_this_thread(const asio::any_io_executor& executor) noexcept {
-    if (const auto* io = executor.target<asio::io_context::executor_type>()) {
+    using Io = asio::io_context::executor_type;
+    using Pool = asio::thread_pool::executor_type;
+    if (const auto* io = executor.target<Io>()) {
         return io->running_in_this_thread();
     }
-    if (const auto* pool = executor.target<asio::thread_pool::executor_type>()) {
+    if (const auto* pool = executor.target<Pool>()) {
         return pool->running_in_this_thread();
+    }
+    // A strand needs a thread of what it is made of, whether this one is in the strand or not.
+    if (const auto* io = executor.target<asio::strand<Io>>()) {
+        return io->get_inner_executor().running_in_this_thread();
+    }
+    if (const auto* pool = executor.target<asio::strand<Pool>>()) {
+        return pool->get_inner_executor().running_in_this_thread();
+    }
+    if (const auto* strand = executor.target<asio::strand<asio::any_io_executor>>()) {
+        return runs_in_this_thread(strand->get_inner_executor());
     }
     return false;
 }
