@@ -13,5 +13,7 @@ mkdir -p "$work/recipe"
 export CONAN_HOME=$work/home
 
 "$conan" profile detect
-# Nothing is written beside the sources.
+before=$(ls -R "$source/cmake/packaging")
 "$conan" create "$source/cmake/packaging/conan" --no-remote -s compiler.cppstd=20 -c "tools.cmake.cmake_layout:test_folder=$work/test"
+# Nothing is written beside the sources.
+diff <(echo "$before") <(ls -R "$source/cmake/packaging")

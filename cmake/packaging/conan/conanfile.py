@@ -1,4 +1,4 @@
-"""residency as a Conan 2 package: headers and a CMake package. From a checkout: `conan create cmake/packaging/conan`."""
+"""residency as a Conan 2 package: headers and a CMake package. From a checkout: `conan create cmake/packaging/conan -s compiler.cppstd=20`."""
 import os
 import re
 
