@@ -13,6 +13,7 @@ using namespace std::chrono_literals;
 int main() {
     //! [clock]
     using residency::testing::VirtualClock;
+    VirtualClock::reset();
     asio::io_context context;
     // One context for everything: nothing happens but in run_ready and advance.
     residency::ModelSlot<residency::LexicalEmbeddingBackend, VirtualClock> slot{

@@ -12,7 +12,7 @@ int http_status(const residency::Error& error) {
         return 400;
     }
     if (error.code() == residency::condition::retryable) {
-        return 503;  // with Retry-After: error.retry_after(), if that is not zero
+        return 503;  // with Retry-After: *error.retry_after(), if it has a value
     }
     return error.code() == residency::condition::backend ? 502 : 500;
 }
@@ -24,9 +24,9 @@ int main() {
     using namespace std::chrono_literals;
     //! [limits]
     residency::SlotOptions options;
-    options.max_resident = 1;  // memory: how many models fit at once
-    options.max_leases = 2;    // processor: how many requests work on models at once
-    options.max_queue = 8;     // patience: the last in a full queue waits for max_queue / max_leases requests before it
+    options.max_resident = 1;   // memory: how many models fit at once
+    options.max_leases = 2;     // processor: how many requests work on models at once
+    options.max_queue = 8;      // patience: the last of a full queue waits for about max_queue / max_leases calls
     options.keep_alive = 2min;  // a load's length against memory that lies idle
     residency::ModelSlot<residency::LexicalEmbeddingBackend> slot{{}, options};
     //! [limits]
