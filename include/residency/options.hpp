@@ -95,7 +95,8 @@ static_assert(std::is_trivially_copyable_v<RequestOptions>, "it must be safe to 
 
 /// Called with each event, on the control executor, in order, one call at a time, with no lock held. What it throws is ignored;
 /// it may call back into the library, but not with a blocking call. What it captures by reference must outlive the
-/// manager: no call begins after the destructor, but with the host's executors one that runs already may end after it.
+/// manager: no call begins after the destructor, but one that runs already may end after it, if the executors are the host's or the
+/// manager was destroyed on a thread of its own.
 using Observer = std::function<void(const Event&)>;
 
 /// How a manager is set up.

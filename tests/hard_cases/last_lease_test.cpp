@@ -1,5 +1,5 @@
-// H11: the end of a lease while another thread destroys the slot. Freed memory is overwritten in this program, so that who still uses it
-// is found without a sanitizer.
+// H11: the end of a slot while another thread is still at work in it, or ends its contexts. Freed memory is overwritten in this program, so
+// that who still uses it is found without a sanitizer.
 
 #include "support/bench.hpp"
 
@@ -12,11 +12,14 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <new>
+#include <optional>
 #include <utility>
 
 using namespace residency;
 using namespace residency::test;
+using namespace std::chrono_literals;
 
 void* operator new(std::size_t size) {
     if (void* const memory = std::malloc(size)) {
@@ -82,4 +85,90 @@ TEST_CASE("A slot may be destroyed while the end of its last lease is still bein
     CHECK(other.code() == errc::shutting_down);
     CHECK(bench.world->counts().live == 0);
     bench.check_nothing_left();
+}
+
+TEST_CASE("A manager may be destroyed as soon as its shutdown has completed, while the start of that still runs",
+          "[H11][R9][R12]") {
+    // With threads of its own.
+    using Manager = ModelManager<testing::FakeEmbeddingBackend, testing::FakeRerankerBackend>;
+    const auto world = std::make_shared<FakeWorld>();
+    EventLog events;
+    auto manager =
+        std::make_unique<Manager>(testing::FakeEmbeddingBackend(world), testing::FakeRerankerBackend(world),
+                                  ManagerOptions{.reranker = {.max_leases = 1}, .observer = events.observer()});
+    Lease<testing::FakeReranker> held = manager->reranker().acquire(a);
+    Outcome<ShutdownReport> report;
+    // What happens on other threads while this one is in the start of the shutdown, and refuses a waiter.
+    std::function<void()> interrupt = [&] {
+        held.release();
+        report.wait();
+        manager.reset();
+    };
+    Outcome<Lease<testing::FakeReranker>> refused;
+    manager->reranker().async_acquire(a, asio::bind_executor(Interrupting{&interrupt}, refused.handler()));
+
+    manager->async_shutdown(report.handler());
+    CHECK(manager == nullptr);
+    CHECK(refused.code() == errc::shutting_down);
+    CHECK(report.value().clean());
+    CHECK(events.count(EventType::shutdown_completed) == 2);
+    CHECK(world->counts().live == 0);
+    CHECK(world.use_count() == 1);
+}
+
+namespace {
+
+// A backend whose destructor takes long enough for something else to happen.
+struct SlowToGo {
+    using model_type = FakeModel;
+
+    SlowToGo(std::shared_ptr<FakeWorld> world, std::function<void()>& at_its_end)
+        : backend(std::move(world)), meanwhile(&at_its_end) {}
+    SlowToGo(SlowToGo&& other) noexcept
+        : backend(std::move(other.backend)), meanwhile(std::exchange(other.meanwhile, nullptr)) {}
+    SlowToGo& operator=(SlowToGo&&) = delete;
+    ~SlowToGo() {
+        if (meanwhile != nullptr) {
+            (*meanwhile)();
+        }
+    }
+    std::unique_ptr<FakeModel> load(const ModelKey& key, LoadContext& context) { return backend.load(key, context); }
+
+    PlainBackend backend;
+    std::function<void()>* meanwhile;
+};
+
+}  // namespace
+
+TEST_CASE("The control context may end while the destructor of a slot that nobody owns any more runs", "[H11]") {
+    VirtualClock::reset();
+    const auto world = std::make_shared<FakeWorld>();
+    auto control = std::make_unique<asio::io_context>();
+    asio::io_context loading;
+    bool destroyed = false;
+    std::function<void()> meanwhile = [&] {
+        control.reset();
+        destroyed = true;
+    };
+    std::optional<ModelSlot<SlowToGo, VirtualClock>> slot(
+        std::in_place, SlowToGo(world, meanwhile), SlotOptions{.keep_alive = 1min},
+        Executors{control->get_executor(), loading.get_executor(), loading.get_executor()});
+    // The alarm has rung once: Asio's timer would touch its context when it is destroyed.
+    Outcome<Generation> loaded;
+    slot->async_ensure_loaded(a, loaded.handler());
+    run_ready(*control, loading);
+    REQUIRE(loaded.calls() == 1);
+    VirtualClock::advance(1min);
+    run_ready(*control, loading);
+    REQUIRE(world->counts().live == 0);
+    // A load is on its way when the slot goes, and owns what is left of it.
+    Outcome<Generation> other;
+    slot->async_ensure_loaded(b, other.handler());
+    slot.reset();
+    run_ready(*control);
+    CHECK(other.code() == errc::shutting_down);
+    REQUIRE_FALSE(destroyed);
+    run_ready(loading);
+    CHECK(destroyed);
+    CHECK(world->counts().live == 0);
 }

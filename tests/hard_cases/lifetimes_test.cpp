@@ -2,7 +2,9 @@
 
 #include "support/bench.hpp"
 
+#include <boost/asio/any_completion_executor.hpp>
 #include <boost/asio/bind_executor.hpp>
+#include <boost/asio/post.hpp>
 
 #include <future>
 #include <memory>
@@ -382,4 +384,57 @@ TEST_CASE("A lease outlives its manager and the contexts of the host's", "[H11][
     CHECK(world->counts().live == 0);
     bench.reset();
     CHECK(world.use_count() == 1);
+}
+
+namespace {
+
+// Erased with all that belongs to it: no executor to which it could be posted directly.
+template <class Function>
+auto erased(asio::io_context& context, Function function) {
+    return asio::bind_executor(asio::any_completion_executor(context.get_executor()), std::move(function));
+}
+
+}  // namespace
+
+TEST_CASE("Who goes by way of control keeps that busy", "[H11][R9]") {
+    SlotBench bench;
+    asio::io_context elsewhere;
+    FakeLease held = bench.lease(a);
+    bench.run();
+    Outcome<FakeLease> waiting;
+    bench.slot->async_acquire(b, erased(elsewhere, waiting.handler()));
+    bench.run();
+    // Else threads that run control could end before they have passed it on.
+    CHECK_FALSE(is_idle(bench.control));
+    held.release();
+    bench.run();
+    run_ready(elsewhere);
+    REQUIRE(waiting.calls() == 1);
+    waiting.value().release();
+    bench.check_end();
+}
+
+TEST_CASE("Who would go by way of control is not called inside the call that starts it, if control has ended",
+          "[H11][R9]") {
+    MortalBench bench;
+    asio::io_context elsewhere;
+    Outcome<FakeLease> waiting;
+    bench.slot->async_acquire(a, erased(elsewhere, waiting.handler()));
+    bool inside = true;
+    bool called_inside = false;
+    bool called = false;
+    asio::post(elsewhere, [&] {
+        // Whose context runs in this very thread.
+        bench.destroy_contexts();
+        CHECK(waiting.calls() == 0);
+        bench.slot->async_acquire(a, erased(elsewhere, [&](std::exception_ptr error, const FakeLease& /*none*/) {
+                                      called = error != nullptr;
+                                      called_inside = inside;
+                                  }));
+        inside = false;
+    });
+    elsewhere.run();
+    CHECK(waiting.code() == errc::shutting_down);
+    CHECK(called);
+    CHECK_FALSE(called_inside);
 }

@@ -4,7 +4,12 @@
 #include "support/frugal.hpp"
 #include "support/memory.hpp"
 
+#include <array>
+#include <cstddef>
+#include <exception>
 #include <memory>
+#include <new>
+#include <stdexcept>
 #include <string>
 #include <utility>
 
@@ -176,4 +181,90 @@ TEST_CASE("A request on a ready model copies no key", "[H22]") {
     const std::size_t allocations = Memory::here().allocations - before;
     CHECK(allocations == 0);
     CHECK(calls == 100);
+}
+
+TEST_CASE("A shutdown that finds no memory to name its slot completes all the same", "[H18][R9]") {
+    FrugalWorld world;
+    for (std::size_t first = 1; first < 30; ++first) {
+        INFO("allocation " << first);
+        VirtualClock::reset();
+        asio::io_context context;
+        Outcome<ShutdownReport> report;
+        std::size_t failures = 0;
+        bool started = false;
+        const Observer observer = first % 2 == 0 ? Observer() : Observer([](const Event& /*event*/) {});
+        ModelSlot<FrugalBackend, VirtualClock> slot(FrugalBackend{&world}, {}, Executors::all(context.get_executor()),
+                                                    observer, "a slot whose name is past the small-string size");
+        {
+            const ScarceMemory scarce(first, Scarcity::only);
+            try {
+                slot.async_shutdown(report.handler());
+                started = true;
+            } catch (const std::bad_alloc&) {}
+            failures = scarce.failures();
+        }
+        run_ready(context);
+        CHECK(report.calls() == (started ? 1 : 0));
+        CHECK((started || failures == 1));
+    }
+}
+
+TEST_CASE("Who waits for a load that could not begin is not told why another's failed", "[H18][R11]") {
+    bool without_memory = false;
+    for (std::size_t first = 1; first < 200; ++first) {
+        INFO("allocation " << first);
+        FrugalBench bench({.keep_alive = keep_alive_forever, .max_leases = 1});
+        // By turns, so that there are more loads than there is room reserved for.
+        std::array<Outcome<FrugalLease>, 8> by_turns;
+        for (std::size_t turn = 0; turn < by_turns.size(); ++turn) {
+            bench.slot().async_acquire(turn % 2 == 0 ? a : b, by_turns[turn].handler());
+        }
+        Outcome<FrugalLease> broken;
+        Outcome<FrugalLease> other;
+        bench.slot().async_acquire(c, broken.handler());
+        bench.slot().async_acquire(a, other.handler());
+        for (Outcome<FrugalLease>& turn : by_turns) {
+            bench.run();
+            REQUIRE(turn.calls() == 1);
+            turn.value().release();
+        }
+        bench.run_without_loading();
+        bench.world.in_load = [&bench] {
+            const AmpleMemory mine;
+            for (const ResidentStatus& resident : bench.slot().status().residents) {
+                if (resident.key == c) {
+                    throw std::runtime_error("the file is broken");
+                }
+            }
+        };
+        {
+            const ScarceMemory scarce(first, Scarcity::only);
+            bench.run_frugally();
+        }
+        bench.run();
+        REQUIRE(broken.calls() == 1);
+        CHECK(broken.exception() != nullptr);
+        if (other.calls() == 0) {
+            FAIL("nobody told who waited");
+        }
+        if (other.exception() == nullptr) {
+            other.value().release();
+            bench.run();
+            continue;
+        }
+        without_memory = true;
+        CHECK(message_of(other.exception()).find("broken") == std::string::npos);
+        bool nested = false;
+        try {
+            std::rethrow_exception(other.exception());
+        } catch (const std::exception& error) {
+            try {
+                std::rethrow_if_nested(error);
+            } catch (...) {
+                nested = true;
+            }
+        }
+        CHECK_FALSE(nested);
+    }
+    CHECK(without_memory);
 }

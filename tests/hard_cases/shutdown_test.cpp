@@ -3,7 +3,10 @@
 #include "support/bench.hpp"
 
 #include <boost/asio/bind_executor.hpp>
+#include <boost/asio/deferred.hpp>
 
+#include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -238,4 +241,42 @@ TEST_CASE("A caller that stopped waiting for an unload leaves nothing behind in 
     CHECK(witness.use_count() == 1);
     held.release();
     bench.check_end();
+}
+
+TEST_CASE("What is started after its slot was destroyed is told at once what is left, with an observer too",
+          "[H9][R9][R12]") {
+    // On the real clock, with threads of its own.
+    const auto world = std::make_shared<FakeWorld>();
+    EventLog events;
+    asio::io_context elsewhere;
+    FakeLease held;
+    for (const bool leased : {false, true}) {
+        INFO("leased: " << leased);
+        Outcome<ShutdownReport> shut;
+        Outcome<ShutdownReport> shut_in_time;
+        Outcome<> unloaded;
+        std::optional<ModelSlot<PlainBackend>> slot(std::in_place, PlainBackend(world), SlotOptions{}, Executors{},
+                                                    events.observer());
+        if (leased) {
+            held = slot->acquire(a);
+        }
+        auto shutdown = slot->async_shutdown(asio::deferred);
+        auto shutdown_in_time = slot->async_shutdown(1h, asio::deferred);
+        auto unload = slot->async_unload(a, asio::deferred);
+        slot.reset();
+        std::move(shutdown)(asio::bind_executor(elsewhere, shut.handler()));
+        std::move(shutdown_in_time)(asio::bind_executor(elsewhere, shut_in_time.handler()));
+        std::move(unload)(asio::bind_executor(elsewhere, unloaded.handler()));
+        run_ready(elsewhere);
+        REQUIRE(shut.calls() == 1);
+        REQUIRE(shut_in_time.calls() == 1);
+        REQUIRE(unloaded.calls() == 1);
+        CHECK(shut.value().leftovers.size() == (leased ? 1 : 0));
+        CHECK(shut_in_time.value().leftovers.size() == (leased ? 1 : 0));
+        CHECK((unloaded.code() == errc::shutting_down) == leased);
+    }
+    held.release();
+    // Nothing of the slots is left: only the world's own reference.
+    CHECK(world->counts().live == 0);
+    CHECK(world.use_count() == 1);
 }

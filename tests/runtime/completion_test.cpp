@@ -85,7 +85,8 @@ TEST_CASE("complete: an executor that cannot be posted to is reached through con
     complete<>(executor, false, handler);
     CHECK(calls == 1);
     own.restart();
-    CHECK(own.poll() == 1);
+    // By way of one of Asio's own threads.
+    CHECK(own.run() == 1);
     CHECK(calls == 2);
 }
 

@@ -79,8 +79,8 @@ public:
     /// Ends the wait early; its handler still runs.
     void cancel() { timer_->cancel(); }
 
-    /// Gives the timer up for good, because its context ends: takes it out, to be destroyed without the owner's mutex.
-    [[nodiscard]] std::optional<asio::basic_waitable_timer<Clock>> take() {
+    /// Gives the timer up for good, because its context ends or its owner does: takes it out, to be destroyed without the owner's mutex.
+    std::optional<asio::basic_waitable_timer<Clock>> take() {
         std::optional<asio::basic_waitable_timer<Clock>> timer = std::move(timer_);
         timer_.reset();
         return timer;

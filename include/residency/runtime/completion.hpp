@@ -21,6 +21,11 @@ namespace residency::runtime {
 template <class Handler>
 using HandlerExecutor = asio::associated_executor_t<Handler, asio::any_io_executor>;
 
+/// Whether a handler's executor cannot be posted to directly (an erased completion executor): what is posted elsewhere passes it on there.
+template <class Handler>
+inline constexpr bool goes_by_way_of_control =
+    !asio::can_require_v<HandlerExecutor<Handler>, asio::execution::blocking_t::never_t>;
+
 /// Keeps a handler for as long as its operation is pending, in memory of the handler's associated allocator. That memory is given back
 /// when the handler is taken out, and so before it is called, whoever may own the operation for longer: a signal that could cancel it,
 /// or a model that still reads what it was given.
@@ -115,8 +120,7 @@ private:
     std::tuple<Results...> results_;
 };
 
-/// The same for a handler whose executor cannot be posted to directly (an erased completion executor): it says where it belongs, and
-/// whoever runs it passes it on.
+/// The same for a handler that goes by way of control: it says where it belongs, and whoever runs it passes it on.
 template <class Handler, class... Results>
 class ForwardedCompletion : public Completion<Handler, Results...> {
 public:
@@ -143,23 +147,24 @@ struct IsBlockingHandler<BlockingHandler<Result>> : std::true_type {};
 
 /// Has `handler(results...)` called on its executor; never in here, but for a `BlockingHandler`, which only wakes a thread.
 ///
-/// Precondition: the handler's executor runs. `control_runs`: whether `control` does.
+/// Precondition: the handler's executor runs. `control_lives`: whether `control` does; if not, what would go by way of it goes by way of
+/// Asio's system executor.
 template <class... Results, class Plain, class... Arguments>
-void complete(const asio::any_io_executor& control, bool control_runs, Plain handler, Arguments&&... results) {
+void complete(const asio::any_io_executor& control, bool control_lives, Plain handler, Arguments&&... results) {
     if constexpr (IsBlockingHandler<Plain>::value) {
         std::move(handler)(Results(std::forward<Arguments>(results))...);
     } else {
         HandlerExecutor<Plain> executor = asio::get_associated_executor(handler, control);
-        if constexpr (asio::can_require_v<HandlerExecutor<Plain>, asio::execution::blocking_t::never_t>) {
+        if constexpr (!goes_by_way_of_control<Plain>) {
             asio::post(executor,
                        Completion<Plain, Results...>(std::move(handler), std::forward<Arguments>(results)...));
         } else {
             ForwardedCompletion<Plain, Results...> completion(executor, std::move(handler),
                                                               std::forward<Arguments>(results)...);
-            if (control_runs) {
+            if (control_lives) {
                 asio::post(control, std::move(completion));
             } else {
-                asio::dispatch(std::move(completion));
+                asio::post(asio::system_executor(), std::move(completion));
             }
         }
     }

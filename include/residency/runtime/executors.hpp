@@ -18,9 +18,11 @@ namespace residency {
 /// Where a manager or a slot does its work: all three are the host's, or none is, and it has threads of its own. Some and not all are
 /// std::invalid_argument.
 ///
-/// All three may be the same. A host's context must be running for anything to happen; it may be destroyed before the manager, which
-/// then refuses everything, unless one of the three is a strand: Asio lets no strand outlive its context. A manager with a Clock other
-/// than std::chrono::steady_clock needs all three.
+/// All three may be the same. A host's context must be running for anything to happen. It may be destroyed before the manager, which then
+/// refuses everything, and before what a manager left running has ended. Two things nobody can check for you: at that moment no other
+/// thread may be posting to it, so stop, or join, what runs on the other contexts first; and a strand must not outlive its context, says
+/// Asio, so with one of the three a strand, the manager and all that it left running go first. A manager with a Clock other than
+/// std::chrono::steady_clock needs all three.
 struct Executors {
     /// Timers, bookkeeping, events, and the handlers that have no executor of their own. Default: one thread.
     asio::any_io_executor control{};

@@ -67,7 +67,7 @@ public:
     }
 
     /// Sees to it that the events are delivered.
-    void flush() {
+    void flush() noexcept {
         {
             const runtime::MutexLock lock(mutex_);
             if (delivering_ || queue_.empty()) {
@@ -113,12 +113,13 @@ private:
         }
     }
 
-    void post() {
+    // Out of memory in here ends the process, as in every executor's post.
+    void post() noexcept {
         asio::post(control_, [self = shared_from_this()] { self->deliver(); });
     }
 
     // A batch at a time, so that a flood of events does not keep the control executor from its timers.
-    void deliver() {
+    void deliver() noexcept {
         constexpr int batch = 64;
         for (int delivered = 0; delivered < batch; ++delivered) {
             std::shared_ptr<const Observer> observer;

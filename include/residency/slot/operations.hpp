@@ -247,10 +247,10 @@ private:
 };
 
 /// Connects an operation's cancellation, which ends the wait and nothing else, and starts it in `slots` with `start(slot, pending)`.
-/// Throws only bad_alloc, and then nothing has begun.
+/// Throws only bad_alloc, and then nothing has begun. Owns the slots while it is in them: what it starts may be over before it returns, and
+/// whoever waited for that may destroy the manager.
 template <class Operation, class Start, class... Slots>
-void start_operation(const std::shared_ptr<Operation>& operation, const Start& start,
-                     const std::shared_ptr<Slots>&... slots) {
+void start_operation(const std::shared_ptr<Operation>& operation, const Start& start, std::shared_ptr<Slots>... slots) {
     operation->handler().on_cancel([&] { return [operation](bool) { operation->cancel(); }; });
     try {
         // First whatever may fail, for all slots; then what they do.

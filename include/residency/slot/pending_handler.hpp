@@ -38,15 +38,19 @@ template <class Handler>
     return context != nullptr && slot.has_lost(context);
 }
 
+/// Whether control's context has not ended.
+[[nodiscard]] inline bool control_lives(const SlotBase& slot) noexcept {
+    return !slot.has_lost_any() ||
+           !slot.has_lost(std::addressof(asio::query(slot.control(), asio::execution::context)));
+}
+
 /// Has a handler called with its results on its executor, or destroys it uncalled if the context has ended that it runs in.
 template <class... Results, class Handler, class... Arguments>
 void deliver(const SlotBase& slot, Handler handler, Arguments&&... results) {
     if (has_lost_context(slot, handler)) {
         return;
     }
-    const bool control_runs =
-        !slot.has_lost_any() || !slot.has_lost(std::addressof(asio::query(slot.control(), asio::execution::context)));
-    runtime::complete<Results...>(slot.control(), control_runs, std::move(handler),
+    runtime::complete<Results...>(slot.control(), control_lives(slot), std::move(handler),
                                   std::forward<Arguments>(results)...);
 }
 
@@ -58,7 +62,7 @@ public:
     PendingHandler(Handler&& handler, const std::shared_ptr<SlotBase>& slot) : handler_(std::move(handler)) {
         // A context that has ended cannot be kept busy, nor touched at all.
         if (!has_lost_context(*slot, *handler_)) {
-            work_.start(*handler_, slot->control());
+            work_.start(*handler_, *slot);
         }
     }
 
@@ -103,23 +107,39 @@ public:
 
 private:
     struct NoWork {
-        void start(const Handler&, const asio::any_io_executor&) noexcept {}
+        void start(const Handler&, const SlotBase&) noexcept {}
         void reset() noexcept {}
     };
 
-    // Keeps the handler's executor busy until its handler has been posted.
+    // Keeps the handler's executor busy until its handler has been posted, and control if that is the way to it.
     class Work {
     public:
-        void start(const Handler& handler, const asio::any_io_executor& control) {
-            tracked_.emplace(asio::prefer(asio::get_associated_executor(handler, control),
+        void start(const Handler& handler, const SlotBase& slot) {
+            tracked_.emplace(asio::prefer(asio::get_associated_executor(handler, slot.control()),
                                           asio::execution::outstanding_work.tracked));
+            if constexpr (runtime::goes_by_way_of_control<Handler>) {
+                if (control_lives(slot)) {
+                    control_.emplace(asio::prefer(slot.control(), asio::execution::outstanding_work.tracked));
+                }
+            }
         }
-        void reset() noexcept { tracked_.reset(); }
+        void reset() noexcept {
+            tracked_.reset();
+            control_.reset();
+        }
 
     private:
-        std::optional<std::decay_t<decltype(asio::prefer(std::declval<const runtime::HandlerExecutor<Handler>&>(),
-                                                         asio::execution::outstanding_work.tracked))>>
-            tracked_;
+        template <class Executor>
+        using Tracked = std::optional<std::decay_t<decltype(asio::prefer(std::declval<const Executor&>(),
+                                                                         asio::execution::outstanding_work.tracked))>>;
+        struct Nothing {
+            void reset() noexcept {}
+        };
+
+        Tracked<runtime::HandlerExecutor<Handler>> tracked_;
+        [[no_unique_address]] std::conditional_t<runtime::goes_by_way_of_control<Handler>,
+                                                 Tracked<asio::any_io_executor>, Nothing>
+            control_;
     };
 
     std::conditional_t<runtime::IsBlockingHandler<Handler>::value, NoWork, Work> work_{};

@@ -42,10 +42,7 @@ namespace residency::detail {
 /// Whatever is pending (a handler, a job, a call) owns this object, so that it outlives the `ModelSlot` that made it for as long as
 /// anything of it is left.
 template <class Clock>
-class SlotCore : public SlotBase,
-                 public EventGate,
-                 public runtime::ContextUser,
-                 public std::enable_shared_from_this<SlotCore<Clock>> {
+class SlotCore : public SlotBase, public EventGate, public std::enable_shared_from_this<SlotCore<Clock>> {
 public:
     /// What keeps the owned executors alive, if they are owned.
     using Keep = std::shared_ptr<void>;
@@ -66,10 +63,10 @@ public:
 
     /// Begins to learn of contexts of the host's that end. Called once, right after construction.
     void watch_contexts() {
-        const std::weak_ptr<runtime::ContextUser> self = this->shared_from_this();
+        watcher_ = std::make_shared<Watcher>(this->shared_from_this());
         for (const asio::any_io_executor* executor :
              {&executors_.control, &executors_.inference, &executors_.loading}) {
-            runtime::ContextWatch::add(*executor, self);
+            runtime::ContextWatch::add(*executor, watcher_);
         }
     }
     /// Keeps owned executors running until nothing of the slot's is left to do after `abandon`. Called once, after construction.
@@ -124,8 +121,11 @@ protected:
     virtual void* load_model(const ModelKey& key, LoadContext& context, std::size_t& capacity) = 0;
     /// Destroys a model.
     virtual void destroy_model(void* model) noexcept = 0;
-    /// Destroys the models that are still there; for the destructor of whoever knows how to.
+    /// Lets go of the host's contexts, and destroys the models that are still there; for the destructor of whoever knows how to.
     void destroy_all() noexcept {
+        if (watcher_) {
+            watcher_->forget();
+        }
         std::vector<std::shared_ptr<Record>> records;
         {
             const runtime::MutexLock lock(mutex_);
@@ -140,6 +140,34 @@ protected:
 
 private:
     using Lock = runtime::MutexLock;
+
+    /// What the host's contexts know of this. They may end, on another thread, while nobody owns this any more and its destructor runs.
+    class Watcher final : public runtime::ContextUser {
+    public:
+        explicit Watcher(const std::shared_ptr<SlotCore>& core) : core_(core), being_destroyed_(core.get()) {}
+
+        void context_ends(asio::execution_context& context) noexcept override {
+            if (const std::shared_ptr<SlotCore> core = core_.lock()) {
+                core->context_ends(context);
+                return;
+            }
+            const Lock lock(mutex_);
+            if (being_destroyed_ != nullptr && being_destroyed_->is_control(context)) {
+                being_destroyed_->alarm_.take();
+            }
+        }
+        /// The destructor begins: the timer goes before the user's code, which may take longer than the context lives.
+        void forget() noexcept {
+            const Lock lock(mutex_);
+            being_destroyed_->alarm_.take();
+            being_destroyed_ = nullptr;
+        }
+
+    private:
+        const std::weak_ptr<SlotCore> core_;
+        runtime::Mutex mutex_;
+        SlotCore* being_destroyed_ RESIDENCY_GUARDED_BY(mutex_);
+    };
 
     using Jobs = Chain<&Record::next_job>;
     using Operations = Chain<&PendingOperation::next>;
@@ -173,14 +201,13 @@ private:
     bool end_lease(Record& record, CallWaiter* call) noexcept;
     [[nodiscard]] bool release_quietly(const core::Grant& grant) noexcept RESIDENCY_REQUIRES(mutex_);
 
-    void collect(Outbox& out, const LoadFailure& failure = {}) noexcept RESIDENCY_REQUIRES(mutex_);
+    void collect(Outbox& out, const LoadFailure* failure = nullptr) noexcept RESIDENCY_REQUIRES(mutex_);
     void carry_out(Outbox&& out) noexcept RESIDENCY_EXCLUDES(mutex_);
     void grant(const core::Action& action, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
-    void fail(const core::Action& action, const std::exception_ptr& cause, Outbox& out) noexcept
-        RESIDENCY_REQUIRES(mutex_);
+    void fail(const core::Action& action, const LoadFailure* failure, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
     void begin_load(core::Index resident, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
     void begin_unload(core::Index resident, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
-    void publish(const core::Action& action, const LoadFailure& failure, Outbox& out) noexcept
+    void publish(const core::Action& action, const LoadFailure* failure, Outbox& out) noexcept
         RESIDENCY_REQUIRES(mutex_);
     void publish_request(EventType type, Reason reason, const ModelKey& key, Outbox& out) noexcept
         RESIDENCY_REQUIRES(mutex_);
@@ -193,6 +220,7 @@ private:
     void end_call(CallWaiter& call) noexcept RESIDENCY_REQUIRES(mutex_);
     void add_job(Record& record, Record::Job job, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
     void settle(Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
+    [[nodiscard]] bool announce_shutdown() noexcept RESIDENCY_REQUIRES(mutex_);
     [[nodiscard]] ShutdownReport leftovers() const RESIDENCY_REQUIRES(mutex_);
     void report_leftovers(PendingOperation& pending) const noexcept RESIDENCY_REQUIRES(mutex_);
     [[nodiscard]] core::Time wanted_alarm() const noexcept RESIDENCY_REQUIRES(mutex_) {
@@ -216,13 +244,18 @@ private:
 
     [[nodiscard]] bool is_among_lost(const asio::execution_context* context) const noexcept override;
     void event_passed(void* token) noexcept override;
-    void context_ends(asio::execution_context& context) noexcept override;
+    void context_ends(asio::execution_context& context) noexcept;
+    [[nodiscard]] bool is_control(const asio::execution_context& context) const noexcept {
+        return &asio::query(executors_.control, asio::execution::context) == &context;
+    }
 
     const std::string name_;
     const SlotOptions options_;
     const Keep keep_;
     const Executors executors_;
     const std::shared_ptr<EventQueue> events_;
+    // With the host's executors only. Made once, right after construction.
+    std::shared_ptr<Watcher> watcher_;
     std::atomic<std::uint64_t> generation_{0};
 
     mutable runtime::Mutex mutex_;

@@ -53,12 +53,13 @@ public:
     /// After the slots were abandoned: waits for owned threads to finish what runs; with the host's executors, or on a thread of its own,
     /// it lets everything go and returns at once.
     ~SlotRuntime() {
-        if (!owned_) {
-            events_->close();
-        } else if (owned_->runs_in_this_thread()) {
+        if (owned_ && owned_->runs_in_this_thread()) {
             events_->close();
             owned_->detach();
         }
+        owned_.reset();
+        // Nobody is there any more to deliver to the observer.
+        events_->close();
     }
 
     /// The executors.

@@ -90,7 +90,7 @@ void SlotCore<Clock>::submit(const boost::intrusive_ptr<Waiter>& waiter, const M
                 waiter->is_granted = true;
                 waiter->state = Waiter::State::done;
                 if (!wants_lease) {
-                    waiter->generation = generation;
+                    std::construct_at(&waiter->generation, generation);
                 } else {
                     waiter->record = records_[grant.resident.index].get();
                     waiter->request = grant.request;
@@ -249,6 +249,9 @@ void SlotCore<Clock>::start_unload(const ModelKey* key, UnloadMode mode,
             out.complete.push(pending);
         }
         collect(out);
+        if (abandoned_) {
+            end_operations(out);
+        }
     }
     carry_out(std::move(out));
 }
@@ -270,6 +273,9 @@ void SlotCore<Clock>::start_shutdown(std::optional<std::chrono::milliseconds> de
             finishing_.push(pending);
         }
         collect(out);
+        if (abandoned_) {
+            end_operations(out);
+        }
     }
     carry_out(std::move(out));
 }

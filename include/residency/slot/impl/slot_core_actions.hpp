@@ -7,13 +7,16 @@
 namespace residency::detail {
 
 template <class Clock>
-void SlotCore<Clock>::collect(Outbox& out, const LoadFailure& failure) noexcept {
+void SlotCore<Clock>::collect(Outbox& out, const LoadFailure* failure) noexcept {
+    // What follows from a load that could not even begin, below, has another cause.
+    const std::size_t decided = actions_.size();
     // By index: an action may append others.
     for (std::size_t index = 0; index < actions_.size(); ++index) {
         const core::Action action = actions_[index];
+        const LoadFailure* const its_failure = index < decided ? failure : nullptr;
         switch (action.type) {
             case core::ActionType::grant: grant(action, out); break;
-            case core::ActionType::fail: fail(action, failure.cause, out); break;
+            case core::ActionType::fail: fail(action, its_failure, out); break;
             case core::ActionType::expire:
                 // Only a call's deadline goes on after its grant.
                 if (const boost::intrusive_ptr<Waiter> call = std::move(waiters_[action.subject])) {
@@ -37,7 +40,7 @@ void SlotCore<Clock>::collect(Outbox& out, const LoadFailure& failure) noexcept 
                 }
                 break;
             }
-            case core::ActionType::event: publish(action, failure, out); break;
+            case core::ActionType::event: publish(action, its_failure, out); break;
         }
     }
     actions_.clear();
@@ -53,11 +56,7 @@ void SlotCore<Clock>::settle(Outbox& out) noexcept {
         out.wakes_control = true;
     }
     while (!finishing_.empty() && alarm_.quiet()) {
-        Event event;
-        event.type = EventType::shutdown_completed;
-        event.reason = Reason::shutdown;
-        event.slot = name_;
-        if (!has_lost_any_ && events_->push(std::move(event), this->shared_from_this(), nullptr)) {
+        if (announce_shutdown()) {
             out.has_events = true;
             announced_.push(finishing_.pop());
         } else {
@@ -67,6 +66,23 @@ void SlotCore<Clock>::settle(Outbox& out) noexcept {
     if (abandoned_ && !guards_.empty() && at_rest()) {
         unloads_in_place_ = true;
         out.guards.swap(guards_);
+    }
+}
+
+// Whether the shutdown completes once its event was delivered.
+template <class Clock>
+bool SlotCore<Clock>::announce_shutdown() noexcept {
+    if (!events_->listened_to() || has_lost_any_) {
+        return false;
+    }
+    try {
+        Event event;
+        event.type = EventType::shutdown_completed;
+        event.reason = Reason::shutdown;
+        event.slot = name_;
+        return events_->push(std::move(event), this->shared_from_this(), nullptr);
+    } catch (...) {
+        return false;  // out of memory: an event less
     }
 }
 
@@ -141,7 +157,7 @@ void SlotCore<Clock>::grant(const core::Action& action, Outbox& out) noexcept {
         waiter->record = records_[action.resident].get();
     } else {
         waiter->state = Waiter::State::done;
-        waiter->generation = action.generation;
+        std::construct_at(&waiter->generation, action.generation);
     }
     if (!action.kept) {
         waiter->request = {};
@@ -151,9 +167,11 @@ void SlotCore<Clock>::grant(const core::Action& action, Outbox& out) noexcept {
 }
 
 template <class Clock>
-void SlotCore<Clock>::fail(const core::Action& action, const std::exception_ptr& cause, Outbox& out) noexcept {
+void SlotCore<Clock>::fail(const core::Action& action, const LoadFailure* failure, Outbox& out) noexcept {
     boost::intrusive_ptr<Waiter> waiter = std::move(waiters_[action.subject]);
-    waiter->cause = action.code == errc::load_failed ? cause : nullptr;
+    if (action.code == errc::load_failed && failure != nullptr) {
+        waiter->cause = failure->cause;
+    }
     if (action.code == errc::timed_out) {
         publish_request(EventType::timed_out, Reason::none, *waiter->key, out);
     }
@@ -263,7 +281,7 @@ void SlotCore<Clock>::add_job(Record& record, Record::Job job, Outbox& out) noex
 }
 
 template <class Clock>
-void SlotCore<Clock>::publish(const core::Action& action, const LoadFailure& failure, Outbox& out) noexcept {
+void SlotCore<Clock>::publish(const core::Action& action, const LoadFailure* failure, Outbox& out) noexcept {
     const bool ends = action.event == EventType::load_failed || action.event == EventType::load_aborted ||
                       action.event == EventType::unloaded;
     const std::shared_ptr<Record> record =
@@ -285,8 +303,8 @@ void SlotCore<Clock>::publish(const core::Action& action, const LoadFailure& fai
         } else if (record) {
             event.key = *record->key;
         }
-        if (action.event == EventType::load_failed) {
-            event.message = failure.message;
+        if (action.event == EventType::load_failed && failure != nullptr) {
+            event.message = failure->message;
         }
         // What is destroyed in place waits for nobody.
         const bool gates = action.event == EventType::unload_started && record && !unloads_in_place_;

@@ -75,7 +75,7 @@ void SlotCore<Clock>::run_load(Record& record) noexcept {
         } else {
             scheduler_.load_failed(id, cools_down, std::move(message), now(), actions_);
         }
-        collect(out, failure);
+        collect(out, &failure);
     }
     carry_out(std::move(out));
 }
@@ -321,7 +321,7 @@ void SlotCore<Clock>::context_ends(asio::execution_context& context) noexcept {
         has_lost_any_ = true;
         abandoned_ = true;
         unloads_in_place_ = true;
-        if (&asio::query(executors_.control, asio::execution::context) == &context) {
+        if (is_control(context)) {
             control_lost_ = true;
             timer = alarm_.take();
             alarm_.ended();
