@@ -7,6 +7,7 @@
 #include "stress/status_check.hpp"
 #include "stress/world.hpp"
 
+#include <boost/asio/any_completion_executor.hpp>
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/bind_cancellation_slot.hpp>
@@ -163,17 +164,25 @@ private:
         if (dice().once_in(3)) {
             Call::start(manager, *request,
                         Handler<Call>{Ticket(world_, *request), &world_, world_.settings.home == Home::owned_threads});
+        } else if (dice().once_in(3)) {
+            world_.tally.did(Deed::erased_executor);
+            start<Call>(manager, *request, asio::any_completion_executor(loop_.get_executor()));
         } else {
-            Pending& pending = pending_.emplace_back();
-            pending.request = request;
-            Call::start(manager, *request,
-                        asio::bind_cancellation_slot(
-                            pending.signal.slot(),
-                            asio::bind_executor(loop_.get_executor(),
-                                                Handler<Call>{Ticket(world_, *request), &world_, false})));
+            start<Call>(manager, *request, loop_.get_executor());
         }
         starting() = false;
         world_.has_begun(*request);
+    }
+
+    // On `executor`, and so that it can be cancelled.
+    template <class Call, class Executor>
+    void start(Manager& manager, RequestFacts& request, const Executor& executor) {
+        Pending& pending = pending_.emplace_back();
+        pending.request = &request;
+        Call::start(manager, request,
+                    asio::bind_cancellation_slot(
+                        pending.signal.slot(),
+                        asio::bind_executor(executor, Handler<Call>{Ticket(world_, request), &world_, false})));
     }
 
     // -- Blocking -----------------------------------------------------------------------------------------------------------------------

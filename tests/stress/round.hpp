@@ -71,7 +71,7 @@ public:
         });
         host_.finish();
         // All threads of the library's have ended: those that it detached, soon; all others, by now.
-        if (world_.settings.end == End::on_own_thread) {
+        if (world_.settings.end == End::on_own_thread || world_.settings.end == End::as_shut_down) {
             until([] { return threads_alive == 1; });
         }
         Witness& witness = world_.witness;
@@ -170,6 +170,11 @@ private:
                 phase_ = Phase::bustling;
                 destroy_within(manager);
                 break;
+            case End::as_shut_down:
+                world_.tally.did(Deed::ended_as_shut_down);
+                phase_ = Phase::bustling;
+                destroy_as_shut_down(manager);
+                break;
             case End::after_context:
                 world_.tally.did(Deed::ended_after_context);
                 phase_ = Phase::still;
@@ -222,6 +227,17 @@ private:
                                                     world_.destroy_manager();
                                                     gone = true;
                                                 });
+        until([&gone] { return gone.load(); });
+    }
+    void destroy_as_shut_down(Manager& manager) {
+        std::atomic<bool> gone{false};
+        world_.witness.closing.set(true);
+        // In time, as above.
+        manager.async_shutdown(std::chrono::milliseconds(dice().below(4)),
+                               [this, &gone](const std::exception_ptr&, const ShutdownReport&) {
+                                   world_.destroy_manager();
+                                   gone = true;
+                               });
         until([&gone] { return gone.load(); });
     }
     // Then the manager refuses everything.

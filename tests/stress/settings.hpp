@@ -23,6 +23,8 @@ enum class End : std::uint8_t {
     busy,
     /// The same, in one of its own handlers.
     on_own_thread,
+    /// The same, in the handler of its shutdown, while the start of that may still run.
+    as_shut_down,
     /// The host's contexts end first.
     after_context,
 };
@@ -53,8 +55,8 @@ struct Settings {
         settings.number = number;
         settings.home = std::array{Home::owned_threads, Home::owned_threads, Home::one_pool, Home::strand_and_pool,
                                    Home::separate_contexts}[random.below(5)];
-        settings.end = std::array{
-            End::quiet, End::idle, End::busy, End::busy, End::on_own_thread, End::after_context}[random.below(6)];
+        settings.end = std::array{End::quiet,         End::idle,         End::busy,         End::busy,
+                                  End::on_own_thread, End::as_shut_down, End::after_context}[random.below(7)];
         if (settings.end == End::after_context &&
             (settings.home == Home::owned_threads ||
              settings.home == Home::strand_and_pool)) {  // A strand may not outlive its context.
@@ -87,7 +89,8 @@ struct Settings {
     [[nodiscard]] std::string describe() const {
         constexpr std::array homes{"owned threads", "one thread_pool", "a strand and a thread_pool",
                                    "contexts of their own"};
-        constexpr std::array ends{"quiet", "idle", "busy", "on its own thread", "after its contexts"};
+        constexpr std::array ends{
+            "quiet", "idle", "busy", "on its own thread", "as it is shut down", "after its contexts"};
         std::ostringstream out;
         out << "seed " << seed << ", manager " << number << " (again and again: --seed " << seed << " --only " << number
             << "): on " << homes[static_cast<std::size_t>(home)] << " (" << pool_threads << "), ends "
