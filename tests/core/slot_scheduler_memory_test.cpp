@@ -2,43 +2,15 @@
 #include "residency/core/slot_scheduler.hpp"
 
 #include "support/catch.hpp"
+#include "support/memory.hpp"
 #include "support/scheduler_events.hpp"
 
 #include <cstddef>
-#include <cstdlib>
 #include <new>
 #include <random>
 #include <vector>
 
 // What SlotScheduler's documentation says of memory: what never allocates, and that whatever may allocate and cannot has not happened.
-
-namespace {
-
-std::size_t allocations = 0;
-// How many more allocations succeed, while failing is on.
-std::size_t allowance = 0;
-bool failing = false;
-
-void* allocate(std::size_t size) {
-    if (failing && allowance-- == 0) {
-        failing = false;
-        throw std::bad_alloc();
-    }
-    ++allocations;
-    if (void* memory = std::malloc(size == 0 ? 1 : size)) {
-        return memory;
-    }
-    throw std::bad_alloc();
-}
-
-}  // namespace
-
-void* operator new(std::size_t size) { return allocate(size); }
-void* operator new[](std::size_t size) { return allocate(size); }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete[](void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
 
 namespace residency::test {
 
@@ -152,11 +124,9 @@ private:
     void all_or_nothing(Call call) {
         const std::vector<std::uint64_t> before = core::canonical(scheduler_, world_.now());
         for (std::size_t successes = 0;; ++successes) {
-            allowance = successes;
-            failing = true;
             try {
+                const ScarceMemory memory(successes + 1, Scarcity::only);
                 call();
-                failing = false;
                 return;
             } catch (const std::bad_alloc&) {
                 ++failures;
@@ -169,7 +139,7 @@ private:
     void without_memory(const SchedulerEvent& event) {
         std::string message = "no such file, and a message that is too long to be short";
         const core::Time now = world_.now();
-        const std::size_t before = allocations;
+        const std::size_t before = Memory::here().allocations;
         switch (event.what) {
             case Happening::release: {
                 const core::Grant grant = world_.leases()[event.subject].grant;
@@ -192,7 +162,7 @@ private:
             case Happening::close: scheduler_.close(now, actions_); break;
             default: break;
         }
-        const std::size_t after = allocations;
+        const std::size_t after = Memory::here().allocations;
         REQUIRE(after == before);
     }
 
@@ -227,7 +197,7 @@ TEST_CASE("granting and releasing a lease on a ready model allocates nothing", "
     ensure.wants_lease = false;
     scheduler.enqueue(key, ensure, core::Time{0}, actions);
     scheduler.loaded(scheduler.residents().handle(0), 10, core::Time{0}, actions);
-    const std::size_t before = allocations;
+    const std::size_t before = Memory::here().allocations;
     for (int round = 0; round < 1'000; ++round) {
         core::Grant first;
         core::Grant second;
@@ -239,7 +209,7 @@ TEST_CASE("granting and releasing a lease on a ready model allocates nothing", "
         }
         scheduler.release(first, core::Time{round}, actions);
     }
-    const std::size_t after = allocations;
+    const std::size_t after = Memory::here().allocations;
     CHECK(after == before);
     CHECK(scheduler.counters().leases_granted == 2'000);
 }
