@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <limits>
 #include <set>
 #include <sstream>
 #include <string>
@@ -79,12 +80,27 @@ TEST_CASE("Each event prints what is its own") {
                         .slot = "s",
                         .key = "m",
                         .message = "old file"}) == "s: load_log m warning: old file");
-    CHECK(printed(Event{.type = EventType::dropped, .slot = "s", .count = 12}) == "s: dropped 12");
+    CHECK(printed(Event{.type = EventType::dropped, .count = 12}) == "dropped 12");
     CHECK(printed(Event{
               .type = EventType::load_failed, .slot = "s", .key = "m", .duration = 2s, .message = "no such file"}) ==
           "s: load_failed m after 2000 ms: no such file");
     CHECK(printed(Event{.type = EventType::rejected, .reason = Reason::overloaded, .slot = "s", .key = "m"}) ==
           "s: rejected m (overloaded)");
+}
+
+TEST_CASE("An event is one line, whatever a backend says") {
+    CHECK(printed(Event{.type = EventType::load_failed,
+                        .slot = "a\nslot",
+                        .key = "a\nkey",
+                        .message = "line 1\nline\t2\r\x1b[31m\x7f \xc2\x9b \xc3\xa9 \xc2\xa0"}) ==
+          "a\\nslot: load_failed a?key: line 1\\nline\\t2\\x0d\\x1b[31m\\x7f \\xc2\\x9b \xc3\xa9 \xc2\xa0");
+}
+
+TEST_CASE("A progress that is none prints as none") {
+    constexpr float none = std::numeric_limits<float>::quiet_NaN();
+    CHECK(printed(Event{.type = EventType::load_progress, .slot = "s", .progress = none}) == "s: load_progress 0 %");
+    CHECK(printed(Event{.type = EventType::load_progress, .slot = "s", .progress = -1.0F}) == "s: load_progress 0 %");
+    CHECK(printed(Event{.type = EventType::load_progress, .slot = "s", .progress = 2.0F}) == "s: load_progress 100 %");
 }
 
 TEST_CASE("A long key is cut in an event's line") {

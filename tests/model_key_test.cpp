@@ -85,6 +85,23 @@ TEST_CASE("to_string cuts what would not fit into a message; printing does not")
     CHECK(to_string(ModelKey(std::string(std::size_t{1} << 20U, 'n'))).size() == 83);
 }
 
+TEST_CASE("to_string cuts between characters, unless there is none to cut between") {
+    // Two, three and four bytes, of which the 80th is one but the first.
+    for (const std::string letter : {"\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x98\x80"}) {
+        for (std::size_t part = 1; part < letter.size(); ++part) {
+            const std::string before(80 - part, 'n');
+            CHECK(to_string(ModelKey(before + letter + "n")) == before + "...");
+        }
+        const std::string before(80 - letter.size(), 'n');
+        CHECK(to_string(ModelKey(before + letter + "n")) == before + letter + "...");
+    }
+    CHECK(to_string(ModelKey(std::string(100, '\x80'))).size() == 80);
+}
+
+TEST_CASE("to_string leaves nothing that steers a terminal") {
+    CHECK(to_string(ModelKey("a\n\x1b[31m\x7f", "\xc2\x9b\xc2\xa0")) == "a??[31m?@??\xc2\xa0");
+}
+
 TEST_CASE("Equal keys hash alike, and both parts and their order count") {
     const std::hash<ModelKey> hash;
     CHECK(hash({"a", "f16"}) == hash({"a", "f16"}));

@@ -97,6 +97,13 @@ TEST_CASE("A slot that shuts down says so, and a manager prints both slots") {
     CHECK_THAT(printed(status), residency::test::contains_text("reranker (shut down): generation 0"));
 }
 
+TEST_CASE("A failure is one line, whatever a backend says") {
+    SlotStatus slot;
+    slot.failures.push_back({.key = "broken", .message = "line 1\nline 2\x1b[31m", .failures = 1});
+    CHECK_THAT(printed(slot),
+               residency::test::contains_text("  failed    broken, 1 in a row: line 1\\nline 2\\x1b[31m\n"));
+}
+
 TEST_CASE("A failure that may be tried again does not name a time") {
     SlotStatus slot;
     slot.failures.push_back({.key = "broken", .message = "no such file", .failures = 1});

@@ -2,6 +2,7 @@
 
 #include "residency/generation.hpp"
 #include "residency/model_key.hpp"
+#include "residency/one_line.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -47,7 +48,7 @@ enum class EventType : std::uint8_t {
     shutdown_completed,
     /// A completion handler threw on a thread of the library's: `message`.
     handler_threw,
-    /// The observer was too slow: `count` events before this one were dropped.
+    /// The observer was too slow: `count` events were dropped, after those before this one.
     dropped,
 };
 
@@ -145,7 +146,8 @@ struct Event {
     Reason reason = Reason::none;
     /// How grave, with `load_log`.
     Severity severity = Severity::info;
-    /// The slot's name: "embedding" or "reranker" in a manager. Empty with `handler_threw`: a manager's threads are those of both.
+    /// The slot's name: "embedding" or "reranker" in a manager. Empty with `handler_threw` and `dropped`: a manager's threads, and its
+    /// queue of events, are those of both.
     std::string slot{};
     /// The key that it happened to; empty if it concerns the whole slot.
     ModelKey key{};
@@ -161,10 +163,10 @@ struct Event {
     /// What else there is to say, for people.
     std::string message{};
 
-    /// Prints one line: `embedding: ready minilm@q8_0 generation 3 (requested) after 812 ms: ...`.
+    /// Prints one line: `embedding: ready minilm@q8_0 generation 3 (requested) after 812 ms: ...`. Control characters are escaped.
     friend std::ostream& operator<<(std::ostream& out, const Event& event) {
         if (!event.slot.empty()) {
-            out << event.slot << ": ";
+            out << detail::on_one_line(event.slot) << ": ";
         }
         out << event.type;
         if (!event.key.name.empty()) {
@@ -177,7 +179,9 @@ struct Event {
             out << " (" << event.reason << ')';
         }
         if (event.type == EventType::load_progress) {
-            out << ' ' << static_cast<int>(std::clamp(event.progress, 0.0F, 1.0F) * 100.0F) << " %";
+            // NaN is not greater than zero.
+            const float done = event.progress > 0.0F ? std::min(event.progress, 1.0F) : 0.0F;
+            out << ' ' << static_cast<int>(done * 100.0F) << " %";
         }
         if (event.type == EventType::load_log) {
             out << ' ' << event.severity;
@@ -189,7 +193,7 @@ struct Event {
             out << " after " << std::chrono::duration_cast<std::chrono::milliseconds>(event.duration).count() << " ms";
         }
         if (!event.message.empty()) {
-            out << ": " << event.message;
+            out << ": " << detail::on_one_line(event.message);
         }
         return out;
     }

@@ -1,5 +1,7 @@
 #pragma once
 
+#include "residency/one_line.hpp"
+
 #include <compare>
 #include <cstddef>
 #include <functional>
@@ -48,8 +50,8 @@ struct ModelKey {
     }
 };
 
-/// The key as `operator<<` prints it, made fit for a message: cut to 80 bytes, and control characters as `?`, so that no key can break a
-/// line.
+/// The key as `operator<<` prints it, made fit for a message: cut to at most 80 bytes, between two characters of UTF-8, and control
+/// characters as `?`, so that no key can break a line.
 inline std::string to_string(const ModelKey& key) {
     constexpr std::size_t longest = 80;
     std::string text = key.name;
@@ -58,12 +60,17 @@ inline std::string to_string(const ModelKey& key) {
         text += key.quantization;
     }
     if (text.size() > longest) {
-        text.resize(longest);
+        std::size_t end = longest;
+        // A character has at most four bytes; what goes on for longer is no UTF-8.
+        while (end > longest - 3 && (static_cast<unsigned char>(text[end]) & 0xC0U) == 0x80U) {
+            --end;
+        }
+        text.resize(end);
         text += "...";
     }
-    for (char& letter : text) {
-        if (static_cast<unsigned char>(letter) < 0x20 || letter == 0x7f) {
-            letter = '?';
+    for (std::size_t at = 0; at < text.size(); ++at) {
+        if (const std::size_t controls = detail::control_character(text, at); controls != 0) {
+            text.replace(at, controls, controls, '?');
         }
     }
     return text;

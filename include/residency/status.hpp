@@ -3,6 +3,7 @@
 #include "residency/event.hpp"
 #include "residency/generation.hpp"
 #include "residency/model_key.hpp"
+#include "residency/one_line.hpp"
 
 #include <array>
 #include <chrono>
@@ -210,7 +211,7 @@ inline std::ostream& operator<<(std::ostream& out, const SlotStatus& slot) {
             out << ", try again in ";
             detail::print_duration(out, failure.retry_after);
         }
-        out << ": " << failure.message << '\n';
+        out << ": " << detail::on_one_line(failure.message) << '\n';
     }
     const SlotCounters& done = slot.counters;
     out << "  loads     " << done.loads << " started, " << done.loaded << " ready, " << done.load_failures

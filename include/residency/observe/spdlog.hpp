@@ -12,7 +12,6 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
-#include <string_view>
 #include <utility>
 
 namespace residency {
@@ -55,32 +54,6 @@ namespace residency {
     return spdlog::level::info;
 }
 
-namespace detail {
-
-// Keys come from requests and messages from backends: a line break in one must not look like a log line of its own.
-inline std::string on_one_line(std::string_view text) {
-    constexpr std::string_view digits = "0123456789abcdef";
-    std::string line;
-    line.reserve(text.size());
-    for (const char letter : text) {
-        const auto code = static_cast<unsigned char>(letter);
-        if (code >= 0x20 && code != 0x7f) {
-            line += letter;
-        } else if (letter == '\n') {
-            line += "\\n";
-        } else if (letter == '\t') {
-            line += "\\t";
-        } else {
-            line += "\\x";
-            line += digits[code >> 4U];
-            line += digits[code & 0xFU];
-        }
-    }
-    return line;
-}
-
-}  // namespace detail
-
 /// An observer that writes each event to `logger`, as one line, at its `spdlog_level`: control characters are escaped.
 /// Events below the logger's level cost no formatting. It keeps the logger alive.
 ///
@@ -100,7 +73,7 @@ inline std::string on_one_line(std::string_view text) {
         }
         std::ostringstream text;
         text << event;
-        const std::string line = detail::on_one_line(text.str());
+        const std::string line = text.str();
         // As a view, so that a brace in a message is not taken for a format.
         logger->log(level, spdlog::string_view_t(line));
     };

@@ -50,11 +50,7 @@ public:
                 return false;
             }
             if (dropped_ != 0) {
-                Event gap;
-                gap.type = EventType::dropped;
-                gap.slot = event.slot;
-                gap.count = dropped_;
-                queue_.push_back({std::move(gap), nullptr, nullptr});
+                queue_.push_back({gap(), nullptr, nullptr});
                 dropped_ = 0;
             }
             queue_.push_back({std::move(event), std::move(gate), token});
@@ -70,7 +66,7 @@ public:
     void flush() noexcept {
         {
             const runtime::MutexLock lock(mutex_);
-            if (delivering_ || queue_.empty()) {
+            if (delivering_ || (queue_.empty() && dropped_ == 0)) {
                 return;
             }
             delivering_ = true;
@@ -84,6 +80,7 @@ public:
         {
             const runtime::MutexLock lock(mutex_);
             observer.swap(observer_);
+            dropped_ = 0;
         }
         // One by one: a second queue to take them all at once would need memory even while it is empty.
         for (;;) {
@@ -107,6 +104,29 @@ private:
         void* token;
     };
 
+    // What tells of the events that were dropped.
+    [[nodiscard]] Event gap() const noexcept RESIDENCY_REQUIRES(mutex_) {
+        Event event;
+        event.type = EventType::dropped;
+        event.count = dropped_;
+        return event;
+    }
+
+    // What is delivered next; false if nothing is. A gap at the end is told of, too: the event that would come after it may never come.
+    [[nodiscard]] bool take_next(Item& item) noexcept RESIDENCY_REQUIRES(mutex_) {
+        if (!queue_.empty()) {
+            item = std::move(queue_.front());
+            queue_.pop_front();
+            return true;
+        }
+        if (dropped_ != 0) {
+            item.event = gap();
+            dropped_ = 0;
+            return true;
+        }
+        return false;
+    }
+
     static void pass(const Item& item) noexcept {
         if (item.gate) {
             item.gate->event_passed(item.token);
@@ -127,13 +147,11 @@ private:
             {
                 const runtime::MutexLock lock(mutex_);
                 // Without an observer it is being closed, and what is left passes there.
-                if (queue_.empty() || !observer_) {
+                if (!observer_ || !take_next(item)) {
                     delivering_ = false;
                     return;
                 }
                 observer = observer_;
-                item = std::move(queue_.front());
-                queue_.pop_front();
             }
             try {
                 const runtime::LibraryCall mark;
