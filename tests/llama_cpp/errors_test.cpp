@@ -140,6 +140,7 @@ TEST_CASE("options are checked when the backend is made, and the field is named"
         CHECK_THROWS_AS(LlamaCppRerankerBackend({.model = std::move(options)}), std::invalid_argument);
     };
     refused({}, "files");
+    refused({.files = ""}, "files");
     refused({.files = folder.path(), .contexts = 257}, "contexts");
     refused({.files = folder.path(), .threads = 513}, "threads");
     refused({.files = folder.path(), .batch_tokens = 15}, "batch_tokens");
@@ -166,4 +167,8 @@ TEST_CASE("texts that are not UTF-8, or hold a NUL, are embedded like any other"
         LlamaCppEmbeddingBackend({.model = {.files = folder.path(), .contexts = 1}}).load("tiny", context);
     const std::vector<std::string> texts{"\xFF\xFE\xC3", std::string("a\0b", 3), "\xED\xA0\x80"};
     CHECK(model->embed(texts).size() == 3);
+    // Past the last character that there is, and the last one itself. Two characters of GB 2312 may look like that.
+    const std::vector<std::string> past{"\xF4\x90\x80\x80", "a \xF5\xA1\xB0\xA3 b", "\xF7\xBF\xBF\xBF", "\xF4",
+                                        "\xF4\x8F\xBF\xBF"};
+    CHECK(model->embed(past).size() == past.size());
 }

@@ -271,3 +271,15 @@ TEST_CASE("a call that finds no free context waits for one, and its token ends t
     }
     CHECK(pool.taken() == 0);
 }
+
+TEST_CASE("an inference that is asked to stop stops before its next text is read") {
+    const Tiny tiny;
+    std::stop_source stop;
+    stop.request_stop();
+    LoadContext context;
+    const auto embedder = tiny.backend().load("tiny", context);
+    // The second is longer than the model takes, which would be said if it were read.
+    const std::vector<std::string> texts{"a", std::string(10'000, 'a')};
+    (void)error_of(errc::invalid_request, [&] { (void)embedder->embed(texts); });
+    (void)error_of(operation_aborted(), [&] { (void)embedder->embed(texts, stop.get_token()); });
+}

@@ -34,18 +34,19 @@ public:
     /// Embeds the texts: a row of `dimension()` floats for each, in their order.
     ///
     /// The texts of a call share batches; what shares one with a text changes no more than the rounding of its vector.
-    /// An empty text is embedded if the vocabulary adds tokens to texts. Nothing in a text is special: `[SEP]` is five
-    /// characters.
+    /// An empty text is embedded if the vocabulary adds tokens to texts. No text makes control tokens: `[SEP]` is five
+    /// characters. Bytes that are not UTF-8 are read as U+FFFD.
     ///
     /// Errors   invalid_request: a text has no tokens, or more than the limit and `truncate` is off; it says which, how
     ///          many, the limit. inference_failed: llama.cpp could not compute it. operation_aborted: `stop` was
-    ///          requested, while it waited for a context or computed. Out of memory: std::bad_alloc, or
+    ///          requested, between two texts that are read, while it waited for a context, or while it computed. Out of memory: std::bad_alloc, or
     ///          inference_failed.
     /// Threads  any number at once; more than `max_concurrency()` wait for one another
     [[nodiscard]] Embeddings embed(std::span<const std::string> texts, const std::stop_token& stop = {}) {
         std::vector<detail::llama_cpp::Tokens> sequences;
         sequences.reserve(texts.size());
         for (std::size_t index = 0; index < texts.size(); ++index) {
+            model_->go_on_unless(stop);
             sequences.push_back(tokens_of(texts[index], index));
         }
         Embeddings embeddings(texts.size(), dimension_);

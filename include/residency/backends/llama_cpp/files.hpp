@@ -40,12 +40,13 @@ public:
     LlamaCppFiles() = default;
 
     /// In `folder`, as `NAME-QUANTIZATION.gguf`, or `NAME.gguf` for an empty quantization. A key that would lead
-    /// elsewhere is `invalid_request`.
+    /// elsewhere is `invalid_request`. An empty path is nowhere: the current folder is `.`.
     template <detail::llama_cpp::FolderName Folder>
-    LlamaCppFiles(Folder&& folder)  // NOLINT(google-explicit-constructor,bugprone-forwarding-reference-overload)
-        : path_of_([folder = std::filesystem::path(std::forward<Folder>(folder))](const ModelKey& key) {
-              return in_folder(folder, key);
-          }) {}
+    LlamaCppFiles(Folder&& folder) {  // NOLINT(google-explicit-constructor,bugprone-forwarding-reference-overload)
+        if (std::filesystem::path path(std::forward<Folder>(folder)); !path.empty()) {
+            path_of_ = [path = std::move(path)](const ModelKey& key) { return in_folder(path, key); };
+        }
+    }
 
     /// Where `path_of` says. It is called on the loading thread and must be safe to call from several if the backend is
     /// used by several slots; what it throws is the load's failure.

@@ -55,6 +55,13 @@ public:
         return {code, key_, Stage::inference, detail};
     }
 
+    /// Throws Error operation_aborted if `stop` was requested.
+    void go_on_unless(const std::stop_token& stop) const {
+        if (stop.stop_requested()) {
+            throw aborted();
+        }
+    }
+
     /// Computes the sequences and calls `on_row(index, row)` for each, in any order; `row` is as long as the model's
     /// rows are, and valid during the call.
     ///
@@ -75,9 +82,7 @@ public:
         Context& context = turn.context();
         std::size_t begin = 0;
         for (const std::size_t end : plan.ends) {
-            if (stop.stop_requested()) {
-                throw aborted();
-            }
+            go_on_unless(stop);
             context.clear();
             for (std::size_t at = begin; at < end; ++at) {
                 context.add(sequences[plan.order[at]]);

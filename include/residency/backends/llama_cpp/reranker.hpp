@@ -40,13 +40,13 @@ public:
     /// Scores each document for the query, in the documents' order; greater is better.
     ///
     /// Query and document are joined as the model's rerank template says, or else as its vocabulary does. The pairs of
-    /// a call share batches; what shares one with a pair changes no more than the rounding of its score. Nothing in a
-    /// text is special.
+    /// a call share batches; what shares one with a pair changes no more than the rounding of its score. No text makes
+    /// control tokens. Bytes that are not UTF-8 are read as U+FFFD.
     ///
     /// Errors   invalid_request: a pair has more tokens than the limit and `truncate` is off, or the query leaves no
     ///          room for a token of a document; it says which, how many, the limit. inference_failed: llama.cpp could
-    ///          not compute it. operation_aborted: `stop` was requested, while it waited for a context or computed. Out
-    ///          of memory: std::bad_alloc, or inference_failed.
+    ///          not compute it. operation_aborted: `stop` was requested, between two documents that are read, while it
+    ///          waited for a context, or while it computed. Out of memory: std::bad_alloc, or inference_failed.
     /// Threads  any number at once; more than `max_concurrency()` wait for one another
     [[nodiscard]] std::vector<float> rerank(std::string_view query, std::span<const std::string> documents,
                                             const std::stop_token& stop = {}) {
@@ -54,7 +54,7 @@ public:
         if (documents.empty()) {
             return scores;
         }
-        const std::vector<detail::llama_cpp::Tokens> pairs = join(query, documents);
+        const std::vector<detail::llama_cpp::Tokens> pairs = join(query, documents, stop);
         model_->compute(pairs, stop, [&](std::size_t index, const float* row) {
             scores[index] = logistic_ ? 1.0F / (1.0F + std::exp(-row[yes_])) : row[yes_];
         });
@@ -68,7 +68,8 @@ public:
 
 private:
     [[nodiscard]] std::vector<detail::llama_cpp::Tokens> join(std::string_view query,
-                                                              std::span<const std::string> documents) const {
+                                                              std::span<const std::string> documents,
+                                                              const std::stop_token& stop) const {
         const std::unique_ptr<detail::llama_cpp::PreparedQuery> prepared = prepare(query);
         const std::size_t limit = model_->limit();
         if (prepared->size() >= limit) {
@@ -80,6 +81,7 @@ private:
         std::vector<detail::llama_cpp::Tokens> pairs;
         pairs.reserve(documents.size());
         for (std::size_t index = 0; index < documents.size(); ++index) {
+            model_->go_on_unless(stop);
             pairs.push_back(prepared->join(documents[index]));
             if (pairs.back().size() <= limit) {
                 continue;

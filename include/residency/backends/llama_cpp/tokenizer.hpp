@@ -40,6 +40,27 @@ inline std::string why_not_tokenizable(const llama_vocab* vocabulary) {
     return {};
 }
 
+/// Whether the byte at `at` begins what would be a character past U+10FFFF: llama.cpp throws at those, and takes other bytes that are not
+/// UTF-8 for U+FFFD. (`unicode.cpp`, `unicode_cpt_to_utf8`.)
+[[nodiscard]] inline bool begins_past_unicode(std::string_view text, std::size_t at) noexcept {
+    const auto byte = static_cast<unsigned char>(text[at]);
+    return (byte >= 0xF5 && byte <= 0xF7) ||
+           (byte == 0xF4 && at + 1 < text.size() && static_cast<unsigned char>(text[at + 1]) >= 0x90);
+}
+
+/// `text` with no byte that begins a character past U+10FFFF: a byte that is no UTF-8 takes its place. Kept in `copy` if there is any.
+[[nodiscard]] inline std::string_view within_unicode(std::string_view text, std::string& copy) {
+    for (std::size_t at = 0; at < text.size(); ++at) {
+        if (begins_past_unicode(text, at)) {
+            if (copy.empty()) {
+                copy = text;
+            }
+            copy[at] = '\xFF';
+        }
+    }
+    return copy.empty() ? text : std::string_view(copy);
+}
+
 /// Makes tokens of texts. Any number of threads at once.
 class Tokenizer {
 public:
@@ -76,12 +97,14 @@ public:
     }
 
 private:
-    [[nodiscard]] Tokens call(std::string_view text, bool add_special) const {
+    [[nodiscard]] Tokens call(std::string_view given, bool add_special) const {
         // A token is at least a byte, but for what is added; a text of other lengths is asked for twice.
         const auto longest = static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max()) - 16;
-        if (text.size() > longest) {
+        if (given.size() > longest) {
             throw std::length_error("a text of more than 2 GiB");
         }
+        std::string copy;
+        const std::string_view text = within_unicode(given, copy);
         Tokens tokens(text.size() + 16);
         const auto into = [&] {
             return llama_tokenize(vocabulary_, text.data(), static_cast<std::int32_t>(text.size()), tokens.data(),
