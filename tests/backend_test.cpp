@@ -193,6 +193,9 @@ struct TellsNone {};
 struct TellsZero {
     [[nodiscard]] static int max_concurrency() { return 0; }
 };
+struct TellsLess {
+    [[nodiscard]] static int max_concurrency() { return -1; }
+};
 struct TellsThree {
     [[nodiscard]] std::size_t max_concurrency() const { return 3; }
 };
@@ -313,5 +316,6 @@ TEST_CASE("Of two inferences the one that takes a stop_token is called") {
 TEST_CASE("A model tells its concurrency, which is at least one, or takes any") {
     CHECK(detail::concurrency_of(TellsThree{}) == 3);
     CHECK(detail::concurrency_of(TellsZero{}) == 1);
+    CHECK(detail::concurrency_of(TellsLess{}) == 1);
     CHECK(detail::concurrency_of(TellsNone{}) == static_cast<std::size_t>(-1));
 }

@@ -7,6 +7,7 @@
 #include "residency/event.hpp"
 #include "residency/model_key.hpp"
 
+#include <algorithm>
 #include <concepts>
 #include <cstddef>
 #include <functional>
@@ -195,8 +196,13 @@ std::vector<float> call_rerank(Model& model, std::string_view query, std::span<c
 template <class Model>
 std::size_t concurrency_of(const Model& model) {
     if constexpr (TellsConcurrency<Model>) {
-        const auto told = static_cast<std::size_t>(model.max_concurrency());
-        return told == 0 ? 1 : told;
+        const auto told = model.max_concurrency();
+        if constexpr (std::is_signed_v<decltype(told)>) {
+            if (told < 0) {
+                return 1;
+            }
+        }
+        return std::max<std::size_t>(1, static_cast<std::size_t>(told));
     } else {
         static_assert(!requires(Model& asked) { asked.max_concurrency(); }, "max_concurrency() must be const and give a number");
         return static_cast<std::size_t>(-1);

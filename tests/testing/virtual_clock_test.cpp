@@ -1,5 +1,7 @@
 #include "residency/testing/virtual_clock.hpp"
 
+#include "residency/options.hpp"
+
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
@@ -54,6 +56,34 @@ TEST_CASE("The clock goes forward only, and not past the end of time") {
     VirtualClock::advance(1s);
     CHECK(VirtualClock::now() == VirtualClock::time_point::max());
     VirtualClock::reset();
+    VirtualClock::advance(residency::keep_alive_forever);
+    CHECK(VirtualClock::now() == VirtualClock::time_point::max());
+    CHECK_THROWS_AS(VirtualClock::advance(std::chrono::milliseconds::min()), std::invalid_argument);
+    VirtualClock::reset();
+}
+
+TEST_CASE("A length that the clock cannot count is the longest that it can") {
+    VirtualClock::reset();
+    asio::io_context context;
+    Timer endless(context, VirtualClock::time_point::max());
+    int fired = 0;
+    endless.async_wait([&](error_code) { ++fired; });
+    CHECK(advance(context, std::chrono::hours(24 * 365 * 300)) == 1);
+    CHECK(VirtualClock::now() == VirtualClock::time_point::max());
+    CHECK(fired == 1);
+    CHECK_THROWS_AS(advance(context, std::chrono::milliseconds::min()), std::invalid_argument);
+    VirtualClock::reset();
+}
+
+TEST_CASE("How many handlers ran is right after one that threw, and after one that stopped the context") {
+    VirtualClock::reset();
+    asio::io_context context;
+    asio::post(context, [] { throw std::runtime_error("a handler's own failure"); });
+    CHECK_THROWS_AS(run_ready(context), std::runtime_error);
+    CHECK(run_ready(context) == 0);
+    asio::post(context, [&] { context.stop(); });
+    CHECK(run_ready(context) == 1);
+    CHECK(run_ready(context) == 0);
 }
 
 TEST_CASE("Nothing is lost when many threads move the clock") {
