@@ -24,6 +24,10 @@ refuses "a folder without models" "holds no NAME-QUANT.gguf" loaf "$folder" --mo
 refuses "models that were not chosen" "'lexical@f32' for --embedding" loaf "$folder" --models "$models"
 refuses "what there is to choose from" "all-minilm-l6-v2@f16, all-minilm-l6-v2@q8_0" loaf "$folder" --models "$models" --embedding all-minilm-l6-v2@f32
 refuses "a reranker that is not there" "'none@f16' for --reranker" loaf "$folder" --models "$models" --embedding all-minilm-l6-v2@f16 --reranker none@f16
+mkdir "$room/long-names"
+long=all-minilm-l6-v2-$(printf 'n%.0s' $(seq 80))
+ln -s "$(cd "$models" && pwd)/all-minilm-l6-v2-f16.gguf" "$room/long-names/$long-f16.gguf"
+refuses "a reranker beside an embedder of 97 bytes, which is there" "for --reranker" loaf "$folder" --models "$room/long-names" --embedding "$long@f16" --reranker none@f16
 refuses "a model that leads out of the folder" "There is no model '../all-minilm-l6-v2@f16'" loaf "$folder" --models "$models" --embedding ../all-minilm-l6-v2@f16
 
 run loaf "$folder" --models "$models" --embedding qa-reranker-l6@f16 --reranker qa-reranker-l6@f16

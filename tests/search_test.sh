@@ -69,6 +69,7 @@ refuses "a keep-alive past all numbers" "keep-alive" bread "$folder" --keep-aliv
 refuses "waiting for ever" "--watch-idle" bread "$folder" --watch-idle --keep-alive forever
 refuses "a model without a name" "@f32" bread "$folder" --embedding @f32
 refuses "models without llama.cpp, or that are not there" "RESIDENCY_LLAMA_CPP\\|holds no NAME-QUANT.gguf" bread "$folder" --models "$room/outside"
+refuses "an empty folder of models" "--models" bread "$folder" --models ""
 refuses "two rerankers for three searches" "one for each" bread "$folder" --embedding a --embedding b --embedding c --reranker d --reranker e
 refuses "another quantization" "q8_0" bread "$folder" --embedding lexical@q8_0
 refuses "another quantization for the reranker" "q8_0" bread "$folder" --reranker bm25@q8_0
@@ -224,6 +225,19 @@ check "Ctrl-C while searching: exit code 130" ends_with 130
 check "Ctrl-C while searching: it did not go on to the end" bash -c "! grep -q Searched '$room/out'"
 check "Ctrl-C while searching: the model was unloaded" says out "was unloaded: shutdown"
 check "Ctrl-C while searching: no lease was left" bash -c "! grep -q 'left:' '$room/err'"
+
+# A file of which the rest, far more than memory holds, would still be read. It ends a process that hoards it.
+mkdir "$room/endless"
+cp "$room/large/text" "$room/endless/text"
+truncate -s 1T "$room/endless/text"
+(
+    ulimit -v 4000000
+    interrupt INT "ready lexical" fox "$room/endless" --events
+    check "Ctrl-C within an endless file: exit code 130" ends_with 130
+    check "Ctrl-C within an endless file: the model was unloaded" says out "was unloaded: shutdown"
+    exit "$failures"
+)
+failures=$?
 
 # ---- a terminal
 

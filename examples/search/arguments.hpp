@@ -159,6 +159,9 @@ inline std::optional<Arguments> parse(int argc, const char* const* argv) {
     if (arguments.query.find_first_not_of(" \t\r\n\v\f") == std::string::npos) {
         throw UsageError("The query is empty.");
     }
+    if (app.count("--models") != 0 && arguments.models.empty()) {
+        throw UsageError("--models names no folder; the current one is '.'.");
+    }
     if (arguments.top < 1 || arguments.top > 1000) {
         throw UsageError("--top must be between 1 and 1000.");
     }

@@ -72,7 +72,7 @@ public:
         }
         if (complete && arguments_.watch_idle) {
             std::cerr << "search: waiting until both models have been idle for their keep-alive.\n";
-            history_.wait_for_unloads(models_->status(), interrupt_.token());
+            history_.wait_for_unloads([this] { return models_->status(); }, interrupt_.token());
         }
         const Models models = shut_down();
         if (!arguments_.json) {
@@ -202,8 +202,10 @@ private:
     void read_files(std::span<const float> query, const residency::ModelKey& model, std::atomic<std::size_t>& next_file,
                     Nearest& nearest, Searched& searched) {
         std::vector<Candidate> batch;
+        const auto gives_up = [this] { return give_up_ || interrupted(); };
         const auto embed = [&] {
-            if (batch.empty() || give_up_ || interrupted()) {
+            if (batch.empty() || gives_up()) {
+                batch.clear();
                 return;
             }
             std::vector<std::string> texts;
@@ -219,18 +221,19 @@ private:
             progress_.add(0, batch.size());
             batch.clear();
         };
-        while (!give_up_ && !interrupted()) {
+        while (!gives_up()) {
             const std::size_t index = next_file++;
             if (index >= folder_.files.size()) {
                 break;
             }
             const File& file = folder_.files[index];
-            const ReadResult result = read_passages(file.path, [&](Passage&& passage) {
+            const auto take = [&](Passage&& passage) {
                 batch.push_back({0.0F, index, std::move(passage)});
                 if (batch.size() == texts_per_call) {
                     embed();
                 }
-            });
+            };
+            const ReadResult result = read_passages(file.path, take, gives_up);
             searched.files += result == ReadResult::text ? 1 : 0;
             searched.bytes += result == ReadResult::text ? file.size : 0;
             searched.skipped.binary += result == ReadResult::binary ? 1 : 0;

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <sstream>
 #include <string>
 #include <system_error>
 #include <vector>
@@ -38,7 +39,9 @@ inline std::vector<std::string> list_models(const std::filesystem::path& folder)
 inline void require_models(const Arguments& arguments) {
     const std::vector<std::string> keys = list_models(arguments.models);
     const auto require = [&](const residency::ModelKey& key, const std::string& option) {
-        if (std::find(keys.begin(), keys.end(), to_string(key)) != keys.end()) {
+        std::ostringstream whole;
+        whole << key;
+        if (std::find(keys.begin(), keys.end(), whole.str()) != keys.end()) {
             return;
         }
         std::string held;

@@ -116,16 +116,16 @@ private:
 enum class ReadResult { text, binary, unreadable };
 
 /// Reads a file and calls `use(Passage&&)` with each of its passages. A file with a zero byte in its first 64 KiB is
-/// binary.
-template <class Use>
-ReadResult read_passages(const std::filesystem::path& path, Use use) {
+/// binary. Once `gives_up()`, it reads no further.
+template <class Use, class GivesUp>
+ReadResult read_passages(const std::filesystem::path& path, Use use, const GivesUp& gives_up) {
     std::ifstream file(path, std::ios::binary);
     if (!file) {
         return ReadResult::unreadable;
     }
     PassageSplitter<Use> splitter(std::move(use));
     std::string chunk(64 * 1024, '\0');
-    for (bool first = true; file; first = false) {
+    for (bool first = true; file && !gives_up(); first = false) {
         file.read(chunk.data(), static_cast<std::streamsize>(chunk.size()));
         const std::string_view bytes(chunk.data(), static_cast<std::size_t>(file.gcount()));
         if (file.bad()) {
