@@ -1,6 +1,6 @@
 # The package residency: residency::residency, and residency::<component> for each component asked for.
 
-cmake_policy(PUSH)
+# No policies are pushed here: find_package has its own, and find_dependency may return in between.
 cmake_policy(VERSION 3.25...3.31)
 
 include(CMakeFindDependencyMacro)
@@ -21,5 +21,3 @@ foreach(component IN LISTS residency_FIND_COMPONENTS)
         set(residency_NOT_FOUND_MESSAGE "the component `${component}` is not part of this installation, or a library that it needs is missing")
     endif()
 endforeach()
-
-cmake_policy(POP)
