@@ -14,6 +14,7 @@
 #include <exception>
 #include <future>
 #include <memory>
+#include <new>
 #include <tuple>
 #include <utility>
 
@@ -180,5 +181,29 @@ TEMPLATE_TEST_CASE("as_tuple: of use_awaitable, of a callback", "[R9]", EVERY_OP
                     }));
     bench.run();
     CHECK(calls == 2);
+    bench.check_end();
+}
+
+namespace {
+
+// Finds no memory for a copy.
+struct DearHandler {
+    DearHandler() = default;
+    DearHandler(const DearHandler&) { throw std::bad_alloc(); }
+    DearHandler(DearHandler&&) = default;
+    DearHandler& operator=(const DearHandler&) = delete;
+    DearHandler& operator=(DearHandler&&) = delete;
+    ~DearHandler() = default;
+    void operator()(const std::exception_ptr& /*error*/, const FakeLease& /*lease*/) const {}
+};
+
+}  // namespace
+
+TEST_CASE("A handler that cannot be copied has taken no lease", "[H18][R9]") {
+    SlotBench bench;
+    bench.lease(a).release();
+    const DearHandler handler;
+    CHECK_THROWS_AS(bench.slot->async_acquire(a, handler), std::bad_alloc);
+    CHECK(bench.slot->status().leases == 0);
     bench.check_end();
 }

@@ -126,7 +126,7 @@ public:
     /// Signature  void(std::exception_ptr, ShutdownReport)
     /// Completes  when nothing is left in either slot, or at the deadline; never inside this call. Several shutdowns complete each at
     ///            its own deadline
-    /// Errors     operation_aborted
+    /// Errors     operation_aborted. With std::bad_alloc the shutdown of the reranker's slot may not have begun: call this again
     /// Cancel     any type: the wait ends, the shutdown goes on
     /// Threads    any, also inside handlers
     /// Example    examples/12_each_call.cpp [async_shutdown]

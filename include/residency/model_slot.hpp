@@ -249,9 +249,10 @@ private:
                 return;
             }
             if (detail::Record* const record = slot->try_acquire(key, options)) {
+                // Owned before the handler is copied, which may throw.
+                lease_type lease = detail::LeaseAccess::make<model_type>(*slot, *record);
                 detail::deliver<std::exception_ptr, lease_type>(*slot, std::forward<Handler>(handler),
-                                                                std::exception_ptr(),
-                                                                detail::LeaseAccess::make<model_type>(*slot, *record));
+                                                                std::exception_ptr(), std::move(lease));
                 return;
             }
             detail::submit<detail::AcquireOperation<Plain, model_type>>(Plain(std::forward<Handler>(handler)),

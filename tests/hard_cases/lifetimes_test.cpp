@@ -12,6 +12,7 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 using namespace residency;
@@ -424,9 +425,8 @@ TEST_CASE("Who would go by way of control is not called inside the call that sta
     bool called_inside = false;
     bool called = false;
     asio::post(elsewhere, [&] {
-        // Whose context runs in this very thread.
+        // Whose context runs in this very thread, where who waited may be called.
         bench.destroy_contexts();
-        CHECK(waiting.calls() == 0);
         bench.slot->async_acquire(a, erased(elsewhere, [&](std::exception_ptr error, const FakeLease& /*none*/) {
                                       called = error != nullptr;
                                       called_inside = inside;
@@ -437,4 +437,113 @@ TEST_CASE("Who would go by way of control is not called inside the call that sta
     CHECK(waiting.code() == errc::shutting_down);
     CHECK(called);
     CHECK_FALSE(called_inside);
+}
+
+namespace {
+
+// A handler's last owner is gone when `kept` has expired.
+template <class Handler>
+auto watched(std::weak_ptr<int>& kept, Handler handler) {
+    auto token = std::make_shared<int>(0);
+    kept = token;
+    return [token = std::move(token), handler = std::move(handler)](auto&&... results) mutable {
+        std::move(handler)(std::forward<decltype(results)>(results)...);
+    };
+}
+
+// A shutdown that nothing is left to do for but to end the wait for the alarm, which control has not done.
+void wait_for_alarm(MortalBench& bench, asio::io_context& elsewhere, std::weak_ptr<int>& kept,
+                    Outcome<ShutdownReport>& report) {
+    bench.slot.emplace(PlainBackend(bench.world), SlotOptions{.keep_alive = 1h}, bench.executors());
+    bench.lease(a).release();
+    bench.run();
+    Outcome<> unloaded;
+    bench.slot->async_unload(a, unloaded.handler());
+    run_ready(*bench.contexts[2]);
+    CHECK(bench.slot->status().residents.empty());
+    bench.slot->async_shutdown(asio::bind_executor(elsewhere.get_executor(), watched(kept, report.handler())));
+    CHECK_FALSE(kept.expired());
+}
+
+}  // namespace
+
+TEST_CASE("A shutdown that waits for the alarm goes with the context of its handler", "[H9][H11][R9]") {
+    for (const bool control_runs : {true, false}) {
+        MortalBench bench;
+        std::weak_ptr<int> kept;
+        Outcome<ShutdownReport> report;
+        wait_for_alarm(bench, *bench.contexts[2], kept, report);
+        bench.contexts[2].reset();
+        CHECK(kept.expired());
+        if (control_runs) {
+            run_ready(*bench.contexts[0]);
+        }
+        bench.destroy_contexts();
+        CHECK(report.calls() == 0);
+    }
+}
+
+TEST_CASE("A shutdown that waits for the alarm is told when its slot is destroyed", "[H9][H11][R9]") {
+    MortalBench bench;
+    asio::io_context elsewhere;
+    std::weak_ptr<int> kept;
+    Outcome<ShutdownReport> report;
+    wait_for_alarm(bench, elsewhere, kept, report);
+    bench.slot.reset();
+    run_ready(elsewhere);
+    REQUIRE(report.calls() == 1);
+    CHECK(report.value().clean());
+}
+
+TEST_CASE("A shutdown that waits for its event goes with the context of its handler", "[H9][H11][R9]") {
+    MortalBench bench;
+    std::weak_ptr<int> kept;
+    bool expired = false;
+    bench.slot.emplace(PlainBackend(bench.world), SlotOptions{}, bench.executors(), [&](const Event& event) {
+        if (event.type == EventType::shutdown_completed) {
+            bench.contexts[2].reset();
+            expired = kept.expired();
+        }
+    });
+    Outcome<ShutdownReport> report;
+    bench.slot->async_shutdown(asio::bind_executor(bench.contexts[2]->get_executor(), watched(kept, report.handler())));
+    run_ready(*bench.contexts[0]);
+    CHECK(expired);
+    CHECK(report.calls() == 0);
+}
+
+TEST_CASE("Who goes by way of control and waits when a context ends is on its way before that is gone", "[H11][R9]") {
+    MortalBench bench;
+    for (const std::size_t own : {0U, 2U}) {
+        for (auto& context : bench.contexts) {
+            context = std::make_unique<asio::io_context>();
+        }
+        bench.slot.emplace(PlainBackend(bench.world), SlotOptions{},
+                           own == 0 ? Executors::all(bench.contexts[0]->get_executor()) : bench.executors());
+        std::weak_ptr<int> kept;
+        Outcome<FakeLease> waiting;
+        bench.slot->async_acquire(a, erased(*bench.contexts[own], watched(kept, waiting.handler())));
+        bench.contexts[own].reset();
+        CHECK(kept.expired());
+        bench.destroy_contexts();
+        CHECK(waiting.calls() == 0);
+    }
+}
+
+TEST_CASE("What is unloaded when control ends is unloaded while loading lives", "[H11][R12]") {
+    for (const bool observed : {false, true}) {
+        MortalBench bench;
+        bench.slot.emplace(PlainBackend(bench.world), SlotOptions{.max_resident = 2}, bench.executors(),
+                           observed ? Observer([](const Event&) {}) : Observer());
+        bench.lease(a).release();
+        bench.lease(b).release();
+        bench.run();
+        CHECK(bench.world->counts().live == 2);
+        Outcome<> unloaded;
+        bench.slot->async_unload(unloaded.handler());
+        bench.contexts[0].reset();
+        run_ready(*bench.contexts[2]);
+        CHECK(bench.world->counts().live == 0);
+        CHECK(bench.slot->status().residents.empty());
+    }
 }

@@ -4,14 +4,21 @@
 #include "support/frugal.hpp"
 #include "support/memory.hpp"
 
+#include "residency/slot/event_queue.hpp"
+
 #include <array>
 #include <cstddef>
 #include <exception>
+#include <functional>
+#include <future>
+#include <latch>
 #include <memory>
 #include <new>
 #include <stdexcept>
+#include <stop_token>
 #include <string>
 #include <utility>
+#include <vector>
 
 using namespace residency;
 using namespace residency::test;
@@ -267,4 +274,130 @@ TEST_CASE("Who waits for a load that could not begin is not told why another's f
         CHECK_FALSE(nested);
     }
     CHECK(without_memory);
+}
+
+TEST_CASE("An event that is dropped because there is no memory is told of, although nothing waits for the observer",
+          "[H18][H19]") {
+    asio::io_context control;
+    std::vector<Event> told;
+    const auto queue = std::make_shared<detail::EventQueue>([&told](const Event& event) { told.push_back(event); },
+                                                            control.get_executor());
+    bool taken = true;
+    std::size_t events = 0;
+    // Until the queue needs another block.
+    while (taken) {
+        Event event;
+        {
+            const ScarceMemory none;
+            taken = queue->push(std::move(event));
+        }
+        ++events;
+        queue->flush();
+        control.restart();
+        control.run();
+    }
+    REQUIRE(told.size() == events);
+    CHECK(told.back().type == EventType::dropped);
+    CHECK(told.back().count == 1);
+}
+
+TEST_CASE("One load after the other may find no memory to begin, and who waits is told", "[H18][R9]") {
+    for (const std::size_t keys : {2U, 20U, 100U}) {
+        FrugalBench bench({.keep_alive = keep_alive_forever, .max_leases = 1, .max_queue = 1000});
+        FrugalLease first = [&bench] {
+            Outcome<FrugalLease> answer;
+            bench.slot().async_acquire(a, answer.handler());
+            bench.run();
+            return std::move(answer.value());
+        }();
+        std::size_t told = 0;
+        std::size_t failed = 0;
+        // Each key has more than one turn, so that there are more loads to come than keys.
+        for (int turn = 0; turn < 2; ++turn) {
+            for (std::size_t key = 0; key < keys; ++key) {
+                bench.slot().async_acquire("k" + std::to_string(key),
+                                           [&](const std::exception_ptr& error, const FrugalLease& /*goes*/) {
+                                               ++told;
+                                               failed += error ? 1 : 0;
+                                           });
+            }
+        }
+        first.release();
+        const auto run_one = [&bench] {
+            std::size_t count = 0;
+            for (asio::io_context* const context : {&bench.control, &bench.inference, &bench.loading}) {
+                context->restart();
+                count += context->poll_one();
+            }
+            return count;
+        };
+        while (told < keys + 2 && run_one() != 0) {}
+        {
+            const ScarceMemory none;
+            bench.run_frugally();
+        }
+        bench.run();
+        CHECK(told == 2 * keys);
+        CHECK(failed < told);
+    }
+}
+
+namespace {
+
+// Loads until it is asked to stop, and calls the test from within the stop.
+struct StubbornBackend {
+    using model_type = FrugalModel;
+    std::latch* loads;
+    std::function<void()>* in_stop;
+
+    [[nodiscard]] std::unique_ptr<FrugalModel> load(const ModelKey& /*key*/, const std::stop_token& stop) const {
+        std::latch stopped(1);
+        const std::stop_callback callback(stop, [&] {
+            (*in_stop)();
+            stopped.count_down();
+        });
+        loads->count_down();
+        stopped.wait();
+        throw std::runtime_error("stopped");
+    }
+};
+
+}  // namespace
+
+TEST_CASE("A manager's shutdown that finds no memory for its second slot is told so, as its first has begun",
+          "[H18][R9]") {
+    std::size_t without_memory = 0;
+    for (std::size_t used = 0; used < 24; ++used) {
+        FrugalWorld world;
+        std::latch loads(1);
+        std::function<void()> in_stop;
+        std::promise<void> done;
+        {
+            ModelManager<StubbornBackend, FrugalBackend> models{StubbornBackend{&loads, &in_stop},
+                                                                FrugalBackend{&world}};
+            auto lease = models.reranker().acquire(a);
+            models.embedding().async_ensure_loaded(b, [](const std::exception_ptr&, Generation) {});
+            loads.wait();
+            // Somebody uses what was prepared for the reranker's slot, and then there is no more.
+            in_stop = [&] {
+                for (std::size_t use = 0; use < used; ++use) {
+                    models.reranker().async_unload(a, [](const std::exception_ptr&) {});
+                }
+                Memory::here().fail_from = 1;
+            };
+            std::exception_ptr told;
+            CHECK_NOTHROW(models.async_shutdown([&](std::exception_ptr error, const ShutdownReport& /*report*/) {
+                told = std::move(error);
+                done.set_value();
+            }));
+            Memory::here().fail_from = 0;
+            lease.release();
+            done.get_future().wait();
+            if (told) {
+                ++without_memory;
+                CHECK_THROWS_AS(std::rethrow_exception(told), std::bad_alloc);
+            }
+        }
+    }
+    CHECK(without_memory != 0);
 }

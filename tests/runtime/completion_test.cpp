@@ -43,13 +43,13 @@ TEST_CASE("complete: posts to control, or to the handler's own executor, and mar
     std::string calls;
     bool marked = true;
     complete<int>(
-        control.get_executor(), true,
+        control.get_executor(), Way::control,
         [&](int value) {
             calls += "control " + std::to_string(value) + ";";
             marked = marked && LibraryCall::active();
         },
         1);
-    complete<std::string>(control.get_executor(), true,
+    complete<std::string>(control.get_executor(), Way::control,
                           asio::bind_executor(own,
                                               [&](const std::string& value) {
                                                   calls += "own " + value + ";";
@@ -75,19 +75,24 @@ TEST_CASE("complete: an executor that cannot be posted to is reached through con
         CHECK(own.get_executor().running_in_this_thread());
     });
     const asio::any_io_executor executor = control->get_executor();
-    complete<>(executor, true, handler);
+    complete<>(executor, Way::control, handler);
     CHECK(own.poll() == 0);
     CHECK(control->poll() == 1);
     own.restart();
     CHECK(own.poll() == 1);
     CHECK(calls == 1);
     control.reset();
-    complete<>(executor, false, handler);
+    complete<>(executor, Way::system_executor, handler);
     CHECK(calls == 1);
     own.restart();
     // By way of one of Asio's own threads.
     CHECK(own.run() == 1);
     CHECK(calls == 2);
+    complete<>(executor, Way::at_once, handler);
+    CHECK(calls == 2);
+    own.restart();
+    CHECK(own.poll() == 1);
+    CHECK(calls == 3);
 }
 
 TEST_CASE("Completion: clears the cancellation slot just before it calls", "[H16]") {
@@ -95,7 +100,7 @@ TEST_CASE("Completion: clears the cancellation slot just before it calls", "[H16
     asio::cancellation_signal signal;
     bool had_handler = true;
     signal.slot().assign([](asio::cancellation_type) {});
-    complete<>(control.get_executor(), true,
+    complete<>(control.get_executor(), Way::control,
                asio::bind_cancellation_slot(signal.slot(), [&] { had_handler = signal.slot().has_handler(); }));
     CHECK(signal.slot().has_handler());
     CHECK(control.poll() == 1);
@@ -104,7 +109,7 @@ TEST_CASE("Completion: clears the cancellation slot just before it calls", "[H16
 
 TEST_CASE("Completion: a handler that throws leaves its context, and the mark is taken off", "[H12]") {
     asio::io_context control;
-    complete<>(control.get_executor(), true, [] { throw std::runtime_error("out"); });
+    complete<>(control.get_executor(), Way::control, [] { throw std::runtime_error("out"); });
     CHECK_THROWS_WITH(control.poll(), "out");
     CHECK_FALSE(LibraryCall::active());
 }
@@ -168,7 +173,7 @@ TEST_CASE("BlockingCall: a handler that is destroyed uncalled does not leave its
 TEST_CASE("BlockingCall: its handler is called at once, not posted: it only wakes a thread") {
     asio::io_context control;
     BlockingCall<int> call;
-    complete<std::exception_ptr, int>(control.get_executor(), true, call.handler(), nullptr, 5);
+    complete<std::exception_ptr, int>(control.get_executor(), Way::control, call.handler(), nullptr, 5);
     CHECK(call.wait() == 5);
     CHECK(control.poll() == 0);
 }

@@ -6,6 +6,7 @@
 
 #include <concepts>
 #include <condition_variable>
+#include <cstdint>
 #include <exception>
 #include <memory>
 #include <mutex>
@@ -145,12 +146,22 @@ struct IsBlockingHandler : std::false_type {};
 template <class Result>
 struct IsBlockingHandler<BlockingHandler<Result>> : std::true_type {};
 
-/// Has `handler(results...)` called on its executor; never in here, but for a `BlockingHandler`, which only wakes a thread.
+/// How a handler that goes by way of control gets to its executor.
+enum class Way : std::uint8_t {
+    /// Control passes it on.
+    control,
+    /// This thread does, and calls it if that is where it belongs: a context ends, and control or the handler's own may be the next.
+    at_once,
+    /// One of Asio's own threads passes it on, as control has ended.
+    system_executor,
+};
+
+/// Has `handler(results...)` called on its executor; never in here, but for a `BlockingHandler`, which only wakes a thread, and on the way
+/// `at_once`.
 ///
-/// Precondition: the handler's executor runs. `control_lives`: whether `control` does; if not, what would go by way of it goes by way of
-/// Asio's system executor.
+/// Precondition: the handler's executor runs.
 template <class... Results, class Plain, class... Arguments>
-void complete(const asio::any_io_executor& control, bool control_lives, Plain handler, Arguments&&... results) {
+void complete(const asio::any_io_executor& control, Way way, Plain handler, Arguments&&... results) {
     if constexpr (IsBlockingHandler<Plain>::value) {
         std::move(handler)(Results(std::forward<Arguments>(results))...);
     } else {
@@ -161,10 +172,10 @@ void complete(const asio::any_io_executor& control, bool control_lives, Plain ha
         } else {
             ForwardedCompletion<Plain, Results...> completion(executor, std::move(handler),
                                                               std::forward<Arguments>(results)...);
-            if (control_lives) {
-                asio::post(control, std::move(completion));
-            } else {
-                asio::post(asio::system_executor(), std::move(completion));
+            switch (way) {
+                case Way::control: asio::post(control, std::move(completion)); break;
+                case Way::at_once: asio::dispatch(std::move(completion)); break;
+                case Way::system_executor: asio::post(asio::system_executor(), std::move(completion)); break;
             }
         }
     }

@@ -256,7 +256,19 @@ void start_operation(const std::shared_ptr<Operation>& operation, const Start& s
         // First whatever may fail, for all slots; then what they do.
         const std::array<std::shared_ptr<PendingOperation>, sizeof...(Slots)> pending{slots->prepare(operation)...};
         std::size_t index = 0;
-        (start(*slots, pending[index++]), ...);
+        const auto start_next = [&](auto& slot) {
+            try {
+                start(slot, pending[index]);
+            } catch (...) {
+                if (index == 0) {
+                    throw;
+                }
+                // What was prepared has been used by somebody else meanwhile. The first has begun, so the rest is told.
+                operation->completed(std::current_exception(), {});
+            }
+            ++index;
+        };
+        (start_next(*slots), ...);
     } catch (...) {
         operation->handler().forget_cancel();
         throw;

@@ -44,14 +44,31 @@ template <class Handler>
            !slot.has_lost(std::addressof(asio::query(slot.control(), asio::execution::context)));
 }
 
+/// How a handler that goes by way of control gets to its executor. What waited when the first context ended is told while that ends, when
+/// whatever its executor is made of is still there; what is started later must not be called within its start.
+[[nodiscard]] inline runtime::Way way_of(const SlotBase& slot, bool began_before_loss) noexcept {
+    if (!slot.has_lost_any()) {
+        return runtime::Way::control;
+    }
+    if (began_before_loss) {
+        return runtime::Way::at_once;
+    }
+    return control_lives(slot) ? runtime::Way::control : runtime::Way::system_executor;
+}
+
 /// Has a handler called with its results on its executor, or destroys it uncalled if the context has ended that it runs in.
 template <class... Results, class Handler, class... Arguments>
-void deliver(const SlotBase& slot, Handler handler, Arguments&&... results) {
+void deliver_by(const SlotBase& slot, runtime::Way way, Handler handler, Arguments&&... results) {
     if (has_lost_context(slot, handler)) {
         return;
     }
-    runtime::complete<Results...>(slot.control(), control_lives(slot), std::move(handler),
-                                  std::forward<Arguments>(results)...);
+    runtime::complete<Results...>(slot.control(), way, std::move(handler), std::forward<Arguments>(results)...);
+}
+
+/// The same for a handler whose operation is over as it starts.
+template <class... Results, class Handler, class... Arguments>
+void deliver(const SlotBase& slot, Handler handler, Arguments&&... results) {
+    deliver_by<Results...>(slot, way_of(slot, false), std::move(handler), std::forward<Arguments>(results)...);
 }
 
 /// A handler on its way through an operation: keeps its executor busy, connects its cancellation slot, is called exactly once or, if
@@ -69,7 +86,8 @@ public:
     /// Has the handler called with `results`, on its executor.
     template <class... Arguments>
     void complete(const SlotBase& slot, Arguments&&... results) {
-        deliver<Results...>(slot, handler_.take(), std::forward<Arguments>(results)...);
+        deliver_by<Results...>(slot, way_of(slot, work_.began_before_loss()), handler_.take(),
+                               std::forward<Arguments>(results)...);
         // Whoever can still cancel owns the operation, maybe for longer than its executor's context lives.
         work_.reset();
     }
@@ -108,6 +126,7 @@ public:
 private:
     struct NoWork {
         void start(const Handler&, const SlotBase&) noexcept {}
+        [[nodiscard]] static bool began_before_loss() noexcept { return false; }
         void reset() noexcept {}
     };
 
@@ -118,28 +137,38 @@ private:
             tracked_.emplace(asio::prefer(asio::get_associated_executor(handler, slot.control()),
                                           asio::execution::outstanding_work.tracked));
             if constexpr (runtime::goes_by_way_of_control<Handler>) {
+                detour_.began_before_loss = !slot.has_lost_any();
                 if (control_lives(slot)) {
-                    control_.emplace(asio::prefer(slot.control(), asio::execution::outstanding_work.tracked));
+                    detour_.control.emplace(asio::prefer(slot.control(), asio::execution::outstanding_work.tracked));
                 }
+            }
+        }
+        [[nodiscard]] bool began_before_loss() const noexcept {
+            if constexpr (runtime::goes_by_way_of_control<Handler>) {
+                return detour_.began_before_loss;
+            } else {
+                return false;
             }
         }
         void reset() noexcept {
             tracked_.reset();
-            control_.reset();
+            if constexpr (runtime::goes_by_way_of_control<Handler>) {
+                detour_.control.reset();
+            }
         }
 
     private:
         template <class Executor>
         using Tracked = std::optional<std::decay_t<decltype(asio::prefer(std::declval<const Executor&>(),
                                                                          asio::execution::outstanding_work.tracked))>>;
-        struct Nothing {
-            void reset() noexcept {}
+        struct Detour {
+            Tracked<asio::any_io_executor> control;
+            bool began_before_loss = false;
         };
+        struct None {};
 
         Tracked<runtime::HandlerExecutor<Handler>> tracked_;
-        [[no_unique_address]] std::conditional_t<runtime::goes_by_way_of_control<Handler>,
-                                                 Tracked<asio::any_io_executor>, Nothing>
-            control_;
+        [[no_unique_address]] std::conditional_t<runtime::goes_by_way_of_control<Handler>, Detour, None> detour_;
     };
 
     std::conditional_t<runtime::IsBlockingHandler<Handler>::value, NoWork, Work> work_{};

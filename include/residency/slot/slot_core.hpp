@@ -152,7 +152,7 @@ private:
                 return;
             }
             const Lock lock(mutex_);
-            if (being_destroyed_ != nullptr && being_destroyed_->is_control(context)) {
+            if (being_destroyed_ != nullptr && is_of(being_destroyed_->executors_.control, context)) {
                 being_destroyed_->alarm_.take();
             }
         }
@@ -245,8 +245,9 @@ private:
     [[nodiscard]] bool is_among_lost(const asio::execution_context* context) const noexcept override;
     void event_passed(void* token) noexcept override;
     void context_ends(asio::execution_context& context) noexcept;
-    [[nodiscard]] bool is_control(const asio::execution_context& context) const noexcept {
-        return &asio::query(executors_.control, asio::execution::context) == &context;
+    [[nodiscard]] static bool is_of(const asio::any_io_executor& executor,
+                                    const asio::execution_context& context) noexcept {
+        return &asio::query(executor, asio::execution::context) == &context;
     }
 
     const std::string name_;
@@ -280,6 +281,7 @@ private:
     // The contexts of the host's that have ended; each of the three can.
     std::array<const asio::execution_context*, 3> lost_ RESIDENCY_GUARDED_BY(mutex_){};
     bool control_lost_ RESIDENCY_GUARDED_BY(mutex_) = false;
+    bool loading_lost_ RESIDENCY_GUARDED_BY(mutex_) = false;
     std::uint64_t timer_waits_ RESIDENCY_GUARDED_BY(mutex_) = 0;
     // Planned under the mutex; started and cancelled by whoever runs control, one at a time.
     runtime::Alarm<Clock> alarm_;

@@ -32,7 +32,11 @@ template <class Clock>
 void SlotCore<Clock>::reserve() {
     const std::size_t residents = scheduler_.residents().size();
     const std::size_t in_sight = std::min(scheduler_.options().max_resident, residents + scheduler_.waiting() + 1);
-    const std::size_t actions = scheduler_.most_actions() + 6 * (in_sight - std::min(in_sight, residents)) + 8;
+    // Each key that waits will be loaded, sooner or later.
+    const std::size_t loads = std::min(scheduler_.waiting(), scheduler_.room().keys().size()) + 1;
+    // A load that cannot begin is three, and the next follows at once.
+    const std::size_t actions =
+        scheduler_.most_actions() + 6 * (in_sight - std::min(in_sight, residents)) + 3 * loads + 8;
     if (actions_.capacity() < actions) {
         actions_.reserve(actions + actions / 2);
     }
@@ -47,12 +51,10 @@ void SlotCore<Clock>::reserve() {
     if (records_.size() < in_sight) {
         records_.resize(in_sight * 2);
     }
-    // Each key that waits will be loaded, sooner or later.
-    const std::size_t spares = std::min(scheduler_.waiting(), scheduler_.room().keys().size()) + 1;
-    if (spare_records_.capacity() < spares) {
-        spare_records_.reserve(spares * 2);
+    if (spare_records_.capacity() < loads) {
+        spare_records_.reserve(loads * 2);
     }
-    while (spare_records_.size() < spares) {
+    while (spare_records_.size() < loads) {
         spare_records_.push_back(std::make_shared<Record>());
     }
 }

@@ -55,7 +55,8 @@ void SlotCore<Clock>::settle(Outbox& out) noexcept {
         control_posted_ = true;
         out.wakes_control = true;
     }
-    while (!finishing_.empty() && alarm_.quiet()) {
+    // Once the slot is gone nobody is kept waiting for the alarm: those who wait may have no context any more when it ends.
+    while (!finishing_.empty() && (abandoned_ || alarm_.quiet())) {
         if (announce_shutdown()) {
             out.has_events = true;
             announced_.push(finishing_.pop());
@@ -274,7 +275,7 @@ template <class Clock>
 void SlotCore<Clock>::add_job(Record& record, Record::Job job, Outbox& out) noexcept {
     record.job = job;
     jobs_.push(&record);
-    if (!job_runs_ && !has_lost_any_) {
+    if (!job_runs_ && !loading_lost_) {
         job_runs_ = true;
         out.starts_jobs = true;
     }

@@ -24,7 +24,7 @@ void SlotCore<Clock>::run_jobs() noexcept {
     {
         const Lock lock(mutex_);
         // Posted anew for each job, so that other slots on the same thread have their turn.
-        out.starts_jobs = !jobs_.empty() && !has_lost_any_;
+        out.starts_jobs = !jobs_.empty() && !loading_lost_;
         job_runs_ = out.starts_jobs;
         settle(out);
     }
@@ -321,11 +321,12 @@ void SlotCore<Clock>::context_ends(asio::execution_context& context) noexcept {
         has_lost_any_ = true;
         abandoned_ = true;
         unloads_in_place_ = true;
-        if (is_control(context)) {
+        if (is_of(executors_.control, context)) {
             control_lost_ = true;
             timer = alarm_.take();
             alarm_.ended();
         }
+        loading_lost_ = loading_lost_ || is_of(executors_.loading, context);
         if (scheduler_.leases() != 0 && !self_) {
             self_ = this->shared_from_this();
         }
@@ -337,6 +338,8 @@ void SlotCore<Clock>::context_ends(asio::execution_context& context) noexcept {
         }
         collect(out);
         end_operations(out);
+        // Their event may be on its way; the context of their handlers may be this one.
+        out.complete.append(announced_);
     }
     carry_out(std::move(out));
     events_->close();
