@@ -21,7 +21,7 @@ import re
 import sys
 from pathlib import Path
 
-GROUND = {"version", "model_key", "generation", "embeddings", "ranking", "error_code", "error", "options", "event", "status", "backend"}
+GROUND = {"version", "one_line", "model_key", "generation", "embeddings", "ranking", "error_code", "error", "options", "event", "status", "backend"}
 # What a mechanism must not know of: models, and what is said about them.
 MODEL_WORDS = {"backend", "embeddings", "ranking", "model_key", "generation", "event", "status"}
 SLOT = {"lease", "model_slot"}
