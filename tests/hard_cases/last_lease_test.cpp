@@ -21,19 +21,22 @@ using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
 
-void* operator new(std::size_t size) {
+// Not inlined: where g++ sees one of a pair and not the other, it warns that they do not match.
+[[gnu::noinline]] void* operator new(std::size_t size) {
     if (void* const memory = std::malloc(size)) {
         return memory;
     }
     throw std::bad_alloc();
 }
-void operator delete(void* memory) noexcept {
+[[gnu::noinline]] void* operator new(std::size_t size, const std::nothrow_t&) noexcept { return std::malloc(size); }
+[[gnu::noinline]] void operator delete(void* memory) noexcept {
     if (memory != nullptr) {
         std::memset(memory, 0xDD, malloc_usable_size(memory));
         std::free(memory);
     }
 }
-void operator delete(void* memory, std::size_t) noexcept { operator delete(memory); }
+[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { operator delete(memory); }
+[[gnu::noinline]] void operator delete(void* memory, const std::nothrow_t&) noexcept { operator delete(memory); }
 
 namespace {
 
