@@ -226,19 +226,6 @@ check "Ctrl-C while searching: it did not go on to the end" bash -c "! grep -q S
 check "Ctrl-C while searching: the model was unloaded" says out "was unloaded: shutdown"
 check "Ctrl-C while searching: no lease was left" bash -c "! grep -q 'left:' '$room/err'"
 
-# A file of which the rest, far more than memory holds, would still be read. It ends a process that hoards it.
-mkdir "$room/endless"
-cp "$room/large/text" "$room/endless/text"
-truncate -s 1T "$room/endless/text"
-(
-    ulimit -v 4000000
-    interrupt INT "ready lexical" fox "$room/endless" --events
-    check "Ctrl-C within an endless file: exit code 130" ends_with 130
-    check "Ctrl-C within an endless file: the model was unloaded" says out "was unloaded: shutdown"
-    exit "$failures"
-)
-failures=$?
-
 # ---- a terminal
 
 python3 - "$search" "$folder" > "$room/out" 2> "$room/err" <<'END'

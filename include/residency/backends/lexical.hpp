@@ -90,7 +90,7 @@ public:
     LexicalEmbedder(ModelKey key, const LexicalOptions& options) : key_(std::move(key)), options_(options) {}
 
     /// A row of length 1 for each text, `dimension` floats wide; the dot product of two rows is their cosine. A text
-    /// without any letter or digit has a row of zeros. Takes about as long as the texts together are, and meanwhile some 17
+    /// without any letter or digit has a row of zeros. Takes about as long as the texts together are, and meanwhile many
     /// times the memory of the longest.
     ///
     /// Errors   operation_aborted, when stop is requested between two texts

@@ -13,14 +13,15 @@ using Time = std::chrono::nanoseconds;
 /// Later than every other time: not due at all.
 inline constexpr Time never = Time::max();
 
-/// `milliseconds` as a Duration; what is too large for it becomes the largest, which is as good as forever.
-[[nodiscard]] constexpr Duration to_duration(std::chrono::milliseconds milliseconds) noexcept {
-    constexpr auto most = std::chrono::duration_cast<std::chrono::milliseconds>(Duration::max());
-    constexpr auto least = std::chrono::duration_cast<std::chrono::milliseconds>(Duration::min());
-    if (milliseconds >= most) {
+/// `length`, which counts whole nanoseconds or more, as a Duration; what is too large for it becomes the largest, which is as good as forever.
+template <class Rep, class Period>
+[[nodiscard]] constexpr Duration to_duration(std::chrono::duration<Rep, Period> length) noexcept {
+    using Wide = std::chrono::duration<Duration::rep, Period>;
+    const Wide wide = length;
+    if (wide >= std::chrono::duration_cast<Wide>(Duration::max())) {
         return Duration::max();
     }
-    return milliseconds <= least ? Duration::min() : Duration(milliseconds);
+    return wide <= std::chrono::duration_cast<Wide>(Duration::min()) ? Duration::min() : Duration(wide);
 }
 
 /// `start + length`, or `never` where that is past the end of time.

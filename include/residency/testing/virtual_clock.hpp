@@ -1,5 +1,6 @@
 #pragma once
 
+#include "residency/core/time.hpp"
 #include "residency/runtime/asio.hpp"
 
 #include <atomic>
@@ -47,23 +48,11 @@ public:
     /// The time.
     [[nodiscard]] static time_point now() noexcept { return time_point(duration(ticks().load())); }
 
-    /// `length` in this clock's unit; what is too long for it, as `keep_alive_forever` is, is the longest that it has.
-    template <class Rep, class Period>
-    requires std::convertible_to<std::chrono::duration<Rep, Period>, duration>
-    [[nodiscard]] static constexpr duration saturated(const std::chrono::duration<Rep, Period>& length) noexcept {
-        using Wide = std::chrono::duration<rep, Period>;
-        const Wide wide = length;
-        if (wide >= std::chrono::duration_cast<Wide>(duration::max())) {
-            return duration::max();
-        }
-        return wide <= std::chrono::duration_cast<Wide>(duration::min()) ? duration::min() : duration(wide);
-    }
-
     /// Moves the time on by `by`; it stops at the end of time rather than pass it. Runs nothing: see `run_ready`.
     /// Throws std::invalid_argument if `by` is negative.
     template <class Rep, class Period>
     static void advance(const std::chrono::duration<Rep, Period>& by) {
-        go_on(saturated(by));
+        go_on(core::to_duration(by));
     }
 
     /// Sets the time back to the clock's epoch. Precondition: nothing waits on this clock.
@@ -178,7 +167,7 @@ std::size_t advance(asio::io_context& context, std::chrono::duration<Rep, Period
     if (step <= VirtualClock::duration::zero()) {
         throw std::invalid_argument("residency: advance needs a positive step");
     }
-    VirtualClock::duration left = VirtualClock::saturated(by);
+    VirtualClock::duration left = core::to_duration(by);
     std::size_t count = 0;
     for (; left > step; left -= step) {
         VirtualClock::advance(step);

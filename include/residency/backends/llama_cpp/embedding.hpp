@@ -39,8 +39,8 @@ public:
     ///
     /// Errors   invalid_request: a text has no tokens, or more than the limit and `truncate` is off; it says which, how
     ///          many, the limit. inference_failed: llama.cpp could not compute it. operation_aborted: `stop` was
-    ///          requested, between two texts that are read, while it waited for a context, or while it computed. Out of memory: std::bad_alloc, or
-    ///          inference_failed.
+    ///          requested, between two texts that are read, while it waited for a context, or while it computed. Out of
+    ///          memory: std::bad_alloc, or inference_failed.
     /// Threads  any number at once; more than `max_concurrency()` wait for one another
     [[nodiscard]] Embeddings embed(std::span<const std::string> texts, const std::stop_token& stop = {}) {
         std::vector<detail::llama_cpp::Tokens> sequences;
