@@ -1,4 +1,4 @@
-#include "residency/slot/error_writer.hpp"
+#include "residency/shell/error_writer.hpp"
 
 #include "support/catch.hpp"
 
@@ -20,7 +20,7 @@ const std::string slot = "embedding";
 const SlotOptions options{.max_leases = 3, .max_queue = 7};
 
 /// One who is refused, as a slot would leave it.
-class Refused final : public detail::CallWaiter {
+class Refused final : public detail::InferenceWaiter {
 public:
     Refused(const ModelKey& of, errc why, Stage where, core::Duration retry = core::Duration::zero()) {
         key = core::SharedKey(of);
@@ -105,10 +105,10 @@ TEST_CASE("ErrorWriter: whose model is still at work learns why it is not waited
     const ErrorWriter errors(slot, options);
     Refused told(a, errc::overloaded, Stage::queue);
     told.code = errc::timed_out;
-    CHECK(error_in(errors.told(told)).code() == errc::timed_out);
-    CHECK(error_in(errors.told(told)).stage() == Stage::inference);
+    CHECK(error_in(errors.completed_early(told)).code() == errc::timed_out);
+    CHECK(error_in(errors.completed_early(told)).stage() == Stage::inference);
     told.code = errc::model_changed;
-    CHECK(error_in(errors.told(told)).detail() == "the model was revoked while it was at work");
+    CHECK(error_in(errors.completed_early(told)).detail() == "the model was revoked while it was at work");
     told.is_cancelled = true;
-    CHECK(error_in(errors.told(told)).code() == operation_aborted());
+    CHECK(error_in(errors.completed_early(told)).code() == operation_aborted());
 }

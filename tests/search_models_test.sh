@@ -19,7 +19,7 @@ printf 'Interest rates rose again, and the shares of most banks fell.\n' > "$fol
 # More tokens than a model takes: its end is cut.
 python3 -c 'print("%$&" * 330)' > "$folder/odd.txt"
 
-refuses "a folder of models that is not there" "$room/nowhere" loaf "$folder" --models "$room/nowhere"
+refuses "a folder of models that is not there" "$room/none" loaf "$folder" --models "$room/none"
 refuses "a folder without models" "holds no NAME-QUANT.gguf" loaf "$folder" --models "$folder"
 refuses "models that were not chosen" "'lexical@f32' for --embedding" loaf "$folder" --models "$models"
 refuses "what there is to choose from" "all-minilm-l6-v2@f16, all-minilm-l6-v2@q8_0" loaf "$folder" --models "$models" --embedding all-minilm-l6-v2@f32

@@ -35,7 +35,7 @@ ln -s "$room/outside/bread.txt" "$folder/link-to-file"
 ln -s "$room/outside" "$folder/link-to-folder"
 ln -s bread.txt "$folder/link-within"
 ln -s .. "$folder/deep/loop"
-ln -s nowhere "$folder/dangling"
+ln -s none "$folder/dangling"
 mkfifo "$folder/pipe"
 for number in $(seq 1 40); do
     printf 'Note %s: bread and water, number %s.\n' "$number" "$((number % 4))" > "$folder/note$number.txt"
@@ -52,7 +52,7 @@ done
 
 mkdir "$room/no-text"
 printf '\0' > "$room/no-text/binary"
-refuses "a missing folder" "$room/nowhere" bread "$room/nowhere"
+refuses "a missing folder" "$room/none" bread "$room/none"
 refuses "a file for a folder" "bread.txt" bread "$folder/bread.txt"
 refuses "a folder without text" "holds no text" bread "$room/no-text"
 refuses "an empty query" "query is empty" "" "$folder"

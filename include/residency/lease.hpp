@@ -2,7 +2,7 @@
 
 #include "residency/generation.hpp"
 #include "residency/model_key.hpp"
-#include "residency/slot/slot_base.hpp"
+#include "residency/shell/slot_base.hpp"
 
 #include <cassert>
 #include <utility>
@@ -18,7 +18,7 @@ namespace detail {
 /// Makes leases out of what a slot granted.
 struct LeaseAccess {
     template <class Model>
-    [[nodiscard]] static Lease<Model> make(SlotBase& slot, Record& record) noexcept {
+    [[nodiscard]] static Lease<Model> make(SlotBase& slot, ResidentRecord& record) noexcept {
         return Lease<Model>(slot, record);
     }
 };
@@ -81,22 +81,22 @@ public:
     [[nodiscard]] Generation generation() const noexcept { return held().generation; }
     /// Whether `unload` was called with `UnloadMode::revoke`: whoever sees that should end the lease soon. Precondition: not empty.
     [[nodiscard]] bool revoked() const noexcept {
-        const detail::Record& record = held();
+        const detail::ResidentRecord& record = held();
         return slot_->revoked(record);
     }
 
 private:
     friend struct detail::LeaseAccess;
-    Lease(detail::SlotBase& slot, detail::Record& record) noexcept : slot_(&slot), record_(&record) {}
+    Lease(detail::SlotBase& slot, detail::ResidentRecord& record) noexcept : slot_(&slot), record_(&record) {}
 
-    [[nodiscard]] detail::Record& held() const noexcept {
+    [[nodiscard]] detail::ResidentRecord& held() const noexcept {
         assert(record_ != nullptr &&
                "residency: the lease is empty: released, moved from, or none was given by try_acquire");
         return *record_;
     }
 
     detail::SlotBase* slot_ = nullptr;
-    detail::Record* record_ = nullptr;
+    detail::ResidentRecord* record_ = nullptr;
 };
 
 }  // namespace residency

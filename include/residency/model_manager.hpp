@@ -7,7 +7,7 @@
 #include "residency/ranking.hpp"
 #include "residency/runtime/asio.hpp"
 #include "residency/runtime/executors.hpp"
-#include "residency/slot/calls.hpp"
+#include "residency/shell/calls.hpp"
 #include "residency/status.hpp"
 
 #include <chrono>
@@ -156,7 +156,7 @@ private:
     using RerankerModelType = typename Reranker::model_type;
 
     struct StartEmbed {
-        detail::SlotOfCall<typename embedding_slot_type::Core> slot;
+        detail::SlotRef<typename embedding_slot_type::Core> slot;
 
         template <class Handler>
         void operator()(Handler&& handler, const ModelKey& key, std::vector<std::string> texts,
@@ -169,7 +169,7 @@ private:
     };
 
     struct StartRerank {
-        detail::SlotOfCall<typename reranker_slot_type::Core> slot;
+        detail::SlotRef<typename reranker_slot_type::Core> slot;
 
         template <class Handler>
         void operator()(Handler&& handler, const ModelKey& key, std::string query, std::vector<std::string> documents,
@@ -186,14 +186,14 @@ private:
     };
 
     struct StartShutdown {
-        detail::SlotOfCall<typename embedding_slot_type::Core> embedding;
-        detail::SlotOfCall<typename reranker_slot_type::Core> reranker;
+        detail::SlotRef<typename embedding_slot_type::Core> embedding;
+        detail::SlotRef<typename reranker_slot_type::Core> reranker;
 
         template <class Handler>
         void operator()(Handler&& handler, std::optional<std::chrono::milliseconds> deadline) const {
-            const auto operation = detail::make_operation<
-                detail::WaitingOperation<std::decay_t<Handler>, std::exception_ptr, ShutdownReport>>(
-                std::decay_t<Handler>(std::forward<Handler>(handler)), embedding.owner(), std::size_t{2});
+            const auto operation =
+                detail::make_operation<detail::TeardownOp<std::decay_t<Handler>, std::exception_ptr, ShutdownReport>>(
+                    std::decay_t<Handler>(std::forward<Handler>(handler)), embedding.owner(), std::size_t{2});
             detail::start_operation(
                 operation, [deadline](auto& in, const auto& pending) { in.start_shutdown(deadline, pending); },
                 embedding.owner(), reranker.owner());

@@ -9,10 +9,10 @@
 #include "residency/runtime/asio.hpp"
 #include "residency/runtime/completion.hpp"
 #include "residency/runtime/executors.hpp"
-#include "residency/slot/event_queue.hpp"
-#include "residency/slot/operations.hpp"
-#include "residency/slot/slot_core.hpp"
-#include "residency/slot/slot_runtime.hpp"
+#include "residency/shell/event_queue.hpp"
+#include "residency/shell/operations.hpp"
+#include "residency/shell/slot_runtime.hpp"
+#include "residency/shell/slot_shell.hpp"
 #include "residency/status.hpp"
 
 #include <chrono>
@@ -33,13 +33,13 @@ namespace detail {
 
 /// A slot's shell with its backend.
 template <class Backend, class Clock>
-class BackendSlot final : public SlotCore<Clock> {
+class BackendSlot final : public SlotShell<Clock> {
 public:
     using Model = typename Backend::model_type;
 
     template <class... Arguments>
     explicit BackendSlot(Backend&& backend, Arguments&&... arguments)
-        : SlotCore<Clock>(std::forward<Arguments>(arguments)...), backend_(std::move(backend)) {}
+        : SlotShell<Clock>(std::forward<Arguments>(arguments)...), backend_(std::move(backend)) {}
     ~BackendSlot() override { this->destroy_all(); }
 
 private:
@@ -127,7 +127,7 @@ public:
     ///
     /// Threads    any, also inside handlers
     lease_type try_acquire(const ModelKey& key) {
-        detail::Record* const record = core_->try_acquire(key, RequestOptions());
+        detail::ResidentRecord* const record = core_->try_acquire(key, RequestOptions());
         return record == nullptr ? lease_type() : detail::LeaseAccess::make<model_type>(*core_, *record);
     }
 
@@ -238,7 +238,7 @@ private:
     using Core = detail::BackendSlot<Backend, Clock>;
 
     struct StartAcquire {
-        detail::SlotOfCall<Core> slot;
+        detail::SlotRef<Core> slot;
 
         template <class Handler>
         void operator()(Handler&& handler, const ModelKey& key, const RequestOptions& options) const {
@@ -248,20 +248,20 @@ private:
                                                                 lease_type());
                 return;
             }
-            if (detail::Record* const record = slot->try_acquire(key, options)) {
+            if (detail::ResidentRecord* const record = slot->try_acquire(key, options)) {
                 // Owned before the handler is copied, which may throw.
                 lease_type lease = detail::LeaseAccess::make<model_type>(*slot, *record);
                 detail::deliver<std::exception_ptr, lease_type>(*slot, std::forward<Handler>(handler),
                                                                 std::exception_ptr(), std::move(lease));
                 return;
             }
-            detail::submit<detail::AcquireOperation<Plain, model_type>>(Plain(std::forward<Handler>(handler)),
-                                                                        slot.owner(), key, options);
+            detail::submit<detail::AcquireOp<Plain, model_type>>(Plain(std::forward<Handler>(handler)), slot.owner(),
+                                                                 key, options);
         }
     };
 
     struct StartEnsure {
-        detail::SlotOfCall<Core> slot;
+        detail::SlotRef<Core> slot;
 
         template <class Handler>
         void operator()(Handler&& handler, const ModelKey& key, const RequestOptions& options) const {
@@ -271,13 +271,13 @@ private:
                 return;
             }
             using Plain = std::decay_t<Handler>;
-            detail::submit<detail::EnsureOperation<Plain>>(Plain(std::forward<Handler>(handler)), slot.owner(), key,
-                                                           options);
+            detail::submit<detail::EnsureLoadedOp<Plain>>(Plain(std::forward<Handler>(handler)), slot.owner(), key,
+                                                          options);
         }
     };
 
     struct StartUnload {
-        detail::SlotOfCall<Core> slot;
+        detail::SlotRef<Core> slot;
 
         template <class Handler>
         void operator()(Handler&& handler, const std::optional<ModelKey>& key, UnloadMode mode) const {
@@ -288,7 +288,7 @@ private:
                 }
             }
             const auto operation =
-                detail::make_operation<detail::WaitingOperation<std::decay_t<Handler>, std::exception_ptr>>(
+                detail::make_operation<detail::TeardownOp<std::decay_t<Handler>, std::exception_ptr>>(
                     std::forward<Handler>(handler), slot.owner());
             const ModelKey* const only = key ? &*key : nullptr;
             detail::start_operation(
@@ -298,13 +298,13 @@ private:
     };
 
     struct StartShutdown {
-        detail::SlotOfCall<Core> slot;
+        detail::SlotRef<Core> slot;
 
         template <class Handler>
         void operator()(Handler&& handler, std::optional<std::chrono::milliseconds> deadline) const {
-            const auto operation = detail::make_operation<
-                detail::WaitingOperation<std::decay_t<Handler>, std::exception_ptr, ShutdownReport>>(
-                std::forward<Handler>(handler), slot.owner());
+            const auto operation =
+                detail::make_operation<detail::TeardownOp<std::decay_t<Handler>, std::exception_ptr, ShutdownReport>>(
+                    std::forward<Handler>(handler), slot.owner());
             detail::start_operation(
                 operation, [deadline](auto& in, const auto& pending) { in.start_shutdown(deadline, pending); },
                 slot.owner());

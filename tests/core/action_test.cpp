@@ -30,7 +30,7 @@ TEST_CASE("an action is numbers only, and compares every one of them") {
 
 TEST_CASE("handles of different tables do not mix") {
     STATIC_REQUIRE_FALSE(std::is_convertible_v<RequestId, ResidentId>);
-    STATIC_REQUIRE_FALSE(std::is_convertible_v<ResidentId, OperationId>);
+    STATIC_REQUIRE_FALSE(std::is_convertible_v<ResidentId, TeardownId>);
     CHECK_FALSE(RequestId{}.valid());
     CHECK(RequestId{0, 0}.valid());
 }

@@ -236,7 +236,7 @@ TEST_CASE("an alarm that stands too early is part of the state") {
     const History stale = [](SlotTable& slot, milliseconds) {
         slot.make_ready("a");
         slot.lease("a", SlotTable::until(5ms, true));
-        slot.release({slot.resident("a"), slot.scheduler.room().requests().handle(0)});
+        slot.release({slot.resident("a"), slot.scheduler.queue().requests().handle(0)});
     };
     const auto look_at = [](milliseconds time) {
         return [time](SlotTable& slot, milliseconds start) { slot.at(start + time).tick(); };
@@ -251,13 +251,13 @@ TEST_CASE("an alarm that stands too early is part of the state") {
 TEST_CASE("the timeout that is expected is part of the state, until the alarm has rung") {
     const History fresh = ready({"a"});
     const auto expecting = [&fresh](milliseconds timeout) {
-        return then(fresh, [timeout](SlotTable& slot, milliseconds) { slot.scheduler.expect_timeout(timeout); });
+        return then(fresh, [timeout](SlotTable& slot, milliseconds) { slot.scheduler.note_timeout(timeout); });
     };
     CHECK(after(expecting(5ms)) != after(fresh));
     CHECK(after(expecting(5ms)) != after(expecting(6ms)));
-    CHECK(after(then(expecting(6ms), [](SlotTable& slot, milliseconds) { slot.scheduler.expect_timeout(5ms); })) ==
+    CHECK(after(then(expecting(6ms), [](SlotTable& slot, milliseconds) { slot.scheduler.note_timeout(5ms); })) ==
           after(expecting(5ms)));
-    CHECK(after(then(expecting(5ms), [](SlotTable& slot, milliseconds) { slot.scheduler.expect_timeout(6ms); })) ==
+    CHECK(after(then(expecting(5ms), [](SlotTable& slot, milliseconds) { slot.scheduler.note_timeout(6ms); })) ==
           after(expecting(5ms)));
     CHECK(after(expecting(0ms)) == after(fresh));
 }

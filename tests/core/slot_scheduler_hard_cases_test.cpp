@@ -46,8 +46,8 @@ TEST_CASE("H1 a load whose waiters have all left is asked to stop, once", "[H1]"
         CHECK(slot.at(5ms).load_failed(a) == Actions{event(EventType::load_aborted, Reason::abandoned, a, 0, 5ms)});
         CHECK(slot.scheduler.counters().loads_aborted == 1);
         CHECK(slot.scheduler.counters().load_failures == 0);
-        CHECK(slot.scheduler.room().keys().newest_failure() == core::none);
-        CHECK(slot.scheduler.room().keys().size() == 0);
+        CHECK(slot.scheduler.queue().keys().newest_failure() == core::none);
+        CHECK(slot.scheduler.queue().keys().size() == 0);
         CHECK(slot.enqueue("a").request.valid());
     }
     SECTION("who joined meanwhile gets a fresh load, and may leave again without a second request to stop") {
@@ -95,7 +95,7 @@ TEST_CASE("H2 unload of a key that is loading", "[H2]") {
     SlotTable slot(plain);
     const RequestId waits = slot.wait("a");
     const ResidentId a = slot.resident("a");
-    const OperationId operation = slot.unload("a");
+    const TeardownId operation = slot.unload("a");
     REQUIRE(operation.valid());
     CHECK(slot.actions == Actions{stop_load(a)});
 
@@ -117,7 +117,7 @@ TEST_CASE("H2 unload of a key that is loading", "[H2]") {
         CHECK(slot.scheduler.counters().load_failures == 0);
     }
     SECTION("a second unload joins") {
-        const OperationId second = slot.unload("a", UnloadMode::revoke);
+        const TeardownId second = slot.unload("a", UnloadMode::revoke);
         CHECK(second.valid());
         CHECK(slot.actions == Actions{});
         slot.cancel(waits);
@@ -139,7 +139,7 @@ TEST_CASE("H2 unload of a load that nobody waits for any more", "[H2][H1]") {
     SlotTable slot(plain);
     slot.cancel(slot.wait("a"));
     const ResidentId a = slot.resident("a");
-    const OperationId operation = slot.unload("a");
+    const TeardownId operation = slot.unload("a");
     CHECK(slot.actions == Actions{});
     CHECK(slot.loaded(a) == Actions{event(EventType::unload_started, Reason::unload, a), unload(a)});
     CHECK(slot.unloaded(a) == Actions{event(EventType::unloaded, Reason::unload, a), completed(operation)});
@@ -212,7 +212,7 @@ TEST_CASE("H3 a drain for unload never returns", "[H3]") {
     const ResidentId a = slot.make_ready("a");
     const Grant lease = slot.lease("a");
     const RequestId other = slot.wait("b");
-    const OperationId operation = slot.unload("a");
+    const TeardownId operation = slot.unload("a");
     CHECK(slot.actions == Actions{});
     slot.cancel(other);
     CHECK(slot.actions == Actions{});
@@ -703,7 +703,7 @@ TEST_CASE("H8 revoke raises the counter once and tells those who run on it", "[H
     const Grant second = slot.lease("a");
 
     SECTION("at once") {
-        const OperationId operation = slot.unload("a", UnloadMode::revoke);
+        const TeardownId operation = slot.unload("a", UnloadMode::revoke);
         CHECK(slot.actions == Actions{event(EventType::drain_started, Reason::revoked, a, 1), revoke(a)});
         CHECK(slot.counter() == 2);
         CHECK(slot.release(first) == Actions{});
@@ -712,15 +712,15 @@ TEST_CASE("H8 revoke raises the counter once and tells those who run on it", "[H
         CHECK(slot.unloaded(a) == Actions{event(EventType::unloaded, Reason::revoked, a, 1), completed(operation)});
     }
     SECTION("it upgrades a drain, and later calls join") {
-        const OperationId drains = slot.unload("a");
+        const TeardownId drains = slot.unload("a");
         CHECK(slot.actions == Actions{event(EventType::drain_started, Reason::unload, a, 1)});
         CHECK(slot.counter() == 1);
-        const OperationId revokes = slot.unload("a", UnloadMode::revoke);
+        const TeardownId revokes = slot.unload("a", UnloadMode::revoke);
         CHECK(slot.actions == Actions{revoke(a)});
         CHECK(slot.counter() == 2);
-        const OperationId again = slot.unload("a", UnloadMode::revoke);
+        const TeardownId again = slot.unload("a", UnloadMode::revoke);
         CHECK(slot.actions == Actions{});
-        const OperationId joins = slot.unload("a");
+        const TeardownId joins = slot.unload("a");
         CHECK(slot.actions == Actions{});
         slot.release(first);
         slot.release(second);
@@ -758,7 +758,7 @@ TEST_CASE("H8 an unload waits for what is unloading anyway", "[H8]") {
     SlotTable slot(plain);
     const ResidentId a = slot.make_ready("a");
     slot.at(100ms).tick();
-    const OperationId operation = slot.unload("a");
+    const TeardownId operation = slot.unload("a");
     CHECK(operation.valid());
     CHECK(slot.actions == Actions{});
     CHECK(slot.unloaded(a) == Actions{event(EventType::unloaded, Reason::idle, a, 1), completed(operation)});
@@ -769,7 +769,7 @@ TEST_CASE("H8 an unload of all waits for those that were there, not for those th
     const ResidentId a = slot.make_ready("a");
     const ResidentId b = slot.make_ready("b");
     const Grant lease = slot.lease("b");
-    const OperationId operation = slot.unload_all();
+    const TeardownId operation = slot.unload_all();
     CHECK(slot.actions == Actions{event(EventType::unload_started, Reason::unload, a, 1), unload(a),
                                   event(EventType::drain_started, Reason::unload, b, 2)});
     slot.wait("a");
@@ -784,7 +784,7 @@ TEST_CASE("H8 an unload of all waits for those that were there, not for those th
 TEST_CASE("H8 forgetting an unload ends the wait, not the unload", "[H8]") {
     SlotTable slot(plain);
     const ResidentId a = slot.make_ready("a");
-    const OperationId operation = slot.unload("a");
+    const TeardownId operation = slot.unload("a");
     slot.scheduler.forget(operation);
     slot.scheduler.forget(operation);
     slot.scheduler.forget({});
@@ -797,9 +797,9 @@ TEST_CASE("H9 concurrent shutdowns complete each at its own deadline", "[H9]") {
     SlotTable slot(plain);
     const ResidentId a = slot.make_ready("a");
     const Grant lease = slot.lease("a");
-    const OperationId brief = slot.shut_down(10ms);
-    const OperationId patient = slot.shut_down(20ms);
-    const OperationId endless = slot.shut_down();
+    const TeardownId brief = slot.shut_down(10ms);
+    const TeardownId patient = slot.shut_down(20ms);
+    const TeardownId endless = slot.shut_down();
     CHECK(slot.actions == Actions{});
     CHECK(slot.scheduler.next_alarm() == 10ms);
     CHECK(slot.at(10ms).tick() == Actions{completed(brief, true)});
@@ -815,8 +815,8 @@ TEST_CASE("H9 a shutdown joins an unload that is under way", "[H9][H8]") {
     SlotTable slot(plain);
     const ResidentId a = slot.make_ready("a");
     const Grant lease = slot.lease("a");
-    const OperationId unloads = slot.unload("a", UnloadMode::revoke);
-    const OperationId shuts = slot.shut_down();
+    const TeardownId unloads = slot.unload("a", UnloadMode::revoke);
+    const TeardownId shuts = slot.shut_down();
     CHECK(slot.actions == Actions{event(EventType::shutdown_started, Reason::shutdown)});
     slot.release(lease);
     CHECK(slot.actions == Actions{event(EventType::unload_started, Reason::revoked, a, 1), unload(a)});
@@ -837,7 +837,7 @@ TEST_CASE("H19 records of failed keys are the latest 256", "[H19][cooldown]") {
     for (int key = 0; key < 256; ++key) {
         fail(key);
     }
-    const core::KeyTable& keys = slot.scheduler.room().keys();
+    const core::KeyTable& keys = slot.scheduler.queue().keys();
     CHECK(keys.size() == 256);
     CHECK(slot.enqueue("model 0").code == errc::cooling_down);
     fail(256);
@@ -863,7 +863,7 @@ TEST_CASE("H19 a key that is forgotten while somebody waits for it stays known",
         slot.wait(name);
         slot.load_failed(slot.resident(name));
     }
-    CHECK(slot.scheduler.room().keys().size() == 257);
+    CHECK(slot.scheduler.queue().keys().size() == 257);
     CHECK(slot.loaded(old) == Actions{event(EventType::ready, Reason::requested, old, 1), granted(waits, old, 1)});
 }
 

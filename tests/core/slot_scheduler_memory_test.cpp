@@ -102,7 +102,7 @@ private:
         }
         const ModelKey& key = setting_.keys[kind.key];
         if (kind.timeout) {
-            scheduler_.expect_timeout(*kind.timeout);
+            scheduler_.note_timeout(*kind.timeout);
         }
         core::Attempt attempt{};
         all_or_nothing([&] {
@@ -125,7 +125,7 @@ private:
         const std::vector<std::uint64_t> before = core::canonical(scheduler_, world_.now());
         for (std::size_t successes = 0;; ++successes) {
             try {
-                const ScarceMemory memory(successes + 1, Scarcity::only);
+                const AllocationFaults memory(successes + 1, FaultPattern::only);
                 call();
                 return;
             } catch (const std::bad_alloc&) {
@@ -158,7 +158,7 @@ private:
                 break;
             case Happening::unloaded: scheduler_.unloaded(world_.residents()[event.subject].id, now, actions_); break;
             case Happening::tick: scheduler_.tick(now, actions_); break;
-            case Happening::forget: scheduler_.forget(world_.operations()[event.subject].id); break;
+            case Happening::forget: scheduler_.forget(world_.teardowns()[event.subject].id); break;
             case Happening::close: scheduler_.close(now, actions_); break;
             default: break;
         }

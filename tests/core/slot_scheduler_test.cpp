@@ -65,7 +65,7 @@ TEST_CASE("a request loads its model, is granted, and the idle model is unloaded
 
     CHECK(slot.at(145ms).unloaded(a) == Actions{event(EventType::unloaded, Reason::idle, a, 1, 5ms)});
     CHECK(slot.scheduler.residents().size() == 0);
-    CHECK(slot.scheduler.room().keys().size() == 0);
+    CHECK(slot.scheduler.queue().keys().size() == 0);
     CHECK(slot.scheduler.next_alarm() == core::never);
 
     const SlotCounters& done = slot.scheduler.counters();
@@ -173,8 +173,8 @@ TEST_CASE("a lease that has a deadline is never released quietly", "[R9]") {
     CHECK(timed.request.valid());
     CHECK_FALSE(slot.scheduler.release_quietly(timed, slot.now));
     CHECK(slot.release(timed) == Actions{});
-    CHECK(slot.scheduler.room().requests().size() == 0);
-    CHECK(slot.scheduler.room().deadlines().empty());
+    CHECK(slot.scheduler.queue().requests().size() == 0);
+    CHECK(slot.scheduler.queue().deadlines().empty());
 }
 
 // -- R1 to R4 -------------------------------------------------------------------------------------------------------------------------
@@ -187,7 +187,7 @@ TEST_CASE("nothing is unloaded under a lease", "[R1]") {
 
     SECTION("not when idle time has long passed") { CHECK(slot.at(10'000ms).tick() == Actions{}); }
     SECTION("not for unload") {
-        const OperationId operation = slot.unload("a");
+        const TeardownId operation = slot.unload("a");
         CHECK(slot.actions == Actions{event(EventType::drain_started, Reason::unload, a, 1)});
         CHECK(slot.release(first) == Actions{});
         CHECK(slot.release(second) == Actions{event(EventType::unload_started, Reason::unload, a, 1), unload(a)});
@@ -306,7 +306,7 @@ TEST_CASE("the alarm is set early enough for the timeouts that are to be expecte
     SlotTable slot(plain);
     slot.make_ready("a");
     const auto call = [&slot](milliseconds timeout) {
-        slot.scheduler.expect_timeout(timeout);
+        slot.scheduler.note_timeout(timeout);
         slot.release(
             slot.lease("a", SlotTable::until(std::chrono::duration_cast<milliseconds>(slot.now) + timeout, true)));
     };
@@ -509,7 +509,7 @@ TEST_CASE("leases that live are bounded over all residents, waiters by the queue
         CHECK(slot.scheduler.counters().overloaded == 3);
         CHECK(slot.scheduler.waiting() == 2);
         // Nothing is remembered of a key that was refused.
-        CHECK(slot.scheduler.room().keys().size() == 2);
+        CHECK(slot.scheduler.queue().keys().size() == 2);
     }
     SECTION("one that leaves makes place for one that comes") {
         CHECK(slot.cancel(waits));
@@ -574,7 +574,7 @@ TEST_CASE("a failed load leaves nothing behind", "[R11]") {
     slot.load_failed(slot.resident("a"), true, "no such file");
     CHECK(slot.scheduler.residents().size() == 0);
     CHECK(slot.scheduler.next_alarm() == core::never);
-    const core::KeyTable& keys = slot.scheduler.room().keys();
+    const core::KeyTable& keys = slot.scheduler.queue().keys();
     REQUIRE(keys.newest_failure() != core::none);
     CHECK(keys[keys.newest_failure()].failure_message == "no such file");
     CHECK(keys[keys.newest_failure()].failures == 1);
@@ -641,7 +641,7 @@ TEST_CASE("a cooldown starts with a failure, doubles up to its longest, and ends
     const ResidentId a = slot.resident("a");
     slot.unload("a");
     slot.unloaded(a);
-    CHECK(slot.scheduler.room().keys().size() == 0);
+    CHECK(slot.scheduler.queue().keys().size() == 0);
     const RequestId request = slot.wait("a");
     const ResidentId again = slot.resident("a");
     CHECK(slot.load_failed(again) == Actions{event(EventType::load_failed, Reason::requested, again),
@@ -662,7 +662,7 @@ TEST_CASE("a failure that is the caller's own starts no cooldown", "[cooldown]")
     const ResidentId a = slot.resident("a");
     CHECK(slot.load_failed(a, false) == Actions{event(EventType::load_failed, Reason::requested, a),
                                                 failed(request, errc::load_failed, Stage::load, a)});
-    CHECK(slot.scheduler.room().keys().size() == 0);
+    CHECK(slot.scheduler.queue().keys().size() == 0);
     CHECK(slot.enqueue("a").request.valid());
 }
 
@@ -732,9 +732,9 @@ TEST_CASE("of two that were never used, the one that was ready first goes first,
     CHECK(slot.actions == Actions{event(EventType::unload_started, Reason::switched, b, 1), unload(b)});
 
     // The same for models that were never granted at all: those who asked for them have left.
-    for (core::Index request = 0; request < abandoned.scheduler.room().requests().end_index(); ++request) {
-        if (abandoned.scheduler.room().requests().used(request)) {
-            abandoned.cancel(abandoned.scheduler.room().requests().handle(request));
+    for (core::Index request = 0; request < abandoned.scheduler.queue().requests().end_index(); ++request) {
+        if (abandoned.scheduler.queue().requests().used(request)) {
+            abandoned.cancel(abandoned.scheduler.queue().requests().handle(request));
         }
     }
     abandoned.loaded(b);
@@ -851,13 +851,13 @@ TEST_CASE("closing refuses, fails the waiters, asks loads to stop and unloads wh
     const Grant lease = slot.lease("used");
     const RequestId waits = slot.wait("loads");
     const ResidentId loads = slot.resident("loads");
-    const RequestId placeless = slot.wait("placeless");
+    const RequestId needs_place = slot.wait("needs_place");
     CHECK(slot.state("idle") == ResidentState::unloading);
 
     slot.close();
     CHECK(slot.actions == Actions{event(EventType::shutdown_started, Reason::shutdown),
                                   failed(waits, errc::shutting_down, Stage::load, loads),
-                                  failed(placeless, errc::shutting_down, Stage::queue),
+                                  failed(needs_place, errc::shutting_down, Stage::queue),
                                   event(EventType::drain_started, Reason::shutdown, used, 2), stop_load(loads)});
     CHECK(slot.scheduler.closed());
     CHECK(slot.scheduler.waiting() == 0);
@@ -879,8 +879,8 @@ TEST_CASE("closing refuses, fails the waiters, asks loads to stop and unloads wh
     CHECK(slot.release(lease) == Actions{event(EventType::unload_started, Reason::shutdown, used, 2), unload(used)});
     CHECK(slot.unloaded(used) == Actions{event(EventType::unloaded, Reason::shutdown, used, 2)});
     CHECK(slot.scheduler.residents().size() == 0);
-    CHECK(slot.scheduler.room().keys().size() == 0);
-    CHECK(slot.scheduler.room().requests().size() == 0);
+    CHECK(slot.scheduler.queue().keys().size() == 0);
+    CHECK(slot.scheduler.queue().requests().size() == 0);
     CHECK(slot.scheduler.next_alarm() == core::never);
 }
 
@@ -893,7 +893,7 @@ TEST_CASE("a shutdown completes when nothing is resident", "[R12][close]") {
     }
     SECTION("when the last is gone") {
         const ResidentId a = slot.make_ready("a");
-        const OperationId operation = slot.shut_down();
+        const TeardownId operation = slot.shut_down();
         CHECK(slot.actions == Actions{event(EventType::shutdown_started, Reason::shutdown),
                                       event(EventType::unload_started, Reason::shutdown, a, 1), unload(a)});
         CHECK(slot.unloaded(a) == Actions{event(EventType::unloaded, Reason::shutdown, a, 1), completed(operation)});
@@ -915,7 +915,7 @@ TEST_CASE("a waiter whose deadline has passed leaves, and learns in which stage"
     CHECK(slot.at(21ms).tick() == Actions{failed(loads, errc::timed_out, Stage::load, a), stop_load(a)});
     CHECK(slot.scheduler.next_alarm() == core::never);
     CHECK(slot.scheduler.counters().timed_out == 2);
-    CHECK(slot.scheduler.room().keys().size() == 1);
+    CHECK(slot.scheduler.queue().keys().size() == 1);
 }
 
 TEST_CASE("a deadline that is past gets only what can be granted at once", "[H14]") {
@@ -926,7 +926,7 @@ TEST_CASE("a deadline that is past gets only what can be granted at once", "[H14
     CHECK(refused.code == errc::timed_out);
     CHECK(slot.actions == Actions{});
     CHECK(slot.scheduler.counters().timed_out == 1);
-    CHECK(slot.scheduler.room().keys().size() == 0);
+    CHECK(slot.scheduler.queue().keys().size() == 0);
     slot.make_ready("a");
     slot.lease("a", SlotTable::until(50ms));
 }
@@ -977,7 +977,7 @@ TEST_CASE("a deadline may go on after the grant, until the lease is released", "
         CHECK(slot.release(lease).size() == 2);
         slot.unloaded(a);
         slot.loaded(slot.resident("b"));
-        CHECK_FALSE(slot.scheduler.room().requests().contains(brief));
+        CHECK_FALSE(slot.scheduler.queue().requests().contains(brief));
         CHECK(slot.at(41ms).tick() == Actions{});
     }
 }
@@ -1049,8 +1049,8 @@ TEST_CASE("a hundred thousand waiters on many keys are served, each once", "[R8]
     CHECK(served + cancelled == many);
     CHECK(slot.scheduler.waiting() == 0);
     CHECK(slot.scheduler.leases() == 0);
-    CHECK(slot.scheduler.room().requests().size() == 0);
-    CHECK(slot.scheduler.room().deadlines().empty());
+    CHECK(slot.scheduler.queue().requests().size() == 0);
+    CHECK(slot.scheduler.queue().deadlines().empty());
 }
 
 }  // namespace residency::test

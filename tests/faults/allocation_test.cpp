@@ -1,7 +1,7 @@
 // H18: every operation, started in every state of a slot, with each of its allocations failing in turn.
 
+#include "support/allocation_failure_sweep.hpp"
 #include "support/memory.hpp"
-#include "support/starving.hpp"
 
 #include <cstddef>
 #include <string>
@@ -15,12 +15,12 @@ namespace {
 
 // Lets the first, the second, ... allocation of a start fail, until none is left that could. Gives how many starts threw.
 template <class Operation>
-std::size_t starve(const Setting& setting, Scarcity scarcity) {
+std::size_t starve(const Setting& setting, FaultPattern scarcity) {
     const std::string answer = try_start<Operation>(setting, 0, scarcity).answer;
     std::size_t threw = 0;
     for (std::size_t nth = 1;; ++nth) {
         INFO(setting.name << ": allocation " << nth << " fails"
-                          << (scarcity == Scarcity::from ? " and all that follow" : " alone"));
+                          << (scarcity == FaultPattern::from ? " and all that follow" : " alone"));
         REQUIRE(nth < 1000);
         const Trial trial = try_start<Operation>(setting, nth, scarcity, answer);
         REQUIRE(trial.problem == "");
@@ -39,8 +39,8 @@ TEMPLATE_TEST_CASE("A start that finds no memory throws and has begun nothing, i
                    Revoke, UnloadAll, ShutSlot, ShutManager, ShutManagerInTime) {
     for (const Setting& setting : settings) {
         INFO(TestType::name << ", " << setting.name);
-        const std::size_t alone = starve<TestType>(setting, Scarcity::only);
-        const std::size_t with_all_that_follow = starve<TestType>(setting, Scarcity::from);
+        const std::size_t alone = starve<TestType>(setting, FaultPattern::only);
+        const std::size_t with_all_that_follow = starve<TestType>(setting, FaultPattern::from);
         // On a model that is ready a lease takes nothing but of its executor.
         const bool takes_nothing =
             std::is_same_v<typename TestType::Result, FrugalLease> &&

@@ -1,7 +1,7 @@
 // H18 for what is not an operation: making a manager, on the host's executors and with threads of its own, and calls that block.
 
-#include "support/frugal.hpp"
 #include "support/memory.hpp"
+#include "support/non_allocating_fakes.hpp"
 
 #include <chrono>
 #include <cstddef>
@@ -25,9 +25,10 @@ const ModelKey a("bge-small-en-v1.5-of-the-first-kind", "q8_0-with-a-long-name")
 template <class Attempt>
 std::size_t starve(const Attempt& attempt) {
     std::size_t failed = 0;
-    for (const Scarcity scarcity : {Scarcity::only, Scarcity::from}) {
+    for (const FaultPattern scarcity : {FaultPattern::only, FaultPattern::from}) {
         for (std::size_t nth = 1;; ++nth) {
-            INFO("allocation " << nth << " fails" << (scarcity == Scarcity::from ? " and all that follow" : " alone"));
+            INFO("allocation " << nth << " fails"
+                               << (scarcity == FaultPattern::from ? " and all that follow" : " alone"));
             REQUIRE(nth < 1000);
             if (attempt(nth, scarcity) == 0) {
                 break;
@@ -39,30 +40,30 @@ std::size_t starve(const Attempt& attempt) {
 }
 
 // A backend that tells whether it, or a copy, still exists.
-struct CountedBackend : FrugalBackend {
+struct CountedBackend : NonAllocatingBackend {
     std::shared_ptr<int> token;
 };
 
 // With threads of its own.
-using Owner = ModelManager<FrugalBackend, FrugalBackend>;
+using Owner = ModelManager<NonAllocatingBackend, NonAllocatingBackend>;
 
 // Calls `call(manager)` on a manager with threads of its own where nothing is loaded, or the model is ready.
 template <class Call>
 void starve_blocking(const Call& call, bool needs_none_when_ready = false) {
     for (const bool ready : {false, true}) {
         INFO((ready ? "ready" : "nothing resident"));
-        const std::size_t failed = starve([&](std::size_t nth, Scarcity scarcity) {
-            FrugalWorld world;
+        const std::size_t failed = starve([&](std::size_t nth, FaultPattern scarcity) {
+            NonAllocatingWorld world;
             std::size_t failures = 0;
             {
-                Owner manager(FrugalBackend{&world}, FrugalBackend{&world});
+                Owner manager(NonAllocatingBackend{&world}, NonAllocatingBackend{&world});
                 if (ready) {
                     manager.embedding().ensure_loaded(a);
                     manager.reranker().ensure_loaded(a);
                 }
                 bool threw = false;
                 {
-                    const ScarceMemory scarce(nth, scarcity);
+                    const AllocationFaults scarce(nth, scarcity);
                     try {
                         call(manager);
                     } catch (const std::bad_alloc&) {
@@ -99,11 +100,11 @@ TEST_CASE("A manager that finds no memory is not made, and leaves nothing on the
     asio::io_context control;
     asio::io_context inference;
     asio::io_context loading;
-    FrugalWorld world;
+    NonAllocatingWorld world;
     const auto token = std::make_shared<int>();
     ManagerOptions options;
     options.observer = [other = std::weak_ptr<int>(token)](const Event&) {};
-    const std::size_t failed = starve([&](std::size_t nth, Scarcity scarcity) {
+    const std::size_t failed = starve([&](std::size_t nth, FaultPattern scarcity) {
         VirtualClock::reset();
         using Manager = ModelManager<CountedBackend, CountedBackend, VirtualClock>;
         const Executors executors{control.get_executor(), inference.get_executor(), loading.get_executor()};
@@ -111,7 +112,7 @@ TEST_CASE("A manager that finds no memory is not made, and leaves nothing on the
         bool threw = false;
         std::size_t failures = 0;
         {
-            const ScarceMemory scarce(nth, scarcity);
+            const AllocationFaults scarce(nth, scarcity);
             try {
                 manager.emplace(CountedBackend{{&world}, token}, CountedBackend{{&world}, token}, options, executors);
             } catch (const std::bad_alloc&) {
@@ -131,17 +132,17 @@ TEST_CASE("A manager that finds no memory is not made, and leaves nothing on the
 }
 
 TEST_CASE("A manager that finds no memory for its threads is not made, and those that were have ended", "[H18][H12]") {
-    FrugalWorld world;
+    NonAllocatingWorld world;
     const auto token = std::make_shared<int>();
     ManagerOptions options;
     options.observer = [other = std::weak_ptr<int>(token)](const Event&) {};
-    const std::size_t failed = starve([&](std::size_t nth, Scarcity scarcity) {
+    const std::size_t failed = starve([&](std::size_t nth, FaultPattern scarcity) {
         using Manager = ModelManager<CountedBackend, CountedBackend>;
         std::optional<Manager> manager;
         bool threw = false;
         std::size_t failures = 0;
         {
-            const ScarceMemory scarce(nth, scarcity);
+            const AllocationFaults scarce(nth, scarcity);
             try {
                 manager.emplace(CountedBackend{{&world}, token}, CountedBackend{{&world}, token}, options);
             } catch (const std::bad_alloc&) {

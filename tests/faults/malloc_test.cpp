@@ -1,7 +1,7 @@
 // H18, down to malloc and aligned_alloc: what Boost.Asio asks for fails, too. Where that is inside an executor's own post the process may
 // end, so each series of starts runs in a process of its own.
 
-#include "support/starving.hpp"
+#include "support/allocation_failure_sweep.hpp"
 #include "support/system_memory.hpp"
 
 #include <sys/mman.h>
@@ -95,18 +95,18 @@ bool cannot_be_tested() {
 }
 
 // With threads of its own.
-using Owner = ModelManager<FrugalBackend, FrugalBackend>;
+using Owner = ModelManager<NonAllocatingBackend, NonAllocatingBackend>;
 
 // Makes one, lets `call(manager)` find no memory for its `nth` allocation, and ends it.
 template <class Call>
 Trial try_call(std::size_t nth, const Call& call) {
     Trial trial;
-    FrugalWorld world;
+    NonAllocatingWorld world;
     {
-        Owner manager(FrugalBackend{&world}, FrugalBackend{&world});
+        Owner manager(NonAllocatingBackend{&world}, NonAllocatingBackend{&world});
         manager.embedding().ensure_loaded(a);
         {
-            const ScarceMemory scarce(nth, Scarcity::only);
+            const AllocationFaults scarce(nth, FaultPattern::only);
             try {
                 call(manager);
             } catch (const std::bad_alloc&) {
@@ -134,9 +134,9 @@ TEMPLATE_TEST_CASE("A start for which malloc or aligned_alloc fails throws, succ
     }
     for (const Setting& setting : settings) {
         INFO(TestType::name << ", " << setting.name);
-        const std::string answer = try_start<TestType>(setting, 0, Scarcity::only).answer;
+        const std::string answer = try_start<TestType>(setting, 0, FaultPattern::only).answer;
         const Progress progress =
-            starve([&](std::size_t nth) { return try_start<TestType>(setting, nth, Scarcity::only, answer); });
+            starve([&](std::size_t nth) { return try_start<TestType>(setting, nth, FaultPattern::only, answer); });
         CHECK(progress.threw + progress.ended > 0);
     }
 }
@@ -149,7 +149,7 @@ TEST_CASE("A manager for which malloc fails is not made, and leaves nothing behi
         INFO((owns_threads ? "threads of its own" : "the host's executors"));
         const Progress progress = starve([&](std::size_t nth) {
             Trial trial;
-            FrugalWorld world;
+            NonAllocatingWorld world;
             asio::io_context context;
             const auto token = std::make_shared<int>();
             ManagerOptions options;
@@ -157,9 +157,9 @@ TEST_CASE("A manager for which malloc fails is not made, and leaves nothing behi
             {
                 std::optional<Owner> manager;
                 {
-                    const ScarceMemory scarce(nth, Scarcity::only);
+                    const AllocationFaults scarce(nth, FaultPattern::only);
                     try {
-                        manager.emplace(FrugalBackend{&world}, FrugalBackend{&world}, options,
+                        manager.emplace(NonAllocatingBackend{&world}, NonAllocatingBackend{&world}, options,
                                         owns_threads ? Executors{} : Executors::all(context.get_executor()));
                     } catch (const std::bad_alloc&) {
                         trial.threw = true;

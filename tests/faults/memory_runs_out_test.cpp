@@ -1,8 +1,8 @@
 // H18: what began while there was memory goes on when there is none, to the end: each request is told something once, nothing is lost and
 // nothing is kept. Each story is told again and again, with its first, second, ... allocation failing.
 
-#include "support/frugal.hpp"
 #include "support/memory.hpp"
+#include "support/non_allocating_fakes.hpp"
 
 #include <chrono>
 #include <cstddef>
@@ -26,8 +26,8 @@ const ModelKey b("bge-small-en-v1.5-of-another-kind", "q8_0-with-a-long-name");
 const SlotOptions lasting{.keep_alive = keep_alive_forever, .max_leases = 2};
 const SlotOptions passing{.keep_alive = 1min, .max_leases = 2};
 
-struct Scene : FrugalBench {
-    explicit Scene(const SlotOptions& options) : FrugalBench(options, [this](const Event&) { ++events; }) {}
+struct Scene : NonAllocatingBench {
+    explicit Scene(const SlotOptions& options) : NonAllocatingBench(options, [this](const Event&) { ++events; }) {}
 
     template <class Handler>
     auto cancellable(Handler handler) {
@@ -76,7 +76,7 @@ struct Story {
     throw std::runtime_error("a reason that is longer than a small string can be");
 }
 
-const auto runs = [](Scene& scene) { scene.run_frugally(); };
+const auto runs = [](Scene& scene) { scene.run_without_memory(); };
 
 const std::vector<Story> stories{
     {"a load, a grant, a call", lasting, [](Scene& scene) { scene.embed(); }, runs},
@@ -88,15 +88,15 @@ const std::vector<Story> stories{
      },
      [](Scene& scene) {
          scene.held.clear();
-         scene.run_frugally();
+         scene.run_without_memory();
      }},
     {"idleness", passing, [](Scene& scene) { scene.hold(a); },
      [](Scene& scene) {
          scene.held.clear();
          VirtualClock::advance(1min);
-         scene.run_frugally();
+         scene.run_without_memory();
          VirtualClock::advance(1min);
-         scene.run_frugally();
+         scene.run_without_memory();
      }},
     {"a keep-alive that is zero", {.keep_alive = 0ms}, [](Scene& scene) { scene.embed(); }, runs},
     {"a load that throws", lasting,
@@ -113,7 +113,7 @@ const std::vector<Story> stories{
      },
      [](Scene& scene) {
          scene.cancel();
-         scene.run_frugally();
+         scene.run_without_memory();
      }},
     {"a model that throws", lasting,
      [](Scene& scene) {
@@ -134,7 +134,7 @@ const std::vector<Story> stories{
      },
      [](Scene& scene) {
          scene.cancel();
-         scene.run_frugally();
+         scene.run_without_memory();
      }},
     {"a waiter that times out", lasting,
      [](Scene& scene) {
@@ -142,15 +142,15 @@ const std::vector<Story> stories{
          scene.acquire(b, {.timeout = 1s});
      },
      [](Scene& scene) {
-         scene.run_frugally();
+         scene.run_without_memory();
          VirtualClock::advance(1s);
-         scene.run_frugally();
+         scene.run_without_memory();
      }},
     {"a call that is left while it runs", lasting,
      [](Scene& scene) {
          scene.world.in_call = [&scene] {
              scene.cancel();
-             scene.run_control_frugally();
+             scene.run_control_without_memory();
          };
          scene.embed();
      },
@@ -159,10 +159,10 @@ const std::vector<Story> stories{
      [](Scene& scene) {
          scene.world.in_call = [&scene] {
              VirtualClock::advance(1s);
-             scene.run_control_frugally();
+             scene.run_control_without_memory();
          };
          scene.embed({.timeout = 1s});
-         scene.run_control_frugally();
+         scene.run_control_without_memory();
      },
      runs},
     {"a call whose model is revoked while it runs", lasting,
@@ -192,7 +192,7 @@ const std::vector<Story> stories{
      },
      [](Scene& scene) {
          scene.cancel();
-         scene.run_frugally();
+         scene.run_without_memory();
      }},
     {"a shutdown whose caller leaves", lasting,
      [](Scene& scene) {
@@ -201,7 +201,7 @@ const std::vector<Story> stories{
      },
      [](Scene& scene) {
          scene.cancel();
-         scene.run_frugally();
+         scene.run_without_memory();
      }},
     {"a shutdown whose deadline passes", lasting,
      [](Scene& scene) {
@@ -209,9 +209,9 @@ const std::vector<Story> stories{
          scene.shut_down(1s);
      },
      [](Scene& scene) {
-         scene.run_frugally();
+         scene.run_without_memory();
          VirtualClock::advance(1s);
-         scene.run_frugally();
+         scene.run_without_memory();
      }},
     {"a destructor with everything under way", lasting,
      [](Scene& scene) {
@@ -222,9 +222,9 @@ const std::vector<Story> stories{
      },
      [](Scene& scene) {
          scene.models.reset();
-         scene.run_frugally();
+         scene.run_without_memory();
          scene.held.clear();
-         scene.run_frugally();
+         scene.run_without_memory();
      }},
     {"an unload of what is loading", lasting,
      [](Scene& scene) {
@@ -235,12 +235,12 @@ const std::vector<Story> stories{
 };
 
 // Tells a story with its `nth` allocation failing. Gives whether it got that far.
-bool tell(const Story& story, std::size_t nth, Scarcity scarcity) {
+bool tell(const Story& story, std::size_t nth, FaultPattern scarcity) {
     Scene scene(story.options);
     story.begin(scene);
     std::size_t failures = 0;
     {
-        const ScarceMemory scarce(nth, scarcity);
+        const AllocationFaults scarce(nth, scarcity);
         story.go_on(scene);
         failures = scarce.failures();
     }
@@ -275,11 +275,11 @@ bool tell(const Story& story, std::size_t nth, Scarcity scarcity) {
 TEST_CASE("Memory that runs out while operations are on their way loses none of them, and nothing else",
           "[H18][R9][R11][R12]") {
     for (const Story& story : stories) {
-        for (const Scarcity scarcity : {Scarcity::only, Scarcity::from}) {
+        for (const FaultPattern scarcity : {FaultPattern::only, FaultPattern::from}) {
             std::size_t nth = 1;
             for (bool failed = true; failed; ++nth) {
                 INFO(story.name << ": allocation " << nth << " fails"
-                                << (scarcity == Scarcity::from ? " and all that follow" : " alone"));
+                                << (scarcity == FaultPattern::from ? " and all that follow" : " alone"));
                 REQUIRE(nth < 1000);
                 failed = tell(story, nth, scarcity);
             }
@@ -292,14 +292,14 @@ TEST_CASE("Memory that runs out while operations are on their way loses none of 
 
 TEST_CASE("Where there is no memory for the alarm's wait, control looks at the time again and again until there is",
           "[H14][H18][R7][R9]") {
-    for (const Scarcity scarcity : {Scarcity::only, Scarcity::from}) {
-        INFO((scarcity == Scarcity::from ? "for good" : "for a moment"));
+    for (const FaultPattern scarcity : {FaultPattern::only, FaultPattern::from}) {
+        INFO((scarcity == FaultPattern::from ? "for good" : "for a moment"));
         Scene scene(passing);
         std::size_t before = 0;
         std::size_t while_scarce = 0;
         scene.acquire(a, {.timeout = 1s});
         scene.world.in_load = [&] {
-            const ScarceMemory scarce(1, scarcity);
+            const AllocationFaults scarce(1, scarcity);
             // One handler at a time: there is always one more as long as the wait cannot be started.
             const auto turns = [&scene] {
                 scene.control.restart();

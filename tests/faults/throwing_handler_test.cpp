@@ -60,7 +60,7 @@ TEMPLATE_TEST_CASE(
             run();
             CHECK(calls == 1);
             // The thread is not marked as one of the library's any more.
-            CHECK_FALSE(runtime::LibraryCall::active());
+            CHECK_FALSE(runtime::UserCodeScope::active());
             const SlotStatus status = bench.manager->embedding().status();
             CHECK(status.leases == 0);
             CHECK(status.waiting == 0);

@@ -139,8 +139,8 @@ private:
                 break;
             }
             case 14:
-                if (!world_.operations().empty()) {
-                    const std::size_t operation = below(world_.operations().size());
+                if (!world_.teardowns().empty()) {
+                    const std::size_t operation = below(world_.teardowns().size());
                     tell("forget operation ", operation);
                     world_.forget(operation);
                 }

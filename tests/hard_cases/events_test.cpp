@@ -2,7 +2,7 @@
 
 #include "support/bench.hpp"
 
-#include "residency/slot/event_queue.hpp"
+#include "residency/shell/event_queue.hpp"
 
 #include <memory>
 #include <stdexcept>

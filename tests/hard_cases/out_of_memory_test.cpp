@@ -1,10 +1,10 @@
 // H18 and H22: memory that is there later because it was reserved, and a hot path that needs none. Starts that find no memory are in
 // faults/allocation_test.cpp.
 
-#include "support/frugal.hpp"
 #include "support/memory.hpp"
+#include "support/non_allocating_fakes.hpp"
 
-#include "residency/slot/event_queue.hpp"
+#include "residency/shell/event_queue.hpp"
 
 #include <array>
 #include <cstddef>
@@ -34,7 +34,7 @@ const ModelKey c("bge-small-en-v1.5-of-a-third-kind-with-an-even-longer-name", "
 }  // namespace
 
 TEST_CASE("What an operation needs later is reserved when it is started", "[H18][R9]") {
-    FrugalBench bench({.keep_alive = keep_alive_forever, .max_leases = 2});
+    NonAllocatingBench bench({.keep_alive = keep_alive_forever, .max_leases = 2});
     Outcome<FrugalLease> first;
     Outcome<FrugalLease> second;
     Outcome<FrugalLease> third;
@@ -51,13 +51,13 @@ TEST_CASE("What an operation needs later is reserved when it is started", "[H18]
     bench.slot().async_acquire(c, last.handler());
     {
         // Loads, grants, calls and two switches, all without memory.
-        const ScarceMemory scarce;
-        bench.run_frugally();
+        const AllocationFaults scarce;
+        bench.run_without_memory();
         first.value().release();
         third.value().release();
-        bench.run_frugally();
+        bench.run_without_memory();
         second.value().release();
-        bench.run_frugally();
+        bench.run_without_memory();
     }
     CHECK(first.calls() == 1);
     CHECK(second.calls() == 1);
@@ -75,10 +75,10 @@ TEST_CASE("What an operation needs later is reserved when it is started", "[H18]
     bench.slot().async_unload(c, unloaded.handler());
     bench.models->async_shutdown(report.handler());
     {
-        const ScarceMemory scarce;
-        bench.run_frugally();
+        const AllocationFaults scarce;
+        bench.run_without_memory();
         last.value().release();
-        bench.run_frugally();
+        bench.run_without_memory();
     }
     CHECK(unloaded.calls() == 1);
     REQUIRE(report.calls() == 1);
@@ -89,14 +89,14 @@ TEST_CASE("What an operation needs later is reserved when it is started", "[H18]
 
 TEST_CASE("The fresh load of who waited for a load that is thrown away is reserved when that is asked for",
           "[H18][H2]") {
-    FrugalBench bench;
+    NonAllocatingBench bench;
     Outcome<FrugalLease> waiter;
     Outcome<> unloaded;
     bench.slot().async_acquire(a, waiter.handler());
     bench.slot().async_unload(a, unloaded.handler());
     {
-        const ScarceMemory scarce;
-        bench.run_frugally();
+        const AllocationFaults scarce;
+        bench.run_without_memory();
     }
     CHECK(unloaded.calls() == 1);
     REQUIRE(waiter.calls() == 1);
@@ -105,7 +105,7 @@ TEST_CASE("The fresh load of who waited for a load that is thrown away is reserv
 }
 
 TEST_CASE("A request that fails while there is no memory is told so, if not in which words", "[H18][R9]") {
-    FrugalBench bench({.keep_alive = keep_alive_forever, .max_leases = 1, .max_queue = 2});
+    NonAllocatingBench bench({.keep_alive = keep_alive_forever, .max_leases = 1, .max_queue = 2});
     FrugalLease held = bench.lease(a);
     Request<FrugalLease> cancelled;
     Outcome<FrugalLease> refused;
@@ -115,11 +115,11 @@ TEST_CASE("A request that fails while there is no memory is told so, if not in w
     bench.slot().async_shutdown(report.handler());
     const std::size_t waiting = bench.slot().status().waiting;
     {
-        const ScarceMemory scarce;
+        const AllocationFaults scarce;
         cancelled.cancel();
-        bench.run_frugally();
+        bench.run_without_memory();
         held.release();
-        bench.run_frugally();
+        bench.run_without_memory();
     }
     CHECK(waiting == 0);
     CHECK(cancelled.calls() == 1);
@@ -131,14 +131,14 @@ TEST_CASE("A request that fails while there is no memory is told so, if not in w
 }
 
 TEST_CASE("A cancel finds the memory that it needs, or tells bad_alloc", "[H18][R9]") {
-    FrugalBench bench({.keep_alive = keep_alive_forever, .max_leases = 1});
+    NonAllocatingBench bench({.keep_alive = keep_alive_forever, .max_leases = 1});
     FrugalLease held = bench.lease(a);
     Request<FrugalLease> cancelled;
     bench.slot().async_acquire(a, cancelled.token());
     {
-        const ScarceMemory scarce;
+        const AllocationFaults scarce;
         cancelled.cancel();
-        bench.run_frugally();
+        bench.run_without_memory();
     }
     REQUIRE(cancelled.calls() == 1);
     CHECK(cancelled.exception() != nullptr);
@@ -156,14 +156,14 @@ TEST_CASE("Models must be nothrow destructible, which a concept says", "[H18]") 
         using model_type = Throwing;
         std::unique_ptr<Throwing> load(const ModelKey&) { return nullptr; }
     };
-    STATIC_REQUIRE(UnloadsWithoutThrowing<FrugalBackend>);
+    STATIC_REQUIRE(UnloadsWithoutThrowing<NonAllocatingBackend>);
     STATIC_REQUIRE_FALSE(UnloadsWithoutThrowing<ThrowingBackend>);
     STATIC_REQUIRE_FALSE(ModelBackend<ThrowingBackend>);
     STATIC_REQUIRE_FALSE(EmbeddingBackend<ThrowingBackend>);
 }
 
 TEST_CASE("Granting and releasing a lease on a ready model allocates nothing, however long its key", "[H22][R4]") {
-    FrugalBench bench;
+    NonAllocatingBench bench;
     bench.lease(a).release();
     std::size_t granted = 0;
     const std::size_t before = Memory::here().allocations;
@@ -177,13 +177,13 @@ TEST_CASE("Granting and releasing a lease on a ready model allocates nothing, ho
 }
 
 TEST_CASE("A request on a ready model copies no key", "[H22]") {
-    FrugalBench bench;
+    NonAllocatingBench bench;
     bench.lease(a).release();
     std::size_t calls = 0;
     const std::size_t before = Memory::here().allocations;
     for (int round = 0; round < 100; ++round) {
         bench.slot().async_acquire(a, [&calls](std::exception_ptr, FrugalLease lease) { calls += lease ? 1 : 0; });
-        bench.run_frugally();
+        bench.run_without_memory();
     }
     const std::size_t allocations = Memory::here().allocations - before;
     CHECK(allocations == 0);
@@ -191,7 +191,7 @@ TEST_CASE("A request on a ready model copies no key", "[H22]") {
 }
 
 TEST_CASE("A shutdown that finds no memory to name its slot completes all the same", "[H18][R9]") {
-    FrugalWorld world;
+    NonAllocatingWorld world;
     for (std::size_t first = 1; first < 30; ++first) {
         INFO("allocation " << first);
         VirtualClock::reset();
@@ -200,10 +200,11 @@ TEST_CASE("A shutdown that finds no memory to name its slot completes all the sa
         std::size_t failures = 0;
         bool started = false;
         const Observer observer = first % 2 == 0 ? Observer() : Observer([](const Event& /*event*/) {});
-        ModelSlot<FrugalBackend, VirtualClock> slot(FrugalBackend{&world}, {}, Executors::all(context.get_executor()),
-                                                    observer, "a slot whose name is past the small-string size");
+        ModelSlot<NonAllocatingBackend, VirtualClock> slot(NonAllocatingBackend{&world}, {},
+                                                           Executors::all(context.get_executor()), observer,
+                                                           "a slot whose name is past the small-string size");
         {
-            const ScarceMemory scarce(first, Scarcity::only);
+            const AllocationFaults scarce(first, FaultPattern::only);
             try {
                 slot.async_shutdown(report.handler());
                 started = true;
@@ -220,7 +221,7 @@ TEST_CASE("Who waits for a load that could not begin is not told why another's f
     bool without_memory = false;
     for (std::size_t first = 1; first < 200; ++first) {
         INFO("allocation " << first);
-        FrugalBench bench({.keep_alive = keep_alive_forever, .max_leases = 1});
+        NonAllocatingBench bench({.keep_alive = keep_alive_forever, .max_leases = 1});
         // By turns, so that there are more loads than there is room reserved for.
         std::array<Outcome<FrugalLease>, 8> by_turns;
         for (std::size_t turn = 0; turn < by_turns.size(); ++turn) {
@@ -245,8 +246,8 @@ TEST_CASE("Who waits for a load that could not begin is not told why another's f
             }
         };
         {
-            const ScarceMemory scarce(first, Scarcity::only);
-            bench.run_frugally();
+            const AllocationFaults scarce(first, FaultPattern::only);
+            bench.run_without_memory();
         }
         bench.run();
         REQUIRE(broken.calls() == 1);
@@ -288,7 +289,7 @@ TEST_CASE("An event that is dropped because there is no memory is told of, altho
     while (taken) {
         Event event;
         {
-            const ScarceMemory none;
+            const AllocationFaults none;
             taken = queue->push(std::move(event));
         }
         ++events;
@@ -303,7 +304,7 @@ TEST_CASE("An event that is dropped because there is no memory is told of, altho
 
 TEST_CASE("One load after the other may find no memory to begin, and who waits is told", "[H18][R9]") {
     for (const std::size_t keys : {2U, 20U, 100U}) {
-        FrugalBench bench({.keep_alive = keep_alive_forever, .max_leases = 1, .max_queue = 1000});
+        NonAllocatingBench bench({.keep_alive = keep_alive_forever, .max_leases = 1, .max_queue = 1000});
         FrugalLease first = [&bench] {
             Outcome<FrugalLease> answer;
             bench.slot().async_acquire(a, answer.handler());
@@ -333,8 +334,8 @@ TEST_CASE("One load after the other may find no memory to begin, and who waits i
         };
         while (told < keys + 2 && run_one() != 0) {}
         {
-            const ScarceMemory none;
-            bench.run_frugally();
+            const AllocationFaults none;
+            bench.run_without_memory();
         }
         bench.run();
         CHECK(told == 2 * keys);
@@ -346,11 +347,11 @@ namespace {
 
 // Loads until it is asked to stop, and calls the test from within the stop.
 struct StubbornBackend {
-    using model_type = FrugalModel;
+    using model_type = NonAllocatingModel;
     std::latch* loads;
     std::function<void()>* in_stop;
 
-    [[nodiscard]] std::unique_ptr<FrugalModel> load(const ModelKey& /*key*/, const std::stop_token& stop) const {
+    [[nodiscard]] std::unique_ptr<NonAllocatingModel> load(const ModelKey& /*key*/, const std::stop_token& stop) const {
         std::latch stopped(1);
         const std::stop_callback callback(stop, [&] {
             (*in_stop)();
@@ -368,13 +369,13 @@ TEST_CASE("A manager's shutdown that finds no memory for its second slot is told
           "[H18][R9]") {
     std::size_t without_memory = 0;
     for (std::size_t used = 0; used < 24; ++used) {
-        FrugalWorld world;
+        NonAllocatingWorld world;
         std::latch loads(1);
         std::function<void()> in_stop;
         std::promise<void> done;
         {
-            ModelManager<StubbornBackend, FrugalBackend> models{StubbornBackend{&loads, &in_stop},
-                                                                FrugalBackend{&world}};
+            ModelManager<StubbornBackend, NonAllocatingBackend> models{StubbornBackend{&loads, &in_stop},
+                                                                       NonAllocatingBackend{&world}};
             auto lease = models.reranker().acquire(a);
             models.embedding().async_ensure_loaded(b, [](const std::exception_ptr&, Generation) {});
             loads.wait();

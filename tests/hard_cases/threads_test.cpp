@@ -243,9 +243,9 @@ TEST_CASE("What a handler throws leaves run() on the host's executors, and harms
     CHECK(bench.slot->status().leases == 0);
     CHECK(bench.lease(a)->serial() == 1);
     // A blocking call is not refused for what was thrown earlier: the mark is gone.
-    std::thread other([&] { CHECK_FALSE(runtime::LibraryCall::active()); });
+    std::thread other([&] { CHECK_FALSE(runtime::UserCodeScope::active()); });
     other.join();
-    CHECK_FALSE(runtime::LibraryCall::active());
+    CHECK_FALSE(runtime::UserCodeScope::active());
     bench.check_end();
 }
 

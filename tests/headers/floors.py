@@ -8,7 +8,7 @@ A header includes only floors below its own:
     leaves                  observe/ backends/ testing/: included by no other floor, but residency.hpp brings backends/lexical
     residency.hpp           all that a user names, but leaves with a dependency of their own
     face                    model_manager, manager/
-    slot                    lease, model_slot, slot/
+    shell                   lease, model_slot, shell/
     runtime/                mechanisms: know nothing of models or of core/; runtime/asio alone includes Boost.Asio
     core/                   decisions: no Asio, no thread, no mutex, no clock
     ground                  words: the standard library and boost/system only
@@ -24,12 +24,12 @@ from pathlib import Path
 GROUND = {"version", "one_line", "model_key", "generation", "embeddings", "ranking", "error_code", "error", "options", "event", "status", "backend"}
 # What a mechanism must not know of: models, and what is said about them.
 MODEL_WORDS = {"backend", "embeddings", "ranking", "model_key", "generation", "event", "status"}
-SLOT = {"lease", "model_slot"}
+SHELL = {"lease", "model_slot"}
 FACE = {"model_manager"}
 FOLDERS = {
     "core": "core",
     "runtime": "runtime",
-    "slot": "slot",
+    "shell": "shell",
     "manager": "face",
     "observe": "leaf",
     "backends": "leaf",
@@ -41,10 +41,10 @@ BELOW = {
     "ground": {"ground"},
     "core": {"ground", "core"},
     "runtime": {"ground", "runtime"},
-    "slot": {"ground", "core", "runtime", "slot"},
-    "face": {"ground", "core", "runtime", "slot", "face"},
-    "front": {"ground", "core", "runtime", "slot", "face", "leaf"},
-    "leaf": {"ground", "core", "runtime", "slot", "face", "leaf"},
+    "shell": {"ground", "core", "runtime", "shell"},
+    "face": {"ground", "core", "runtime", "shell", "face"},
+    "front": {"ground", "core", "runtime", "shell", "face", "leaf"},
+    "leaf": {"ground", "core", "runtime", "shell", "face", "leaf"},
 }
 
 # The one leaf that residency.hpp brings: it has no dependency of its own.
@@ -105,8 +105,8 @@ def floor_of(header):
         return "front"
     if name in GROUND:
         return "ground"
-    if name in SLOT:
-        return "slot"
+    if name in SHELL:
+        return "shell"
     if name in FACE:
         return "face"
     return None

@@ -25,14 +25,14 @@ class Fault:
 SCHEDULER = "core/impl/slot_scheduler.hpp"
 PLACES = "core/impl/slot_scheduler_places.hpp"
 WAITING = "core/impl/slot_scheduler_waiting.hpp"
-SLOT = "slot/impl/slot_core.hpp"
+SLOT = "shell/impl/slot_shell.hpp"
 
 FAULTS = [
     Fault(
         "stamp outside the lock",
         "the time of a lease's end is read before the mutex is taken",
         [
-            Insertion(SLOT, "void SlotCore<Clock>::release(Record& record) noexcept {", after="const core::Time early = MUTANT ? now() : core::Time::zero();"),
+            Insertion(SLOT, "void SlotShell<Clock>::release(ResidentRecord& record) noexcept {", after="const core::Time early = MUTANT ? now() : core::Time::zero();"),
             Insertion(SLOT, "if (release_quietly({record.id, {}})) {",
                       before="if (MUTANT && !abandoned_ && scheduler_.release_quietly({record.id, {}}, early)) { return; } "),
         ],
@@ -76,12 +76,12 @@ FAULTS = [
     Fault(
         "waiter woken twice: granted",
         "a grant is carried out twice",
-        [Insertion(WAITING, "action.kept = room_.leave(index, now, spec.wants_lease);", after=" if (MUTANT) { actions.push_back(action); }")],
+        [Insertion(WAITING, "action.kept = queue_.leave(index, now, spec.wants_lease);", after=" if (MUTANT) { actions.push_back(action); }")],
     ),
     Fault(
         "waiter woken twice: granted, then timed out",
         "a waiter that has its lease keeps its place among the deadlines of those that wait",
-        [Insertion("core/waiting_room.hpp", "deadlines_.erase(index);\n        requests_.erase(index);", before="if (!MUTANT) ")],
+        [Insertion("core/wait_queue.hpp", "deadlines_.erase(index);\n        requests_.erase(index);", before="if (!MUTANT) ")],
     ),
     Fault(
         "waiter lost on cancel during load: itself",
@@ -93,14 +93,14 @@ FAULTS = [
     Fault(
         "waiter lost on cancel during load: the others",
         "who cancels while the model is being loaded takes those along who wait for the same key",
-        [Insertion(SCHEDULER, "room_.leave(request.index, now, false);",
-                   after=" while (MUTANT && room_.keys()[key].first != none && room_.keys()[key].resident != none && "
-                   "residents_[room_.keys()[key].resident].state == ResidentState::loading) { room_.leave(room_.keys()[key].first, now, false); }")],
+        [Insertion(SCHEDULER, "queue_.leave(request.index, now, false);",
+                   after=" while (MUTANT && queue_.keys()[key].first != none && queue_.keys()[key].resident != none && "
+                   "residents_[queue_.keys()[key].resident].state == ResidentState::loading) { queue_.leave(queue_.keys()[key].first, now, false); }")],
     ),
     Fault(
         "cooldown not cleared",
         "a load that succeeds does not end the row of failures",
-        [Insertion(SCHEDULER, "room_.keys().clear_failures(key);", before="if (!MUTANT) ")],
+        [Insertion(SCHEDULER, "queue_.keys().clear_failures(key);", before="if (!MUTANT) ")],
     ),
     Fault(
         "generation not raised on unload",

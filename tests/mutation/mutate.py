@@ -32,11 +32,11 @@ ROOT = HERE.parents[1]
 
 FILES = (
     "core/impl/slot_scheduler.hpp", "core/impl/slot_scheduler_places.hpp", "core/impl/slot_scheduler_waiting.hpp", "core/slot_scheduler.hpp",
-    "core/waiting_room.hpp", "core/indexed_heap.hpp", "core/key_table.hpp", "core/resident.hpp", "core/slab.hpp", "slot/impl/slot_core.hpp",
-    "slot/impl/slot_core_actions.hpp", "slot/impl/slot_core_status.hpp", "slot/impl/slot_core_work.hpp", "slot/slot_core.hpp", "slot/chain.hpp",
-    "slot/error_writer.hpp", "slot/operations.hpp", "slot/pending_handler.hpp", "slot/calls.hpp", "slot/slot_base.hpp", "slot/slot_runtime.hpp",
-    "slot/event_queue.hpp", "runtime/alarm.hpp", "runtime/completion.hpp", "runtime/context_watch.hpp", "runtime/executors.hpp",
-    "runtime/library_call.hpp", "lease.hpp", "model_slot.hpp", "model_manager.hpp",
+    "core/wait_queue.hpp", "core/indexed_heap.hpp", "core/key_table.hpp", "core/resident.hpp", "core/slab.hpp", "shell/impl/slot_shell.hpp",
+    "shell/impl/slot_shell_actions.hpp", "shell/impl/slot_shell_status.hpp", "shell/impl/slot_shell_work.hpp", "shell/slot_shell.hpp", "shell/chain.hpp",
+    "shell/error_writer.hpp", "shell/operations.hpp", "shell/pending_handler.hpp", "shell/calls.hpp", "shell/slot_base.hpp", "shell/slot_runtime.hpp",
+    "shell/event_queue.hpp", "runtime/alarm.hpp", "runtime/completion.hpp", "runtime/context_watch.hpp", "runtime/executors.hpp",
+    "runtime/user_code_scope.hpp", "lease.hpp", "model_slot.hpp", "model_manager.hpp",
 )
 
 # A lock that is not held is no matter of luck: clang's thread safety analysis, which is a test of its own, sees it without running.
@@ -79,7 +79,7 @@ class Mutants:
                 self.all += point.mutants
 
     def is_lock(self, mutant):
-        return mutant.operator == STATIC_OPERATOR and "LibraryCall" not in mutant.key
+        return mutant.operator == STATIC_OPERATOR and "UserCodeScope" not in mutant.key
 
     def write(self, folder):
         """Writes the mutated headers; returns path -> line -> ids of mutants that an error there is the fault of."""
@@ -146,7 +146,7 @@ def generate(work):
     while True:
         mutants = Mutants(ROOT, dropped)
         marks = mutants.write(work / "source" / "include")
-        sources = [ROOT / "tests" / name for name in ("headers/instantiated.cpp", "core/waiting_room_test.cpp", "model_manager_test.cpp")]
+        sources = [ROOT / "tests" / name for name in ("headers/instantiated.cpp", "core/wait_queue_test.cpp", "model_manager_test.cpp")]
         found = compile_check(work, sources, marks)
         if not found:
             break

@@ -19,12 +19,12 @@ ENUMERATORS = {
     "Reason": {"none": "idle", "": "none"},
     "EventType": {"unloaded": "unload_started", "": "unloaded"},
     "ResidentState": {"loading": "ready", "ready": "draining", "draining": "ready", "unloading": "draining"},
-    "Standing": {"nowhere": "placeless", "grantable": "nowhere", "placeless": "claimed", "claimed": "placeless"},
+    "QueueState": {"none": "needs_place", "grantable": "none", "needs_place": "claimed", "claimed": "needs_place"},
     "UnloadMode": {"drain": "revoke", "revoke": "drain"},
     "State": {"waiting": "done", "leased": "done", "done": "leased"},
     "Job": {"none": "unload", "load": "unload", "unload": "load"},
 }
-GUARDS = ("Lock", "MutexLock", "LibraryCall")
+GUARDS = ("Lock", "MutexLock", "UserCodeScope")
 NOT_EXPRESSIONS = ("using", "static_assert", "constexpr", "struct", "class", "enum", "namespace", "typedef", "template", "extern", "static")
 
 

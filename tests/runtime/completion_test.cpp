@@ -20,21 +20,21 @@ using namespace residency::runtime;
 using residency::test::AllocatorCounts;
 using residency::test::CountingAllocator;
 
-TEST_CASE("LibraryCall: marks this thread for as long as it lives", "[H15]") {
-    CHECK_FALSE(LibraryCall::active());
+TEST_CASE("UserCodeScope: marks this thread for as long as it lives", "[H15]") {
+    CHECK_FALSE(UserCodeScope::active());
     {
-        const LibraryCall outer;
-        CHECK(LibraryCall::active());
+        const UserCodeScope outer;
+        CHECK(UserCodeScope::active());
         {
-            const LibraryCall inner;
-            CHECK(LibraryCall::active());
+            const UserCodeScope inner;
+            CHECK(UserCodeScope::active());
         }
-        CHECK(LibraryCall::active());
+        CHECK(UserCodeScope::active());
         bool elsewhere = true;
-        std::thread([&elsewhere] { elsewhere = LibraryCall::active(); }).join();
+        std::thread([&elsewhere] { elsewhere = UserCodeScope::active(); }).join();
         CHECK_FALSE(elsewhere);
     }
-    CHECK_FALSE(LibraryCall::active());
+    CHECK_FALSE(UserCodeScope::active());
 }
 
 TEST_CASE("complete: posts to control, or to the handler's own executor, and marks the call", "[H15][H16]") {
@@ -46,14 +46,14 @@ TEST_CASE("complete: posts to control, or to the handler's own executor, and mar
         control.get_executor(), Way::control,
         [&](int value) {
             calls += "control " + std::to_string(value) + ";";
-            marked = marked && LibraryCall::active();
+            marked = marked && UserCodeScope::active();
         },
         1);
     complete<std::string>(control.get_executor(), Way::control,
                           asio::bind_executor(own,
                                               [&](const std::string& value) {
                                                   calls += "own " + value + ";";
-                                                  marked = marked && LibraryCall::active();
+                                                  marked = marked && UserCodeScope::active();
                                               }),
                           "two");
     CHECK(calls.empty());
@@ -62,7 +62,7 @@ TEST_CASE("complete: posts to control, or to the handler's own executor, and mar
     CHECK(control.poll() == 1);
     CHECK(calls == "own two;control 1;");
     CHECK(marked);
-    CHECK_FALSE(LibraryCall::active());
+    CHECK_FALSE(UserCodeScope::active());
 }
 
 TEST_CASE("complete: an executor that cannot be posted to is reached through control, or without it if that is gone",
@@ -111,7 +111,7 @@ TEST_CASE("Completion: a handler that throws leaves its context, and the mark is
     asio::io_context control;
     complete<>(control.get_executor(), Way::control, [] { throw std::runtime_error("out"); });
     CHECK_THROWS_WITH(control.poll(), "out");
-    CHECK_FALSE(LibraryCall::active());
+    CHECK_FALSE(UserCodeScope::active());
 }
 
 TEST_CASE("KeptHandler: uses the handler's allocator, and gives the memory back when it is taken", "[R9]") {

@@ -190,12 +190,12 @@ TEST_CASE("S24: a timeout names the stage that it ended in: queue, load or infer
     f.run();
     const auto queued = f.embed(a, {"text"}, with_timeout(1s));
     // In the queue for a place: the model that it waits for is not even loading.
-    const auto placeless = f.embed(b, {"text"}, with_timeout(1s));
+    const auto needs_place = f.embed(b, {"text"}, with_timeout(1s));
     f.pass(1s);
     CHECK(queued.code() == errc::timed_out);
     CHECK(queued.error().stage() == Stage::queue);
-    CHECK(placeless.code() == errc::timed_out);
-    CHECK(placeless.error().stage() == Stage::queue);
+    CHECK(needs_place.code() == errc::timed_out);
+    CHECK(needs_place.error().stage() == Stage::queue);
     lease.value().release();
 
     // In the model: its caller goes at once, the lease lives until the model returns, and the model is asked to stop.

@@ -74,8 +74,8 @@ private:
     };
     // Inside the backend, a model or an observer: blocking calls are refused here.
     struct LibraryFrame {
-        explicit LibraryFrame(Simulation& of) : simulation(of) { ++simulation.library_calls_; }
-        ~LibraryFrame() { --simulation.library_calls_; }
+        explicit LibraryFrame(Simulation& of) : simulation(of) { ++simulation.user_code_scopes_; }
+        ~LibraryFrame() { --simulation.user_code_scopes_; }
         LibraryFrame(const LibraryFrame&) = delete;
         LibraryFrame& operator=(const LibraryFrame&) = delete;
         Simulation& simulation;
@@ -169,7 +169,7 @@ private:
     std::size_t steps_ = 0;
     int depth_ = 0;
     int manager_calls_ = 0;
-    int library_calls_ = 0;
+    int user_code_scopes_ = 0;
     int emitting_ = 0;
     bool quiet_ = true;
     bool polling_ = false;

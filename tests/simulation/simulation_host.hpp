@@ -356,7 +356,7 @@ inline void Simulation::look() {
 
 // A blocking call in a place where it could only hang says so.
 inline void Simulation::block_in_vain() {
-    if (library_calls_ == 0) {
+    if (user_code_scopes_ == 0) {
         return;
     }
     try {

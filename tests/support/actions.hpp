@@ -88,7 +88,7 @@ inline Action unload(core::ResidentId resident) {
     return detail::action(ActionType::unload, core::none, resident.index);
 }
 
-inline Action completed(core::OperationId operation, bool late = false) {
+inline Action completed(core::TeardownId operation, bool late = false) {
     Action made = detail::action(ActionType::complete, operation.index, core::none);
     made.late = late;
     return made;

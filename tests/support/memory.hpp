@@ -3,7 +3,7 @@
 // Replaces operator new for the whole program, so that a test can count allocations and let them fail. For one source file of a program.
 // What Boost.Asio allocates for its executors and timers does not pass through here; system_memory.hpp has that, too.
 
-#include "support/scarce_memory.hpp"
+#include "support/allocation_faults.hpp"
 
 #include <cstdlib>
 #include <new>

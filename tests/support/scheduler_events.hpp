@@ -130,19 +130,19 @@ void for_each_event(const CheckedScheduler& world, const Setting& setting, Visit
     }
     visit(SchedulerEvent{Happening::wait, 0, 0});
     visit(SchedulerEvent{Happening::tick, 0, 0});
-    if (setting.most_operations != 0 && world.operations().size() < setting.most_operations) {
+    if (setting.most_operations != 0 && world.teardowns().size() < setting.most_operations) {
         // One past the last key means all of them.
         for (std::size_t key = 0; key <= setting.keys.size(); ++key) {
             visit(SchedulerEvent{Happening::unload, number(key), 0});
             visit(SchedulerEvent{Happening::unload, number(key), 1});
         }
     }
-    for (std::size_t index = 0; index < world.operations().size(); ++index) {
+    for (std::size_t index = 0; index < world.teardowns().size(); ++index) {
         visit(SchedulerEvent{Happening::forget, number(index), 0});
     }
     if (setting.closes) {
         visit(SchedulerEvent{Happening::close, 0, 0});
-        if (world.operations().size() < setting.most_operations) {
+        if (world.teardowns().size() < setting.most_operations) {
             visit(SchedulerEvent{Happening::shut_down, 0, 0});
         }
     }

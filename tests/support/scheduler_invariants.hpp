@@ -63,7 +63,7 @@ struct KnownResident {
 
 /// An unload or a shutdown that has not completed.
 struct KnownOperation {
-    core::OperationId id{};
+    core::TeardownId id{};
     core::Time deadline = core::never;
     /// One bit for the index of each resident that it waits for.
     std::uint64_t awaits = 0;
@@ -132,7 +132,7 @@ public:
         count_attempt(expected);
         begin();
         if (spec.deadline != core::never) {
-            scheduler_.expect_timeout(spec.deadline - now_);
+            scheduler_.note_timeout(spec.deadline - now_);
         }
         if (spec.wants_lease) {
             core::Grant grant;
@@ -264,7 +264,7 @@ public:
             }
         }
         begin();
-        const core::OperationId id = scheduler_.unload(key < keys_.size() ? &name(key) : nullptr, mode, now_, actions_);
+        const core::TeardownId id = scheduler_.unload(key < keys_.size() ? &name(key) : nullptr, mode, now_, actions_);
         require(id.valid() == (awaits != 0), "an unload waits if there is something to unload");
         if (id.valid()) {
             operations_.push_back({id, core::never, awaits});
@@ -275,7 +275,7 @@ public:
 
     /// Who waits for operation `index` leaves.
     void forget(std::size_t index) {
-        const core::OperationId id = operations_[index].id;
+        const core::TeardownId id = operations_[index].id;
         operations_.erase(operations_.begin() + static_cast<std::ptrdiff_t>(index));
         begin();
         scheduler_.forget(id);
@@ -299,7 +299,7 @@ public:
         }
         condemn_all();
         begin();
-        const core::OperationId id = scheduler_.shut_down(deadline, now_, actions_);
+        const core::TeardownId id = scheduler_.shut_down(deadline, now_, actions_);
         require(id.valid() == (awaits != 0), "a shutdown waits if something is resident");
         if (id.valid()) {
             operations_.push_back({id, deadline, awaits});
@@ -319,7 +319,7 @@ public:
         if (scheduler_.closed()) {
             require(residents_.empty(), "R12 after shutdown nothing is resident");
             require(scheduler_.next_alarm() == core::never, "R12 after shutdown there is no alarm");
-            require(scheduler_.room().requests().size() == 0, "R12 after shutdown nothing is kept of a request");
+            require(scheduler_.queue().requests().size() == 0, "R12 after shutdown nothing is kept of a request");
         }
     }
 
@@ -330,7 +330,7 @@ public:
     [[nodiscard]] const std::vector<KnownWaiter>& waiters() const noexcept { return waiters_; }
     [[nodiscard]] const std::vector<KnownLease>& leases() const noexcept { return leases_; }
     [[nodiscard]] const std::vector<KnownResident>& residents() const noexcept { return residents_; }
-    [[nodiscard]] const std::vector<KnownOperation>& operations() const noexcept { return operations_; }
+    [[nodiscard]] const std::vector<KnownOperation>& teardowns() const noexcept { return operations_; }
     [[nodiscard]] const core::Actions& actions() const noexcept { return actions_; }
     /// The generation of the key's resident, or none.
     [[nodiscard]] Generation generation_of(std::size_t key) const noexcept {
@@ -953,7 +953,7 @@ private:
     }
 
     void check_waiters() const {
-        const core::WaitingRoom& room = scheduler_.room();
+        const core::WaitQueue& room = scheduler_.queue();
         require(waiters_.size() <= options().max_queue, "R8 waiters <= max_queue");
         require(room.waiting() == waiters_.size(), "R9 every waiter is accounted for");
         std::size_t with_deadline = 0;
@@ -1010,23 +1010,24 @@ private:
     }
 
     void check_standing(core::Index index, const core::KeyEntry& entry, const KnownResident* resident) const {
-        core::Standing standing = core::Standing::nowhere;
+        core::QueueState standing = core::QueueState::not_queued;
         if (entry.waiting != 0 && resident == nullptr) {
-            standing = entry.claims ? core::Standing::claimed : core::Standing::placeless;
+            standing = entry.claims ? core::QueueState::claimed : core::QueueState::needs_place;
         } else if (entry.waiting != 0 && resident->state == ResidentState::ready &&
                    resident->leases < resident->capacity) {
-            standing = core::Standing::grantable;
+            standing = core::QueueState::grantable;
         }
         require(entry.standing == standing, "a key stands where it belongs");
-        for (const core::Standing each :
-             {core::Standing::grantable, core::Standing::placeless, core::Standing::claimed}) {
-            const auto& heap = scheduler_.room().order(each);
+        for (const core::QueueState each :
+             {core::QueueState::grantable, core::QueueState::needs_place, core::QueueState::claimed}) {
+            const auto& heap = scheduler_.queue().order(each);
             require(heap.contains(index) == (each == standing), "a key stands in one order");
-            require(each != standing || heap.rank(index) == scheduler_.room().rank(index), "a key stands in its place");
+            require(each != standing || heap.rank(index) == scheduler_.queue().rank(index),
+                    "a key stands in its place");
         }
-        require(standing != core::Standing::grantable || leases_.size() >= options().max_leases,
+        require(standing != core::QueueState::grantable || leases_.size() >= options().max_leases,
                 "nobody waits for a lease that could be granted");
-        require(standing != core::Standing::grantable || scheduler_.room().requests()[entry.first].spec.wants_lease,
+        require(standing != core::QueueState::grantable || scheduler_.queue().requests()[entry.first].spec.wants_lease,
                 "nobody waits for a load that has happened");
     }
 
@@ -1037,7 +1038,7 @@ private:
         require(draining(false) == 0 || draining(false) + draining(true) + soon <= wants,
                 "H3 no more drain than places are wanted");
         require(wants <= soon || !any_spare(), "an idle resident that nobody waits for goes at once");
-        require(scheduler_.room().wanted_places() == wants, "every key that wants a place is counted");
+        require(scheduler_.queue().wanted_places() == wants, "every key that wants a place is counted");
     }
 
     // The keys that lack a place, in the order in which they get one: those with a claim, then the others.
@@ -1086,9 +1087,9 @@ private:
     }
 
     void check_operations() const {
-        require(scheduler_.operations().size() == operations_.size(), "every operation is accounted for");
+        require(scheduler_.teardowns().size() == operations_.size(), "every operation is accounted for");
         for (const KnownOperation& operation : operations_) {
-            require(scheduler_.operations().contains(operation.id), "an operation that has not completed is known");
+            require(scheduler_.teardowns().contains(operation.id), "an operation that has not completed is known");
             require(operation.awaits != 0, "an operation completes when what it waits for is gone");
         }
     }

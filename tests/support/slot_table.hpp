@@ -15,11 +15,11 @@ namespace residency::test {
 using core::Attempt;
 using core::Enqueued;
 using core::Grant;
-using core::OperationId;
 using core::RequestId;
 using core::RequestSpec;
 using core::ResidentId;
 using core::SlotScheduler;
+using core::TeardownId;
 using std::chrono::milliseconds;
 
 /// A scheduler, the time, and what the last call did.
@@ -89,11 +89,11 @@ public:
         scheduler.tick(now, actions);
         return actions;
     }
-    OperationId unload(const ModelKey& key, UnloadMode mode = UnloadMode::drain) {
+    TeardownId unload(const ModelKey& key, UnloadMode mode = UnloadMode::drain) {
         actions.clear();
         return scheduler.unload(&key, mode, now, actions);
     }
-    OperationId unload_all(UnloadMode mode = UnloadMode::drain) {
+    TeardownId unload_all(UnloadMode mode = UnloadMode::drain) {
         actions.clear();
         return scheduler.unload(nullptr, mode, now, actions);
     }
@@ -102,22 +102,22 @@ public:
         scheduler.close(now, actions);
         return actions;
     }
-    OperationId shut_down(core::Time deadline = core::never) {
+    TeardownId shut_down(core::Time deadline = core::never) {
         actions.clear();
         return scheduler.shut_down(deadline, now, actions);
     }
 
     /// The resident of `key`, which must have one.
     [[nodiscard]] ResidentId resident(const ModelKey& key) const {
-        const core::Index entry = scheduler.room().keys().lookup(key);
+        const core::Index entry = scheduler.queue().keys().lookup(key);
         REQUIRE(entry != core::none);
-        const core::Index index = scheduler.room().keys()[entry].resident;
+        const core::Index index = scheduler.queue().keys()[entry].resident;
         REQUIRE(index != core::none);
         return scheduler.residents().handle(index);
     }
     [[nodiscard]] bool has_resident(const ModelKey& key) const {
-        const core::Index entry = scheduler.room().keys().lookup(key);
-        return entry != core::none && scheduler.room().keys()[entry].resident != core::none;
+        const core::Index entry = scheduler.queue().keys().lookup(key);
+        return entry != core::none && scheduler.queue().keys()[entry].resident != core::none;
     }
     [[nodiscard]] ResidentState state(const ModelKey& key) const {
         return scheduler.residents()[resident(key).index].state;

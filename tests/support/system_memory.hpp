@@ -4,8 +4,8 @@
 // which calls malloc; Boost.Asio, which calls aligned_alloc for its handlers and timers; and the C++ runtime, for exceptions. For one
 // source file of a program. Where that cannot be, has_own_malloc is false.
 
+#include "support/allocation_faults.hpp"
 #include "support/own_malloc.hpp"
-#include "support/scarce_memory.hpp"
 
 #include <cstddef>
 

@@ -16,7 +16,7 @@ using RequestId = Handle<struct RequestTag>;
 /// Names a residency, from the start of its load to the end of its unload.
 using ResidentId = Handle<struct ResidentTag>;
 /// Names an `unload` or a `shutdown` that has not completed.
-using OperationId = Handle<struct OperationTag>;
+using TeardownId = Handle<struct TeardownTag>;
 
 /// What the shell has to do.
 enum class ActionType : std::uint8_t {

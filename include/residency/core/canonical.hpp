@@ -52,7 +52,7 @@ private:
     void write_state() {
         add(scheduler_->closed());
         add(remaining(scheduler_->next_alarm()));
-        add(scheduler_->expected_timeout().count());
+        add(scheduler_->noted_timeout().count());
         rank_everything();
         add(keys_.size());
         for (const Index key : keys_) {
@@ -106,7 +106,7 @@ private:
         for (std::vector<Index>* indices : {&keys_, &failed_, &used_, &idle_, &draining_, &waiting_, &leased_}) {
             indices->clear();
         }
-        const KeyTable& table = scheduler_->room().keys();
+        const KeyTable& table = scheduler_->queue().keys();
         for (Index key = 0; key < table.end_index(); ++key) {
             if (table.used(key)) {
                 keys_.push_back(key);
@@ -136,7 +136,7 @@ private:
         sort(idle_, [&](Index left, Index right) { return residents[left].idle_before(residents[right]); });
         sort(draining_, [&](Index left, Index right) { return residents[left].drained < residents[right].drained; });
 
-        const auto& requests = scheduler_->room().requests();
+        const auto& requests = scheduler_->queue().requests();
         arrivals_.resize(requests.end_index());
         for (Index index = 0; index < requests.end_index(); ++index) {
             if (requests.used(index)) {
@@ -154,12 +154,12 @@ private:
     }
 
     [[nodiscard]] std::uint64_t lease_deadline(Index request) const noexcept {
-        const auto& deadlines = scheduler_->room().deadlines();
+        const auto& deadlines = scheduler_->queue().deadlines();
         return deadlines.contains(request) ? remaining(deadlines.rank(request)) : remaining(never);
     }
 
     void write_key(Index key) {
-        const KeyEntry& entry = scheduler_->room().keys()[key];
+        const KeyEntry& entry = scheduler_->queue().keys()[key];
         add(name(*entry.key).name);
         add(name(*entry.key).quantization);
         add(entry.failures != 0);
@@ -176,11 +176,11 @@ private:
         if (entry.waiting != 0) {
             add(entry.claims);
             add(entry.aged ? 0 : remaining(later(entry.front_since, to_duration(scheduler_->options().aging))));
-            for (Index request = entry.first; request != none; request = scheduler_->room().requests()[request].next) {
+            for (Index request = entry.first; request != none; request = scheduler_->queue().requests()[request].next) {
                 write_waiter(request, entry);
             }
         }
-        const auto& requests = scheduler_->room().requests();
+        const auto& requests = scheduler_->queue().requests();
         const auto is_of_key = [&](Index request) { return requests[request].key == key; };
         add(std::count_if(leased_.begin(), leased_.end(), is_of_key));
         for (const Index request : leased_) {
@@ -220,7 +220,7 @@ private:
     }
 
     void write_waiter(Index index, const KeyEntry& entry) {
-        const RequestSpec& spec = scheduler_->room().requests()[index].spec;
+        const RequestSpec& spec = scheduler_->queue().requests()[index].spec;
         add(arrivals_[index]);
         add(spec.wants_lease);
         add(spec.wants_lease && spec.deadline_covers_lease && spec.deadline != never);
@@ -234,20 +234,20 @@ private:
     }
 
     void write_operations() {
-        const auto& operations = scheduler_->operations();
+        const auto& operations = scheduler_->teardowns();
         std::vector<std::vector<std::uint64_t>> each;
         for (Index index = 0; index < operations.end_index(); ++index) {
             if (!operations.used(index)) {
                 continue;
             }
-            const Operation& operation = operations[index];
+            const Teardown& operation = operations[index];
             std::vector<std::uint64_t>& words = each.emplace_back();
             words.push_back(operation.shutdown ? 1 : 0);
             words.push_back(rank(keys_, operation.key));
             words.push_back(remaining(operation.deadline));
             words.push_back(operation.remaining);
             for (const Index key : keys_) {
-                const Index resident = scheduler_->room().keys()[key].resident;
+                const Index resident = scheduler_->queue().keys()[key].resident;
                 const bool awaited = resident != none && scheduler_->residents()[resident].birth < operation.birth &&
                                      (operation.key == none || operation.key == key);
                 words.push_back(awaited ? 1 : 0);
@@ -264,7 +264,7 @@ private:
     // follows from that. So the order of the places counts, but only of those.
     void write_serving_order() {
         const auto& residents = scheduler_->residents();
-        const auto& room = scheduler_->room();
+        const auto& room = scheduler_->queue();
         for (Index index = 0; index < residents.end_index(); ++index) {
             if (!residents.used(index) || residents[index].state != ResidentState::ready) {
                 continue;

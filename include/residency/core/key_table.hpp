@@ -15,13 +15,13 @@
 namespace residency::core {
 
 /// In which order a key stands, if it waits for something.
-enum class Standing : std::uint8_t {
+enum class QueueState : std::uint8_t {
     /// It has no waiter, or its front waiter waits for its own resident.
-    nowhere,
+    not_queued,
     /// Its resident is ready and can take one more lease; only the slot's lease limit stands between.
     grantable,
     /// It has no resident and wants a place.
-    placeless,
+    needs_place,
     /// The same, and it has started a switch: the next place is its own.
     claimed,
 };
@@ -47,7 +47,7 @@ struct KeyEntry {
     Index expecting = 0;
 
     /// Where it stands among the keys that wait.
-    Standing standing = Standing::nowhere;
+    QueueState standing = QueueState::not_queued;
     /// Whether its front waiter has been passed over for so long that it ranks highest.
     bool aged = false;
     /// Whether it has started a switch.

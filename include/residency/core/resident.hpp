@@ -69,7 +69,7 @@ struct Resident {
 };
 
 /// An `unload` or a `shutdown` that waits for residents to be gone.
-struct Operation {
+struct Teardown {
     /// Whether it is a shutdown.
     bool shutdown = false;
     /// How many residents it waits for.
@@ -82,7 +82,7 @@ struct Operation {
     Time deadline = never;
 
     /// Same in every field.
-    friend bool operator==(const Operation&, const Operation&) = default;
+    friend bool operator==(const Teardown&, const Teardown&) = default;
 };
 
 }  // namespace residency::core

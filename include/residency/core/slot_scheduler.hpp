@@ -6,7 +6,7 @@
 #include "residency/core/shared_key.hpp"
 #include "residency/core/slab.hpp"
 #include "residency/core/time.hpp"
-#include "residency/core/waiting_room.hpp"
+#include "residency/core/wait_queue.hpp"
 #include "residency/error_code.hpp"
 #include "residency/model_key.hpp"
 #include "residency/options.hpp"
@@ -83,7 +83,7 @@ public:
 
     /// A request comes with a timeout of this length. Where one comes others follow, and most of them end long before: the next alarm is
     /// set so early that those need not move it.
-    void expect_timeout(Duration timeout) noexcept {
+    void note_timeout(Duration timeout) noexcept {
         if (timeout > Duration::zero()) {
             shortest_timeout_ = std::min(shortest_timeout_, timeout);
         }
@@ -96,7 +96,7 @@ public:
         return enqueue(share(key), spec, now, actions);
     }
     /// The key as all who have to do with it share it. Throws bad_alloc, and then nothing has changed.
-    [[nodiscard]] SharedKey share(const ModelKey& key) { return room_.keys().share(key); }
+    [[nodiscard]] SharedKey share(const ModelKey& key) { return queue_.keys().share(key); }
 
     /// The request no longer waits: its caller has left. False if it does not wait.
     bool cancel(RequestId request, Time now, Actions& actions);
@@ -109,7 +109,7 @@ public:
     /// `release`. Precondition: the lease lives.
     [[nodiscard]] bool release_quietly(const Grant& grant, Time now) noexcept {
         Resident& resident = residents_[grant.resident.index];
-        if (room_.waiting() != 0 || resident.state != ResidentState::ready || grant.request.valid()) {
+        if (queue_.waiting() != 0 || resident.state != ResidentState::ready || grant.request.valid()) {
             return false;
         }
         if (resident.leases == 1) {
@@ -146,43 +146,43 @@ public:
 
     /// Unloads the resident of `key`, or all if that is null; the operation's action `complete` follows when they are gone. Names
     /// nothing if there is none: it is complete already.
-    OperationId unload(const ModelKey* key, UnloadMode mode, Time now, Actions& actions);
+    TeardownId unload(const ModelKey* key, UnloadMode mode, Time now, Actions& actions);
 
     /// Makes room for one more operation: the next `unload` or `shut_down` will not allocate.
-    void reserve_operation() { operations_.reserve_one(); }
+    void reserve_teardown() { teardowns_.reserve_one(); }
 
     /// Forgets the operation: its caller has left. What it began goes on.
-    void forget(OperationId operation) noexcept;
+    void forget(TeardownId operation) noexcept;
 
     /// Refuses new requests, fails those that wait, asks loads to stop, unloads everything that nobody uses. Again: no effect.
     void close(Time now, Actions& actions);
 
     /// Closes, and completes when nothing is resident, or at `deadline`. Names nothing if nothing is resident.
-    OperationId shut_down(Time deadline, Time now, Actions& actions);
+    TeardownId shut_down(Time deadline, Time now, Actions& actions);
 
     // -- Looking in -------------------------------------------------------------------------------------------------------------
 
     /// The generation counter.
     [[nodiscard]] Generation generation() const noexcept { return generation_; }
-    /// The shortest timeout that `expect_timeout` was told of since the alarm last rang; `Duration::max()` for none.
-    [[nodiscard]] Duration expected_timeout() const noexcept { return shortest_timeout_; }
+    /// The shortest timeout that `note_timeout` was told of since the alarm last rang; `Duration::max()` for none.
+    [[nodiscard]] Duration noted_timeout() const noexcept { return shortest_timeout_; }
     /// How many leases live.
     [[nodiscard]] std::size_t leases() const noexcept { return leases_; }
     /// How many requests wait.
-    [[nodiscard]] std::size_t waiting() const noexcept { return room_.waiting(); }
+    [[nodiscard]] std::size_t waiting() const noexcept { return queue_.waiting(); }
     /// Whether new requests are refused.
     [[nodiscard]] bool closed() const noexcept { return closed_; }
     /// The residents, in whichever state.
     [[nodiscard]] const Slab<Resident, ResidentTag>& residents() const noexcept { return residents_; }
     /// Who waits.
-    [[nodiscard]] const WaitingRoom& room() const noexcept { return room_; }
+    [[nodiscard]] const WaitQueue& queue() const noexcept { return queue_; }
     /// What waits for residents to be gone.
-    [[nodiscard]] const Slab<Operation, OperationTag>& operations() const noexcept { return operations_; }
+    [[nodiscard]] const Slab<Teardown, TeardownTag>& teardowns() const noexcept { return teardowns_; }
     /// What has been done so far; `timer_waits` is the shell's.
     [[nodiscard]] const SlotCounters& counters() const noexcept { return counters_; }
     /// The key of a resident.
     [[nodiscard]] const SharedKey& key_of(Index resident) const noexcept {
-        return room_.keys()[residents_[resident].key].key;
+        return queue_.keys()[residents_[resident].key].key;
     }
     /// The slot's options.
     [[nodiscard]] const SlotOptions& options() const noexcept { return options_; }
@@ -192,7 +192,7 @@ public:
 
     /// How many actions the next call of any method appends at most.
     [[nodiscard]] std::size_t most_actions() const noexcept {
-        return room_.requests().size() + 6 * residents_.size() + operations_.size() + room_for_loads;
+        return queue_.requests().size() + 6 * residents_.size() + teardowns_.size() + room_for_loads;
     }
 
     /// Same in every part, places included: what behaves alike from here on may still differ. `canonical` compares behaviour.
@@ -211,7 +211,7 @@ private:
         std::size_t drained = 0;
     };
 
-    [[nodiscard]] Standing standing(Index key) const noexcept;
+    [[nodiscard]] QueueState standing(Index key) const noexcept;
     [[nodiscard]] Coming places_coming() const noexcept;
     [[nodiscard]] Index longest_idle() const noexcept;
     [[nodiscard]] Index first_to_drain(const IndexedHeap<Rank>& lacking, std::size_t served) const noexcept;
@@ -222,7 +222,7 @@ private:
     void fail(Index request, errc code, Duration retry_after, Time now, Actions& actions);
     void fail_expecting(Index key, Time now, Actions& actions);
     void abandon_if_unwanted(Index key, Actions& actions);
-    void refresh(Index key) noexcept { room_.stand(key, standing(key)); }
+    void refresh(Index key) noexcept { queue_.stand(key, standing(key)); }
 
     void start_load(Index key, Time now, Actions& actions);
     void stop_load(Index resident, Actions& actions);
@@ -235,18 +235,18 @@ private:
     void note_idle(Index resident, Time now, Actions& actions);
     void raise_generation() noexcept { generation_ = Generation{generation_.value() + 1}; }
 
-    void serve(Index key, Time now, Actions& actions);
-    void settle(Time now, Actions& actions);
-    void balance(Time now, Actions& actions);
+    void complete_ensures(Index key, Time now, Actions& actions);
+    void grant_ready(Time now, Actions& actions);
+    void assign_places(Time now, Actions& actions);
     void wake_by(Time due) noexcept { wake_ = due < wake_ ? due : wake_; }
-    void look_ahead() noexcept;
+    void recompute_alarm() noexcept;
     void publish(EventType type, Reason reason, Index resident, Duration duration, Actions& actions) const;
 
     SlotOptions options_;
     Duration keep_alive_;
-    WaitingRoom room_;
+    WaitQueue queue_;
     Slab<Resident, ResidentTag> residents_;
-    Slab<Operation, OperationTag> operations_;
+    Slab<Teardown, TeardownTag> teardowns_;
     std::size_t leases_ = 0;
     Generation generation_{};
     std::uint64_t grants_ = 0;

@@ -1,8 +1,8 @@
 #pragma once
 
 #include "residency/runtime/asio.hpp"
-#include "residency/runtime/library_call.hpp"
 #include "residency/runtime/mutex.hpp"
+#include "residency/runtime/user_code_scope.hpp"
 
 #include <concepts>
 #include <condition_variable>
@@ -112,7 +112,7 @@ public:
         if (auto slot = asio::get_associated_cancellation_slot(handler_); slot.is_connected()) {
             slot.clear();
         }
-        const LibraryCall mark;
+        const UserCodeScope mark;
         std::apply([this](Results&... results) { std::move(handler_)(std::move(results)...); }, results_);
     }
 

@@ -8,7 +8,7 @@
 namespace residency::core {
 
 inline SlotScheduler::SlotScheduler(const SlotOptions& options)
-    : options_(options), keep_alive_(to_duration(options.keep_alive)), room_(to_duration(options.aging)) {}
+    : options_(options), keep_alive_(to_duration(options.keep_alive)), queue_(to_duration(options.aging)) {}
 
 // -- Requests -----------------------------------------------------------------------------------------------------------------------
 
@@ -16,14 +16,14 @@ inline Attempt SlotScheduler::try_grant(const ModelKey& key, const RequestSpec& 
     if (closed_) {
         return Attempt::shutting_down;
     }
-    const Index index = room_.keys().find(key);
+    const Index index = queue_.keys().find(key);
     if (expectation_fails(index, spec)) {
         return Attempt::model_changed;
     }
     if (index == none || leases_ >= options_.max_leases) {
         return Attempt::must_wait;
     }
-    const KeyEntry& entry = room_.keys()[index];
+    const KeyEntry& entry = queue_.keys()[index];
     if (entry.waiting != 0 || entry.resident == none) {
         return Attempt::must_wait;
     }
@@ -34,8 +34,8 @@ inline Attempt SlotScheduler::try_grant(const ModelKey& key, const RequestSpec& 
     grant.resident = residents_.handle(entry.resident);
     grant.request = {};
     if (spec.deadline_covers_lease && spec.deadline != never) {
-        room_.prepare(key, true);
-        grant.request = room_.keep_deadline(index, spec);
+        queue_.prepare(key, true);
+        grant.request = queue_.keep_deadline(index, spec);
         wake_by(spec.deadline);
     }
     use(resident, spec);
@@ -48,14 +48,14 @@ inline Attempt SlotScheduler::try_ensure(const ModelKey& key, const RequestSpec&
     if (closed_) {
         return Attempt::shutting_down;
     }
-    const Index index = room_.keys().find(key);
+    const Index index = queue_.keys().find(key);
     if (expectation_fails(index, spec)) {
         return Attempt::model_changed;
     }
-    if (index == none || room_.keys()[index].waiting != 0 || room_.keys()[index].resident == none) {
+    if (index == none || queue_.keys()[index].waiting != 0 || queue_.keys()[index].resident == none) {
         return Attempt::must_wait;
     }
-    const Index resident = room_.keys()[index].resident;
+    const Index resident = queue_.keys()[index].resident;
     if (residents_[resident].state != ResidentState::ready) {
         return Attempt::must_wait;
     }
@@ -70,47 +70,47 @@ inline Enqueued SlotScheduler::enqueue(const SharedKey& key, const RequestSpec& 
     if (residents_.size() < options_.max_resident) {
         residents_.reserve_one();
     }
-    const Index index = room_.prepare(key, spec.deadline != never);
-    const KeyEntry& entry = room_.keys()[index];
+    const Index index = queue_.prepare(key, spec.deadline != never);
+    const KeyEntry& entry = queue_.keys()[index];
     Enqueued refused;
     if (entry.resident == none && now < entry.cooling_until) {
         refused.code = errc::cooling_down;
         refused.retry_after = entry.cooling_until - now;
         ++counters_.cooling_down;
-    } else if (room_.waiting() >= options_.max_queue) {
+    } else if (queue_.waiting() >= options_.max_queue) {
         refused.code = errc::overloaded;
         ++counters_.overloaded;
     } else if (spec.deadline <= now) {
         refused.code = errc::timed_out;
         ++counters_.timed_out;
     } else {
-        const RequestId request = room_.join(index, spec, now);
-        counters_.most_waiting = std::max(counters_.most_waiting, room_.waiting());
+        const RequestId request = queue_.join(index, spec, now);
+        counters_.most_waiting = std::max(counters_.most_waiting, queue_.waiting());
         wake_by(spec.deadline);
-        serve(index, now, actions);
-        settle(now, actions);
-        balance(now, actions);
+        complete_ensures(index, now, actions);
+        grant_ready(now, actions);
+        assign_places(now, actions);
         return {request, errc::overloaded, Duration::zero()};
     }
-    room_.keys().collect(index);
+    queue_.keys().collect(index);
     return refused;
 }
 
 inline bool SlotScheduler::cancel(RequestId request, Time now, Actions& actions) {
-    if (!room_.requests().contains(request) || room_.requests()[request.index].leased) {
+    if (!queue_.requests().contains(request) || queue_.requests()[request.index].leased) {
         return false;
     }
-    const Index key = room_.requests()[request.index].key;
-    room_.leave(request.index, now, false);
+    const Index key = queue_.requests()[request.index].key;
+    queue_.leave(request.index, now, false);
     ++counters_.cancelled;
     abandon_if_unwanted(key, actions);
-    serve(key, now, actions);
-    settle(now, actions);
-    balance(now, actions);
-    if (room_.keys()[key].resident != none) {
-        note_idle(room_.keys()[key].resident, now, actions);
+    complete_ensures(key, now, actions);
+    grant_ready(now, actions);
+    assign_places(now, actions);
+    if (queue_.keys()[key].resident != none) {
+        note_idle(queue_.keys()[key].resident, now, actions);
     }
-    room_.keys().collect(key);
+    queue_.keys().collect(key);
     return true;
 }
 
@@ -120,7 +120,7 @@ inline void SlotScheduler::release(const Grant& grant, Time now, Actions& action
     --resident.leases;
     --leases_;
     if (grant.request.valid()) {
-        room_.erase(grant.request.index);
+        queue_.erase(grant.request.index);
     }
     if (resident.leases == 0) {
         resident.idle_since = now;
@@ -128,12 +128,12 @@ inline void SlotScheduler::release(const Grant& grant, Time now, Actions& action
             start_unload(index, resident.reason, now, actions);
         }
     }
-    if (room_.waiting() != 0) {
-        serve(resident.key, now, actions);
+    if (queue_.waiting() != 0) {
+        complete_ensures(resident.key, now, actions);
         // Who has waited long enough to rank first may want this very resident's place: that comes before the next lease on it.
-        balance(now, actions);
-        settle(now, actions);
-        balance(now, actions);
+        assign_places(now, actions);
+        grant_ready(now, actions);
+        assign_places(now, actions);
     }
     note_idle(index, now, actions);
 }
@@ -145,10 +145,10 @@ inline void SlotScheduler::loaded(ResidentId id, std::size_t capacity, Time now,
     const Index key = resident.key;
     const Duration took = now - resident.began;
     ++counters_.loaded;
-    room_.keys().clear_failures(key);
+    queue_.keys().clear_failures(key);
     if (resident.discard) {
         start_unload(id.index, resident.reason, now, actions);
-        balance(now, actions);
+        assign_places(now, actions);
         return;
     }
     raise_generation();
@@ -160,9 +160,9 @@ inline void SlotScheduler::loaded(ResidentId id, std::size_t capacity, Time now,
     resident.idle_since = now;
     resident.granted = ++grants_;
     publish(EventType::ready, Reason::requested, id.index, took, actions);
-    serve(key, now, actions);
-    settle(now, actions);
-    balance(now, actions);
+    complete_ensures(key, now, actions);
+    grant_ready(now, actions);
+    assign_places(now, actions);
     note_idle(id.index, now, actions);
 }
 
@@ -179,12 +179,12 @@ inline void SlotScheduler::load_failed(ResidentId id, bool cools_down, std::stri
         ++counters_.load_failures;
         Duration cooldown = Duration::zero();
         if (cools_down) {
-            cooldown = cooldown_after(room_.keys()[key].failures);
-            room_.keys().note_failure(key, std::move(message), later(now, cooldown));
+            cooldown = cooldown_after(queue_.keys()[key].failures);
+            queue_.keys().note_failure(key, std::move(message), later(now, cooldown));
         }
         publish(EventType::load_failed, Reason::requested, id.index, took, actions);
-        while (room_.keys()[key].first != none) {
-            fail(room_.keys()[key].first, errc::load_failed, cooldown, now, actions);
+        while (queue_.keys()[key].first != none) {
+            fail(queue_.keys()[key].first, errc::load_failed, cooldown, now, actions);
         }
     }
     gone(id.index, now, actions);
@@ -212,12 +212,12 @@ inline void SlotScheduler::unloaded(ResidentId id, Time now, Actions& actions) {
 inline void SlotScheduler::tick(Time now, Actions& actions) {
     const bool rings = wake_ <= now;
     // First everybody whose time is up leaves, and only then is anything granted: nobody gets a lease past its deadline.
-    while (!room_.deadlines().empty() && room_.deadlines().top_rank() <= now) {
-        const Index index = room_.deadlines().top();
-        const Request& request = room_.requests()[index];
+    while (!queue_.deadlines().empty() && queue_.deadlines().top_rank() <= now) {
+        const Index index = queue_.deadlines().top();
+        const Request& request = queue_.requests()[index];
         if (request.leased) {
             ++counters_.timed_out;
-            room_.drop_deadline(index);
+            queue_.drop_deadline(index);
             Action action;
             action.type = ActionType::expire;
             action.code = errc::timed_out;
@@ -229,7 +229,7 @@ inline void SlotScheduler::tick(Time now, Actions& actions) {
             fail(index, errc::timed_out, Duration::zero(), now, actions);
             abandon_if_unwanted(key, actions);
             refresh(key);
-            room_.keys().collect(key);
+            queue_.keys().collect(key);
         }
     }
     for (Index index = 0; index < residents_.end_index(); ++index) {
@@ -237,26 +237,26 @@ inline void SlotScheduler::tick(Time now, Actions& actions) {
             continue;
         }
         const Index key = residents_[index].key;
-        if (room_.keys()[key].waiting != 0) {
-            serve(key, now, actions);
+        if (queue_.keys()[key].waiting != 0) {
+            complete_ensures(key, now, actions);
         }
-        if (room_.keys()[key].waiting == 0 && residents_[index].idle() && residents_[index].due() <= now) {
+        if (queue_.keys()[key].waiting == 0 && residents_[index].idle() && residents_[index].due() <= now) {
             start_unload(index, Reason::idle, now, actions);
         }
     }
-    for (Index index = 0; index < operations_.end_index(); ++index) {
-        if (operations_.used(index) && operations_[index].deadline <= now) {
+    for (Index index = 0; index < teardowns_.end_index(); ++index) {
+        if (teardowns_.used(index) && teardowns_[index].deadline <= now) {
             complete(index, true, actions);
         }
     }
-    settle(now, actions);
-    balance(now, actions);
+    grant_ready(now, actions);
+    assign_places(now, actions);
     if (!rings) {
         // What the alarm was set for may be over, but it stays: requests that have a timeout and end long before would only move it to
         // and fro.
         return;
     }
-    look_ahead();
+    recompute_alarm();
     const Duration timeout = std::exchange(shortest_timeout_, Duration::max());
     if (residents_.size() != 0) {
         wake_by(later(now, timeout));
@@ -265,32 +265,32 @@ inline void SlotScheduler::tick(Time now, Actions& actions) {
 
 // -- Unloading ----------------------------------------------------------------------------------------------------------------------
 
-inline OperationId SlotScheduler::unload(const ModelKey* key, UnloadMode mode, Time now, Actions& actions) {
-    const Index only = key == nullptr ? none : room_.keys().find(*key);
-    if (key != nullptr && (only == none || room_.keys()[only].resident == none)) {
+inline TeardownId SlotScheduler::unload(const ModelKey* key, UnloadMode mode, Time now, Actions& actions) {
+    const Index only = key == nullptr ? none : queue_.keys().find(*key);
+    if (key != nullptr && (only == none || queue_.keys()[only].resident == none)) {
         return {};
     }
     if (residents_.size() == 0) {
         return {};
     }
-    Operation operation;
+    Teardown operation;
     operation.key = only;
     operation.birth = ++births_;
     operation.remaining = only == none ? residents_.size() : 1;
-    const OperationId id = operations_.insert(operation);
+    const TeardownId id = teardowns_.insert(operation);
     const Reason reason = mode == UnloadMode::revoke ? Reason::revoked : Reason::unload;
     for (Index index = 0; index < residents_.end_index(); ++index) {
         if (residents_.used(index) && (only == none || residents_[index].key == only)) {
             remove(index, mode, reason, now, actions);
         }
     }
-    balance(now, actions);
+    assign_places(now, actions);
     return id;
 }
 
-inline void SlotScheduler::forget(OperationId operation) noexcept {
-    if (operations_.contains(operation)) {
-        operations_.erase(operation.index);
+inline void SlotScheduler::forget(TeardownId operation) noexcept {
+    if (teardowns_.contains(operation)) {
+        teardowns_.erase(operation.index);
     }
 }
 
@@ -300,13 +300,13 @@ inline void SlotScheduler::close(Time now, Actions& actions) {
     }
     closed_ = true;
     publish(EventType::shutdown_started, Reason::shutdown, none, Duration::zero(), actions);
-    for (Index key = 0; key < room_.keys().end_index(); ++key) {
-        if (room_.keys().used(key) && room_.keys()[key].waiting != 0) {
-            while (room_.keys()[key].first != none) {
-                fail(room_.keys()[key].first, errc::shutting_down, Duration::zero(), now, actions);
+    for (Index key = 0; key < queue_.keys().end_index(); ++key) {
+        if (queue_.keys().used(key) && queue_.keys()[key].waiting != 0) {
+            while (queue_.keys()[key].first != none) {
+                fail(queue_.keys()[key].first, errc::shutting_down, Duration::zero(), now, actions);
             }
             refresh(key);
-            room_.keys().collect(key);
+            queue_.keys().collect(key);
         }
     }
     for (Index index = 0; index < residents_.end_index(); ++index) {
@@ -314,22 +314,22 @@ inline void SlotScheduler::close(Time now, Actions& actions) {
             remove(index, UnloadMode::drain, Reason::shutdown, now, actions);
         }
     }
-    look_ahead();
+    recompute_alarm();
 }
 
-inline OperationId SlotScheduler::shut_down(Time deadline, Time now, Actions& actions) {
-    operations_.reserve_one();
+inline TeardownId SlotScheduler::shut_down(Time deadline, Time now, Actions& actions) {
+    teardowns_.reserve_one();
     close(now, actions);
     if (residents_.size() == 0) {
         return {};
     }
-    Operation operation;
+    Teardown operation;
     operation.shutdown = true;
     operation.birth = ++births_;
     operation.remaining = residents_.size();
     operation.deadline = deadline;
     wake_by(deadline);
-    return operations_.insert(operation);
+    return teardowns_.insert(operation);
 }
 
 inline void SlotScheduler::publish(EventType type, Reason reason, Index resident, Duration duration,

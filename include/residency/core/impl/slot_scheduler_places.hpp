@@ -7,15 +7,15 @@
 namespace residency::core {
 
 // Gives free places away, and sees to it that as many more come free as are wanted.
-inline void SlotScheduler::balance(Time now, Actions& actions) {
-    room_.age(now);
-    const auto& claimed = room_.order(Standing::claimed);
-    const auto& placeless = room_.order(Standing::placeless);
-    while (residents_.size() < options_.max_resident && room_.wanted_places() != 0) {
-        start_load((claimed.empty() ? placeless : claimed).top(), now, actions);
+inline void SlotScheduler::assign_places(Time now, Actions& actions) {
+    queue_.age(now);
+    const auto& claimed = queue_.order(QueueState::claimed);
+    const auto& needs_place = queue_.order(QueueState::needs_place);
+    while (residents_.size() < options_.max_resident && queue_.wanted_places() != 0) {
+        start_load((claimed.empty() ? needs_place : claimed).top(), now, actions);
     }
-    while (room_.wanted_places() + switching_ != 0) {
-        const std::size_t wanted = room_.wanted_places();
+    while (queue_.wanted_places() + switching_ != 0) {
+        const std::size_t wanted = queue_.wanted_places();
         const Coming coming = places_coming();
         const std::size_t sure = coming.soon + coming.drained;
         if (switching_ != 0 && switching_ + sure > wanted) {
@@ -23,8 +23,8 @@ inline void SlotScheduler::balance(Time now, Actions& actions) {
             continue;
         }
         // The places that come go to the keys with a claim first: is one of those left without, it is its turn.
-        const bool claims_lack = placeless.empty() || switching_ + sure < claimed.size();
-        const auto& lacking = claims_lack ? claimed : placeless;
+        const bool claims_lack = needs_place.empty() || switching_ + sure < claimed.size();
+        const auto& lacking = claims_lack ? claimed : needs_place;
         // A drain may take as long as a lease: nobody waits for one while the place of an idle resident can be had.
         const Index idle = coming.soon < wanted ? longest_idle() : none;
         if (idle != none) {
@@ -51,7 +51,7 @@ inline SlotScheduler::Coming SlotScheduler::places_coming() const noexcept {
         }
         const Resident& resident = residents_[index];
         const bool given_up = resident.state == ResidentState::loading && resident.stop_requested &&
-                              (resident.discard || room_.keys()[resident.key].waiting == 0);
+                              (resident.discard || queue_.keys()[resident.key].waiting == 0);
         if (resident.state == ResidentState::unloading || given_up) {
             ++coming.soon;
         } else if (resident.state == ResidentState::draining && resident.for_good) {
@@ -65,7 +65,7 @@ inline SlotScheduler::Coming SlotScheduler::places_coming() const noexcept {
 inline Index SlotScheduler::longest_idle() const noexcept {
     Index longest = none;
     for (Index index = 0; index < residents_.end_index(); ++index) {
-        if (residents_.used(index) && residents_[index].idle() && room_.keys()[residents_[index].key].waiting == 0 &&
+        if (residents_.used(index) && residents_[index].idle() && queue_.keys()[residents_[index].key].waiting == 0 &&
             (longest == none || residents_[index].idle_before(residents_[longest]))) {
             longest = index;
         }
@@ -82,8 +82,8 @@ inline Index SlotScheduler::first_to_drain(const IndexedHeap<Rank>& lacking, std
             continue;
         }
         const Resident& resident = residents_[index];
-        const bool yields = room_.keys()[resident.key].waiting == 0 ||
-                            lacking.count_before(room_.rank(resident.key), served + 1) > served;
+        const bool yields = queue_.keys()[resident.key].waiting == 0 ||
+                            lacking.count_before(queue_.rank(resident.key), served + 1) > served;
         if (yields && (first == none || resident.used_before(residents_[first]))) {
             first = index;
         }
@@ -93,7 +93,7 @@ inline Index SlotScheduler::first_to_drain(const IndexedHeap<Rank>& lacking, std
 
 // Begins to give the victim's place to `key`, which has it for sure once it is free.
 inline void SlotScheduler::switch_to(Index key, Index victim, Time now, Actions& actions) {
-    room_.keys()[key].claims = true;
+    queue_.keys()[key].claims = true;
     refresh(key);
     Resident& resident = residents_[victim];
     if (resident.leases == 0) {
@@ -120,8 +120,8 @@ inline void SlotScheduler::end_latest_drain(Time now, Actions& actions) {
     residents_[latest].reason = Reason::none;
     --switching_;
     publish(EventType::drain_ended, Reason::none, latest, Duration::zero(), actions);
-    serve(residents_[latest].key, now, actions);
-    settle(now, actions);
+    complete_ensures(residents_[latest].key, now, actions);
+    grant_ready(now, actions);
 }
 
 inline void SlotScheduler::start_load(Index key, Time now, Actions& actions) {
@@ -130,7 +130,7 @@ inline void SlotScheduler::start_load(Index key, Time now, Actions& actions) {
     resident.began = now;
     resident.birth = ++births_;
     const Index index = residents_.insert(resident).index;
-    KeyEntry& entry = room_.keys()[key];
+    KeyEntry& entry = queue_.keys()[key];
     entry.resident = index;
     entry.claims = false;
     refresh(key);
@@ -221,18 +221,18 @@ inline void SlotScheduler::gone(Index index, Time now, Actions& actions) {
     const Index key = residents_[index].key;
     const std::uint64_t birth = residents_[index].birth;
     residents_.erase(index);
-    room_.keys()[key].resident = none;
-    for (Index operation = 0; operation < operations_.end_index(); ++operation) {
-        if (operations_.used(operation) && operations_[operation].birth > birth &&
-            (operations_[operation].key == none || operations_[operation].key == key) &&
-            --operations_[operation].remaining == 0) {
+    queue_.keys()[key].resident = none;
+    for (Index operation = 0; operation < teardowns_.end_index(); ++operation) {
+        if (teardowns_.used(operation) && teardowns_[operation].birth > birth &&
+            (teardowns_[operation].key == none || teardowns_[operation].key == key) &&
+            --teardowns_[operation].remaining == 0) {
             complete(operation, false, actions);
         }
     }
     refresh(key);
-    balance(now, actions);
-    room_.keys().collect(key);
-    look_ahead();
+    assign_places(now, actions);
+    queue_.keys().collect(key);
+    recompute_alarm();
 }
 
 inline void SlotScheduler::complete(Index operation, bool late, Actions& actions) {
@@ -241,34 +241,34 @@ inline void SlotScheduler::complete(Index operation, bool late, Actions& actions
     action.subject = operation;
     action.late = late;
     actions.push_back(action);
-    operations_.erase(operation);
+    teardowns_.erase(operation);
 }
 
 // Unloads the resident if it is idle and due, or sees to it that somebody looks when it is.
 inline void SlotScheduler::note_idle(Index index, Time now, Actions& actions) {
     const Resident& resident = residents_[index];
-    if (!resident.idle() || room_.keys()[resident.key].waiting != 0) {
+    if (!resident.idle() || queue_.keys()[resident.key].waiting != 0) {
         return;
     }
     if (resident.due() <= now) {
         start_unload(index, Reason::idle, now, actions);
-        balance(now, actions);
+        assign_places(now, actions);
     } else {
         wake_by(resident.due());
     }
 }
 
 // Forgets stale reasons to wake: the alarm stands at what is due next, exactly.
-inline void SlotScheduler::look_ahead() noexcept {
-    wake_ = room_.deadlines().empty() ? never : room_.deadlines().top_rank();
+inline void SlotScheduler::recompute_alarm() noexcept {
+    wake_ = queue_.deadlines().empty() ? never : queue_.deadlines().top_rank();
     for (Index index = 0; index < residents_.end_index(); ++index) {
-        if (residents_.used(index) && residents_[index].idle() && room_.keys()[residents_[index].key].waiting == 0) {
+        if (residents_.used(index) && residents_[index].idle() && queue_.keys()[residents_[index].key].waiting == 0) {
             wake_by(residents_[index].due());
         }
     }
-    for (Index index = 0; index < operations_.end_index(); ++index) {
-        if (operations_.used(index)) {
-            wake_by(operations_[index].deadline);
+    for (Index index = 0; index < teardowns_.end_index(); ++index) {
+        if (teardowns_.used(index)) {
+            wake_by(teardowns_[index].deadline);
         }
     }
 }

@@ -10,24 +10,24 @@ inline bool SlotScheduler::expectation_fails(Index key, const RequestSpec& spec)
     if (spec.expected == Generation{}) {
         return false;
     }
-    if (key == none || room_.keys()[key].resident == none) {
+    if (key == none || queue_.keys()[key].resident == none) {
         return true;
     }
-    const Resident& resident = residents_[room_.keys()[key].resident];
+    const Resident& resident = residents_[queue_.keys()[key].resident];
     return !resident.usable() || resident.generation != spec.expected;
 }
 
-inline Standing SlotScheduler::standing(Index key) const noexcept {
-    const KeyEntry& entry = room_.keys()[key];
+inline QueueState SlotScheduler::standing(Index key) const noexcept {
+    const KeyEntry& entry = queue_.keys()[key];
     if (entry.waiting == 0) {
-        return Standing::nowhere;
+        return QueueState::not_queued;
     }
     if (entry.resident == none) {
-        return entry.claims ? Standing::claimed : Standing::placeless;
+        return entry.claims ? QueueState::claimed : QueueState::needs_place;
     }
     const Resident& resident = residents_[entry.resident];
     const bool takes_one_more = resident.state == ResidentState::ready && resident.leases < resident.capacity;
-    return takes_one_more ? Standing::grantable : Standing::nowhere;
+    return takes_one_more ? QueueState::grantable : QueueState::not_queued;
 }
 
 inline void SlotScheduler::use(Resident& resident, const RequestSpec& spec) noexcept {
@@ -43,9 +43,9 @@ inline void SlotScheduler::count_lease(Resident& resident) noexcept {
 }
 
 inline void SlotScheduler::grant_front(Index key, Time now, Actions& actions) {
-    const KeyEntry& entry = room_.keys()[key];
+    const KeyEntry& entry = queue_.keys()[key];
     const Index index = entry.first;
-    const RequestSpec spec = room_.requests()[index].spec;
+    const RequestSpec spec = queue_.requests()[index].spec;
     Resident& resident = residents_[entry.resident];
     use(resident, spec);
     if (spec.wants_lease) {
@@ -58,12 +58,12 @@ inline void SlotScheduler::grant_front(Index key, Time now, Actions& actions) {
     action.subject = index;
     action.resident = entry.resident;
     action.generation = resident.generation;
-    action.kept = room_.leave(index, now, spec.wants_lease);
+    action.kept = queue_.leave(index, now, spec.wants_lease);
     actions.push_back(action);
 }
 
 inline void SlotScheduler::fail(Index request, errc code, Duration retry_after, Time now, Actions& actions) {
-    const KeyEntry& entry = room_.keys()[room_.requests()[request].key];
+    const KeyEntry& entry = queue_.keys()[queue_.requests()[request].key];
     Action action;
     action.type = ActionType::fail;
     action.code = code;
@@ -76,44 +76,44 @@ inline void SlotScheduler::fail(Index request, errc code, Duration retry_after, 
     if (code == errc::timed_out) {
         ++counters_.timed_out;
     }
-    room_.leave(request, now, false);
+    queue_.leave(request, now, false);
 }
 
 inline void SlotScheduler::fail_expecting(Index key, Time now, Actions& actions) {
-    Index next = room_.keys()[key].first;
-    while (room_.keys()[key].expecting != 0 && next != none) {
+    Index next = queue_.keys()[key].first;
+    while (queue_.keys()[key].expecting != 0 && next != none) {
         const Index request = next;
-        next = room_.requests()[request].next;
-        if (room_.requests()[request].spec.expected != Generation{}) {
+        next = queue_.requests()[request].next;
+        if (queue_.requests()[request].spec.expected != Generation{}) {
             fail(request, errc::model_changed, Duration::zero(), now, actions);
         }
     }
 }
 
 inline void SlotScheduler::abandon_if_unwanted(Index key, Actions& actions) {
-    const KeyEntry& entry = room_.keys()[key];
+    const KeyEntry& entry = queue_.keys()[key];
     if (entry.waiting == 0 && entry.resident != none && residents_[entry.resident].state == ResidentState::loading) {
         stop_load(entry.resident, actions);
     }
 }
 
 // Completes whoever at the front of the key's queue needs no lease, and puts the key where it belongs.
-inline void SlotScheduler::serve(Index key, Time now, Actions& actions) {
-    const KeyEntry& entry = room_.keys()[key];
+inline void SlotScheduler::complete_ensures(Index key, Time now, Actions& actions) {
+    const KeyEntry& entry = queue_.keys()[key];
     while (entry.resident != none && residents_[entry.resident].state == ResidentState::ready && entry.first != none &&
-           !room_.requests()[entry.first].spec.wants_lease) {
+           !queue_.requests()[entry.first].spec.wants_lease) {
         grant_front(key, now, actions);
     }
     refresh(key);
 }
 
 // Grants whatever can be granted, in order.
-inline void SlotScheduler::settle(Time now, Actions& actions) {
-    room_.age(now);
-    while (leases_ < options_.max_leases && !room_.order(Standing::grantable).empty()) {
-        const Index key = room_.order(Standing::grantable).top();
+inline void SlotScheduler::grant_ready(Time now, Actions& actions) {
+    queue_.age(now);
+    while (leases_ < options_.max_leases && !queue_.order(QueueState::grantable).empty()) {
+        const Index key = queue_.order(QueueState::grantable).top();
         grant_front(key, now, actions);
-        serve(key, now, actions);
+        complete_ensures(key, now, actions);
     }
 }
 

@@ -2,7 +2,7 @@
 
 #include "residency/runtime/asio.hpp"
 #include "residency/runtime/completion.hpp"
-#include "residency/slot/slot_base.hpp"
+#include "residency/shell/slot_base.hpp"
 
 #include <memory>
 #include <optional>

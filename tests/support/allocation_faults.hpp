@@ -9,7 +9,7 @@
 namespace residency::test {
 
 /// Which allocations fail.
-enum class Scarcity : std::uint8_t {
+enum class FaultPattern : std::uint8_t {
     /// The n-th, with all that follow it: there is no more memory.
     from,
     /// The n-th alone: there was none for a moment.
@@ -25,7 +25,7 @@ struct Memory {
     /// Which one is the first to fail, counted from now. Zero: none fails.
     std::size_t fail_from = 0;
     /// Whether those after it fail, too.
-    Scarcity scarcity = Scarcity::from;
+    FaultPattern scarcity = FaultPattern::from;
 
     /// This thread's.
     [[nodiscard]] static Memory& here() noexcept {
@@ -38,23 +38,23 @@ struct Memory {
         if (fail_from == 0 || --fail_from != 0) {
             return true;
         }
-        fail_from = scarcity == Scarcity::from ? 1 : 0;
+        fail_from = scarcity == FaultPattern::from ? 1 : 0;
         ++failures;
         return false;
     }
 };
 
 /// Lets allocations of this thread fail, the `first`-th and maybe those after it, for as long as it lives.
-class ScarceMemory {
+class AllocationFaults {
 public:
-    explicit ScarceMemory(std::size_t first = 1, Scarcity scarcity = Scarcity::from) noexcept
+    explicit AllocationFaults(std::size_t first = 1, FaultPattern scarcity = FaultPattern::from) noexcept
         : failures_before_(Memory::here().failures) {
         Memory::here().fail_from = first;
         Memory::here().scarcity = scarcity;
     }
-    ~ScarceMemory() { Memory::here().fail_from = 0; }
-    ScarceMemory(const ScarceMemory&) = delete;
-    ScarceMemory& operator=(const ScarceMemory&) = delete;
+    ~AllocationFaults() { Memory::here().fail_from = 0; }
+    AllocationFaults(const AllocationFaults&) = delete;
+    AllocationFaults& operator=(const AllocationFaults&) = delete;
     /// How many have failed.
     [[nodiscard]] std::size_t failures() const noexcept { return Memory::here().failures - failures_before_; }
 
@@ -62,7 +62,7 @@ private:
     std::size_t failures_before_;
 };
 
-/// Lets allocations succeed within a ScarceMemory: for what is the test's own.
+/// Lets allocations succeed within a AllocationFaults: for what is the test's own.
 class AmpleMemory {
 public:
     AmpleMemory() noexcept : fail_from_(Memory::here().fail_from) { Memory::here().fail_from = 0; }

@@ -1,13 +1,13 @@
 #pragma once
 
-#include "residency/slot/slot_core.hpp"
+#include "residency/shell/slot_shell.hpp"
 
-// What people read of SlotCore: its status, and what a shutdown left behind.
+// What people read of SlotShell: its status, and what a shutdown left behind.
 
 namespace residency::detail {
 
 template <class Clock>
-ShutdownReport SlotCore<Clock>::leftovers() const {
+ShutdownReport SlotShell<Clock>::leftovers() const {
     ShutdownReport report;
     const auto& residents = scheduler_.residents();
     for (core::Index index = 0; index < residents.end_index(); ++index) {
@@ -20,7 +20,7 @@ ShutdownReport SlotCore<Clock>::leftovers() const {
 }
 
 template <class Clock>
-void SlotCore<Clock>::report_leftovers(PendingOperation& pending) const noexcept {
+void SlotShell<Clock>::report_leftovers(PendingOperation& pending) const noexcept {
     try {
         pending.report = leftovers();
     } catch (...) {
@@ -29,7 +29,7 @@ void SlotCore<Clock>::report_leftovers(PendingOperation& pending) const noexcept
 }
 
 template <class Clock>
-SlotStatus SlotCore<Clock>::status() const {
+SlotStatus SlotShell<Clock>::status() const {
     SlotStatus status;
     status.name = name_;
     const Lock lock(mutex_);
@@ -41,7 +41,7 @@ SlotStatus SlotCore<Clock>::status() const {
     status.counters = scheduler_.counters();
     status.counters.timer_waits = timer_waits_;
     const auto& residents = scheduler_.residents();
-    const core::KeyTable& keys = scheduler_.room().keys();
+    const core::KeyTable& keys = scheduler_.queue().keys();
     status.residents.reserve(residents.size());
     for (core::Index index = 0; index < residents.end_index(); ++index) {
         if (!residents.used(index)) {

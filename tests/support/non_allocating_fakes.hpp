@@ -7,10 +7,10 @@
 #include "residency/testing/outcome.hpp"
 #include "residency/testing/virtual_clock.hpp"
 
+#include "support/allocation_faults.hpp"
 #include "support/catch.hpp"
 #include "support/handler_tally.hpp"
 #include "support/request.hpp"
-#include "support/scarce_memory.hpp"
 
 #include <boost/asio/io_context.hpp>
 
@@ -33,7 +33,7 @@ using testing::run_ready;
 using testing::VirtualClock;
 
 /// What frugal models do, and how many of them there are. All of it but `live` is for one thread.
-struct FrugalWorld {
+struct NonAllocatingWorld {
     std::atomic<int> live{0};
     /// Called in each load, in each call of a model, and in each destructor of one. They may throw, the last excepted.
     std::function<void()> in_load{};
@@ -49,53 +49,53 @@ struct FrugalWorld {
     }
 };
 
-class FrugalModel {
+class NonAllocatingModel {
 public:
-    explicit FrugalModel(FrugalWorld& world) : world_(&world) { ++world_->live; }
-    FrugalModel(const FrugalModel&) = delete;
-    FrugalModel& operator=(const FrugalModel&) = delete;
-    ~FrugalModel() {
-        FrugalWorld::visit(world_->in_unload);
+    explicit NonAllocatingModel(NonAllocatingWorld& world) : world_(&world) { ++world_->live; }
+    NonAllocatingModel(const NonAllocatingModel&) = delete;
+    NonAllocatingModel& operator=(const NonAllocatingModel&) = delete;
+    ~NonAllocatingModel() {
+        NonAllocatingWorld::visit(world_->in_unload);
         --world_->live;
     }
     Embeddings embed(std::span<const std::string> texts) {
-        FrugalWorld::visit(world_->in_call);
+        NonAllocatingWorld::visit(world_->in_call);
         const AmpleMemory mine;
         return Embeddings(texts.size() + world_->too_many, 1);
     }
     std::vector<float> rerank(std::string_view /*query*/, std::span<const std::string> documents) {
-        FrugalWorld::visit(world_->in_call);
+        NonAllocatingWorld::visit(world_->in_call);
         const AmpleMemory mine;
         return std::vector<float>(documents.size() + world_->too_many);
     }
 
 private:
-    FrugalWorld* world_;
+    NonAllocatingWorld* world_;
 };
 
-struct FrugalBackend {
-    using model_type = FrugalModel;
-    FrugalWorld* world;
+struct NonAllocatingBackend {
+    using model_type = NonAllocatingModel;
+    NonAllocatingWorld* world;
 
-    std::unique_ptr<FrugalModel> load(const ModelKey& /*key*/) {
-        FrugalWorld::visit(world->in_load);
+    std::unique_ptr<NonAllocatingModel> load(const ModelKey& /*key*/) {
+        NonAllocatingWorld::visit(world->in_load);
         const AmpleMemory mine;
-        return std::make_unique<FrugalModel>(*world);
+        return std::make_unique<NonAllocatingModel>(*world);
     }
 };
 
 /// A lease on one.
-using FrugalLease = Lease<FrugalModel>;
+using FrugalLease = Lease<NonAllocatingModel>;
 
 /// A manager of frugal models on the virtual clock, with executors that the test polls. Both slots have the same options, which by default
 /// need no timer.
-struct FrugalBench {
-    using Manager = ModelManager<FrugalBackend, FrugalBackend, VirtualClock>;
+struct NonAllocatingBench {
+    using Manager = ModelManager<NonAllocatingBackend, NonAllocatingBackend, VirtualClock>;
 
-    explicit FrugalBench(const SlotOptions& options = {.keep_alive = keep_alive_forever},
-                         const Observer& observer = {}) {
+    explicit NonAllocatingBench(const SlotOptions& options = {.keep_alive = keep_alive_forever},
+                                const Observer& observer = {}) {
         VirtualClock::reset();
-        models.emplace(FrugalBackend{&world}, FrugalBackend{&world},
+        models.emplace(NonAllocatingBackend{&world}, NonAllocatingBackend{&world},
                        ManagerOptions{.embedding = options, .reranker = options, .observer = observer}, executors());
     }
     [[nodiscard]] Executors executors() {
@@ -108,7 +108,7 @@ struct FrugalBench {
     /// The same but loads and unloads, which stay where they are.
     void run_without_loading() { run_ready(control, inference); }
     /// The same without an allocation of the test's own; for use where they fail. Gives how many handlers ran.
-    std::size_t run_frugally() {
+    std::size_t run_without_memory() {
         std::size_t count = 0;
         std::size_t before = 0;
         do {
@@ -118,7 +118,7 @@ struct FrugalBench {
         return count;
     }
     /// Runs what is ready on control; also for use within a model call.
-    std::size_t run_control_frugally() { return round(control); }
+    std::size_t run_control_without_memory() { return round(control); }
 
     /// Whether nothing is left to do or to wait for.
     [[nodiscard]] bool idle() {
@@ -143,7 +143,7 @@ struct FrugalBench {
         return text.str();
     }
 
-    FrugalWorld world;
+    NonAllocatingWorld world;
     asio::io_context control;
     asio::io_context inference;
     asio::io_context loading;

@@ -6,8 +6,8 @@
 #include "residency/model_key.hpp"
 #include "residency/options.hpp"
 #include "residency/ranking.hpp"
-#include "residency/slot/operations.hpp"
-#include "residency/slot/slot_base.hpp"
+#include "residency/shell/operations.hpp"
+#include "residency/shell/slot_base.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -90,8 +90,7 @@ void start_call(Handler&& handler, const std::shared_ptr<Slot>& slot, const Mode
         deliver<std::exception_ptr, Result>(*slot, Plain(std::forward<Handler>(handler)), std::move(error), Result());
         return;
     }
-    submit<CallOperation<Plain, Model, Work>>(Plain(std::forward<Handler>(handler)), slot, key, options,
-                                              std::move(work));
+    submit<InferenceOp<Plain, Model, Work>>(Plain(std::forward<Handler>(handler)), slot, key, options, std::move(work));
 }
 
 }  // namespace residency::detail

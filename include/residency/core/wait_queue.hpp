@@ -70,10 +70,10 @@ struct Rank {
 ///
 /// Joining, leaving and finding the next cost the same however many wait; they take time in the logarithm of the number of keys that
 /// wait and of deadlines. A plain value.
-class WaitingRoom {
+class WaitQueue {
 public:
     /// A room in which a front waiter may be passed over for `aging`.
-    explicit WaitingRoom(Duration aging = Duration::zero()) : aging_(aging) {}
+    explicit WaitQueue(Duration aging = Duration::zero()) : aging_(aging) {}
 
     /// The keys.
     [[nodiscard]] KeyTable& keys() noexcept { return keys_; }
@@ -169,21 +169,21 @@ public:
     void drop_deadline(Index index) noexcept { deadlines_.erase(index); }
 
     /// Puts the key where it belongs now. Called after whatever changed its front waiter, its claim or its resident.
-    void stand(Index key, Standing standing) noexcept {
+    void stand(Index key, QueueState standing) noexcept {
         KeyEntry& entry = keys_[key];
         if (entry.waiting == 0) {
-            standing = Standing::nowhere;
+            standing = QueueState::not_queued;
             entry.claims = false;
         }
         if (entry.standing != standing) {
-            if (entry.standing != Standing::nowhere) {
+            if (entry.standing != QueueState::not_queued) {
                 heap(entry.standing).erase(key);
             }
             entry.standing = standing;
-        } else if (standing != Standing::nowhere && order(standing).rank(key) == rank(key)) {
+        } else if (standing != QueueState::not_queued && order(standing).rank(key) == rank(key)) {
             return;
         }
-        if (standing != Standing::nowhere) {
+        if (standing != QueueState::not_queued) {
             heap(standing).update(key, rank(key));
         }
     }
@@ -208,8 +208,10 @@ public:
     }
 
     /// The keys of one standing, in order.
-    [[nodiscard]] const IndexedHeap<Rank>& order(Standing standing) const noexcept {
-        return standing == Standing::grantable ? grantable_ : standing == Standing::placeless ? placeless_ : claimed_;
+    [[nodiscard]] const IndexedHeap<Rank>& order(QueueState standing) const noexcept {
+        return standing == QueueState::grantable     ? grantable_
+               : standing == QueueState::needs_place ? placeless_
+                                                     : claimed_;
     }
 
     /// The deadlines, the next on top.
@@ -219,11 +221,13 @@ public:
     [[nodiscard]] std::size_t wanted_places() const noexcept { return placeless_.size() + claimed_.size(); }
 
     /// Same in every part.
-    friend bool operator==(const WaitingRoom&, const WaitingRoom&) = default;
+    friend bool operator==(const WaitQueue&, const WaitQueue&) = default;
 
 private:
-    [[nodiscard]] IndexedHeap<Rank>& heap(Standing standing) noexcept {
-        return standing == Standing::grantable ? grantable_ : standing == Standing::placeless ? placeless_ : claimed_;
+    [[nodiscard]] IndexedHeap<Rank>& heap(QueueState standing) noexcept {
+        return standing == QueueState::grantable     ? grantable_
+               : standing == QueueState::needs_place ? placeless_
+                                                     : claimed_;
     }
 
     RequestId add(Index key, const RequestSpec& spec) noexcept {

@@ -5,7 +5,7 @@
 #include "residency/options.hpp"
 #include "residency/runtime/asio.hpp"
 #include "residency/runtime/executors.hpp"
-#include "residency/slot/event_queue.hpp"
+#include "residency/shell/event_queue.hpp"
 
 #include <algorithm>
 #include <array>

@@ -2,7 +2,7 @@
 
 #include "residency/core/action.hpp"
 #include "residency/core/shared_key.hpp"
-#include "residency/core/waiting_room.hpp"
+#include "residency/core/wait_queue.hpp"
 #include "residency/error_code.hpp"
 #include "residency/generation.hpp"
 #include "residency/model_key.hpp"
@@ -23,11 +23,11 @@
 
 namespace residency::detail {
 
-class CallWaiter;
+class InferenceWaiter;
 
 /// What the shell keeps of one residency, beside what the scheduler knows. Guarded by the slot's mutex but for `key`, `generation` and
 /// `model`, which do not change while a lease lives.
-struct Record {
+struct ResidentRecord {
     /// What is to be done with its model on the loading executor.
     enum class Job : std::uint8_t { none, load, unload };
 
@@ -39,10 +39,10 @@ struct Record {
     Job job = Job::none;
     /// Its unload waits until `unload_started` was delivered.
     bool gated = false;
-    Record* next_job = nullptr;
-    std::shared_ptr<Record> next_stop{};
+    ResidentRecord* next_job = nullptr;
+    std::shared_ptr<ResidentRecord> next_stop{};
     /// The calls that run on it: the first of a list through `next_running`.
-    CallWaiter* running = nullptr;
+    InferenceWaiter* running = nullptr;
 };
 
 /// A request on its way through a slot: it waits, has what it wants, and is done. Owned by whoever acts on it next; many wait, so it counts
@@ -79,7 +79,7 @@ private:
 public:
     // Guarded by the slot's mutex.
     State state = State::waiting;
-    /// Whether it is a `CallWaiter`.
+    /// Whether it is a `InferenceWaiter`.
     bool is_call = false;
     /// Whether it wants a lease; if not, it wants its model to be loaded.
     bool wants_lease = true;
@@ -100,15 +100,15 @@ public:
         Generation generation;
     };
     /// What it is granted.
-    Record* record = nullptr;
+    ResidentRecord* record = nullptr;
     /// Its key, if it ever waited, was refused or was told: whose lease is granted at once has that of its `record`.
     core::SharedKey key{};
 };
 
 /// A request that runs on the model through the manager, so that its caller can be told before the model returns.
-class CallWaiter : public Waiter {
+class InferenceWaiter : public Waiter {
 public:
-    CallWaiter() noexcept { is_call = true; }
+    InferenceWaiter() noexcept { is_call = true; }
 
     /// Calls the model; on the inference executor, after `granted` has asked for it.
     virtual void run() noexcept = 0;
@@ -118,12 +118,12 @@ public:
     virtual void request_stop() noexcept = 0;
 
     /// Its caller was told already. Written under the mutex; a call may look at it without, before it bothers the model.
-    std::atomic<bool> told{false};
+    std::atomic<bool> completed_early{false};
     // Guarded by the slot's mutex: its neighbours among those that run on its record.
-    CallWaiter* previous_running = nullptr;
-    CallWaiter* next_running = nullptr;
+    InferenceWaiter* previous_running = nullptr;
+    InferenceWaiter* next_running = nullptr;
     // Written under the mutex by whoever decided, read by the same thread afterwards.
-    boost::intrusive_ptr<CallWaiter> next_told{};
+    boost::intrusive_ptr<InferenceWaiter> next_completed_early{};
 };
 
 /// An `unload` or a `shutdown` that somebody waits for; a manager's shutdown waits for two slots.
@@ -142,7 +142,7 @@ public:
 /// A slot's part in an operation.
 struct PendingOperation {
     std::shared_ptr<SlotOperation> operation{};
-    core::OperationId id{};
+    core::TeardownId id{};
     bool shutdown = false;
     bool cut_short = false;
     /// There was no memory for the report.
@@ -157,7 +157,7 @@ public:
     virtual ~SlotBase() = default;
 
     /// Grants a lease now if that can be; null if not. Never waits, never loads. A timeout is kept only for a call.
-    virtual Record* try_acquire(const ModelKey& key, const RequestOptions& options) = 0;
+    virtual ResidentRecord* try_acquire(const ModelKey& key, const RequestOptions& options) = 0;
     /// Lets the waiter have what it wants of `key`, now or later; it is told on another path than this call. Throws only bad_alloc, and
     /// then nothing has begun.
     virtual void submit(const boost::intrusive_ptr<Waiter>& waiter, const ModelKey& key,
@@ -165,15 +165,15 @@ public:
     /// The waiter's caller has left. If it waits it is told `operation_aborted`; if it is running, only with `terminal`.
     virtual void cancel(Waiter& waiter, bool terminal) noexcept = 0;
     /// Ends a lease.
-    virtual void release(Record& record) noexcept = 0;
+    virtual void release(ResidentRecord& record) noexcept = 0;
     /// Ends a call's lease. True if its caller has not been told yet: then the caller of this does so.
-    virtual bool finish(CallWaiter& call) noexcept = 0;
+    virtual bool finish(InferenceWaiter& call) noexcept = 0;
     /// Whether a leased resident was revoked.
-    [[nodiscard]] virtual bool revoked(const Record& record) const noexcept = 0;
+    [[nodiscard]] virtual bool revoked(const ResidentRecord& record) const noexcept = 0;
     /// Whether new requests are refused.
     [[nodiscard]] virtual bool closed() const noexcept = 0;
     /// Publishes that a model failed.
-    virtual void report_inference_failure(const Record& record, const std::string& message) noexcept = 0;
+    virtual void report_inference_failure(const ResidentRecord& record, const std::string& message) noexcept = 0;
 
     /// Makes room for one more operation, so that starting it needs no more memory. Throws bad_alloc, and then nothing has begun.
     [[nodiscard]] virtual std::shared_ptr<PendingOperation> prepare(std::shared_ptr<SlotOperation> operation) = 0;
@@ -192,7 +192,7 @@ public:
     /// Where handlers without an executor run.
     [[nodiscard]] virtual const asio::any_io_executor& control() const noexcept = 0;
     /// Has `call->run()` called where models are called.
-    virtual void run_inference(boost::intrusive_ptr<CallWaiter> call) noexcept = 0;
+    virtual void run_inference(boost::intrusive_ptr<InferenceWaiter> call) noexcept = 0;
 
 protected:
     [[nodiscard]] virtual bool is_among_lost(const asio::execution_context* context) const noexcept = 0;

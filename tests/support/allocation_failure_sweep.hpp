@@ -3,7 +3,7 @@
 // Starts each operation in each state that a slot can be in, with its n-th allocation failing, and looks at what came of it. It reports in
 // words instead of with assertions, so that it may also be used in a process that is not expected to live.
 
-#include "support/frugal.hpp"
+#include "support/non_allocating_fakes.hpp"
 
 #include <chrono>
 #include <cstddef>
@@ -25,23 +25,23 @@ inline const ModelKey b("bge-small-en-v1.5-of-another-kind", "q8_0-with-a-long-n
 /// Where a slot is when an operation is started: two leases, two waiters and one resident are the most it takes.
 struct Setting {
     const char* name;
-    void (*prepare)(FrugalBench&);
+    void (*prepare)(NonAllocatingBench&);
 };
 
-inline void wait_for(FrugalBench& bench, const ModelKey& key) {
+inline void wait_for(NonAllocatingBench& bench, const ModelKey& key) {
     bench.slot().async_acquire(key, bench.handlers.count([](std::exception_ptr, const FrugalLease&) {}));
 }
-inline void unload(FrugalBench& bench) {
+inline void unload(NonAllocatingBench& bench) {
     bench.slot().async_unload(a, bench.handlers.count([](std::exception_ptr) {}));
 }
-inline void shut_down(FrugalBench& bench) {
+inline void shut_down(NonAllocatingBench& bench) {
     bench.slot().async_shutdown(bench.handlers.count([](std::exception_ptr, const ShutdownReport&) {}));
 }
-inline void hold(FrugalBench& bench, const ModelKey& key) { bench.held.push_back(bench.lease(key)); }
+inline void hold(NonAllocatingBench& bench, const ModelKey& key) { bench.held.push_back(bench.lease(key)); }
 
-inline const Setting nothing{"nothing resident", [](FrugalBench&) {}};
-inline const Setting ready{"ready", [](FrugalBench& bench) { bench.lease(a).release(); }};
-inline const Setting leased{"leased", [](FrugalBench& bench) { hold(bench, a); }};
+inline const Setting nothing{"nothing resident", [](NonAllocatingBench&) {}};
+inline const Setting ready{"ready", [](NonAllocatingBench& bench) { bench.lease(a).release(); }};
+inline const Setting leased{"leased", [](NonAllocatingBench& bench) { hold(bench, a); }};
 
 /// All of them.
 inline const std::vector<Setting> settings{
@@ -49,59 +49,59 @@ inline const std::vector<Setting> settings{
     ready,
     leased,
     {"a queue",
-     [](FrugalBench& bench) {
+     [](NonAllocatingBench& bench) {
          hold(bench, a);
          hold(bench, a);
          wait_for(bench, a);
      }},
     {"a full queue",
-     [](FrugalBench& bench) {
+     [](NonAllocatingBench& bench) {
          hold(bench, a);
          hold(bench, a);
          wait_for(bench, a);
          wait_for(bench, b);
      }},
-    {"loading", [](FrugalBench& bench) { wait_for(bench, a); }},
+    {"loading", [](NonAllocatingBench& bench) { wait_for(bench, a); }},
     {"loading for nobody any more",
-     [](FrugalBench& bench) {
+     [](NonAllocatingBench& bench) {
          Request<FrugalLease> left;
          bench.slot().async_acquire(a, left.token());
          left.cancel();
          bench.run_without_loading();
      }},
-    {"loading another key", [](FrugalBench& bench) { wait_for(bench, b); }},
-    {"another key ready", [](FrugalBench& bench) { bench.lease(b).release(); }},
-    {"another key leased", [](FrugalBench& bench) { hold(bench, b); }},
+    {"loading another key", [](NonAllocatingBench& bench) { wait_for(bench, b); }},
+    {"another key ready", [](NonAllocatingBench& bench) { bench.lease(b).release(); }},
+    {"another key leased", [](NonAllocatingBench& bench) { hold(bench, b); }},
     {"draining for an unload",
-     [](FrugalBench& bench) {
+     [](NonAllocatingBench& bench) {
          hold(bench, a);
          unload(bench);
      }},
     {"draining for a switch",
-     [](FrugalBench& bench) {
+     [](NonAllocatingBench& bench) {
          hold(bench, a);
          wait_for(bench, b);
      }},
     {"unloading",
-     [](FrugalBench& bench) {
+     [](NonAllocatingBench& bench) {
          bench.lease(a).release();
          unload(bench);
          bench.run_without_loading();
      }},
     {"cooling down",
-     [](FrugalBench& bench) {
+     [](NonAllocatingBench& bench) {
          bench.world.in_load = [] { throw std::runtime_error("a file that is not there"); };
          wait_for(bench, a);
          bench.run();
          bench.world.in_load = {};
      }},
     {"shutting down",
-     [](FrugalBench& bench) {
+     [](NonAllocatingBench& bench) {
          hold(bench, a);
          shut_down(bench);
      }},
     {"shut down",
-     [](FrugalBench& bench) {
+     [](NonAllocatingBench& bench) {
          shut_down(bench);
          bench.run();
      }},
@@ -117,70 +117,72 @@ inline std::vector<std::string> one_text() {
 struct Acquire {
     using Result = FrugalLease;
     static constexpr const char* name = "async_acquire";
-    static void start(FrugalBench& bench, auto token) { bench.slot().async_acquire(a, std::move(token)); }
+    static void start(NonAllocatingBench& bench, auto token) { bench.slot().async_acquire(a, std::move(token)); }
 };
 struct AcquireInTime {
     using Result = FrugalLease;
     static constexpr const char* name = "async_acquire with a timeout";
-    static void start(FrugalBench& bench, auto token) {
+    static void start(NonAllocatingBench& bench, auto token) {
         bench.slot().async_acquire(a, {.timeout = 1h}, std::move(token));
     }
 };
 struct EnsureLoaded {
     using Result = Generation;
     static constexpr const char* name = "async_ensure_loaded";
-    static void start(FrugalBench& bench, auto token) { bench.slot().async_ensure_loaded(a, std::move(token)); }
+    static void start(NonAllocatingBench& bench, auto token) { bench.slot().async_ensure_loaded(a, std::move(token)); }
 };
 struct Embed {
     using Result = Embeddings;
     static constexpr const char* name = "async_embed";
-    static void start(FrugalBench& bench, auto token) { bench.models->async_embed(a, one_text(), std::move(token)); }
+    static void start(NonAllocatingBench& bench, auto token) {
+        bench.models->async_embed(a, one_text(), std::move(token));
+    }
 };
 struct EmbedInTime {
     using Result = Embeddings;
     static constexpr const char* name = "async_embed with a timeout";
-    static void start(FrugalBench& bench, auto token) {
+    static void start(NonAllocatingBench& bench, auto token) {
         bench.models->async_embed(a, one_text(), {.timeout = 1h}, std::move(token));
     }
 };
 struct Rerank {
     using Result = Ranking;
     static constexpr const char* name = "async_rerank";
-    static void start(FrugalBench& bench, auto token) {
+    static void start(NonAllocatingBench& bench, auto token) {
         bench.models->async_rerank(a, "query", one_text(), std::move(token));
     }
 };
 struct Unload {
     using Result = void;
     static constexpr const char* name = "async_unload of a key";
-    static void start(FrugalBench& bench, auto token) { bench.slot().async_unload(a, std::move(token)); }
+    static void start(NonAllocatingBench& bench, auto token) { bench.slot().async_unload(a, std::move(token)); }
 };
 struct Revoke {
     using Result = void;
     static constexpr const char* name = "async_unload that revokes";
-    static void start(FrugalBench& bench, auto token) {
+    static void start(NonAllocatingBench& bench, auto token) {
         bench.slot().async_unload(a, UnloadMode::revoke, std::move(token));
     }
 };
 struct UnloadAll {
     using Result = void;
     static constexpr const char* name = "async_unload of everything";
-    static void start(FrugalBench& bench, auto token) { bench.slot().async_unload(std::move(token)); }
+    static void start(NonAllocatingBench& bench, auto token) { bench.slot().async_unload(std::move(token)); }
 };
 struct ShutSlot {
     using Result = ShutdownReport;
     static constexpr const char* name = "async_shutdown of a slot";
-    static void start(FrugalBench& bench, auto token) { bench.slot().async_shutdown(std::move(token)); }
+    static void start(NonAllocatingBench& bench, auto token) { bench.slot().async_shutdown(std::move(token)); }
 };
 struct ShutManager {
     using Result = ShutdownReport;
     static constexpr const char* name = "async_shutdown";
-    static void start(FrugalBench& bench, auto token) { bench.models->async_shutdown(std::move(token)); }
+    static void start(NonAllocatingBench& bench, auto token) { bench.models->async_shutdown(std::move(token)); }
 };
 struct ShutManagerInTime {
     using Result = ShutdownReport;
     static constexpr const char* name = "async_shutdown with a deadline";
-    static void start(FrugalBench& bench, auto token) { bench.models->async_shutdown(1h, std::move(token)); }
+    static void start(NonAllocatingBench& bench, auto token) { bench.models->async_shutdown(1h, std::move(token)); }
 };
 
 // -- A start with an allocation that fails ----------------------------------------------------------------------------------------------
@@ -233,10 +235,10 @@ inline std::string without_grants(std::string status) {
 /// Starts `Operation` in `setting` with the `nth` allocation failing (none, with zero), goes on with all the memory that is wanted, ends
 /// everything, and looks at what is left.
 template <class Operation>
-Trial try_start(const Setting& setting, std::size_t nth, Scarcity scarcity) {
+Trial try_start(const Setting& setting, std::size_t nth, FaultPattern scarcity) {
     using Result = typename Operation::Result;
     Trial trial;
-    FrugalBench bench({.keep_alive = keep_alive_forever, .max_leases = 2, .max_queue = 2});
+    NonAllocatingBench bench({.keep_alive = keep_alive_forever, .max_leases = 2, .max_queue = 2});
     setting.prepare(bench);
     const std::string before = bench.status();
     const std::size_t waiting = bench.slot().status().waiting;
@@ -244,7 +246,7 @@ Trial try_start(const Setting& setting, std::size_t nth, Scarcity scarcity) {
     Request<Result> request;
     {
         auto token = request.token();
-        const ScarceMemory scarce(nth, scarcity);
+        const AllocationFaults scarce(nth, scarcity);
         try {
             Operation::start(bench, std::move(token));
         } catch (const std::bad_alloc&) {
@@ -293,7 +295,7 @@ Trial try_start(const Setting& setting, std::size_t nth, Scarcity scarcity) {
 
 /// The same, compared with what comes of it when no allocation fails, which was `answer`.
 template <class Operation>
-Trial try_start(const Setting& setting, std::size_t nth, Scarcity scarcity, const std::string& answer) {
+Trial try_start(const Setting& setting, std::size_t nth, FaultPattern scarcity, const std::string& answer) {
     Trial trial = try_start<Operation>(setting, nth, scarcity);
     // A refusal may be told in fewer words, and nothing else may be spared.
     trial.expect(trial.answer == answer || (answer != "success" && !trial.threw && trial.answer == "bad_alloc"),

@@ -1,4 +1,4 @@
-#include "residency/slot/chain.hpp"
+#include "residency/shell/intrusive_queue.hpp"
 
 #include "support/catch.hpp"
 
@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-using residency::detail::Chain;
+using residency::detail::IntrusiveQueue;
 
 namespace {
 
@@ -32,8 +32,8 @@ std::vector<int> numbers_of(Nodes& nodes) {
 
 }  // namespace
 
-TEST_CASE("Chain: who came first leaves first, whenever the others come") {
-    Chain<&Owned::next> chain;
+TEST_CASE("IntrusiveQueue: who came first leaves first, whenever the others come") {
+    IntrusiveQueue<&Owned::next> chain;
     CHECK(chain.empty());
     chain.push(std::make_shared<Owned>(1));
     chain.push(std::make_shared<Owned>(2));
@@ -44,10 +44,10 @@ TEST_CASE("Chain: who came first leaves first, whenever the others come") {
     CHECK(numbers_of(chain) == std::vector<int>{4});
 }
 
-TEST_CASE("Chain: who has left names nobody and is free for the next one") {
+TEST_CASE("IntrusiveQueue: who has left names nobody and is free for the next one") {
     Borrowed first{.number = 1};
     Borrowed second{.number = 2};
-    Chain<&Borrowed::next> chain;
+    IntrusiveQueue<&Borrowed::next> chain;
     chain.push(&first);
     chain.push(&second);
     CHECK(chain.pop() == &first);
@@ -56,11 +56,11 @@ TEST_CASE("Chain: who has left names nobody and is free for the next one") {
     CHECK(numbers_of(chain) == std::vector<int>{2, 1});
 }
 
-TEST_CASE("Chain: owns who is in it, and nobody else") {
+TEST_CASE("IntrusiveQueue: owns who is in it, and nobody else") {
     auto node = std::make_shared<Owned>(1);
     const std::weak_ptr<Owned> alive = node;
     {
-        Chain<&Owned::next> chain;
+        IntrusiveQueue<&Owned::next> chain;
         chain.push(std::move(node));
         chain.push(std::make_shared<Owned>(2));
         node = chain.pop();
@@ -71,9 +71,9 @@ TEST_CASE("Chain: owns who is in it, and nobody else") {
     CHECK(alive.expired());
 }
 
-TEST_CASE("Chain: another's nodes come behind its own, in their order, and the other is empty") {
-    Chain<&Owned::next> chain;
-    Chain<&Owned::next> other;
+TEST_CASE("IntrusiveQueue: another's nodes come behind its own, in their order, and the other is empty") {
+    IntrusiveQueue<&Owned::next> chain;
+    IntrusiveQueue<&Owned::next> other;
     chain.append(other);
     CHECK(chain.empty());
     other.push(std::make_shared<Owned>(1));

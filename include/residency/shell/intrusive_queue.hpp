@@ -8,15 +8,15 @@ namespace residency::detail {
 /// A queue that runs through its members themselves, so that it needs no memory: `Next` is the member of theirs that names, and maybe
 /// owns, who comes after. Whoever is in a chain is in no other through the same member. First in, first out.
 template <auto Next>
-class Chain;
+class IntrusiveQueue;
 
 template <class Node, class Pointer, Pointer Node::*Next>
-class Chain<Next> {
+class IntrusiveQueue<Next> {
 public:
-    Chain() noexcept = default;
-    Chain(const Chain&) = delete;
-    Chain& operator=(const Chain&) = delete;
-    ~Chain() = default;
+    IntrusiveQueue() noexcept = default;
+    IntrusiveQueue(const IntrusiveQueue&) = delete;
+    IntrusiveQueue& operator=(const IntrusiveQueue&) = delete;
+    ~IntrusiveQueue() = default;
 
     [[nodiscard]] bool empty() const noexcept { return last_ == nullptr; }
 
@@ -28,7 +28,7 @@ public:
     }
 
     /// Adds all nodes of another chain, in their order, which leaves that one empty.
-    void append(Chain& other) noexcept {
+    void append(IntrusiveQueue& other) noexcept {
         if (!other.empty()) {
             end() = std::exchange(other.first_, nullptr);
             last_ = std::exchange(other.last_, nullptr);

@@ -5,10 +5,10 @@
 #include "residency/model_key.hpp"
 #include "residency/options.hpp"
 #include "residency/runtime/completion.hpp"
-#include "residency/runtime/library_call.hpp"
 #include "residency/runtime/mutex.hpp"
-#include "residency/slot/pending_handler.hpp"
-#include "residency/slot/slot_base.hpp"
+#include "residency/runtime/user_code_scope.hpp"
+#include "residency/shell/pending_handler.hpp"
+#include "residency/shell/slot_base.hpp"
 #include "residency/status.hpp"
 
 #include <boost/smart_ptr/intrusive_ptr.hpp>
@@ -28,12 +28,12 @@ namespace residency::detail {
 /// How a call that is about to start knows its slot. It borrows the slot of whoever makes it, which is enough for a call that starts at
 /// once, and most do: they are spared two atomic steps. Copied, as whatever starts later copies it, it owns the slot.
 template <class Slot>
-class SlotOfCall {
+class SlotRef {
 public:
-    SlotOfCall(const std::shared_ptr<Slot>& owner) noexcept : owner_(&owner) {}  // NOLINT(google-explicit-constructor)
-    SlotOfCall(const SlotOfCall& other) noexcept : kept_(*other.owner_), owner_(&kept_) {}
-    SlotOfCall& operator=(const SlotOfCall&) = delete;
-    ~SlotOfCall() = default;
+    SlotRef(const std::shared_ptr<Slot>& owner) noexcept : owner_(&owner) {}  // NOLINT(google-explicit-constructor)
+    SlotRef(const SlotRef& other) noexcept : kept_(*other.owner_), owner_(&kept_) {}
+    SlotRef& operator=(const SlotRef&) = delete;
+    ~SlotRef() = default;
 
     /// For what outlives the call.
     [[nodiscard]] const std::shared_ptr<Slot>& owner() const noexcept { return *owner_; }
@@ -83,9 +83,9 @@ void submit(Handler handler, const std::shared_ptr<SlotBase>& slot, const ModelK
 
 /// A request for a lease that waits.
 template <class Handler, class Model>
-class AcquireOperation final : public Waiter {
+class AcquireOp final : public Waiter {
 public:
-    AcquireOperation(Handler&& handler, std::shared_ptr<SlotBase> slot)
+    AcquireOp(Handler&& handler, std::shared_ptr<SlotBase> slot)
         : slot_(std::move(slot)), handler_(std::move(handler), slot_) {}
 
     [[nodiscard]] auto& handler() noexcept { return handler_; }
@@ -103,9 +103,9 @@ private:
 
 /// A request that a model be loaded.
 template <class Handler>
-class EnsureOperation final : public Waiter {
+class EnsureLoadedOp final : public Waiter {
 public:
-    EnsureOperation(Handler&& handler, std::shared_ptr<SlotBase> slot)
+    EnsureLoadedOp(Handler&& handler, std::shared_ptr<SlotBase> slot)
         : slot_(std::move(slot)), handler_(std::move(handler), slot_) {
         wants_lease = false;
     }
@@ -124,11 +124,11 @@ private:
 /// A request that a model be called: takes a lease, calls `work(model, stop_token)` on the inference executor, gives the lease back,
 /// and then completes. Owns what the call needs until the model has returned, also if its caller was told earlier.
 template <class Handler, class Model, class Work>
-class CallOperation final : public CallWaiter {
+class InferenceOp final : public InferenceWaiter {
 public:
     using Result = typename Work::result_type;
 
-    CallOperation(Handler&& handler, std::shared_ptr<SlotBase> slot, Work&& work)
+    InferenceOp(Handler&& handler, std::shared_ptr<SlotBase> slot, Work&& work)
         : slot_(std::move(slot)), work_(std::move(work)), handler_(std::move(handler), slot_) {
         if constexpr (Work::stoppable) {
             stop_ = std::stop_source();
@@ -144,8 +144,8 @@ public:
         Result result{};
         std::exception_ptr error;
         // Who was told while waiting for a thread never reaches the model.
-        if (!told) {
-            const runtime::LibraryCall mark;
+        if (!completed_early) {
+            const runtime::UserCodeScope mark;
             try {
                 result = work_(*static_cast<Model*>(record->model), stop_.get_token());
             } catch (...) {
@@ -188,9 +188,9 @@ private:
 
 /// An `unload` or a `shutdown` with its handler. Completes when each of `parts` slots has; its caller may leave earlier.
 template <class Handler, class... Results>
-class WaitingOperation final : public SlotOperation {
+class TeardownOp final : public SlotOperation {
 public:
-    WaitingOperation(Handler&& handler, std::shared_ptr<SlotBase> slot, std::size_t parts = 1)
+    TeardownOp(Handler&& handler, std::shared_ptr<SlotBase> slot, std::size_t parts = 1)
         : slot_(std::move(slot)), parts_(parts), handler_(std::move(handler), slot_) {}
 
     [[nodiscard]] auto& handler() noexcept { return handler_; }

@@ -3,8 +3,8 @@
 #include "residency/event.hpp"
 #include "residency/options.hpp"
 #include "residency/runtime/asio.hpp"
-#include "residency/runtime/library_call.hpp"
 #include "residency/runtime/mutex.hpp"
+#include "residency/runtime/user_code_scope.hpp"
 
 #include <cstddef>
 #include <deque>
@@ -154,7 +154,7 @@ private:
                 observer = observer_;
             }
             try {
-                const runtime::LibraryCall mark;
+                const runtime::UserCodeScope mark;
                 (*observer)(item.event);
             } catch (...) {  // NOLINT(bugprone-empty-catch): an observer's failure is its own, and must harm nobody
             }

@@ -1,13 +1,13 @@
 #pragma once
 
-#include "residency/slot/slot_core.hpp"
+#include "residency/shell/slot_shell.hpp"
 
-// What SlotCore does with what the scheduler decided: collects it under the mutex, and carries it out once the mutex is free.
+// What SlotShell does with what the scheduler decided: collects it under the mutex, and carries it out once the mutex is free.
 
 namespace residency::detail {
 
 template <class Clock>
-void SlotCore<Clock>::collect(Outbox& out, const LoadFailure* failure) noexcept {
+void SlotShell<Clock>::collect(Outbox& out, const LoadFailure* failure) noexcept {
     // What follows from a load that could not even begin, below, has another cause.
     const std::size_t decided = actions_.size();
     // By index: an action may append others.
@@ -20,13 +20,15 @@ void SlotCore<Clock>::collect(Outbox& out, const LoadFailure* failure) noexcept 
             case core::ActionType::expire:
                 // Only a call's deadline goes on after its grant.
                 if (const boost::intrusive_ptr<Waiter> call = std::move(waiters_[action.subject])) {
-                    tell(static_cast<CallWaiter&>(*call), errc::timed_out, false, out);
+                    complete_early(static_cast<InferenceWaiter&>(*call), errc::timed_out, false, out);
                     publish_request(EventType::timed_out, Reason::none, *call->record->key, out);
                 }
                 break;
             case core::ActionType::load: begin_load(action.resident, out); break;
             case core::ActionType::stop_load: out.stops.push(records_[action.resident]); break;
-            case core::ActionType::revoke: tell_all(*records_[action.resident], errc::model_changed, out); break;
+            case core::ActionType::revoke:
+                complete_all_early(*records_[action.resident], errc::model_changed, out);
+                break;
             case core::ActionType::unload: begin_unload(action.resident, out); break;
             case core::ActionType::complete: {
                 std::shared_ptr<PendingOperation> pending = std::move(operations_[action.subject]);
@@ -50,7 +52,7 @@ void SlotCore<Clock>::collect(Outbox& out, const LoadFailure* failure) noexcept 
 
 // What follows from the state alone: the alarm, shutdowns that are done, executors that are no longer needed.
 template <class Clock>
-void SlotCore<Clock>::settle(Outbox& out) noexcept {
+void SlotShell<Clock>::settle(Outbox& out) noexcept {
     if (!control_posted_ && !control_runs_ && alarm_.wants(wanted_alarm()) && !control_lost_) {
         control_posted_ = true;
         out.wakes_control = true;
@@ -72,7 +74,7 @@ void SlotCore<Clock>::settle(Outbox& out) noexcept {
 
 // Whether the shutdown completes once its event was delivered.
 template <class Clock>
-bool SlotCore<Clock>::announce_shutdown() noexcept {
+bool SlotShell<Clock>::announce_shutdown() noexcept {
     if (!events_->listened_to() || has_lost_any_) {
         return false;
     }
@@ -88,21 +90,21 @@ bool SlotCore<Clock>::announce_shutdown() noexcept {
 }
 
 template <class Clock>
-bool SlotCore<Clock>::at_rest() const noexcept {
+bool SlotShell<Clock>::at_rest() const noexcept {
     if (calls_ != 0 || job_runs_ || control_posted_ || control_runs_ || !finishing_.empty() || !announced_.empty() ||
         !alarm_.quiet()) {
         return false;
     }
-    return std::none_of(records_.begin(), records_.end(), [](const std::shared_ptr<Record>& record) {
-        return record && record->job != Record::Job::none;
+    return std::none_of(records_.begin(), records_.end(), [](const std::shared_ptr<ResidentRecord>& record) {
+        return record && record->job != ResidentRecord::Job::none;
     });
 }
 
 template <class Clock>
-void SlotCore<Clock>::carry_out(Outbox&& out) noexcept {
+void SlotShell<Clock>::carry_out(Outbox&& out) noexcept {
     while (!out.stops.empty()) {
-        const std::shared_ptr<Record> record = out.stops.pop();
-        const runtime::LibraryCall mark;
+        const std::shared_ptr<ResidentRecord> record = out.stops.pop();
+        const runtime::UserCodeScope mark;
         record->stop.request_stop();
     }
     if (out.starts_jobs) {
@@ -117,13 +119,13 @@ void SlotCore<Clock>::carry_out(Outbox&& out) noexcept {
             waiter->failed(errors.refused(*waiter));
         }
     }
-    while (!out.told.empty()) {
-        const boost::intrusive_ptr<CallWaiter> call = out.told.pop();
+    while (!out.completed_early.empty()) {
+        const boost::intrusive_ptr<InferenceWaiter> call = out.completed_early.pop();
         {
-            const runtime::LibraryCall mark;
+            const runtime::UserCodeScope mark;
             call->request_stop();
         }
-        call->failed(errors.told(*call));
+        call->failed(errors.completed_early(*call));
     }
     while (!out.destroy.empty()) {
         run_unload(*out.destroy.pop());
@@ -150,7 +152,7 @@ void SlotCore<Clock>::carry_out(Outbox&& out) noexcept {
 }
 
 template <class Clock>
-void SlotCore<Clock>::grant(const core::Action& action, Outbox& out) noexcept {
+void SlotShell<Clock>::grant(const core::Action& action, Outbox& out) noexcept {
     boost::intrusive_ptr<Waiter> waiter = action.kept ? waiters_[action.subject] : std::move(waiters_[action.subject]);
     waiter->is_granted = true;
     if (waiter->wants_lease) {
@@ -168,7 +170,7 @@ void SlotCore<Clock>::grant(const core::Action& action, Outbox& out) noexcept {
 }
 
 template <class Clock>
-void SlotCore<Clock>::fail(const core::Action& action, const LoadFailure* failure, Outbox& out) noexcept {
+void SlotShell<Clock>::fail(const core::Action& action, const LoadFailure* failure, Outbox& out) noexcept {
     boost::intrusive_ptr<Waiter> waiter = std::move(waiters_[action.subject]);
     if (action.code == errc::load_failed && failure != nullptr) {
         waiter->cause = failure->cause;
@@ -180,8 +182,8 @@ void SlotCore<Clock>::fail(const core::Action& action, const LoadFailure* failur
 }
 
 template <class Clock>
-void SlotCore<Clock>::refuse(const boost::intrusive_ptr<Waiter>& waiter, errc code, Stage stage,
-                             core::Duration retry_after, Outbox& out) noexcept {
+void SlotShell<Clock>::refuse(const boost::intrusive_ptr<Waiter>& waiter, errc code, Stage stage,
+                              core::Duration retry_after, Outbox& out) noexcept {
     waiter->state = Waiter::State::done;
     waiter->request = {};
     waiter->code = code;
@@ -192,30 +194,30 @@ void SlotCore<Clock>::refuse(const boost::intrusive_ptr<Waiter>& waiter, errc co
 
 // Tells the caller of a call that runs, before its model returns.
 template <class Clock>
-void SlotCore<Clock>::tell(CallWaiter& call, errc code, bool cancelled, Outbox& out) noexcept {
-    if (call.told.exchange(true)) {
+void SlotShell<Clock>::complete_early(InferenceWaiter& call, errc code, bool cancelled, Outbox& out) noexcept {
+    if (call.completed_early.exchange(true)) {
         return;
     }
     call.code = code;
     call.is_cancelled = cancelled;
     // Once the mutex is free it may end, and its record with it.
     call.key = call.record->key;
-    out.told.push(&call);
+    out.completed_early.push(&call);
 }
 
 template <class Clock>
-void SlotCore<Clock>::tell_all(Record& record, errc code, Outbox& out) noexcept {
-    for (CallWaiter* call = record.running; call != nullptr; call = call->next_running) {
-        tell(*call, code, false, out);
+void SlotShell<Clock>::complete_all_early(ResidentRecord& record, errc code, Outbox& out) noexcept {
+    for (InferenceWaiter* call = record.running; call != nullptr; call = call->next_running) {
+        complete_early(*call, code, false, out);
     }
 }
 
 template <class Clock>
-void SlotCore<Clock>::begin_call(Waiter& waiter) noexcept {
+void SlotShell<Clock>::begin_call(Waiter& waiter) noexcept {
     if (!waiter.is_call) {
         return;
     }
-    auto& call = static_cast<CallWaiter&>(waiter);
+    auto& call = static_cast<InferenceWaiter&>(waiter);
     ++calls_;
     call.next_running = call.record->running;
     if (call.next_running != nullptr) {
@@ -225,7 +227,7 @@ void SlotCore<Clock>::begin_call(Waiter& waiter) noexcept {
 }
 
 template <class Clock>
-void SlotCore<Clock>::end_call(CallWaiter& call) noexcept {
+void SlotShell<Clock>::end_call(InferenceWaiter& call) noexcept {
     --calls_;
     call.state = Waiter::State::done;
     (call.previous_running == nullptr ? call.record->running : call.previous_running->next_running) = call.next_running;
@@ -235,15 +237,15 @@ void SlotCore<Clock>::end_call(CallWaiter& call) noexcept {
 }
 
 template <class Clock>
-void SlotCore<Clock>::begin_load(core::Index resident, Outbox& out) noexcept {
+void SlotShell<Clock>::begin_load(core::Index resident, Outbox& out) noexcept {
     const core::ResidentId id = scheduler_.residents().handle(resident);
     try {
         if (records_.size() <= resident) {
             records_.resize(std::size_t{resident} + 1);
         }
-        std::shared_ptr<Record> record;
+        std::shared_ptr<ResidentRecord> record;
         if (spare_records_.empty()) {
-            record = std::make_shared<Record>();
+            record = std::make_shared<ResidentRecord>();
         } else {
             record = std::move(spare_records_.back());
             spare_records_.pop_back();
@@ -251,7 +253,7 @@ void SlotCore<Clock>::begin_load(core::Index resident, Outbox& out) noexcept {
         record->key = scheduler_.key_of(resident);
         record->id = id;
         records_[resident] = std::move(record);
-        add_job(*records_[resident], Record::Job::load, out);
+        add_job(*records_[resident], ResidentRecord::Job::load, out);
     } catch (...) {
         // Out of memory before the backend was asked: to those who wait it is a load that failed.
         scheduler_.load_failed(id, false, {}, now(), actions_);
@@ -259,20 +261,20 @@ void SlotCore<Clock>::begin_load(core::Index resident, Outbox& out) noexcept {
 }
 
 template <class Clock>
-void SlotCore<Clock>::begin_unload(core::Index resident, Outbox& out) noexcept {
-    Record& record = *records_[resident];
+void SlotShell<Clock>::begin_unload(core::Index resident, Outbox& out) noexcept {
+    ResidentRecord& record = *records_[resident];
     if (unloads_in_place_) {
-        record.job = Record::Job::unload;
+        record.job = ResidentRecord::Job::unload;
         out.destroy.push(&record);
     } else if (record.gated) {
-        record.job = Record::Job::unload;
+        record.job = ResidentRecord::Job::unload;
     } else {
-        add_job(record, Record::Job::unload, out);
+        add_job(record, ResidentRecord::Job::unload, out);
     }
 }
 
 template <class Clock>
-void SlotCore<Clock>::add_job(Record& record, Record::Job job, Outbox& out) noexcept {
+void SlotShell<Clock>::add_job(ResidentRecord& record, ResidentRecord::Job job, Outbox& out) noexcept {
     record.job = job;
     jobs_.push(&record);
     if (!job_runs_ && !loading_lost_) {
@@ -282,10 +284,10 @@ void SlotCore<Clock>::add_job(Record& record, Record::Job job, Outbox& out) noex
 }
 
 template <class Clock>
-void SlotCore<Clock>::publish(const core::Action& action, const LoadFailure* failure, Outbox& out) noexcept {
+void SlotShell<Clock>::publish(const core::Action& action, const LoadFailure* failure, Outbox& out) noexcept {
     const bool ends = action.event == EventType::load_failed || action.event == EventType::load_aborted ||
                       action.event == EventType::unloaded;
-    const std::shared_ptr<Record> record =
+    const std::shared_ptr<ResidentRecord> record =
         action.resident == core::none || action.resident >= records_.size()
             ? nullptr
             : (ends ? std::move(records_[action.resident]) : records_[action.resident]);
@@ -320,7 +322,7 @@ void SlotCore<Clock>::publish(const core::Action& action, const LoadFailure* fai
 }
 
 template <class Clock>
-void SlotCore<Clock>::publish_request(EventType type, Reason reason, const ModelKey& key, Outbox& out) noexcept {
+void SlotShell<Clock>::publish_request(EventType type, Reason reason, const ModelKey& key, Outbox& out) noexcept {
     if (!events_->listened_to() || has_lost_any_) {
         return;
     }

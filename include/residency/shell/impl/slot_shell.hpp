@@ -1,15 +1,15 @@
 #pragma once
 
-#include "residency/slot/slot_core.hpp"
+#include "residency/shell/slot_shell.hpp"
 
-// What operations and leases call of SlotCore: under the mutex they tell the scheduler, and what that decided is carried out once the mutex
-// is free (slot_core_actions.hpp). Its threads of work (jobs, control, contexts that end) are in slot_core_work.hpp, what people read in
-// slot_core_status.hpp.
+// What operations and leases call of SlotShell: under the mutex they tell the scheduler, and what that decided is carried out once the mutex
+// is free (slot_shell_actions.hpp). Its threads of work (jobs, control, contexts that end) are in slot_shell_work.hpp, what people read in
+// slot_shell_status.hpp.
 
 namespace residency::detail {
 
 template <class Clock>
-core::RequestSpec SlotCore<Clock>::spec_of(const RequestOptions& options, bool wants_lease, bool is_call) {
+core::RequestSpec SlotShell<Clock>::spec_of(const RequestOptions& options, bool wants_lease, bool is_call) {
     core::RequestSpec spec;
     spec.wants_lease = wants_lease;
     spec.deadline_covers_lease = is_call;
@@ -29,22 +29,22 @@ core::RequestSpec SlotCore<Clock>::spec_of(const RequestOptions& options, bool w
 
 // Makes room for whatever one more request may lead to, so that nothing on its way needs memory.
 template <class Clock>
-void SlotCore<Clock>::reserve() {
+void SlotShell<Clock>::reserve() {
     const std::size_t residents = scheduler_.residents().size();
     const std::size_t in_sight = std::min(scheduler_.options().max_resident, residents + scheduler_.waiting() + 1);
     // Each key that waits will be loaded, sooner or later.
-    const std::size_t loads = std::min(scheduler_.waiting(), scheduler_.room().keys().size()) + 1;
+    const std::size_t loads = std::min(scheduler_.waiting(), scheduler_.queue().keys().size()) + 1;
     // A load that cannot begin is three, and the next follows at once.
     const std::size_t actions =
         scheduler_.most_actions() + 6 * (in_sight - std::min(in_sight, residents)) + 3 * loads + 8;
     if (actions_.capacity() < actions) {
         actions_.reserve(actions + actions / 2);
     }
-    const std::size_t requests = std::size_t{scheduler_.room().requests().next_index()} + 1;
+    const std::size_t requests = std::size_t{scheduler_.queue().requests().next_index()} + 1;
     if (waiters_.size() < requests) {
         waiters_.resize(requests + requests / 2);
     }
-    const std::size_t operations = std::size_t{scheduler_.operations().next_index()} + 1;
+    const std::size_t operations = std::size_t{scheduler_.teardowns().next_index()} + 1;
     if (operations_.size() < operations) {
         operations_.resize(operations * 2);
     }
@@ -55,12 +55,12 @@ void SlotCore<Clock>::reserve() {
         spare_records_.reserve(loads * 2);
     }
     while (spare_records_.size() < loads) {
-        spare_records_.push_back(std::make_shared<Record>());
+        spare_records_.push_back(std::make_shared<ResidentRecord>());
     }
 }
 
 template <class Clock>
-Record* SlotCore<Clock>::try_acquire(const ModelKey& key, const RequestOptions& options) {
+ResidentRecord* SlotShell<Clock>::try_acquire(const ModelKey& key, const RequestOptions& options) {
     const core::RequestSpec spec = spec_of(options, true, false);
     core::Grant grant;
     const Lock lock(mutex_);
@@ -69,8 +69,8 @@ Record* SlotCore<Clock>::try_acquire(const ModelKey& key, const RequestOptions& 
 }
 
 template <class Clock>
-void SlotCore<Clock>::submit(const boost::intrusive_ptr<Waiter>& waiter, const ModelKey& key,
-                             const RequestOptions& options) {
+void SlotShell<Clock>::submit(const boost::intrusive_ptr<Waiter>& waiter, const ModelKey& key,
+                              const RequestOptions& options) {
     const bool wants_lease = waiter->wants_lease;
     const core::RequestSpec spec = spec_of(options, wants_lease, waiter->is_call);
     Outbox out;
@@ -78,7 +78,7 @@ void SlotCore<Clock>::submit(const boost::intrusive_ptr<Waiter>& waiter, const M
         const Lock lock(mutex_);
         if (spec.deadline != core::never) {
             reserve();
-            scheduler_.expect_timeout(core::to_duration(*options.timeout));
+            scheduler_.note_timeout(core::to_duration(*options.timeout));
         }
         core::Grant grant;
         Generation generation;
@@ -129,12 +129,12 @@ void SlotCore<Clock>::submit(const boost::intrusive_ptr<Waiter>& waiter, const M
 }
 
 template <class Clock>
-void SlotCore<Clock>::cancel(Waiter& waiter, bool terminal) noexcept {
+void SlotShell<Clock>::cancel(Waiter& waiter, bool terminal) noexcept {
     Outbox out;
     {
         const Lock lock(mutex_);
         if (waiter.state == Waiter::State::leased && waiter.is_call && terminal) {
-            tell(static_cast<CallWaiter&>(waiter), errc::timed_out, true, out);
+            complete_early(static_cast<InferenceWaiter&>(waiter), errc::timed_out, true, out);
         } else if (waiter.state == Waiter::State::waiting && scheduler_.cancel(waiter.request, now(), actions_)) {
             waiter.state = Waiter::State::done;
             waiter.is_cancelled = true;
@@ -146,7 +146,7 @@ void SlotCore<Clock>::cancel(Waiter& waiter, bool terminal) noexcept {
 }
 
 template <class Clock>
-void SlotCore<Clock>::release(Record& record) noexcept {
+void SlotShell<Clock>::release(ResidentRecord& record) noexcept {
     {
         const Lock lock(mutex_);
         if (release_quietly({record.id, {}})) {
@@ -157,12 +157,12 @@ void SlotCore<Clock>::release(Record& record) noexcept {
 }
 
 template <class Clock>
-bool SlotCore<Clock>::finish(CallWaiter& call) noexcept {
+bool SlotShell<Clock>::finish(InferenceWaiter& call) noexcept {
     {
         const Lock lock(mutex_);
         if (release_quietly({call.record->id, call.request})) {
             end_call(call);
-            return !call.told.exchange(true);
+            return !call.completed_early.exchange(true);
         }
     }
     return end_lease(*call.record, &call);
@@ -170,17 +170,17 @@ bool SlotCore<Clock>::finish(CallWaiter& call) noexcept {
 
 // Most leases end like this: nothing follows from it, so nothing is collected and nothing carried out.
 template <class Clock>
-bool SlotCore<Clock>::release_quietly(const core::Grant& grant) noexcept {
+bool SlotShell<Clock>::release_quietly(const core::Grant& grant) noexcept {
     // Only the last lease on a resident makes it idle, and needs to know since when.
     const core::Time time = scheduler_.residents()[grant.resident.index].leases == 1 ? now() : core::Time::zero();
     return scheduler_.release_quietly(grant, time);
 }
 
 template <class Clock>
-bool SlotCore<Clock>::end_lease(Record& record, CallWaiter* call) noexcept {
+bool SlotShell<Clock>::end_lease(ResidentRecord& record, InferenceWaiter* call) noexcept {
     // Kept until all is carried out: what they own may be the last of something of the user's, or of this.
     boost::intrusive_ptr<Waiter> keep_waiter;
-    std::shared_ptr<SlotCore> keep_self;
+    std::shared_ptr<SlotShell> keep_self;
     bool tells = false;
     Outbox out;
     {
@@ -190,7 +190,7 @@ bool SlotCore<Clock>::end_lease(Record& record, CallWaiter* call) noexcept {
         keep_self = this->shared_from_this();
         core::Grant grant{record.id, {}};
         if (call != nullptr) {
-            tells = !call->told.exchange(true);
+            tells = !call->completed_early.exchange(true);
             end_call(*call);
             grant.request = call->request;
             if (grant.request.valid()) {
@@ -208,7 +208,7 @@ bool SlotCore<Clock>::end_lease(Record& record, CallWaiter* call) noexcept {
 }
 
 template <class Clock>
-void SlotCore<Clock>::report_inference_failure(const Record& record, const std::string& message) noexcept {
+void SlotShell<Clock>::report_inference_failure(const ResidentRecord& record, const std::string& message) noexcept {
     if (!events_->listened_to()) {
         return;
     }
@@ -228,18 +228,18 @@ void SlotCore<Clock>::report_inference_failure(const Record& record, const std::
 }
 
 template <class Clock>
-std::shared_ptr<PendingOperation> SlotCore<Clock>::prepare(std::shared_ptr<SlotOperation> operation) {
+std::shared_ptr<PendingOperation> SlotShell<Clock>::prepare(std::shared_ptr<SlotOperation> operation) {
     auto pending = std::make_shared<PendingOperation>();
     pending->operation = std::move(operation);
     const Lock lock(mutex_);
     reserve();
-    scheduler_.reserve_operation();
+    scheduler_.reserve_teardown();
     return pending;
 }
 
 template <class Clock>
-void SlotCore<Clock>::start_unload(const ModelKey* key, UnloadMode mode,
-                                   const std::shared_ptr<PendingOperation>& pending) {
+void SlotShell<Clock>::start_unload(const ModelKey* key, UnloadMode mode,
+                                    const std::shared_ptr<PendingOperation>& pending) {
     Outbox out;
     {
         const Lock lock(mutex_);
@@ -259,8 +259,8 @@ void SlotCore<Clock>::start_unload(const ModelKey* key, UnloadMode mode,
 }
 
 template <class Clock>
-void SlotCore<Clock>::start_shutdown(std::optional<std::chrono::milliseconds> deadline,
-                                     const std::shared_ptr<PendingOperation>& pending) {
+void SlotShell<Clock>::start_shutdown(std::optional<std::chrono::milliseconds> deadline,
+                                      const std::shared_ptr<PendingOperation>& pending) {
     pending->shutdown = true;
     Outbox out;
     {
@@ -284,6 +284,6 @@ void SlotCore<Clock>::start_shutdown(std::optional<std::chrono::milliseconds> de
 
 }  // namespace residency::detail
 
-#include "residency/slot/impl/slot_core_actions.hpp"  // IWYU pragma: export
-#include "residency/slot/impl/slot_core_status.hpp"   // IWYU pragma: export
-#include "residency/slot/impl/slot_core_work.hpp"     // IWYU pragma: export
+#include "residency/shell/impl/slot_shell_actions.hpp"  // IWYU pragma: export
+#include "residency/shell/impl/slot_shell_status.hpp"   // IWYU pragma: export
+#include "residency/shell/impl/slot_shell_work.hpp"     // IWYU pragma: export

@@ -1,4 +1,4 @@
-#include "residency/core/waiting_room.hpp"
+#include "residency/core/wait_queue.hpp"
 
 #include "support/catch.hpp"
 
@@ -18,7 +18,7 @@ struct Room {
     RequestId join(const ModelKey& key, const RequestSpec& spec = {}, Time now = Time{0}) {
         const Index index = room.prepare(key, spec.deadline != never);
         const RequestId id = room.join(index, spec, now);
-        room.stand(index, Standing::placeless);
+        room.stand(index, QueueState::needs_place);
         return id;
     }
     RequestId join(const ModelKey& key, Priority priority, Time now = Time{0}) {
@@ -29,22 +29,22 @@ struct Room {
     bool leave(RequestId id, Time now = Time{0}, bool to_lease = false) {
         const Index key = room.requests()[id.index].key;
         const bool kept = room.leave(id.index, now, to_lease);
-        room.stand(key, Standing::placeless);
+        room.stand(key, QueueState::needs_place);
         return kept;
     }
     // The keys in the order in which they are served.
     std::vector<std::string> order() {
-        WaitingRoom copy = room;
+        WaitQueue copy = room;
         std::vector<std::string> names;
-        while (!copy.order(Standing::placeless).empty()) {
-            const Index key = copy.order(Standing::placeless).top();
+        while (!copy.order(QueueState::needs_place).empty()) {
+            const Index key = copy.order(QueueState::needs_place).top();
             names.push_back(copy.keys()[key].key->name);
-            copy.stand(key, Standing::nowhere);
+            copy.stand(key, QueueState::not_queued);
         }
         return names;
     }
 
-    WaitingRoom room;
+    WaitQueue room;
 };
 
 using Names = std::vector<std::string>;
@@ -78,7 +78,7 @@ TEST_CASE("within a key who came first is first, wherever others leave") {
     CHECK(queue().empty());
     CHECK(room.room.keys()[a].last == none);
     CHECK(room.room.waiting() == 0);
-    CHECK(room.room.order(Standing::placeless).empty());
+    CHECK(room.room.order(QueueState::needs_place).empty());
 }
 
 TEST_CASE("keys stand by their front waiters: priority, then arrival") {
@@ -182,14 +182,14 @@ TEST_CASE("a key gives up its claim when its last waiter leaves") {
     const RequestId id = room.join("a");
     const Index a = room.room.keys().find("a");
     room.room.keys()[a].claims = true;
-    room.room.stand(a, Standing::claimed);
-    CHECK(room.room.order(Standing::claimed).contains(a));
-    CHECK_FALSE(room.room.order(Standing::placeless).contains(a));
+    room.room.stand(a, QueueState::claimed);
+    CHECK(room.room.order(QueueState::claimed).contains(a));
+    CHECK_FALSE(room.room.order(QueueState::needs_place).contains(a));
     room.room.leave(id.index, Time{0}, false);
-    room.room.stand(a, Standing::claimed);
-    CHECK(room.room.keys()[a].standing == Standing::nowhere);
+    room.room.stand(a, QueueState::claimed);
+    CHECK(room.room.keys()[a].standing == QueueState::not_queued);
     CHECK_FALSE(room.room.keys()[a].claims);
-    CHECK(room.room.order(Standing::claimed).empty());
+    CHECK(room.room.order(QueueState::claimed).empty());
 }
 
 TEST_CASE("who expects a generation is counted") {

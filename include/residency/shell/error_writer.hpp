@@ -3,7 +3,7 @@
 #include "residency/core/time.hpp"
 #include "residency/error.hpp"
 #include "residency/options.hpp"
-#include "residency/slot/slot_base.hpp"
+#include "residency/shell/slot_base.hpp"
 
 #include <boost/system/error_code.hpp>
 
@@ -37,7 +37,7 @@ public:
     }
 
     /// The error of one whose model is still at work. Without memory for it, bad_alloc.
-    [[nodiscard]] std::exception_ptr told(const CallWaiter& waiter) const noexcept {
+    [[nodiscard]] std::exception_ptr completed_early(const InferenceWaiter& waiter) const noexcept {
         return make_error_of([&] {
             constexpr Stage stage = Stage::inference;
             return waiter.is_cancelled ? Error(operation_aborted(), *waiter.key, stage,

@@ -4,12 +4,12 @@ namespace residency::runtime {
 
 /// Marks that the library is calling out on this thread: a backend, a model, an observer, a completion handler. A blocking call in
 /// there could wait for the very thread that it is on, so it is refused.
-class LibraryCall {
+class UserCodeScope {
 public:
-    LibraryCall() noexcept { ++depth(); }
-    ~LibraryCall() { --depth(); }
-    LibraryCall(const LibraryCall&) = delete;
-    LibraryCall& operator=(const LibraryCall&) = delete;
+    UserCodeScope() noexcept { ++depth(); }
+    ~UserCodeScope() { --depth(); }
+    UserCodeScope(const UserCodeScope&) = delete;
+    UserCodeScope& operator=(const UserCodeScope&) = delete;
 
     /// Whether this thread is inside one.
     [[nodiscard]] static bool active() noexcept { return depth() != 0; }

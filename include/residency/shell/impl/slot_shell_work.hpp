@@ -1,21 +1,21 @@
 #pragma once
 
-#include "residency/slot/slot_core.hpp"
+#include "residency/shell/slot_shell.hpp"
 
-// The work of SlotCore that has an executor of its own: loads and unloads, the alarm, the end of the slot and of its contexts.
+// The work of SlotShell that has an executor of its own: loads and unloads, the alarm, the end of the slot and of its contexts.
 
 namespace residency::detail {
 
 // -- Loading executor: one job at a time ----------------------------------------------------------------------------------------------
 
 template <class Clock>
-void SlotCore<Clock>::run_jobs() noexcept {
-    Record* job = nullptr;
+void SlotShell<Clock>::run_jobs() noexcept {
+    ResidentRecord* job = nullptr;
     {
         const Lock lock(mutex_);
         job = jobs_.pop();
     }
-    if (job->job == Record::Job::load) {
+    if (job->job == ResidentRecord::Job::load) {
         run_load(*job);
     } else {
         run_unload(*job);
@@ -32,14 +32,14 @@ void SlotCore<Clock>::run_jobs() noexcept {
 }
 
 template <class Clock>
-void SlotCore<Clock>::run_load(Record& record) noexcept {
+void SlotShell<Clock>::run_load(ResidentRecord& record) noexcept {
     void* model = nullptr;
     std::size_t capacity = 0;
     LoadFailure failure;
     std::string message;
     bool cools_down = true;
     try {
-        const runtime::LibraryCall mark;
+        const runtime::UserCodeScope mark;
         if (record.stop.stop_requested()) {
             throw Error(operation_aborted(), *record.key, Stage::load, "nobody waits for the model any more");
         }
@@ -57,7 +57,7 @@ void SlotCore<Clock>::run_load(Record& record) noexcept {
     }
     if (failure.cause) {
         try {
-            const runtime::LibraryCall mark;
+            const runtime::UserCodeScope mark;
             failure.message = message_of(failure.cause);
             message = failure.message;
         } catch (...) {  // NOLINT(bugprone-empty-catch): out of memory: a failure without its words
@@ -67,7 +67,7 @@ void SlotCore<Clock>::run_load(Record& record) noexcept {
     {
         const Lock lock(mutex_);
         const core::ResidentId id = record.id;
-        record.job = Record::Job::none;
+        record.job = ResidentRecord::Job::none;
         if (model != nullptr) {
             record.model = model;
             scheduler_.loaded(id, capacity, now(), actions_);
@@ -81,9 +81,9 @@ void SlotCore<Clock>::run_load(Record& record) noexcept {
 }
 
 template <class Clock>
-void SlotCore<Clock>::run_unload(Record& record) noexcept {
+void SlotShell<Clock>::run_unload(ResidentRecord& record) noexcept {
     {
-        const runtime::LibraryCall mark;
+        const runtime::UserCodeScope mark;
         destroy_model(std::exchange(record.model, nullptr));
     }
     Outbox out;
@@ -96,7 +96,7 @@ void SlotCore<Clock>::run_unload(Record& record) noexcept {
 }
 
 template <class Clock>
-LoadContext::Sink SlotCore<Clock>::sink_for(const Record& record) {
+LoadContext::Sink SlotShell<Clock>::sink_for(const ResidentRecord& record) {
     if (!events_->listened_to()) {
         return {};
     }
@@ -124,7 +124,7 @@ LoadContext::Sink SlotCore<Clock>::sink_for(const Record& record) {
 }
 
 template <class Clock>
-void SlotCore<Clock>::publish_load(const Record& record, Event event) noexcept {
+void SlotShell<Clock>::publish_load(const ResidentRecord& record, Event event) noexcept {
     try {
         event.slot = name_;
         event.key = *record.key;
@@ -141,7 +141,7 @@ void SlotCore<Clock>::publish_load(const Record& record, Event event) noexcept {
 /// Runs a call once. If its executor drops it instead, the lease is given back.
 class InferenceJob {
 public:
-    explicit InferenceJob(boost::intrusive_ptr<CallWaiter> call) noexcept : call_(std::move(call)) {}
+    explicit InferenceJob(boost::intrusive_ptr<InferenceWaiter> call) noexcept : call_(std::move(call)) {}
     InferenceJob(InferenceJob&&) noexcept = default;
     InferenceJob& operator=(InferenceJob&&) = delete;
     ~InferenceJob() {
@@ -151,16 +151,16 @@ public:
     }
 
     void operator()() {
-        const boost::intrusive_ptr<CallWaiter> call = std::move(call_);
+        const boost::intrusive_ptr<InferenceWaiter> call = std::move(call_);
         call->run();
     }
 
 private:
-    boost::intrusive_ptr<CallWaiter> call_;
+    boost::intrusive_ptr<InferenceWaiter> call_;
 };
 
 template <class Clock>
-void SlotCore<Clock>::run_inference(boost::intrusive_ptr<CallWaiter> call) noexcept {
+void SlotShell<Clock>::run_inference(boost::intrusive_ptr<InferenceWaiter> call) noexcept {
     InferenceJob job(std::move(call));
     if (!has_lost_any_) {
         asio::post(executors_.inference, std::move(job));
@@ -170,14 +170,14 @@ void SlotCore<Clock>::run_inference(boost::intrusive_ptr<CallWaiter> call) noexc
 // -- Control executor: one thread of work at a time ---------------------------------------------------------------------------------------
 
 template <class Clock>
-void SlotCore<Clock>::post_control() noexcept {
+void SlotShell<Clock>::post_control() noexcept {
     asio::post(executors_.control, [self = this->shared_from_this()] { self->run_control(); });
 }
 
 // Brings the alarm in line with what the scheduler wants. Looks again under the mutex after each step, so that two threads that wanted
 // different times cannot swap what they do.
 template <class Clock>
-void SlotCore<Clock>::run_control() noexcept {
+void SlotShell<Clock>::run_control() noexcept {
     using Step = typename runtime::Alarm<Clock>::Step;
     {
         const Lock lock(mutex_);
@@ -227,7 +227,7 @@ void SlotCore<Clock>::run_control() noexcept {
 // Whatever the wait's error code says: that it ended is all that is known, and what is due is looked up. `at_its_start`: it could not
 // begin, and whoever runs control leaves it at that.
 template <class Clock>
-void SlotCore<Clock>::alarm_ended(bool at_its_start) noexcept {
+void SlotShell<Clock>::alarm_ended(bool at_its_start) noexcept {
     Outbox out;
     {
         const Lock lock(mutex_);
@@ -240,17 +240,17 @@ void SlotCore<Clock>::alarm_ended(bool at_its_start) noexcept {
 }
 
 template <class Clock>
-void SlotCore<Clock>::event_passed(void* token) noexcept {
+void SlotShell<Clock>::event_passed(void* token) noexcept {
     Outbox out;
     {
         const Lock lock(mutex_);
         if (token == nullptr) {
             out.complete.append(announced_);
         } else {
-            Record& record = *static_cast<Record*>(token);
+            ResidentRecord& record = *static_cast<ResidentRecord*>(token);
             record.gated = false;
-            if (record.job == Record::Job::unload) {
-                add_job(record, Record::Job::unload, out);
+            if (record.job == ResidentRecord::Job::unload) {
+                add_job(record, ResidentRecord::Job::unload, out);
             }
         }
         settle(out);
@@ -261,7 +261,7 @@ void SlotCore<Clock>::event_passed(void* token) noexcept {
 // -- The end --------------------------------------------------------------------------------------------------------------------------
 
 template <class Clock>
-void SlotCore<Clock>::abandon() noexcept {
+void SlotShell<Clock>::abandon() noexcept {
     Outbox out;
     {
         const Lock lock(mutex_);
@@ -273,9 +273,9 @@ void SlotCore<Clock>::abandon() noexcept {
             self_ = this->shared_from_this();
         }
         scheduler_.close(now(), actions_);
-        for (const std::shared_ptr<Record>& record : records_) {
+        for (const std::shared_ptr<ResidentRecord>& record : records_) {
             if (record) {
-                tell_all(*record, errc::shutting_down, out);
+                complete_all_early(*record, errc::shutting_down, out);
             }
         }
         collect(out);
@@ -290,7 +290,7 @@ void SlotCore<Clock>::abandon() noexcept {
 
 // Whoever waits for an unload or a shutdown is told what is left now.
 template <class Clock>
-void SlotCore<Clock>::end_operations(Outbox& out) noexcept {
+void SlotShell<Clock>::end_operations(Outbox& out) noexcept {
     for (std::shared_ptr<PendingOperation>& pending : operations_) {
         if (pending) {
             scheduler_.forget(pending->id);
@@ -302,13 +302,13 @@ void SlotCore<Clock>::end_operations(Outbox& out) noexcept {
 }
 
 template <class Clock>
-bool SlotCore<Clock>::is_among_lost(const asio::execution_context* context) const noexcept {
+bool SlotShell<Clock>::is_among_lost(const asio::execution_context* context) const noexcept {
     const Lock lock(mutex_);
     return std::find(lost_.begin(), lost_.end(), context) != lost_.end();
 }
 
 template <class Clock>
-void SlotCore<Clock>::context_ends(asio::execution_context& context) noexcept {
+void SlotShell<Clock>::context_ends(asio::execution_context& context) noexcept {
     // Taken out under the mutex, destroyed without it, while the context's services are still there.
     std::optional<asio::basic_waitable_timer<Clock>> timer;
     Outbox out;
@@ -331,9 +331,9 @@ void SlotCore<Clock>::context_ends(asio::execution_context& context) noexcept {
             self_ = this->shared_from_this();
         }
         scheduler_.close(now(), actions_);
-        for (const std::shared_ptr<Record>& record : records_) {
+        for (const std::shared_ptr<ResidentRecord>& record : records_) {
             if (record) {
-                tell_all(*record, errc::shutting_down, out);
+                complete_all_early(*record, errc::shutting_down, out);
             }
         }
         collect(out);

@@ -10,12 +10,12 @@
 #include "residency/runtime/asio.hpp"
 #include "residency/runtime/context_watch.hpp"
 #include "residency/runtime/executors.hpp"
-#include "residency/runtime/library_call.hpp"
 #include "residency/runtime/mutex.hpp"
-#include "residency/slot/chain.hpp"
-#include "residency/slot/error_writer.hpp"
-#include "residency/slot/event_queue.hpp"
-#include "residency/slot/slot_base.hpp"
+#include "residency/runtime/user_code_scope.hpp"
+#include "residency/shell/error_writer.hpp"
+#include "residency/shell/event_queue.hpp"
+#include "residency/shell/intrusive_queue.hpp"
+#include "residency/shell/slot_base.hpp"
 #include "residency/status.hpp"
 
 #include <boost/smart_ptr/intrusive_ptr.hpp>
@@ -42,13 +42,13 @@ namespace residency::detail {
 /// Whatever is pending (a handler, a job, a call) owns this object, so that it outlives the `ModelSlot` that made it for as long as
 /// anything of it is left.
 template <class Clock>
-class SlotCore : public SlotBase, public EventGate, public std::enable_shared_from_this<SlotCore<Clock>> {
+class SlotShell : public SlotBase, public EventGate, public std::enable_shared_from_this<SlotShell<Clock>> {
 public:
     /// What keeps the owned executors alive, if they are owned.
     using Keep = std::shared_ptr<void>;
 
-    SlotCore(std::string name, const SlotOptions& options, Executors executors, std::shared_ptr<EventQueue> events,
-             Keep keep)
+    SlotShell(std::string name, const SlotOptions& options, Executors executors, std::shared_ptr<EventQueue> events,
+              Keep keep)
         : name_(std::move(name)),
           options_(options),
           keep_(std::move(keep)),
@@ -59,7 +59,7 @@ public:
         const runtime::MutexLock lock(mutex_);
         reserve();
     }
-    ~SlotCore() override = default;
+    ~SlotShell() override = default;
 
     /// Begins to learn of contexts of the host's that end. Called once, right after construction.
     void watch_contexts() {
@@ -79,13 +79,13 @@ public:
     }
 
     // -- What operations and leases call, see SlotBase --
-    Record* try_acquire(const ModelKey& key, const RequestOptions& options) override;
+    ResidentRecord* try_acquire(const ModelKey& key, const RequestOptions& options) override;
     void submit(const boost::intrusive_ptr<Waiter>& waiter, const ModelKey& key,
                 const RequestOptions& options) override;
     void cancel(Waiter& waiter, bool terminal) noexcept override;
-    void release(Record& record) noexcept override;
-    bool finish(CallWaiter& call) noexcept override;
-    [[nodiscard]] bool revoked(const Record& record) const noexcept override {
+    void release(ResidentRecord& record) noexcept override;
+    bool finish(InferenceWaiter& call) noexcept override;
+    [[nodiscard]] bool revoked(const ResidentRecord& record) const noexcept override {
         const runtime::MutexLock lock(mutex_);
         return scheduler_.residents()[record.id.index].revoked;
     }
@@ -93,13 +93,13 @@ public:
         const runtime::MutexLock lock(mutex_);
         return scheduler_.closed();
     }
-    void report_inference_failure(const Record& record, const std::string& message) noexcept override;
+    void report_inference_failure(const ResidentRecord& record, const std::string& message) noexcept override;
     [[nodiscard]] std::shared_ptr<PendingOperation> prepare(std::shared_ptr<SlotOperation> operation) override;
     void start_unload(const ModelKey* key, UnloadMode mode, const std::shared_ptr<PendingOperation>& pending) override;
     void start_shutdown(std::optional<std::chrono::milliseconds> deadline,
                         const std::shared_ptr<PendingOperation>& pending) override;
     [[nodiscard]] const asio::any_io_executor& control() const noexcept override { return executors_.control; }
-    void run_inference(boost::intrusive_ptr<CallWaiter> call) noexcept override;
+    void run_inference(boost::intrusive_ptr<InferenceWaiter> call) noexcept override;
 
     // -- What ModelSlot calls --
     /// The generation counter; lock-free.
@@ -112,7 +112,7 @@ public:
     void abandon() noexcept;
     /// Whether a blocking call on this thread could only hang.
     [[nodiscard]] bool would_deadlock() const noexcept {
-        return runtime::LibraryCall::active() || runs_here(executors_.control) || runs_here(executors_.inference) ||
+        return runtime::UserCodeScope::active() || runs_here(executors_.control) || runs_here(executors_.inference) ||
                runs_here(executors_.loading);
     }
 
@@ -126,12 +126,12 @@ protected:
         if (watcher_) {
             watcher_->forget();
         }
-        std::vector<std::shared_ptr<Record>> records;
+        std::vector<std::shared_ptr<ResidentRecord>> records;
         {
             const runtime::MutexLock lock(mutex_);
             records.swap(records_);
         }
-        for (const std::shared_ptr<Record>& record : records) {
+        for (const std::shared_ptr<ResidentRecord>& record : records) {
             if (record && record->model != nullptr) {
                 destroy_model(std::exchange(record->model, nullptr));
             }
@@ -144,10 +144,10 @@ private:
     /// What the host's contexts know of this. They may end, on another thread, while nobody owns this any more and its destructor runs.
     class Watcher final : public runtime::ContextUser {
     public:
-        explicit Watcher(const std::shared_ptr<SlotCore>& core) : core_(core), being_destroyed_(core.get()) {}
+        explicit Watcher(const std::shared_ptr<SlotShell>& core) : core_(core), being_destroyed_(core.get()) {}
 
         void context_ends(asio::execution_context& context) noexcept override {
-            if (const std::shared_ptr<SlotCore> core = core_.lock()) {
+            if (const std::shared_ptr<SlotShell> core = core_.lock()) {
                 core->context_ends(context);
                 return;
             }
@@ -164,19 +164,19 @@ private:
         }
 
     private:
-        const std::weak_ptr<SlotCore> core_;
+        const std::weak_ptr<SlotShell> core_;
         runtime::Mutex mutex_;
-        SlotCore* being_destroyed_ RESIDENCY_GUARDED_BY(mutex_);
+        SlotShell* being_destroyed_ RESIDENCY_GUARDED_BY(mutex_);
     };
 
-    using Jobs = Chain<&Record::next_job>;
-    using Operations = Chain<&PendingOperation::next>;
+    using Jobs = IntrusiveQueue<&ResidentRecord::next_job>;
+    using Operations = IntrusiveQueue<&PendingOperation::next>;
 
     /// What is to be done once the mutex is free; needs no memory.
     struct Outbox {
-        Chain<&Waiter::next_ready> ready{};
-        Chain<&CallWaiter::next_told> told{};
-        Chain<&Record::next_stop> stops{};
+        IntrusiveQueue<&Waiter::next_ready> ready{};
+        IntrusiveQueue<&InferenceWaiter::next_completed_early> completed_early{};
+        IntrusiveQueue<&ResidentRecord::next_stop> stops{};
         Operations complete{};
         Jobs destroy{};
         bool starts_jobs = false;
@@ -198,7 +198,7 @@ private:
     }
     [[nodiscard]] static core::RequestSpec spec_of(const RequestOptions& options, bool wants_lease, bool is_call);
     void reserve() RESIDENCY_REQUIRES(mutex_);
-    bool end_lease(Record& record, CallWaiter* call) noexcept;
+    bool end_lease(ResidentRecord& record, InferenceWaiter* call) noexcept;
     [[nodiscard]] bool release_quietly(const core::Grant& grant) noexcept RESIDENCY_REQUIRES(mutex_);
 
     void collect(Outbox& out, const LoadFailure* failure = nullptr) noexcept RESIDENCY_REQUIRES(mutex_);
@@ -211,14 +211,15 @@ private:
         RESIDENCY_REQUIRES(mutex_);
     void publish_request(EventType type, Reason reason, const ModelKey& key, Outbox& out) noexcept
         RESIDENCY_REQUIRES(mutex_);
-    void tell(CallWaiter& call, errc code, bool cancelled, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
-    void tell_all(Record& record, errc code, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
+    void complete_early(InferenceWaiter& call, errc code, bool cancelled, Outbox& out) noexcept
+        RESIDENCY_REQUIRES(mutex_);
+    void complete_all_early(ResidentRecord& record, errc code, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
     void end_operations(Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
     void refuse(const boost::intrusive_ptr<Waiter>& waiter, errc code, Stage stage, core::Duration retry_after,
                 Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
     void begin_call(Waiter& waiter) noexcept RESIDENCY_REQUIRES(mutex_);
-    void end_call(CallWaiter& call) noexcept RESIDENCY_REQUIRES(mutex_);
-    void add_job(Record& record, Record::Job job, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
+    void end_call(InferenceWaiter& call) noexcept RESIDENCY_REQUIRES(mutex_);
+    void add_job(ResidentRecord& record, ResidentRecord::Job job, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
     void settle(Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
     [[nodiscard]] bool announce_shutdown() noexcept RESIDENCY_REQUIRES(mutex_);
     [[nodiscard]] ShutdownReport leftovers() const RESIDENCY_REQUIRES(mutex_);
@@ -234,10 +235,10 @@ private:
     }
 
     void run_jobs() noexcept;
-    void run_load(Record& record) noexcept;
-    void run_unload(Record& record) noexcept;
-    [[nodiscard]] LoadContext::Sink sink_for(const Record& record);
-    void publish_load(const Record& record, Event event) noexcept;
+    void run_load(ResidentRecord& record) noexcept;
+    void run_unload(ResidentRecord& record) noexcept;
+    [[nodiscard]] LoadContext::Sink sink_for(const ResidentRecord& record);
+    void publish_load(const ResidentRecord& record, Event event) noexcept;
     void post_control() noexcept;
     void run_control() noexcept;
     void alarm_ended(bool at_its_start = false) noexcept;
@@ -263,9 +264,9 @@ private:
     core::SlotScheduler scheduler_ RESIDENCY_GUARDED_BY(mutex_);
     core::Actions actions_ RESIDENCY_GUARDED_BY(mutex_);
     std::vector<boost::intrusive_ptr<Waiter>> waiters_ RESIDENCY_GUARDED_BY(mutex_);
-    std::vector<std::shared_ptr<Record>> records_ RESIDENCY_GUARDED_BY(mutex_);
+    std::vector<std::shared_ptr<ResidentRecord>> records_ RESIDENCY_GUARDED_BY(mutex_);
     // One for each load that those who wait may need.
-    std::vector<std::shared_ptr<Record>> spare_records_ RESIDENCY_GUARDED_BY(mutex_);
+    std::vector<std::shared_ptr<ResidentRecord>> spare_records_ RESIDENCY_GUARDED_BY(mutex_);
     std::vector<std::shared_ptr<PendingOperation>> operations_ RESIDENCY_GUARDED_BY(mutex_);
     // Shutdowns that are done but for the alarm's last handler; then they are announced.
     Operations finishing_ RESIDENCY_GUARDED_BY(mutex_);
@@ -287,9 +288,9 @@ private:
     runtime::Alarm<Clock> alarm_;
     std::vector<asio::executor_work_guard<asio::any_io_executor>> guards_ RESIDENCY_GUARDED_BY(mutex_);
     // Set while leases outlive the ModelSlot: they do not own this object one by one, so that a lease costs no atomic count.
-    std::shared_ptr<SlotCore> self_ RESIDENCY_GUARDED_BY(mutex_);
+    std::shared_ptr<SlotShell> self_ RESIDENCY_GUARDED_BY(mutex_);
 };
 
 }  // namespace residency::detail
 
-#include "residency/slot/impl/slot_core.hpp"  // IWYU pragma: export
+#include "residency/shell/impl/slot_shell.hpp"  // IWYU pragma: export
