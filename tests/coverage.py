@@ -14,7 +14,13 @@ from collections import defaultdict
 from pathlib import Path
 
 # Kind -> (what it is called, how many there are).
-KINDS = {"R": ("rule", 12), "H": ("hard case", 22), "S": ("scenario", 35)}
+KINDS = {"R": ("rule", 16), "H": ("hard case", 40), "S": ("scenario", 54)}
+
+# What the library does not do yet: memory budgets and batches (R13, R14, H23 to H38 but the default of max_calls in H27), bulk beside small
+# requests, tenants that share a place, exit and fork, memory, asynchronous and remote models. To name one in a test is an error until it is
+# taken off this list.
+NOT_YET = {"R13", "R14", "S36", "S37", "S38", "S40", "S41", "S47", *(f"S{number}" for number in range(48, 55)),
+           *(f"H{number}" for number in range(23, 41) if number != 27)}
 
 # Scenario -> the folder whose programs cover it; asked for as soon as there are any.
 LATER = {"S34": "stress", "S35": "simulation"}
@@ -62,7 +68,8 @@ def read(folder):
             match = re.fullmatch(r"([RHS])(\d+)", tag)
             if not match:
                 continue
-            if not 1 <= int(match.group(2)) <= KINDS[match.group(1)][1] or match.group(2).startswith("0"):
+            number = int(match.group(2))
+            if not 1 <= number <= KINDS[match.group(1)][1] or match.group(2).startswith("0") or tag in NOT_YET:
                 unknown.append(f"{name}: [{tag}] names nothing that there is")
             else:
                 covered[tag].append(name)
@@ -82,6 +89,7 @@ def read(folder):
 def wanted(folder):
     """All numbers, in order, without those that are asked for later."""
     numbers = [f"{kind}{number}" for kind, (_, count) in KINDS.items() for number in range(1, count + 1)]
+    numbers = [number for number in numbers if number not in NOT_YET]
     return [number for number in numbers if number not in LATER or any((folder / LATER[number]).glob("*.cpp"))]
 
 

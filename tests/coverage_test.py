@@ -13,7 +13,9 @@ import coverage
 
 
 def every_number():
-    numbers = [f"R{n}" for n in range(1, 13)] + [f"H{n}" for n in range(1, 23)] + [f"S{n}" for n in range(1, 34)]
+    numbers = [f"R{n}" for n in range(1, 17)] + [f"H{n}" for n in range(1, 41)] + [f"S{n}" for n in range(1, 47)]
+    later = coverage.NOT_YET | set(coverage.LATER)
+    numbers = [number for number in numbers if number not in later]
     return {number: f'TEST_CASE("covers {number}", "[{number}]") {{}}\n' for number in numbers}
 
 
@@ -42,7 +44,7 @@ class Coverage(unittest.TestCase):
         status, out = self.run_it()
         self.assertEqual(status, 0, out)
         self.assertIn("scenario S7:\n    scenarios/all_test.cpp: covers S7\n", out)
-        self.assertIn("rules covered: 12 of 12\nhard cases covered: 22 of 22\nscenarios covered: 33 of 33\n", out)
+        self.assertIn("rules covered: 14 of 14\nhard cases covered: 23 of 23\nscenarios covered: 39 of 39\n", out)
 
     def test_each_gap_fails_and_is_named(self):
         tests = every_number()
@@ -67,7 +69,7 @@ class Coverage(unittest.TestCase):
             self.assertEqual(self.run_it()[0], 0)
 
     def test_a_number_that_does_not_exist_fails(self):
-        for tag in ("S36", "S0", "H23", "R13", "R01"):
+        for tag in ("S36", "S55", "S0", "H23", "R13", "R17", "R01"):
             with self.subTest(tag=tag):
                 self.write("all_test.cpp", "".join(every_number().values()) + f'TEST_CASE("odd", "[{tag}]") {{}}')
                 status, out = self.run_it()

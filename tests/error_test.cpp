@@ -87,6 +87,15 @@ TEST_CASE("Conditions group the codes as documented") {
     }
 }
 
+TEST_CASE("An error is retryable by its code, or because it says when to try again") {
+    for (const errc code : every_code) {
+        INFO(to_string(code));
+        CHECK(Error(code, "minilm", Stage::load).retryable() == (error_code(code) == condition::retryable));
+        CHECK(Error(code, "minilm", Stage::load, {}, 5ms).retryable());
+    }
+    CHECK_FALSE(Error(residency::operation_aborted(), "minilm", Stage::queue).retryable());
+}
+
 TEST_CASE("Codes of other categories with the same number meet no condition") {
     const error_code other(static_cast<int>(errc::overloaded), boost::system::generic_category());
     for (const condition group : {condition::caller, condition::capacity, condition::retryable, condition::backend}) {
@@ -154,6 +163,43 @@ TEST_CASE("message_of finds a message in whatever was thrown") {
     CHECK(residency::message_of(std::make_exception_ptr(std::runtime_error("no such file"))) == "no such file");
     CHECK(residency::message_of(std::make_exception_ptr(42)) == "an exception that is not a std::exception");
     CHECK(residency::message_of(nullptr).empty());
+}
+
+TEST_CASE("message_of cuts a message at 4 KiB, and says how much is missing") {
+    const auto message_of = [](const std::string& text) {
+        const std::string plain = residency::message_of(std::make_exception_ptr(std::runtime_error(text)));
+        CHECK(plain == residency::message_of(std::make_exception_ptr(Error(errc::load_failed, {}, Stage::load, text))));
+        return plain;
+    };
+    const std::string longest(4096, 'e');
+    CHECK(message_of(longest) == longest);
+    const std::string cut = message_of(longest + '!');
+    CHECK(cut.size() <= 4096);
+    const std::size_t mark = cut.find_first_not_of('e');
+    REQUIRE(mark > 4000);
+    CHECK(cut.substr(mark) == "... (" + std::to_string(4097 - mark) + " bytes more)");
+    CHECK(message_of(cut) == cut);
+    CHECK(message_of(std::string(std::size_t{10} << 20U, 'e')).size() <= 4096);
+}
+
+TEST_CASE("A message is never cut inside a character") {
+    for (const std::string character : {"\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x98\x80"}) {
+        for (std::size_t shift = 0; shift < character.size(); ++shift) {
+            std::string text(shift, 'e');
+            while (text.size() < 8192) {
+                text += character;
+            }
+            const std::string cut = residency::detail::bounded(text);
+            const std::size_t kept = cut.find("... (");
+            REQUIRE(kept != std::string::npos);
+            CHECK((kept - shift) % character.size() == 0);
+            CHECK(kept > 4000);
+        }
+    }
+    // No UTF-8 at all: cut anywhere.
+    const std::string cut = residency::detail::bounded(std::string(8192, '\x80'));
+    CHECK(cut.size() > 4000);
+    CHECK(cut.size() <= 4096);
 }
 
 TEST_CASE("Each stage has a name and prints it") {

@@ -51,19 +51,16 @@ const ModelKey b("b");
 
 static_assert(std::is_nothrow_copy_constructible_v<Error> && std::is_nothrow_copy_assignable_v<Error>);
 
-TEST_CASE("ErrorWriter: of many who are refused together, each has an error of its own") {
+TEST_CASE("ErrorWriter: requests that are refused together share the text of their errors") {
     ErrorWriter errors(slot, options);
-    const auto write = [&errors](const Refused& refused) { return error_in(errors.refused(refused)); };
+    const auto write = [&errors](const Refused& refused) { return error_in(errors.failed(refused)); };
     const Refused plain(a, errc::shutting_down, Stage::queue);
     const Error first = write(plain);
     CHECK(std::string(first.what()) ==
           "residency: shutting_down for 'a' in stage queue: slot 'embedding' is shutting down or has shut down");
-    // The same reason and the same words, but memory of its own: it may be read and freed on another thread.
-    const Error second = write(plain);
-    CHECK(std::string(second.what()) == first.what());
-    CHECK(second.what() != first.what());
-    CHECK(second.detail() == first.detail());
-    // Whatever is different is told, before and after.
+    CHECK(errors.failed(plain) != errors.failed(plain));
+    CHECK(write(plain).what() == first.what());
+    // Whatever differs makes a text of its own.
     CHECK(write(Refused(b, errc::shutting_down, Stage::queue)).key() == b);
     CHECK(write(plain).key() == a);
     CHECK(write(Refused(a, errc::shutting_down, Stage::load)).stage() == Stage::load);
@@ -81,24 +78,41 @@ TEST_CASE("ErrorWriter: a load that failed keeps the words and the code of its o
     ErrorWriter errors(slot, options);
     Refused disk(a, errc::load_failed, Stage::load, 1500us);
     disk.cause = std::make_exception_ptr(std::runtime_error("no such file"));
-    const Error first = error_in(errors.refused(disk));
+    const Error first = error_in(errors.failed(disk));
     CHECK(first.detail() == "no such file");
     // Rounded up: who waits that long finds the cooldown over.
     CHECK(first.retry_after() == 2ms);
 
     Refused memory(a, errc::load_failed, Stage::load, 1500us);
-    CHECK(error_in(errors.refused(memory)).detail() == "there was no memory to begin the load");
-    CHECK(error_in(errors.refused(disk)).detail() == "no such file");
+    CHECK(error_in(errors.failed(memory)).detail() == "there was no memory to begin the load");
+    CHECK(error_in(errors.failed(disk)).detail() == "no such file");
 
     Refused unknown(a, errc::load_failed, Stage::load, 1500us);
     unknown.cause = std::make_exception_ptr(Error(errc::invalid_request, a, Stage::load, "no model of that name"));
-    const Error kept = error_in(errors.refused(unknown));
+    const Error kept = error_in(errors.failed(unknown));
     CHECK(kept.code() == errc::invalid_request);
     CHECK(kept.detail() == "no model of that name");
     CHECK_FALSE(kept.retry_after());
 
     unknown.cause = std::make_exception_ptr(Error(errc::load_failed, a, Stage::load, "it is broken"));
-    CHECK(error_in(errors.refused(unknown)).retry_after() == 2ms);
+    CHECK(error_in(errors.failed(unknown)).retry_after() == 2ms);
+}
+
+TEST_CASE("ErrorWriter: the waiters of one failed load share its text, those of another load do not") {
+    ErrorWriter errors(slot, options);
+    Refused first(a, errc::load_failed, Stage::load);
+    first.cause = std::make_exception_ptr(std::runtime_error("no such file"));
+    Refused second(a, errc::load_failed, Stage::load);
+    second.cause = first.cause;
+    Refused other(a, errc::load_failed, Stage::load);
+    other.cause = std::make_exception_ptr(std::runtime_error("no such disk"));
+    const Error error = error_in(errors.failed(first));
+    CHECK(error_in(errors.failed(second)).what() == error.what());
+    CHECK(error_in(errors.failed(other)).detail() == "no such disk");
+    // The code is the cause's: it must not hide that the rest is the same.
+    first.cause = std::make_exception_ptr(Error(errc::invalid_request, a, Stage::load, "no model of that name"));
+    const Error unknown = error_in(errors.failed(first));
+    CHECK(error_in(errors.failed(first)).what() == unknown.what());
 }
 
 TEST_CASE("ErrorWriter: whose model is still at work learns why it is not waited for") {

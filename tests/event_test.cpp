@@ -86,6 +86,18 @@ TEST_CASE("Each event prints what is its own") {
           "s: load_failed m after 2000 ms: no such file");
     CHECK(printed(Event{.type = EventType::rejected, .reason = Reason::overloaded, .slot = "s", .key = "m"}) ==
           "s: rejected m (overloaded)");
+    CHECK(printed(Event{
+              .type = EventType::rejected, .reason = Reason::cooling_down, .slot = "s", .key = "m", .count = 3}) ==
+          "s: rejected m (cooling_down), 3 requests");
+    CHECK(
+        printed(Event{
+            .type = EventType::timed_out, .slot = "s", .key = "m", .duration = 2s, .stage = residency::Stage::queue}) ==
+        "s: timed_out m in stage queue after 2000 ms");
+    CHECK(printed(Event{.type = EventType::inference_failed,
+                        .slot = "s",
+                        .key = "m",
+                        .stage = residency::Stage::inference,
+                        .message = "no"}) == "s: inference_failed m in stage inference: no");
 }
 
 TEST_CASE("An event is one line, whatever a backend says") {

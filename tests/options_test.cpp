@@ -48,10 +48,13 @@ TEST_CASE("The defaults are what the documentation says, and pass") {
     CHECK(options.keep_alive == 5min);
     CHECK(options.max_resident == 1);
     CHECK(options.max_leases == 10);
+    CHECK(options.max_calls == 0);
+    CHECK(options.max_loads == 1);
     CHECK(options.max_queue == 512);
     CHECK(options.cooldown == 1s);
     CHECK(options.max_cooldown == 60s);
     CHECK(options.aging == 30s);
+    CHECK(options.abandon_after == 10s);
     CHECK_NOTHROW(residency::check(options, "embedding"));
 
     const residency::RequestOptions request;
@@ -72,6 +75,11 @@ TEST_CASE("Each field that breaks its rule is refused, by name") {
         {"max_leases", "0", [](SlotOptions& o) { o.max_leases = 0; }},
         {"max_leases", "1,000,001", [](SlotOptions& o) { o.max_leases = residency::max_count_limit + 1; }},
         {"max_leases", "-1 as a size", [](SlotOptions& o) { o.max_leases = most; }},
+        {"max_calls", "1,000,001", [](SlotOptions& o) { o.max_calls = residency::max_count_limit + 1; }},
+        {"max_calls", "-1 as a size", [](SlotOptions& o) { o.max_calls = most; }},
+        {"max_loads", "0", [](SlotOptions& o) { o.max_loads = 0; }},
+        {"max_loads", "1,000,001", [](SlotOptions& o) { o.max_loads = residency::max_count_limit + 1; }},
+        {"max_loads", "-1 as a size", [](SlotOptions& o) { o.max_loads = most; }},
         {"max_queue", "0", [](SlotOptions& o) { o.max_queue = 0; }},
         {"max_queue", "1,000,001", [](SlotOptions& o) { o.max_queue = residency::max_queue_limit + 1; }},
         {"max_queue", "-1 as a size", [](SlotOptions& o) { o.max_queue = most; }},
@@ -81,6 +89,8 @@ TEST_CASE("Each field that breaks its rule is refused, by name") {
         {"max_cooldown", "the least", [](SlotOptions& o) { o.max_cooldown = shortest; }},
         {"aging", "-1 ms", [](SlotOptions& o) { o.aging = -1ms; }},
         {"aging", "the least", [](SlotOptions& o) { o.aging = shortest; }},
+        {"abandon_after", "-1 ms", [](SlotOptions& o) { o.abandon_after = -1ms; }},
+        {"abandon_after", "the least", [](SlotOptions& o) { o.abandon_after = shortest; }},
     };
     for (const Case& tried : cases) {
         INFO(tried.field << " = " << tried.value);
@@ -94,6 +104,10 @@ TEST_CASE("The extremes that the rules allow pass") {
         {"keep_alive", "forever", [](SlotOptions& o) { o.keep_alive = residency::keep_alive_forever; }},
         {"max_resident", "1,000,000", [](SlotOptions& o) { o.max_resident = residency::max_count_limit; }},
         {"max_leases", "1,000,000", [](SlotOptions& o) { o.max_leases = residency::max_count_limit; }},
+        {"max_calls", "0", [](SlotOptions& o) { o.max_calls = 0; }},
+        {"max_calls", "1,000,000", [](SlotOptions& o) { o.max_calls = residency::max_count_limit; }},
+        {"max_loads", "1", [](SlotOptions& o) { o.max_loads = 1; }},
+        {"max_loads", "1,000,000", [](SlotOptions& o) { o.max_loads = residency::max_count_limit; }},
         {"max_queue", "1", [](SlotOptions& o) { o.max_queue = 1; }},
         {"max_queue", "1,000,000", [](SlotOptions& o) { o.max_queue = residency::max_queue_limit; }},
         {"cooldown", "zero", [](SlotOptions& o) { o.cooldown = 0ms; }},
@@ -102,6 +116,8 @@ TEST_CASE("The extremes that the rules allow pass") {
         {"max_cooldown", "equal to cooldown", [](SlotOptions& o) { o.max_cooldown = o.cooldown; }},
         {"aging", "zero", [](SlotOptions& o) { o.aging = 0ms; }},
         {"aging", "the longest", [](SlotOptions& o) { o.aging = longest; }},
+        {"abandon_after", "zero", [](SlotOptions& o) { o.abandon_after = 0ms; }},
+        {"abandon_after", "the longest", [](SlotOptions& o) { o.abandon_after = longest; }},
     };
     for (const Case& tried : cases) {
         INFO(tried.field << " = " << tried.value);

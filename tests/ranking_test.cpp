@@ -2,6 +2,7 @@
 
 #include "support/catch.hpp"
 
+#include <cstddef>
 #include <limits>
 #include <vector>
 
@@ -29,6 +30,16 @@ TEST_CASE("Equal scores keep the order of the request") {
 }
 
 TEST_CASE("No score, no document") { CHECK(rank({}).empty()); }
+
+TEST_CASE("A score that is NaN ranks last, after the lowest; more of them in the request's order") {
+    constexpr float nan = std::numeric_limits<float>::quiet_NaN();
+    const std::vector<float> scores{nan, 1.0F, nan, -std::numeric_limits<float>::infinity(), -nan, 2.0F};
+    std::vector<std::size_t> order;
+    for (const RankedDocument& document : rank(scores)) {
+        order.push_back(document.index);
+    }
+    CHECK(order == std::vector<std::size_t>{5, 1, 3, 0, 2, 4});
+}
 
 TEST_CASE("Infinite scores are ordered like others") {
     constexpr float infinity = std::numeric_limits<float>::infinity();

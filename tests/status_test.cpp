@@ -54,6 +54,7 @@ SlotStatus example() {
 }  // namespace
 
 TEST_CASE("Each state has a name") {
+    CHECK(printed(ResidentState::queued) == "queued");
     CHECK(printed(ResidentState::loading) == "loading");
     CHECK(printed(ResidentState::ready) == "ready");
     CHECK(printed(ResidentState::draining) == "draining");

@@ -40,8 +40,8 @@ public:
     /// A context that tells nobody.
     explicit LoadContext(std::stop_token stop = {}) : stop_(std::move(stop)) {}
 
-    /// Stop is requested when nobody waits for the model any more, it is to be unloaded, or the slot shuts down. A load that then
-    /// throws, whatever it throws, counts as aborted, not as failed.
+    /// Stop is requested when the model has had no waiter for `SlotOptions::abandon_after`, is to be unloaded, or the slot shuts down. A
+    /// load that then throws, whatever it throws, counts as aborted, not as failed.
     [[nodiscard]] const std::stop_token& stop_token() const noexcept { return stop_; }
 
     /// Tells how far the load is, from 0 to 1; an event `load_progress`. May be called often: steps below 1 % are not published.
@@ -129,8 +129,8 @@ concept LoadsModels = NamesModelType<Backend> && (
 
 /// What a `ModelSlot` can hold models of: it has a `model_type` and a `load`, is movable, and its models' destructors do not throw.
 ///
-/// `load` may block. It runs on the loading executor, one call at a time in a slot, never under a lock. It throws to fail and never
-/// returns null. A `residency::Error` that it throws keeps its code; `invalid_request` starts no cooldown.
+/// `load` may block. It runs on the loading executor, at most `SlotOptions::max_loads` calls at once in a slot and possibly beside the
+/// destructor of another model, never under a lock. It throws to fail and never returns null. A `residency::Error` that it throws keeps its code; `invalid_request` starts no cooldown.
 template <class Backend>
 concept ModelBackend = NamesModelType<Backend> && UnloadsWithoutThrowing<Backend> && LoadsModels<Backend> &&
                        std::move_constructible<Backend>;

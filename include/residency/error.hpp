@@ -1,7 +1,9 @@
 #pragma once
 
+#include "residency/bounded_text.hpp"
 #include "residency/error_code.hpp"
 #include "residency/model_key.hpp"
+#include "residency/shared_cause.hpp"
 
 #include <boost/system/error_code.hpp>
 #include <boost/system/system_error.hpp>
@@ -16,10 +18,6 @@
 #include <utility>
 
 namespace residency {
-
-namespace detail {
-class ErrorWriter;
-}  // namespace detail
 
 /// What every failed request throws or hands to its handler.
 ///
@@ -51,6 +49,10 @@ public:
     [[nodiscard]] Stage stage() const noexcept { return facts_->stage; }
     /// When to try again, counted from the answer; with `cooling_down` and `load_failed` only.
     [[nodiscard]] std::optional<std::chrono::milliseconds> retry_after() const noexcept { return facts_->retry_after; }
+    /// Whether the same request may succeed later: the code meets the condition `retryable`, or there is a `retry_after()`.
+    [[nodiscard]] bool retryable() const noexcept {
+        return facts_->retry_after.has_value() || code() == condition::retryable;
+    }
     /// What happened, without the key, the stage and the code: the part of the sentence that is this error's own.
     [[nodiscard]] std::string_view detail() const noexcept {
         return std::string_view(facts_->text).substr(facts_->detail_begin, facts_->detail_size);
@@ -59,16 +61,6 @@ public:
     [[nodiscard]] const char* what() const noexcept override { return facts_->text.c_str(); }
 
 private:
-    friend class detail::ErrorWriter;
-
-    // The same in words of its own. An error that goes to another thread shares nothing with one that stays: libstdc++ counts the owners
-    // of an exception where ThreadSanitizer does not see it, so that it would take the end of the last owner for a race.
-    [[nodiscard]] Error apart() const {
-        Error same = *this;
-        same.facts_ = std::make_shared<const Facts>(*facts_);
-        return same;
-    }
-
     struct Facts {
         ModelKey key;
         Stage stage;
@@ -109,29 +101,40 @@ private:
 
 namespace detail {
 
-// An Error that carries the exception being handled where it is made.
-class NestedError final : public Error, public std::nested_exception {
-public:
-    explicit NestedError(Error error) : Error(std::move(error)) {}
+// What outlives the nested_exception beside it.
+struct CauseOwner {
+    SharedCause cause;
 };
 
-}  // namespace detail
+// An Error that carries the exception being handled where it is made, which is `cause`. Bases end from the last to the first.
+class NestedError final : private CauseOwner, public Error, public std::nested_exception {
+public:
+    NestedError(Error error, SharedCause of) noexcept : CauseOwner{std::move(of)}, Error(std::move(error)) {}
+};
 
-/// The error as an exception_ptr of its own, with `cause` nested if there is one. Never throws: out of memory, it gives bad_alloc.
-[[nodiscard]] inline std::exception_ptr make_error(const Error& error,
-                                                   const std::exception_ptr& cause = nullptr) noexcept {
+// The error as an exception_ptr of its own, with the cause nested if there is one.
+[[nodiscard]] inline std::exception_ptr nest(const Error& error, const SharedCause& cause) noexcept {
     try {
         if (!cause) {
             return std::make_exception_ptr(error);
         }
         try {
-            std::rethrow_exception(cause);
+            std::rethrow_exception(cause.exception());
         } catch (...) {
-            return std::make_exception_ptr(detail::NestedError(error));
+            return std::make_exception_ptr(NestedError(error, cause));
         }
     } catch (...) {
         return std::current_exception();
     }
+}
+
+}  // namespace detail
+
+/// The error as an exception_ptr of its own, with `cause` nested if there is one. Never throws: out of memory, it gives bad_alloc, or the
+/// error without its cause.
+[[nodiscard]] inline std::exception_ptr make_error(const Error& error,
+                                                   const std::exception_ptr& cause = nullptr) noexcept {
+    return detail::nest(error, detail::SharedCause(cause));
 }
 
 namespace detail {
@@ -148,7 +151,8 @@ template <class Make>
 
 }  // namespace detail
 
-/// The message of an exception, for a sentence: an Error's `detail()`, another's `what()`, or that it is not a std::exception.
+/// The message of an exception, for a sentence: an Error's `detail()`, another's `what()`, or that it is not a std::exception. At most 4 KiB;
+/// a longer one ends in "... (N bytes more)".
 [[nodiscard]] inline std::string message_of(const std::exception_ptr& exception) {
     if (!exception) {
         return {};
@@ -156,12 +160,27 @@ template <class Make>
     try {
         std::rethrow_exception(exception);
     } catch (const Error& error) {
-        return std::string(error.detail());
+        return detail::bounded(error.detail());
     } catch (const std::exception& error) {
-        return error.what();
+        return detail::bounded(error.what());
     } catch (...) {
         return "an exception that is not a std::exception";
     }
 }
+
+namespace detail {
+
+// The `errc` of an exception that is an Error with one, or else `other`.
+[[nodiscard]] inline errc errc_of(const std::exception_ptr& exception, errc other) noexcept {
+    try {
+        std::rethrow_exception(exception);
+    } catch (const Error& error) {
+        return error.code().category() == error_category() ? static_cast<errc>(error.code().value()) : other;
+    } catch (...) {
+        return other;
+    }
+}
+
+}  // namespace detail
 
 }  // namespace residency

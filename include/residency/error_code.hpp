@@ -57,7 +57,7 @@ enum class Stage : std::uint8_t {
     queue,
     /// Its model was being loaded.
     load,
-    /// It had its lease: it waited for a thread or its model was at work.
+    /// It had its lease: its model was at work, or about to be.
     inference,
     /// Its model was draining or unloading.
     unload,

@@ -1,7 +1,9 @@
 #pragma once
 
+#include "residency/error_code.hpp"
 #include "residency/generation.hpp"
 #include "residency/model_key.hpp"
+#include "residency/not_a_number.hpp"
 #include "residency/one_line.hpp"
 
 #include <algorithm>
@@ -14,11 +16,11 @@
 
 namespace residency {
 
-/// What an event tells of.
+/// What happened.
 enum class EventType : std::uint8_t {
-    /// A load was handed to the backend.
+    /// The backend is called to load a model.
     load_started,
-    /// The backend told how far its load is: `progress`.
+    /// The backend reported how far its load is: `progress`.
     load_progress,
     /// The backend wrote a line while loading: `message`, `severity`.
     load_log,
@@ -30,15 +32,16 @@ enum class EventType : std::uint8_t {
     load_aborted,
     /// A resident takes no new leases, so that its place can be given away: `reason`.
     drain_started,
-    /// Nobody waits for the place any more: the resident takes leases again.
+    /// The place is not wanted any more, or a request that goes first wants this resident: it takes leases again.
     drain_ended,
     /// The model is about to be destroyed: `reason`. Published before it is gone.
     unload_started,
     /// The model is gone and its memory back: `reason`.
     unloaded,
-    /// A request was turned away: `reason` is `overloaded` or `cooling_down`.
+    /// Requests were turned away: `reason` is `overloaded` or `cooling_down`. At most one event a second a reason, with `count` and the
+    /// latest `key`.
     rejected,
-    /// A request's timeout passed.
+    /// A request's timeout passed: `stage`, and in `duration` how long it had waited or run.
     timed_out,
     /// The model threw or gave an unusable result: `message`.
     inference_failed,
@@ -68,7 +71,7 @@ enum class Reason : std::uint8_t {
     revoked,
     /// The slot shuts down.
     shutdown,
-    /// All who waited for it have left.
+    /// All its waiters left, and did not come back within `SlotOptions::abandon_after`.
     abandoned,
     /// The queue is full.
     overloaded,
@@ -153,14 +156,18 @@ struct Event {
     ModelKey key{};
     /// The generation of the residency that it happened to; none before its model was ready.
     Generation generation{};
-    /// How long it took: the load with `ready`, `load_failed` and `load_aborted`; the unload with `unloaded`; the wait with
-    /// `timed_out`.
+    /// When it happened, on the slot's clock: nanoseconds since its epoch. Zero with `dropped` and `handler_threw`, which are no slot's.
+    std::chrono::nanoseconds time{0};
+    /// How long it took: the load with `ready`, `load_failed` and `load_aborted`; the unload with `unloaded`; with `timed_out` the time
+    /// since the request came.
     std::chrono::nanoseconds duration{0};
+    /// In which stage the request was, with `timed_out` and `inference_failed`.
+    Stage stage = Stage::admission;
     /// From 0 to 1, with `load_progress`.
     float progress = 0.0F;
-    /// How many, with `dropped`.
+    /// How many: events with `dropped`, requests with `rejected`.
     std::size_t count = 0;
-    /// What else there is to say, for people.
+    /// More, for people.
     std::string message{};
 
     /// Prints one line: `embedding: ready minilm@q8_0 generation 3 (requested) after 812 ms: ...`. Control characters are escaped.
@@ -179,15 +186,20 @@ struct Event {
             out << " (" << event.reason << ')';
         }
         if (event.type == EventType::load_progress) {
-            // NaN is not greater than zero.
-            const float done = event.progress > 0.0F ? std::min(event.progress, 1.0F) : 0.0F;
+            const float done = detail::is_nan(event.progress) ? 0.0F : std::clamp(event.progress, 0.0F, 1.0F);
             out << ' ' << static_cast<int>(done * 100.0F) << " %";
         }
         if (event.type == EventType::load_log) {
             out << ' ' << event.severity;
         }
+        if (event.type == EventType::timed_out || event.type == EventType::inference_failed) {
+            out << " in stage " << event.stage;
+        }
         if (event.type == EventType::dropped) {
             out << ' ' << event.count;
+        }
+        if (event.type == EventType::rejected && event.count > 1) {
+            out << ", " << event.count << " requests";
         }
         if (event.duration.count() != 0) {
             out << " after " << std::chrono::duration_cast<std::chrono::milliseconds>(event.duration).count() << " ms";

@@ -1,8 +1,8 @@
 #pragma once
 
+#include "residency/detail/leased_model.hpp"
 #include "residency/generation.hpp"
 #include "residency/model_key.hpp"
-#include "residency/shell/slot_base.hpp"
 
 #include <cassert>
 #include <utility>
@@ -18,8 +18,8 @@ namespace detail {
 /// Makes leases out of what a slot granted.
 struct LeaseAccess {
     template <class Model>
-    [[nodiscard]] static Lease<Model> make(SlotBase& slot, ResidentRecord& record) noexcept {
-        return Lease<Model>(slot, record);
+    [[nodiscard]] static Lease<Model> make(LeasedModel& model) noexcept {
+        return Lease<Model>(model);
     }
 };
 
@@ -42,14 +42,12 @@ public:
     /// An empty lease.
     Lease() = default;
     /// Takes over what `other` holds.
-    Lease(Lease&& other) noexcept
-        : slot_(std::exchange(other.slot_, nullptr)), record_(std::exchange(other.record_, nullptr)) {}
+    Lease(Lease&& other) noexcept : model_(std::exchange(other.model_, nullptr)) {}
     /// Ends what this holds, and takes over what `other` holds.
     Lease& operator=(Lease&& other) noexcept {
         if (this != &other) {
             release();
-            slot_ = std::exchange(other.slot_, nullptr);
-            record_ = std::exchange(other.record_, nullptr);
+            model_ = std::exchange(other.model_, nullptr);
         }
         return *this;
     }
@@ -63,13 +61,13 @@ public:
 
     /// Ends the lease now; an empty one stays empty. From any thread, also within a completion handler.
     void release() noexcept {
-        if (slot_ != nullptr) {
-            std::exchange(slot_, nullptr)->release(*std::exchange(record_, nullptr));
+        if (detail::LeasedModel* const model = std::exchange(model_, nullptr)) {
+            model->owner->release(*model);
         }
     }
 
     /// Whether it holds a model.
-    explicit operator bool() const noexcept { return slot_ != nullptr; }
+    explicit operator bool() const noexcept { return model_ != nullptr; }
     /// The model; precondition: not empty.
     [[nodiscard]] Model& operator*() const& noexcept { return *static_cast<Model*>(held().model); }
     Model& operator*() const&& = delete;  // the lease would end before the reference: keep it first, auto lease = ...
@@ -79,24 +77,24 @@ public:
     [[nodiscard]] const ModelKey& key() const noexcept { return *held().key; }
     /// The residency's generation; precondition: not empty.
     [[nodiscard]] Generation generation() const noexcept { return held().generation; }
-    /// Whether `unload` was called with `UnloadMode::revoke`: whoever sees that should end the lease soon. Precondition: not empty.
+    /// Whether the residency was revoked, by `UnloadMode::revoke` or at a shutdown's deadline: end the lease soon.
+    /// Precondition: not empty.
     [[nodiscard]] bool revoked() const noexcept {
-        const detail::ResidentRecord& record = held();
-        return slot_->revoked(record);
+        const detail::LeasedModel& model = held();
+        return model.owner->revoked(model);
     }
 
 private:
     friend struct detail::LeaseAccess;
-    Lease(detail::SlotBase& slot, detail::ResidentRecord& record) noexcept : slot_(&slot), record_(&record) {}
+    explicit Lease(detail::LeasedModel& model) noexcept : model_(&model) {}
 
-    [[nodiscard]] detail::ResidentRecord& held() const noexcept {
-        assert(record_ != nullptr &&
+    [[nodiscard]] detail::LeasedModel& held() const noexcept {
+        assert(model_ != nullptr &&
                "residency: the lease is empty: released, moved from, or none was given by try_acquire");
-        return *record_;
+        return *model_;
     }
 
-    detail::SlotBase* slot_ = nullptr;
-    detail::ResidentRecord* record_ = nullptr;
+    detail::LeasedModel* model_ = nullptr;
 };
 
 }  // namespace residency

@@ -7,7 +7,10 @@
 #include "residency/ranking.hpp"
 #include "residency/runtime/asio.hpp"
 #include "residency/runtime/executors.hpp"
-#include "residency/shell/calls.hpp"
+#include "residency/shell/embed_op.hpp"
+#include "residency/shell/rerank_op.hpp"
+#include "residency/shell/slot_runtime.hpp"
+#include "residency/shell/teardown_op.hpp"
 #include "residency/status.hpp"
 
 #include <chrono>
@@ -25,12 +28,14 @@ namespace residency {
 /// Two slots, one of embedding models and one of reranker models, with one set of executors, one shutdown and one status.
 ///
 /// Errors of every asynchronous call arrive as a `residency::Error` in the handler's exception_ptr (where there is no memory for one, as
-/// std::bad_alloc). A handler runs on its associated executor, on `Executors::control` if it has none, and never inside the call that
+/// std::bad_alloc). A handler runs on its associated executor, on `Executors::callbacks` if it has none, and never inside the call that
 /// started it.
 ///
-/// Threads: all member functions may be called from any thread at once. The destructor refuses new requests, tells those that wait or
-/// run `shutting_down`, sets the stop_tokens of loads and calls, and, if the executors are the manager's own, waits for what runs and
-/// joins its threads; on one of its own threads, or with the host's executors, it returns at once. It waits for no lease.
+/// Threads: all member functions may be called from any thread at once. The destructor refuses new requests, completes all others with
+/// `shutting_down`, sets the stop_tokens of loads and calls, and, if the threads are the manager's own, joins them: callbacks on
+/// them may use the manager until it returns. On one of its own threads, or with the host's executors, it returns at once; handlers that run
+/// later must not use it. It waits for no lease. The contexts of a host's executors outlive the manager, the context of a handler's
+/// executor its request.
 template <EmbeddingBackend Embedding, RerankerBackend Reranker, class Clock = std::chrono::steady_clock>
 class ModelManager {
 public:
@@ -46,12 +51,12 @@ public:
                           const Executors& executors = {})
         : runtime_(detail::make_runtime<Clock>(
               executors, {{options.embedding, "embedding"}, {options.reranker, "reranker"}}, options.observer)),
-          embedding_(std::move(embedding), options.embedding, runtime_, "embedding"),
-          reranker_(std::move(reranker), options.reranker, runtime_, "reranker") {}
+          embedding_(std::move(embedding), *runtime_, 0, "embedding"),
+          reranker_(std::move(reranker), *runtime_, 1, "reranker") {}
     ModelManager(const ModelManager&) = delete;
     ModelManager& operator=(const ModelManager&) = delete;
     /// See the class.
-    ~ModelManager() = default;
+    ~ModelManager() { runtime_->end(*embedding_.shell_, *reranker_.shell_); }
 
     /// The slot of the embedding models: leases, `ensure_loaded`, `unload`, its own `status`.
     [[nodiscard]] embedding_slot_type& embedding() noexcept { return embedding_; }
@@ -71,8 +76,8 @@ public:
     template <asio::completion_token_for<void(std::exception_ptr, Embeddings)> Token = asio::use_awaitable_t<>>
     auto async_embed(const ModelKey& key, std::vector<std::string> texts, RequestOptions options,
                      Token&& token = Token()) {
-        return asio::async_initiate<Token, void(std::exception_ptr, Embeddings)>(StartEmbed{embedding_.core_}, token,
-                                                                                 key, std::move(texts), options);
+        return asio::async_initiate<Token, void(std::exception_ptr, Embeddings)>(InitiateEmbed{embedding_.shell_},
+                                                                                 token, key, std::move(texts), options);
     }
     /// The same with default options.
     template <asio::completion_token_for<void(std::exception_ptr, Embeddings)> Token = asio::use_awaitable_t<>>
@@ -81,13 +86,13 @@ public:
     }
     /// The same, blocking.
     ///
-    /// Throws     the errors of `async_embed`; would_deadlock where it could only hang: inside a handler, an observer, a backend or a
-    ///            model, and on a thread that runs one of the manager's executors, if that is an io_context's, a thread_pool's or a strand of
-    ///            one; of other executors nobody can tell, and it hangs
+    /// Throws     the errors of `async_embed`; would_deadlock where it could only hang: inside a backend, a model, an observer or a handler
+    ///            without an executor, and on a thread that runs one of the manager's executors, if that is an io_context's, a
+    ///            thread_pool's or a strand of one. Executors of other types cannot be recognised; the call then hangs
     /// Threads    any but those
     [[nodiscard]] Embeddings embed(const ModelKey& key, std::vector<std::string> texts, RequestOptions options = {}) {
-        return embedding_.template block_on<Embeddings>(key, [&](auto handler) {
-            StartEmbed{embedding_.core_}(std::move(handler), key, std::move(texts), options);
+        return embedding_.template block_on<Embeddings>(key, options.timeout, [&](auto handler) {
+            InitiateEmbed{embedding_.shell_}(std::move(handler), key, std::move(texts), options);
         });
     }
 
@@ -104,7 +109,7 @@ public:
     auto async_rerank(const ModelKey& key, std::string query, std::vector<std::string> documents,
                       RequestOptions options, Token&& token = Token()) {
         return asio::async_initiate<Token, void(std::exception_ptr, Ranking)>(
-            StartRerank{reranker_.core_}, token, key, std::move(query), std::move(documents), options);
+            InitiateRerank{reranker_.shell_}, token, key, std::move(query), std::move(documents), options);
     }
     /// The same with default options.
     template <asio::completion_token_for<void(std::exception_ptr, Ranking)> Token = asio::use_awaitable_t<>>
@@ -115,8 +120,8 @@ public:
     /// The same, blocking. Throws as `embed` does.
     [[nodiscard]] Ranking rerank(const ModelKey& key, std::string query, std::vector<std::string> documents,
                                  RequestOptions options = {}) {
-        return reranker_.template block_on<Ranking>(key, [&](auto handler) {
-            StartRerank{reranker_.core_}(std::move(handler), key, std::move(query), std::move(documents), options);
+        return reranker_.template block_on<Ranking>(key, options.timeout, [&](auto handler) {
+            InitiateRerank{reranker_.shell_}(std::move(handler), key, std::move(query), std::move(documents), options);
         });
     }
 
@@ -124,83 +129,49 @@ public:
     /// Past the deadline it completes with the keys that are left; each of them is unloaded when its last lease ends.
     ///
     /// Signature  void(std::exception_ptr, ShutdownReport)
-    /// Completes  when nothing is left in either slot, or at the deadline; never inside this call. Several shutdowns complete each at
-    ///            its own deadline
+    /// Completes  when nothing is left in either slot and the handlers of all requests before it were posted, or at the deadline; never
+    ///            inside this call. Several shutdowns complete each at its own deadline
     /// Errors     operation_aborted. With std::bad_alloc the shutdown of the reranker's slot may not have begun: call this again
     /// Cancel     any type: the wait ends, the shutdown goes on
     /// Threads    any, also inside handlers
     /// Example    examples/12_each_call.cpp [async_shutdown]
     template <asio::completion_token_for<void(std::exception_ptr, ShutdownReport)> Token = asio::use_awaitable_t<>>
-    auto async_shutdown(std::chrono::milliseconds deadline, Token&& token = Token()) {
+    auto async_shutdown(ShutdownOptions options, Token&& token = Token()) {
         return asio::async_initiate<Token, void(std::exception_ptr, ShutdownReport)>(
-            StartShutdown{embedding_.core_, reranker_.core_}, token, std::optional(deadline));
+            InitiateShutdown{embedding_.shell_, reranker_.shell_}, token, options);
+    }
+    /// The same with a deadline alone.
+    template <asio::completion_token_for<void(std::exception_ptr, ShutdownReport)> Token = asio::use_awaitable_t<>>
+    auto async_shutdown(std::chrono::milliseconds deadline, Token&& token = Token()) {
+        return async_shutdown(ShutdownOptions{deadline}, std::forward<Token>(token));
     }
     /// The same without a deadline.
     template <asio::completion_token_for<void(std::exception_ptr, ShutdownReport)> Token = asio::use_awaitable_t<>>
     auto async_shutdown(Token&& token = Token()) {
-        return asio::async_initiate<Token, void(std::exception_ptr, ShutdownReport)>(
-            StartShutdown{embedding_.core_, reranker_.core_}, token, std::optional<std::chrono::milliseconds>());
+        return async_shutdown(ShutdownOptions(), std::forward<Token>(token));
     }
     /// The same, blocking. Throws would_deadlock as `embed` does. Precondition: this thread holds no lease of the manager's.
-    ShutdownReport shutdown(std::optional<std::chrono::milliseconds> deadline = {}) {
-        return embedding_.template block_on<ShutdownReport>(ModelKey(), [&](auto handler) {
-            StartShutdown{embedding_.core_, reranker_.core_}(std::move(handler), deadline);
+    ShutdownReport shutdown(ShutdownOptions options = {}) {
+        return embedding_.template block_on<ShutdownReport>(ModelKey(), options.deadline, [&](auto handler) {
+            InitiateShutdown{embedding_.shell_, reranker_.shell_}(std::move(handler), options);
         });
+    }
+    /// The same with a deadline alone.
+    ShutdownReport shutdown(std::optional<std::chrono::milliseconds> deadline) {
+        return shutdown(ShutdownOptions{deadline});
     }
 
     /// What both slots look like now. Does not count as use.
     [[nodiscard]] ManagerStatus status() const { return {embedding_.status(), reranker_.status()}; }
 
 private:
-    using Embedder = typename Embedding::model_type;
-    using RerankerModelType = typename Reranker::model_type;
+    using EmbeddingShell = typename embedding_slot_type::Shell;
+    using RerankerShell = typename reranker_slot_type::Shell;
+    using InitiateEmbed = detail::InitiateEmbed<EmbeddingShell, typename Embedding::model_type>;
+    using InitiateRerank = detail::InitiateRerank<RerankerShell, typename Reranker::model_type>;
+    using InitiateShutdown = detail::InitiateShutdown<EmbeddingShell, RerankerShell>;
 
-    struct StartEmbed {
-        detail::SlotRef<typename embedding_slot_type::Core> slot;
-
-        template <class Handler>
-        void operator()(Handler&& handler, const ModelKey& key, std::vector<std::string> texts,
-                        const RequestOptions& options) const {
-            const bool nothing_to_do = texts.empty();
-            detail::start_call<Embedder>(std::forward<Handler>(handler), slot.owner(), key, options,
-                                         detail::invalid(key, options), nothing_to_do,
-                                         detail::EmbedWork<Embedder>{std::move(texts)});
-        }
-    };
-
-    struct StartRerank {
-        detail::SlotRef<typename reranker_slot_type::Core> slot;
-
-        template <class Handler>
-        void operator()(Handler&& handler, const ModelKey& key, std::string query, std::vector<std::string> documents,
-                        const RequestOptions& options) const {
-            std::exception_ptr error = detail::invalid(key, options);
-            if (!error && query.empty()) {
-                error = make_error(Error(errc::invalid_request, key, Stage::admission, "the query is empty"));
-            }
-            const bool nothing_to_do = documents.empty();
-            detail::start_call<RerankerModelType>(
-                std::forward<Handler>(handler), slot.owner(), key, options, std::move(error), nothing_to_do,
-                detail::RerankWork<RerankerModelType>{std::move(query), std::move(documents)});
-        }
-    };
-
-    struct StartShutdown {
-        detail::SlotRef<typename embedding_slot_type::Core> embedding;
-        detail::SlotRef<typename reranker_slot_type::Core> reranker;
-
-        template <class Handler>
-        void operator()(Handler&& handler, std::optional<std::chrono::milliseconds> deadline) const {
-            const auto operation =
-                detail::make_operation<detail::TeardownOp<std::decay_t<Handler>, std::exception_ptr, ShutdownReport>>(
-                    std::decay_t<Handler>(std::forward<Handler>(handler)), embedding.owner(), std::size_t{2});
-            detail::start_operation(
-                operation, [deadline](auto& in, const auto& pending) { in.start_shutdown(deadline, pending); },
-                embedding.owner(), reranker.owner());
-        }
-    };
-
-    // Destroyed last: waits for what runs, if the threads are its own.
+    // Destroyed last: its threads have to end before what they use.
     std::shared_ptr<detail::SlotRuntime<Clock>> runtime_;
     embedding_slot_type embedding_;
     reranker_slot_type reranker_;

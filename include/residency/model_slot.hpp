@@ -9,10 +9,12 @@
 #include "residency/runtime/asio.hpp"
 #include "residency/runtime/completion.hpp"
 #include "residency/runtime/executors.hpp"
-#include "residency/shell/event_queue.hpp"
-#include "residency/shell/operations.hpp"
+#include "residency/shell/acquire_op.hpp"
+#include "residency/shell/backend_slot.hpp"
+#include "residency/shell/blocking.hpp"
+#include "residency/shell/ensure_loaded_op.hpp"
 #include "residency/shell/slot_runtime.hpp"
-#include "residency/shell/slot_shell.hpp"
+#include "residency/shell/teardown_op.hpp"
 #include "residency/status.hpp"
 
 #include <chrono>
@@ -29,45 +31,18 @@ namespace residency {
 template <EmbeddingBackend, RerankerBackend, class>
 class ModelManager;
 
-namespace detail {
-
-/// A slot's shell with its backend.
-template <class Backend, class Clock>
-class BackendSlot final : public SlotShell<Clock> {
-public:
-    using Model = typename Backend::model_type;
-
-    template <class... Arguments>
-    explicit BackendSlot(Backend&& backend, Arguments&&... arguments)
-        : SlotShell<Clock>(std::forward<Arguments>(arguments)...), backend_(std::move(backend)) {}
-    ~BackendSlot() override { this->destroy_all(); }
-
-private:
-    void* load_model(const ModelKey& key, LoadContext& context, std::size_t& capacity) override {
-        std::unique_ptr<Model> model = call_load(backend_, key, context);
-        if (model) {
-            capacity = concurrency_of(*model);
-        }
-        return model.release();
-    }
-    void destroy_model(void* model) noexcept override { delete static_cast<Model*>(model); }
-
-    Backend backend_;
-};
-
-}  // namespace detail
-
 /// The models of one kind: loads them on first use, lets any number of requests use them at once within its limits, switches between
 /// them, unloads what is idle. Works alone, for whatever is expensive to hold and safe to drop; a `ModelManager` is two of them.
 ///
 /// Errors of every asynchronous call arrive as a `residency::Error` in the handler's exception_ptr (where there is no memory for one, as
 /// std::bad_alloc); no call throws one. A call itself throws only bad_alloc, and then it has started nothing. A handler runs on its
-/// associated executor, on `Executors::control` if it has none, and never inside the call that started it; its associated allocator is
+/// associated executor, on `Executors::callbacks` if it has none, and never inside the call that started it; its associated allocator is
 /// used.
 ///
-/// Threads: all member functions may be called from any thread at once. The destructor refuses new requests, tells those that wait or
-/// run `shutting_down`, and, if the executors are the slot's own, waits for loads, unloads and model calls that run. It waits for no
-/// lease: one that lives on keeps its model. Destroying a slot while another thread is in one of its functions is undefined.
+/// Threads: all member functions may be called from any thread at once. The destructor refuses new requests, completes all others with
+/// `shutting_down`, requests stop, and, if the threads are the slot's own, joins them: callbacks on them may use the slot until it
+/// returns. It waits for no lease; a lease keeps its model. Destroying a slot while another thread is in one of its functions is undefined.
+/// The contexts of a host's executors outlive the slot, the context of a handler's executor its request.
 template <ModelBackend Backend, class Clock = std::chrono::steady_clock>
 class ModelSlot {
 public:
@@ -83,13 +58,16 @@ public:
     /// Throws std::invalid_argument naming the option that is wrong; std::system_error if a thread cannot be made.
     explicit ModelSlot(Backend backend, const SlotOptions& options = {}, const Executors& executors = {},
                        const Observer& observer = {}, std::string name = "model")
-        : runtime_(detail::make_runtime<Clock>(executors, {{options, name}}, observer)) {
-        open(std::move(backend), options, std::move(name));
-    }
+        : runtime_(detail::make_runtime<Clock>(executors, {{options, name}}, observer)),
+          shell_(make_shell(std::move(backend), *runtime_, 0, std::move(name))) {}
     ModelSlot(const ModelSlot&) = delete;
     ModelSlot& operator=(const ModelSlot&) = delete;
     /// See the class.
-    ~ModelSlot() { core_->abandon(); }
+    ~ModelSlot() {
+        if (runtime_) {
+            runtime_->end(*shell_);
+        }
+    }
 
     // -- Leases -----------------------------------------------------------------------------------------------------------------------
 
@@ -104,7 +82,7 @@ public:
     /// Example    examples/12_each_call.cpp [async_acquire]
     template <asio::completion_token_for<void(std::exception_ptr, lease_type)> Token = asio::use_awaitable_t<>>
     auto async_acquire(const ModelKey& key, RequestOptions options, Token&& token = Token()) {
-        return asio::async_initiate<Token, void(std::exception_ptr, lease_type)>(StartAcquire{core_}, token, key,
+        return asio::async_initiate<Token, void(std::exception_ptr, lease_type)>(InitiateAcquire{shell_}, token, key,
                                                                                  options);
     }
     /// The same with default options.
@@ -115,20 +93,21 @@ public:
 
     /// The same, blocking.
     ///
-    /// Throws     the errors of `async_acquire`; would_deadlock where it could only hang: inside a handler, an observer, a backend or a
-    ///            model, and on a thread that runs one of the slot's executors, if that is an io_context's, a thread_pool's or a strand of
-    ///            one; of other executors nobody can tell, and it hangs
+    /// Throws     the errors of `async_acquire`; would_deadlock where it could only hang: inside a backend, a model, an observer or a handler
+    ///            without an executor, and on a thread that runs one of the slot's executors, if that is an io_context's, a
+    ///            thread_pool's or a strand of one. Executors of other types cannot be recognised; the call then hangs
     /// Threads    any but those. Precondition: this thread holds no lease that the grant would have to wait for
     lease_type acquire(const ModelKey& key, RequestOptions options = {}) {
-        return block_on<lease_type>(key, [&](auto handler) { StartAcquire{core_}(std::move(handler), key, options); });
+        return block_on<lease_type>(key, options.timeout,
+                                    [&](auto handler) { InitiateAcquire{shell_}(std::move(handler), key, options); });
     }
 
     /// A lease now, or an empty one: if the model is not ready, has waiters or drains, or no lease is free. Never waits, never loads.
     ///
     /// Threads    any, also inside handlers
     lease_type try_acquire(const ModelKey& key) {
-        detail::ResidentRecord* const record = core_->try_acquire(key, RequestOptions());
-        return record == nullptr ? lease_type() : detail::LeaseAccess::make<model_type>(*core_, *record);
+        detail::ResidentRecord* const record = shell_->try_acquire(key, RequestOptions());
+        return record == nullptr ? lease_type() : detail::LeaseAccess::make<model_type>(*record);
     }
 
     /// Loads the model for `key` if it is not resident, and starts a full keep-alive.
@@ -141,8 +120,8 @@ public:
     /// Example    examples/12_each_call.cpp [async_ensure_loaded]
     template <asio::completion_token_for<void(std::exception_ptr, Generation)> Token = asio::use_awaitable_t<>>
     auto async_ensure_loaded(const ModelKey& key, RequestOptions options, Token&& token = Token()) {
-        return asio::async_initiate<Token, void(std::exception_ptr, Generation)>(StartEnsure{core_}, token, key,
-                                                                                 options);
+        return asio::async_initiate<Token, void(std::exception_ptr, Generation)>(InitiateEnsureLoaded{shell_}, token,
+                                                                                 key, options);
     }
     /// The same with default options.
     template <asio::completion_token_for<void(std::exception_ptr, Generation)> Token = asio::use_awaitable_t<>>
@@ -152,12 +131,14 @@ public:
 
     /// The same, blocking. Throws as `acquire` does.
     Generation ensure_loaded(const ModelKey& key, RequestOptions options = {}) {
-        return block_on<Generation>(key, [&](auto handler) { StartEnsure{core_}(std::move(handler), key, options); });
+        return block_on<Generation>(key, options.timeout, [&](auto handler) {
+            InitiateEnsureLoaded{shell_}(std::move(handler), key, options);
+        });
     }
 
     // -- Unloading ----------------------------------------------------------------------------------------------------------------------
 
-    /// Unloads the model for `key`: grants no more leases on it, waits for those that live, destroys it. Whoever asks for the key
+    /// Unloads the model for `key`: grants no more leases on it, waits for those that live, destroys it. A request for the key
     /// meanwhile waits and gets a fresh load. A load that is running is asked to stop, and what it yields is unloaded unused.
     ///
     /// Signature  void(std::exception_ptr)
@@ -168,7 +149,7 @@ public:
     /// Example    examples/12_each_call.cpp [async_unload]
     template <asio::completion_token_for<void(std::exception_ptr)> Token = asio::use_awaitable_t<>>
     auto async_unload(const ModelKey& key, UnloadMode mode, Token&& token = Token()) {
-        return asio::async_initiate<Token, void(std::exception_ptr)>(StartUnload{core_}, token, key, mode);
+        return asio::async_initiate<Token, void(std::exception_ptr)>(InitiateUnload{shell_}, token, key, mode);
     }
     /// The same with `UnloadMode::drain`.
     template <asio::completion_token_for<void(std::exception_ptr)> Token = asio::use_awaitable_t<>>
@@ -178,7 +159,7 @@ public:
     /// The same for every model that is resident.
     template <asio::completion_token_for<void(std::exception_ptr)> Token = asio::use_awaitable_t<>>
     auto async_unload(UnloadMode mode, Token&& token = Token()) {
-        return asio::async_initiate<Token, void(std::exception_ptr)>(StartUnload{core_}, token, std::nullopt, mode);
+        return asio::async_initiate<Token, void(std::exception_ptr)>(InitiateUnload{shell_}, token, std::nullopt, mode);
     }
     /// The same for every model that is resident, with `UnloadMode::drain`.
     template <asio::completion_token_for<void(std::exception_ptr)> Token = asio::use_awaitable_t<>>
@@ -188,154 +169,86 @@ public:
 
     /// The same, blocking. Throws as `acquire` does. Precondition: this thread holds no lease on the model.
     void unload(const ModelKey& key, UnloadMode mode = UnloadMode::drain) {
-        block_on<runtime::Nothing>(key, [&](auto handler) { StartUnload{core_}(std::move(handler), key, mode); });
+        block_on<runtime::Nothing>(key, {},
+                                   [&](auto handler) { InitiateUnload{shell_}(std::move(handler), key, mode); });
     }
     /// The same for every model that is resident.
     void unload(UnloadMode mode = UnloadMode::drain) {
-        block_on<runtime::Nothing>(ModelKey(),
-                                   [&](auto handler) { StartUnload{core_}(std::move(handler), std::nullopt, mode); });
+        block_on<runtime::Nothing>(
+            ModelKey(), {}, [&](auto handler) { InitiateUnload{shell_}(std::move(handler), std::nullopt, mode); });
     }
 
     /// Ends the slot: refuses new requests, fails those that wait, lets leases and calls end, asks loads to stop, unloads everything.
     /// Past the deadline it completes with the keys that are left; each of them is unloaded when its last lease ends.
     ///
     /// Signature  void(std::exception_ptr, ShutdownReport)
-    /// Completes  when nothing is left: no model, no timer, no waiter; at the deadline; or, if nothing is resident, soon; never inside
-    ///            this call. Several shutdowns complete each at its own deadline
+    /// Completes  when nothing is left: no model, no timer, no waiter, and the handlers of all requests before it were posted; or at
+    ///            the deadline; never inside this call. Several shutdowns complete each at its own deadline
     /// Errors     operation_aborted
     /// Cancel     any type: the wait ends, the shutdown goes on
     /// Threads    any, also inside handlers
     /// Example    examples/12_each_call.cpp [async_shutdown]
     template <asio::completion_token_for<void(std::exception_ptr, ShutdownReport)> Token = asio::use_awaitable_t<>>
+    auto async_shutdown(ShutdownOptions options, Token&& token = Token()) {
+        return asio::async_initiate<Token, void(std::exception_ptr, ShutdownReport)>(InitiateShutdown{shell_}, token,
+                                                                                     options);
+    }
+    /// The same with a deadline alone.
+    template <asio::completion_token_for<void(std::exception_ptr, ShutdownReport)> Token = asio::use_awaitable_t<>>
     auto async_shutdown(std::chrono::milliseconds deadline, Token&& token = Token()) {
-        return asio::async_initiate<Token, void(std::exception_ptr, ShutdownReport)>(StartShutdown{core_}, token,
-                                                                                     std::optional(deadline));
+        return async_shutdown(ShutdownOptions{deadline}, std::forward<Token>(token));
     }
     /// The same without a deadline.
     template <asio::completion_token_for<void(std::exception_ptr, ShutdownReport)> Token = asio::use_awaitable_t<>>
     auto async_shutdown(Token&& token = Token()) {
-        return asio::async_initiate<Token, void(std::exception_ptr, ShutdownReport)>(
-            StartShutdown{core_}, token, std::optional<std::chrono::milliseconds>());
+        return async_shutdown(ShutdownOptions(), std::forward<Token>(token));
     }
 
     /// The same, blocking. Throws would_deadlock as `acquire` does. Precondition: this thread holds no lease of the slot.
-    ShutdownReport shutdown(std::optional<std::chrono::milliseconds> deadline = {}) {
-        return block_on<ShutdownReport>(ModelKey(),
-                                        [&](auto handler) { StartShutdown{core_}(std::move(handler), deadline); });
+    ShutdownReport shutdown(ShutdownOptions options = {}) {
+        return block_on<ShutdownReport>(ModelKey(), options.deadline,
+                                        [&](auto handler) { InitiateShutdown{shell_}(std::move(handler), options); });
+    }
+    /// The same with a deadline alone.
+    ShutdownReport shutdown(std::optional<std::chrono::milliseconds> deadline) {
+        return shutdown(ShutdownOptions{deadline});
     }
 
     // -- Looking in ---------------------------------------------------------------------------------------------------------------------
 
     /// The generation counter. Two equal readings mean that no residency began or ended between them. Takes no lock.
-    [[nodiscard]] Generation generation() const noexcept { return core_->generation(); }
+    [[nodiscard]] Generation generation() const noexcept { return shell_->generation(); }
     /// What the slot looks like now. Does not count as use.
-    [[nodiscard]] SlotStatus status() const { return core_->status(); }
+    [[nodiscard]] SlotStatus status() const { return shell_->status(); }
 
 private:
     template <EmbeddingBackend, RerankerBackend, class>
     friend class ModelManager;
 
-    using Core = detail::BackendSlot<Backend, Clock>;
+    using Shell = detail::BackendSlot<Backend, Clock>;
+    using InitiateAcquire = detail::InitiateAcquire<Shell, model_type>;
+    using InitiateEnsureLoaded = detail::InitiateEnsureLoaded<Shell>;
+    using InitiateUnload = detail::InitiateUnload<Shell>;
+    using InitiateShutdown = detail::InitiateShutdown<Shell>;
 
-    struct StartAcquire {
-        detail::SlotRef<Core> slot;
+    // One slot of a manager, which ends it itself.
+    ModelSlot(Backend backend, const detail::SlotRuntime<Clock>& runtime, std::size_t index, std::string name)
+        : shell_(make_shell(std::move(backend), runtime, index, std::move(name))) {}
 
-        template <class Handler>
-        void operator()(Handler&& handler, const ModelKey& key, const RequestOptions& options) const {
-            using Plain = std::decay_t<Handler>;
-            if (std::exception_ptr error = detail::invalid(key, options)) {
-                detail::deliver<std::exception_ptr, lease_type>(*slot, std::forward<Handler>(handler), std::move(error),
-                                                                lease_type());
-                return;
-            }
-            if (detail::ResidentRecord* const record = slot->try_acquire(key, options)) {
-                // Owned before the handler is copied, which may throw.
-                lease_type lease = detail::LeaseAccess::make<model_type>(*slot, *record);
-                detail::deliver<std::exception_ptr, lease_type>(*slot, std::forward<Handler>(handler),
-                                                                std::exception_ptr(), std::move(lease));
-                return;
-            }
-            detail::submit<detail::AcquireOp<Plain, model_type>>(Plain(std::forward<Handler>(handler)), slot.owner(),
-                                                                 key, options);
-        }
-    };
-
-    struct StartEnsure {
-        detail::SlotRef<Core> slot;
-
-        template <class Handler>
-        void operator()(Handler&& handler, const ModelKey& key, const RequestOptions& options) const {
-            if (std::exception_ptr error = detail::invalid(key, options)) {
-                detail::deliver<std::exception_ptr, Generation>(*slot, std::forward<Handler>(handler), std::move(error),
-                                                                Generation());
-                return;
-            }
-            using Plain = std::decay_t<Handler>;
-            detail::submit<detail::EnsureLoadedOp<Plain>>(Plain(std::forward<Handler>(handler)), slot.owner(), key,
-                                                          options);
-        }
-    };
-
-    struct StartUnload {
-        detail::SlotRef<Core> slot;
-
-        template <class Handler>
-        void operator()(Handler&& handler, const std::optional<ModelKey>& key, UnloadMode mode) const {
-            if (key) {
-                if (std::exception_ptr error = detail::invalid(*key, RequestOptions())) {
-                    detail::deliver<std::exception_ptr>(*slot, std::forward<Handler>(handler), std::move(error));
-                    return;
-                }
-            }
-            const auto operation =
-                detail::make_operation<detail::TeardownOp<std::decay_t<Handler>, std::exception_ptr>>(
-                    std::forward<Handler>(handler), slot.owner());
-            const ModelKey* const only = key ? &*key : nullptr;
-            detail::start_operation(
-                operation, [only, mode](auto& in, const auto& pending) { in.start_unload(only, mode, pending); },
-                slot.owner());
-        }
-    };
-
-    struct StartShutdown {
-        detail::SlotRef<Core> slot;
-
-        template <class Handler>
-        void operator()(Handler&& handler, std::optional<std::chrono::milliseconds> deadline) const {
-            const auto operation =
-                detail::make_operation<detail::TeardownOp<std::decay_t<Handler>, std::exception_ptr, ShutdownReport>>(
-                    std::forward<Handler>(handler), slot.owner());
-            detail::start_operation(
-                operation, [deadline](auto& in, const auto& pending) { in.start_shutdown(deadline, pending); },
-                slot.owner());
-        }
-    };
-
-    // For a manager, which has one runtime for both its slots and ends it itself.
-    ModelSlot(Backend backend, const SlotOptions& options, std::shared_ptr<detail::SlotRuntime<Clock>> runtime,
-              std::string name)
-        : runtime_(std::move(runtime)) {
-        open(std::move(backend), options, std::move(name));
-    }
-
-    void open(Backend&& backend, const SlotOptions& options, std::string name) {
-        core_ = std::make_shared<Core>(std::move(backend), std::move(name), options, runtime_->executors(),
-                                       runtime_->events(), runtime_->keep());
-        if (runtime_->owns_threads()) {
-            core_->hold_executors();
-        } else {
-            core_->watch_contexts();
-        }
+    static std::shared_ptr<Shell> make_shell(Backend&& backend, const detail::SlotRuntime<Clock>& runtime,
+                                             std::size_t index, std::string name) {
+        return std::make_shared<Shell>(std::move(backend), std::move(name), runtime.options(index),
+                                       runtime.executors(index), runtime.events());
     }
 
     template <class Result, class Start>
-    Result block_on(const ModelKey& key, const Start& start) {
-        return detail::block_on<Result>(*core_, key, start);
+    Result block_on(const ModelKey& key, std::optional<std::chrono::milliseconds> timeout, const Start& start) {
+        return detail::block_on<Result>(*shell_, key, timeout, start);
     }
 
-    // Destroyed after `core_` was abandoned: waits for what runs, if the threads are its own.
+    // Null in a slot of a manager. Destroyed last: its threads have to end before what they use.
     std::shared_ptr<detail::SlotRuntime<Clock>> runtime_;
-    std::shared_ptr<Core> core_;
+    std::shared_ptr<Shell> shell_;
 };
 
 }  // namespace residency

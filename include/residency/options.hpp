@@ -19,7 +19,8 @@ struct Event;
 /// A keep-alive that never ends: the model stays until it is switched out, unloaded or shut down.
 inline constexpr std::chrono::milliseconds keep_alive_forever = std::chrono::milliseconds::max();
 
-/// Orders the keys that wait in one slot, by each key's front waiter. Within a key it is always first in, first out.
+/// Orders the waiters of one slot, also those of one key: priority first, then arrival. `SlotOptions::aging` limits how long a waiter
+/// can be passed over.
 enum class Priority : std::uint8_t {
     /// Before all others: a person waits for the answer.
     high,
@@ -50,11 +51,21 @@ struct SlotOptions {
     std::size_t max_resident = 1;
 
     /// How many leases may live at once over all residents of the slot. At least 1.
-    /// Default 10: with the default pool a few calls run and the rest are ready to follow without a gap.
+    /// Default 10: what one machine can use at once, with a few bare leases beside the model calls.
     std::size_t max_leases = 10;
 
-    /// How many requests may wait for a lease or a load. One more is `overloaded`. At least 1, because who needs a load waits for
-    /// it; at most 1,000,000. Default 512: TEI's order of magnitude, seconds of work rather than minutes.
+    /// How many model calls of `embed` and `rerank` may run at once. Bare leases do not count. At most 1,000,000, and never more than
+    /// `max_leases`. Default 0: the number of processors or `max_leases`, whichever is less; `max_leases` with the host's executors, of
+    /// which only the host knows how many calls they run at once.
+    std::size_t max_calls = 0;
+
+    /// How many loads may run at once. Between 1 and 1,000,000.
+    /// Default 1: two loads share the disk, and the first of them then takes as long as both.
+    std::size_t max_loads = 1;
+
+    /// How many requests may wait for a lease or a load; one more is `overloaded`. Requests of priority `low` may use three quarters of it.
+    /// Between 1, because a request that needs a load waits for it, and 1,000,000.
+    /// Default 512: TEI's order of magnitude, seconds of work rather than minutes.
     std::size_t max_queue = 512;
 
     /// How long a key answers `cooling_down` after its load failed; doubles with each failure that follows. Zero: no cooldown.
@@ -65,9 +76,15 @@ struct SlotOptions {
     /// Default 60 s: a repaired file is found within a minute.
     std::chrono::milliseconds max_cooldown{std::chrono::seconds{60}};
 
-    /// How long the front waiter of a key may be passed over before it ranks above every priority, so that nothing starves.
-    /// Not negative; zero: order of arrival alone. Default 30 s: within the patience of batch work.
+    /// How long a waiter may be passed over. While one has waited longer, at least every second lease and every second place of the slot
+    /// goes to the oldest such waiter. Not negative; zero: every second goes by arrival.
+    /// Default 30 s: within the patience of batch work.
     std::chrono::milliseconds aging{std::chrono::seconds{30}};
+
+    /// How long a load goes on after its last waiter left, and how long a key without a resident keeps its turn after its last waiter timed
+    /// out. So a client that retries with a timeout shorter than the load finds the model loaded. Not negative; zero: not at all.
+    /// Default 10 s: longer than the pause of a client that retries.
+    std::chrono::milliseconds abandon_after{std::chrono::seconds{10}};
 
     /// Same in every field.
     friend bool operator==(const SlotOptions&, const SlotOptions&) = default;
@@ -83,8 +100,7 @@ struct RequestOptions {
     /// unload when free; `keep_alive_forever`: pin it. Default none: the slot's.
     std::optional<std::chrono::milliseconds> keep_alive{};
 
-    /// Where the request's key stands among the keys that wait, while this request is its key's front waiter.
-    /// Default `normal`.
+    /// Where the request stands among the waiters of its slot, those of its own key included. Default `normal`.
     Priority priority = Priority::normal;
 
     /// The residency that must answer. Any other is `model_changed`, and nothing is loaded. Default none: any.
@@ -93,10 +109,23 @@ struct RequestOptions {
 
 static_assert(std::is_trivially_copyable_v<RequestOptions>, "it must be safe to brace inside co_await on g++ 12");
 
-/// Called with each event, on the control executor, in order, one call at a time, with no lock held. What it throws is ignored;
-/// it may call back into the library, but not with a blocking call. What it captures by reference must outlive the
-/// manager: no call begins after the destructor, but one that runs already may end after it, if the executors are the host's or the
-/// manager was destroyed on a thread of its own.
+/// How a shutdown ends. Trivially copyable: it may be braced inside `co_await`.
+struct ShutdownOptions {
+    /// How long the shutdown waits for leases, calls, loads and unloads. Past that it completes with a report of what is left.
+    /// Zero or less: not at all. Default none: until nothing is left.
+    std::optional<std::chrono::milliseconds> deadline{};
+
+    /// Whether, at the deadline, the calls that still run complete with `shutting_down` and their stop_tokens are set; bare leases see it in
+    /// `Lease::revoked()`. Their models are unloaded when they return. Default false: they end as if nothing had happened.
+    bool revoke_at_deadline = false;
+};
+
+static_assert(std::is_trivially_copyable_v<ShutdownOptions>, "it must be safe to brace inside co_await on g++ 12");
+
+/// Called with each event, on `Executors::callbacks`, in order, one call at a time, with no lock held. Nothing waits for it: if it is
+/// slow, events are dropped and counted. What it throws is ignored; it may call back into the library, but not with a blocking call.
+/// What it captures by reference must outlive the manager: no call begins after the destructor has returned, but one that runs already may
+/// end after it, if the executors are the host's or the manager was destroyed on a thread of its own.
 using Observer = std::function<void(const Event&)>;
 
 /// How a manager is set up.
@@ -111,7 +140,7 @@ struct ManagerOptions {
 
 /// The most requests that a slot's queue may be configured for.
 inline constexpr std::size_t max_queue_limit = 1'000'000;
-/// The most residents or leases that a slot may be configured for.
+/// The most residents, leases, calls or loads that a slot may be configured for.
 inline constexpr std::size_t max_count_limit = 1'000'000;
 
 /// Throws std::invalid_argument, naming the field, unless the options of slot `slot_name` hold what their docs demand.
@@ -129,11 +158,15 @@ inline void check(const SlotOptions& options, std::string_view slot_name) {
             "must be between 1 and 1000000");
     require(options.max_leases >= 1 && options.max_leases <= max_count_limit, "max_leases",
             "must be between 1 and 1000000");
+    require(options.max_calls <= max_count_limit, "max_calls", "must be at most 1000000 (zero is the default)");
+    require(options.max_loads >= 1 && options.max_loads <= max_count_limit, "max_loads",
+            "must be between 1 and 1000000");
     require(options.max_queue >= 1 && options.max_queue <= max_queue_limit, "max_queue",
-            "must be between 1 and 1000000 (who needs a load waits for it in the queue)");
+            "must be between 1 and 1000000 (a request that needs a load waits for it in the queue)");
     require(options.cooldown >= milliseconds::zero(), "cooldown", "must not be negative (zero switches it off)");
     require(options.max_cooldown >= options.cooldown, "max_cooldown", "must not be less than cooldown");
-    require(options.aging >= milliseconds::zero(), "aging", "must not be negative (zero ignores priorities)");
+    require(options.aging >= milliseconds::zero(), "aging", "must not be negative (zero: every second by arrival)");
+    require(options.abandon_after >= milliseconds::zero(), "abandon_after", "must not be negative (zero: not at all)");
 }
 
 }  // namespace residency

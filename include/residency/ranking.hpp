@@ -1,5 +1,7 @@
 #pragma once
 
+#include "residency/not_a_number.hpp"
+
 #include <algorithm>
 #include <cstddef>
 #include <span>
@@ -22,7 +24,7 @@ struct RankedDocument {
 using Ranking = std::vector<RankedDocument>;
 
 /// Orders the documents by their scores: `scores[i]` is that of document i. Writes to `ranking`, whose memory it uses if that has room.
-/// Precondition: no score is NaN.
+/// A NaN ranks last.
 inline void rank(std::span<const float> scores, Ranking& ranking) {
     ranking.resize(scores.size());
     for (std::size_t index = 0; index < scores.size(); ++index) {
@@ -30,6 +32,10 @@ inline void rank(std::span<const float> scores, Ranking& ranking) {
     }
     // Not std::stable_sort, which asks for memory of its own.
     std::sort(ranking.begin(), ranking.end(), [](const RankedDocument& left, const RankedDocument& right) {
+        const bool left_is_nan = detail::is_nan(left.score);
+        if (const bool right_is_nan = detail::is_nan(right.score); left_is_nan || right_is_nan) {
+            return left_is_nan != right_is_nan ? right_is_nan : left.index < right.index;
+        }
         return left.score != right.score ? left.score > right.score : left.index < right.index;
     });
 }

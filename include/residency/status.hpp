@@ -19,6 +19,8 @@ namespace residency {
 
 /// What a resident is doing.
 enum class ResidentState : std::uint8_t {
+    /// It has its place; the backend was not called yet.
+    queued,
     /// The backend is loading it.
     loading,
     /// It can be leased.
@@ -32,6 +34,7 @@ enum class ResidentState : std::uint8_t {
 /// The state's name.
 [[nodiscard]] constexpr std::string_view to_string(ResidentState state) noexcept {
     switch (state) {
+        case ResidentState::queued: return "queued";
         case ResidentState::loading: return "loading";
         case ResidentState::ready: return "ready";
         case ResidentState::draining: return "draining";
@@ -47,7 +50,7 @@ inline std::ostream& operator<<(std::ostream& out, ResidentState state) { return
 struct ResidentStatus {
     /// Its key.
     ModelKey key{};
-    /// Its generation; none while it is loading.
+    /// Its generation; none before it is ready.
     Generation generation{};
     /// What it is doing.
     ResidentState state = ResidentState::loading;
@@ -55,7 +58,7 @@ struct ResidentStatus {
     std::size_t leases = 0;
     /// How long it has had no lease; none while it has one, or is not ready.
     std::optional<std::chrono::nanoseconds> idle_for{};
-    /// In how long it is unloaded if nobody asks for it; none if that is not due: it is in use, pinned, or not ready.
+    /// After how long it is unloaded if no request comes; none if that is not due: it is in use, pinned, or not ready.
     std::optional<std::chrono::nanoseconds> unloads_in{};
 };
 
@@ -73,7 +76,7 @@ struct FailureStatus {
 
 /// What a slot has done since it was made. Each figure only grows.
 struct SlotCounters {
-    /// Loads handed to the backend.
+    /// Loads for which the backend was called.
     std::uint64_t loads = 0;
     /// Loads that gave a model.
     std::uint64_t loaded = 0;
@@ -147,7 +150,7 @@ struct Leftover {
     std::string slot{};
     /// The key.
     ModelKey key{};
-    /// Whether it was still loading, leased (ready or draining) or unloading.
+    /// Whether it was still queued or loading, leased (ready or draining) or unloading.
     ResidentState state = ResidentState::loading;
     /// How many leases on it lived.
     std::size_t leases = 0;
@@ -164,6 +167,17 @@ struct ShutdownReport {
     /// Whether nothing was left: no model, no timer, no waiter.
     [[nodiscard]] bool clean() const noexcept { return leftovers.empty(); }
 };
+
+/// Prints what a shutdown left behind, for people, on one line: `minilm@q8_0 draining with 2 leases in embedding`, or `nothing is left`.
+[[nodiscard]] inline std::string to_string(const ShutdownReport& report) {
+    std::string text;
+    for (const Leftover& leftover : report.leftovers) {
+        text += text.empty() ? "left: " : ", ";
+        text += to_string(leftover.key) + " " + std::string(to_string(leftover.state)) + " with " +
+                std::to_string(leftover.leases) + (leftover.leases == 1 ? " lease in " : " leases in ") + leftover.slot;
+    }
+    return text.empty() ? "nothing is left" : text;
+}
 
 namespace detail {
 

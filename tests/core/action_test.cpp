@@ -24,6 +24,8 @@ TEST_CASE("an action is numbers only, and compares every one of them") {
     CHECK(differs([](Action& action) { action.late = true; }));
     CHECK(differs([](Action& action) { action.subject = 0; }));
     CHECK(differs([](Action& action) { action.resident = 0; }));
+    CHECK(differs([](Action& action) { action.key = 0; }));
+    CHECK(differs([](Action& action) { action.count = 1; }));
     CHECK(differs([](Action& action) { action.generation = Generation{1}; }));
     CHECK(differs([](Action& action) { action.duration = Duration(1); }));
 }

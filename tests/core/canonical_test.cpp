@@ -19,10 +19,12 @@ using namespace std::chrono_literals;
 const SlotOptions plain{.keep_alive = 100ms,
                         .max_resident = 2,
                         .max_leases = 2,
+                        .max_loads = 2,
                         .max_queue = 4,
                         .cooldown = 10ms,
                         .max_cooldown = 40ms,
-                        .aging = 1000ms};
+                        .aging = 1000ms,
+                        .abandon_after = 0ms};
 
 using History = std::function<void(SlotTable&, milliseconds start)>;
 
@@ -204,11 +206,18 @@ TEST_CASE("whatever can influence what comes is in the canonical state") {
         call([](SlotTable& slot) {
             slot.make_ready("a"), slot.lease("a"), slot.unload("a"), slot.unload_all(), slot.make_ready("b");
         }),
-        // A claim.
+        // Two keys lack a place.
         call([](SlotTable& slot) {
             slot.make_ready("a"), slot.make_ready("b"), slot.lease("a"), slot.lease("b"), slot.wait("c");
             slot.unload("a"), slot.unload("b");
         }),
+        // Loads that have not begun.
+        call([](SlotTable& slot) { slot.begins_loads = false, slot.wait("a"); }),
+        call([](SlotTable& slot) { slot.begins_loads = false, slot.cancel(slot.wait("a")); }),
+        call([](SlotTable& slot) { slot.begins_loads = false, slot.wait("a"), slot.unload("a"); }),
+        // Model calls.
+        waits(SlotTable::inference()),
+        call([](SlotTable& slot) { slot.make_ready("a"), slot.lease("a", SlotTable::inference()); }),
         // Failures.
         call([](SlotTable& slot) { fail_load(slot, "a"); }),
         call([](SlotTable& slot) { fail_load(slot, "b"); }),
@@ -236,7 +245,7 @@ TEST_CASE("an alarm that stands too early is part of the state") {
     const History stale = [](SlotTable& slot, milliseconds) {
         slot.make_ready("a");
         slot.lease("a", SlotTable::until(5ms, true));
-        slot.release({slot.resident("a"), slot.scheduler.queue().requests().handle(0)});
+        slot.release({slot.resident("a"), slot.scheduler.queue().requests().handle(0), true});
     };
     const auto look_at = [](milliseconds time) {
         return [time](SlotTable& slot, milliseconds start) { slot.at(start + time).tick(); };
@@ -291,7 +300,7 @@ TEST_CASE("whether a resident became idle in this instant decides, among those t
 
 TEST_CASE("options are part of the state") {
     const History nothing = [](SlotTable&, milliseconds) {};
-    std::vector<SlotOptions> all(8, plain);
+    std::vector<SlotOptions> all(11, plain);
     all[1].keep_alive = 99ms;
     all[2].max_resident = 3;
     all[3].max_leases = 3;
@@ -299,6 +308,9 @@ TEST_CASE("options are part of the state") {
     all[5].cooldown = 11ms;
     all[6].max_cooldown = 41ms;
     all[7].aging = 1001ms;
+    all[8].max_calls = 1;
+    all[9].max_loads = 1;
+    all[10].abandon_after = 1ms;
     for (std::size_t left = 0; left < all.size(); ++left) {
         for (std::size_t right = 0; right < left; ++right) {
             CHECK(after(nothing, 0ms, all[left]) != after(nothing, 0ms, all[right]));
@@ -320,7 +332,7 @@ TEST_CASE("how often a load failed counts no further than the longest cooldown")
     CHECK(after(failures(2)) == after(failures(9)));
 }
 
-TEST_CASE("ageing counts until it has happened") {
+TEST_CASE("the age of a waiter counts until it is older than aging") {
     const auto waited = [](milliseconds time) {
         return [time](SlotTable& slot, milliseconds) {
             slot.wait("a");
@@ -332,6 +344,89 @@ TEST_CASE("ageing counts until it has happened") {
     CHECK(after(waited(1000ms)) == after(waited(9999ms)));
     const History looked = then(waited(1500ms), [](SlotTable& slot, milliseconds) { slot.tick(); });
     CHECK(after(looked) == after(waited(1000ms)));
+}
+
+TEST_CASE("whether the next lease or place goes by age is part of the state") {
+    // A waiter that is granted leaves nothing behind but that.
+    const History at_once = [](SlotTable& slot, milliseconds) {
+        slot.make_ready("a");
+        slot.at(2000ms).release(slot.lease("a"));
+    };
+    const History by_age = [](SlotTable& slot, milliseconds) {
+        slot.wait("a");
+        slot.at(2000ms).loaded(slot.resident("a"));
+        slot.release({slot.resident("a"), {}});
+    };
+    CHECK(after(at_once) != after(by_age));
+    const auto place = [](milliseconds waited) {
+        return [waited](SlotTable& slot, milliseconds) {
+            slot.wait("a");
+            slot.wait("b");
+            slot.wait("c");
+            slot.at(waited).load_failed(slot.resident("a"), errc::invalid_request);
+            slot.load_failed(slot.resident("c"), errc::invalid_request);
+            slot.at(5000ms).tick();
+        };
+    };
+    CHECK(after(place(1000ms)) != after(place(999ms)));
+}
+
+TEST_CASE("when an abandoned load stops and how long a claim lasts is part of the state", "[H1]") {
+    SlotOptions options = plain;
+    options.abandon_after = 10ms;
+    const auto abandoned_for = [](milliseconds time) {
+        return [time](SlotTable& slot, milliseconds) { slot.cancel(slot.wait("a")), slot.at(time); };
+    };
+    CHECK(after(abandoned_for(0ms), 0ms, options) != after(abandoned_for(1ms), 0ms, options));
+    const auto claims = [](milliseconds deadline) {
+        return [deadline](SlotTable& slot, milliseconds) {
+            slot.begins_loads = false;
+            slot.wait("a", SlotTable::until(deadline));
+            slot.at(deadline).tick();
+            slot.at(5ms);
+        };
+    };
+    CHECK(after(claims(4ms), 0ms, options) != after(claims(5ms), 0ms, options));
+    CHECK(after(claims(5ms), 0ms, options) != after(claims(6ms), 0ms, options));
+}
+
+TEST_CASE("which key ranks last, and until when, is part of the state", "[H6]") {
+    SlotOptions options = plain;
+    options.max_resident = 1;
+    const auto evicts = [](const char* evicted) {
+        return [evicted](SlotTable& slot, milliseconds) {
+            slot.make_ready(evicted);
+            slot.wait("x");
+            slot.wait(evicted);
+        };
+    };
+    const History unloaded = [](SlotTable& slot, milliseconds) {
+        slot.make_ready("a");
+        slot.unload("a");
+        slot.scheduler.forget(slot.scheduler.teardowns().handle(0));
+        slot.wait("x");
+        slot.wait("a");
+    };
+    CHECK(after(evicts("a"), 0ms, options) != after(unloaded, 0ms, options));
+}
+
+TEST_CASE("refusals that no event has reported yet are part of the state, how many is not", "[H19]") {
+    SlotOptions options = plain;
+    options.max_queue = 1;
+    const auto refused = [](int count, milliseconds time) {
+        return [count, time](SlotTable& slot, milliseconds) {
+            slot.wait("a");
+            for (int refusal = 0; refusal < count; ++refusal) {
+                slot.enqueue("b");
+            }
+            slot.at(time);
+        };
+    };
+    CHECK(after(refused(0, 0ms), 0ms, options) != after(refused(1, 0ms), 0ms, options));
+    CHECK(after(refused(1, 0ms), 0ms, options) != after(refused(2, 0ms), 0ms, options));
+    CHECK(after(refused(2, 0ms), 0ms, options) == after(refused(3, 0ms), 0ms, options));
+    CHECK(after(refused(1, 0ms), 0ms, options) != after(refused(1, 1ms), 0ms, options));
+    CHECK(after(refused(1, 1000ms), 0ms, options) == after(refused(0, 1000ms), 0ms, options));
 }
 
 TEST_CASE("equal schedulers have equal hashes, and a set tells others apart") {

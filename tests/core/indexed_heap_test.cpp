@@ -1,9 +1,11 @@
 #include "residency/core/indexed_heap.hpp"
 
 #include "support/catch.hpp"
+#include "support/memory.hpp"
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <map>
 #include <random>
 #include <vector>
@@ -108,6 +110,96 @@ TEST_CASE("members that rank before another are counted, up to as many as are as
             }
         }
     }
+}
+
+TEST_CASE("a heap never allocates once room is reserved, and grows in small pieces", "[H18][S18]") {
+    constexpr Index many = 50'000;
+    IndexedHeap<std::uint64_t> heap;
+    test::Memory& memory = test::Memory::here();
+    memory.largest = 0;
+    for (Index member = 0; member < many; ++member) {
+        heap.reserve(member + std::size_t{1});
+        const std::size_t before = memory.allocations;
+        heap.push(member, many - member);
+        REQUIRE(memory.allocations == before);
+    }
+    CHECK(heap.top() == many - 1);
+    // The list of chunks of ranks: 8 B for 128.
+    CHECK(memory.largest <= 8'192);
+}
+
+TEST_CASE("a copy of a heap goes on like the heap") {
+    IndexedHeap<int> heap;
+    heap.reserve(100);
+    IndexedHeap<int> copy = heap;
+    for (Index member = 0; member < 100; ++member) {
+        copy.push(member, -static_cast<int>(member));
+    }
+    CHECK(copy.top() == 99);
+    CHECK(copy.size() == 100);
+    CHECK(heap.empty());
+}
+
+TEST_CASE("a heap needs no more room than members are in at once", "[S18]") {
+    const std::size_t before = test::Memory::here().blocks();
+    IndexedHeap<std::uint64_t> heap;
+    heap.reserve(10'240, 100);
+    // Places of 10,240 members, 256 a chunk; a rank and a member each for 100; three lists of chunks.
+    const std::size_t taken = test::Memory::here().blocks() - before;
+    CHECK(taken == 40 + 1 + 1 + 3);
+    const std::size_t allocations = test::Memory::here().allocations;
+    for (Index member = 10'140; member < 10'240; ++member) {
+        heap.push(member, member);
+    }
+    const std::size_t since = test::Memory::here().allocations - allocations;
+    CHECK(since == 0);
+    CHECK(heap.top() == 10'140);
+}
+
+TEST_CASE("a heap gives back memory, but not what its members need", "[S18]") {
+    constexpr Index many = 50'000;
+    const std::size_t before = test::Memory::here().blocks();
+    IndexedHeap<std::uint64_t> heap;
+    heap.reserve(many);
+    for (Index member = 0; member < many; ++member) {
+        heap.push(member, member);
+    }
+    // Blocks are counted before each CHECK, which allocates, too.
+    const std::size_t full = test::Memory::here().blocks() - before;
+    for (Index member = 1'000; member < many; ++member) {
+        heap.erase(member);
+    }
+    heap.trim(1'000, 1'000);
+    const std::size_t trimmed = test::Memory::here().blocks() - before;
+    CHECK(full > 700);
+    CHECK(trimmed < 40);
+    const std::size_t allocations = test::Memory::here().allocations;
+    for (Index member = 0; member < 1'000; ++member) {
+        heap.update(member, 1'000 - member);
+    }
+    const Index top = heap.top();
+    while (!heap.empty()) {
+        heap.erase(heap.top());
+    }
+    // Room for members 0 to 999 stays.
+    for (Index member = 0; member < 1'000; ++member) {
+        heap.push(member, member);
+    }
+    const std::size_t since = test::Memory::here().allocations - allocations;
+    for (Index member = 0; member < 1'000; ++member) {
+        heap.erase(member);
+    }
+    const std::size_t used = test::Memory::here().blocks();
+    heap.trim(0, 0);
+    const std::size_t given_back = used - test::Memory::here().blocks();
+    CHECK(since == 0);
+    CHECK(top == 999);
+    // All that the heap had.
+    CHECK(given_back == trimmed);
+    heap.reserve(2);
+    CHECK_FALSE(heap.contains(1));
+    heap.push(1, 5);
+    CHECK(heap.top() == 1);
 }
 
 TEST_CASE("what is taken off the top comes in order") {

@@ -22,6 +22,41 @@ TEST_CASE("a resident is usable while it is ready or may return to it") {
     CHECK_FALSE(resident.usable());
 }
 
+TEST_CASE("a resident drains for a switch unless it drains for good") {
+    Resident resident;
+    resident.state = ResidentState::draining;
+    CHECK(resident.switches());
+    resident.for_good = true;
+    CHECK_FALSE(resident.switches());
+    resident.for_good = false;
+    resident.state = ResidentState::ready;
+    CHECK_FALSE(resident.switches());
+}
+
+TEST_CASE("a load is queued or runs; one that runs may be asked to stop once, and not after it has failed") {
+    Resident resident;
+    CHECK(resident.is_load());
+    CHECK_FALSE(resident.runs_load());
+    resident.state = ResidentState::loading;
+    CHECK(resident.is_load());
+    CHECK(resident.runs_load());
+    resident.stop_requested = true;
+    CHECK_FALSE(resident.runs_load());
+    resident.stop_requested = false;
+    resident.failed = true;
+    CHECK_FALSE(resident.runs_load());
+    resident.state = ResidentState::ready;
+    CHECK_FALSE(resident.is_load());
+}
+
+TEST_CASE("a resident is unused until it is granted after it became ready") {
+    Resident resident;
+    resident.granted = resident.readied = 7;
+    CHECK(resident.unused());
+    resident.granted = 8;
+    CHECK_FALSE(resident.unused());
+}
+
 TEST_CASE("a resident is idle while it is ready and has no lease") {
     Resident resident;
     CHECK_FALSE(resident.idle());

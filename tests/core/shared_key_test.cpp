@@ -2,12 +2,20 @@
 #include "residency/core/key_table.hpp"
 
 #include "support/catch.hpp"
+#include "support/memory.hpp"
 
+#include <string>
+#include <thread>
 #include <type_traits>
+#include <utility>
+#include <vector>
 
 namespace residency::core {
 
 static_assert(std::is_nothrow_copy_constructible_v<SharedKey> && std::is_nothrow_copy_assignable_v<SharedKey>);
+static_assert(std::is_nothrow_move_constructible_v<SharedKey> && std::is_nothrow_move_assignable_v<SharedKey>);
+// Every request and every key entry holds one.
+static_assert(sizeof(SharedKey) == sizeof(void*));
 
 TEST_CASE("a shared key is the key, whoever shares it") {
     const SharedKey nobody;
@@ -27,6 +35,46 @@ TEST_CASE("a shared key is the key, whoever shares it") {
     CHECK_FALSE(nobody == first);
     CHECK_FALSE(first == nobody);
     CHECK(nobody == SharedKey());
+}
+
+TEST_CASE("a shared key is one block, freed with its last copy") {
+    const ModelKey key("a");
+    std::size_t shared = 0;
+    bool is_key = false;
+    // Blocks are counted before each CHECK, which allocates, too.
+    const std::size_t before = test::Memory::here().blocks();
+    {
+        SharedKey first(key);
+        SharedKey copy = first;
+        first = SharedKey();
+        const SharedKey moved = std::move(copy);
+        is_key = *moved == key;
+        shared = test::Memory::here().blocks() - before;
+    }
+    const std::size_t after = test::Memory::here().blocks() - before;
+    CHECK(shared == 1);
+    CHECK(is_key);
+    CHECK(after == 0);
+}
+
+TEST_CASE("copies of a shared key are made and dropped on any thread") {
+    std::vector<std::thread> threads;
+    std::vector<std::size_t> lengths(4);
+    {
+        const SharedKey key(ModelKey("a name that is too long to be short"));
+        for (std::size_t& length : lengths) {
+            threads.emplace_back([key, &length] {
+                for (int round = 0; round < 1'000; ++round) {
+                    const SharedKey copy = key;
+                    length += copy->name.size();
+                }
+            });
+        }
+    }
+    for (std::thread& thread : threads) {
+        thread.join();
+    }
+    CHECK(lengths == std::vector<std::size_t>(4, 35'000));
 }
 
 TEST_CASE("a table shares the keys that it knows") {

@@ -4,6 +4,7 @@
 #include "support/slot_table.hpp"
 
 #include <string>
+#include <vector>
 
 // What DESIGN.md section 11 decides, as far as the scheduler is concerned.
 
@@ -16,10 +17,12 @@ using namespace std::chrono_literals;
 const SlotOptions plain{.keep_alive = 100ms,
                         .max_resident = 1,
                         .max_leases = 10,
+                        .max_loads = 10,
                         .max_queue = 8,
                         .cooldown = 10ms,
                         .max_cooldown = 50ms,
-                        .aging = 1000ms};
+                        .aging = 1000ms,
+                        .abandon_after = 0ms};
 
 SlotOptions with(std::size_t residents, std::size_t leases) {
     SlotOptions options = plain;
@@ -47,7 +50,7 @@ TEST_CASE("H1 a load whose waiters have all left is asked to stop, once", "[H1]"
         CHECK(slot.scheduler.counters().loads_aborted == 1);
         CHECK(slot.scheduler.counters().load_failures == 0);
         CHECK(slot.scheduler.queue().keys().newest_failure() == core::none);
-        CHECK(slot.scheduler.queue().keys().size() == 0);
+        CHECK(slot.known_keys() == 0);
         CHECK(slot.enqueue("a").request.valid());
     }
     SECTION("who joined meanwhile gets a fresh load, and may leave again without a second request to stop") {
@@ -58,8 +61,8 @@ TEST_CASE("H1 a load whose waiters have all left is asked to stop, once", "[H1]"
         const RequestId fourth = slot.wait("a");
         slot.load_failed(a);
         const ResidentId fresh = slot.resident("a");
-        CHECK(slot.actions == Actions{event(EventType::load_aborted, Reason::abandoned, a),
-                                      event(EventType::load_started, Reason::requested, fresh), load(fresh)});
+        CHECK(slot.actions == Actions{event(EventType::load_aborted, Reason::abandoned, a), load(fresh),
+                                      event(EventType::load_started, Reason::requested, fresh)});
         CHECK(slot.loaded(fresh) ==
               Actions{event(EventType::ready, Reason::requested, fresh, 1), granted(fourth, fresh, 1)});
     }
@@ -86,7 +89,8 @@ TEST_CASE("H1 waiters whose time is up have left, too", "[H1]") {
     SlotTable slot(plain);
     const RequestId request = slot.wait("a", SlotTable::until(10ms));
     const ResidentId a = slot.resident("a");
-    CHECK(slot.at(10ms).tick() == Actions{failed(request, errc::timed_out, Stage::load, a), stop_load(a)});
+    CHECK(slot.at(10ms).tick() == Actions{failed(request, errc::timed_out, Stage::load, a),
+                                          slot.timed_out_event("a", Stage::load, 10ms), stop_load(a)});
 }
 
 // -- H2: unload of what is loading -----------------------------------------------------------------------------------------------------
@@ -105,7 +109,7 @@ TEST_CASE("H2 unload of a key that is loading", "[H2]") {
         slot.at(4ms).unloaded(a);
         const ResidentId fresh = slot.resident("a");
         CHECK(slot.actions == Actions{event(EventType::unloaded, Reason::unload, a, 0, 1ms), completed(operation),
-                                      event(EventType::load_started, Reason::requested, fresh), load(fresh)});
+                                      load(fresh), event(EventType::load_started, Reason::requested, fresh)});
         CHECK(slot.loaded(fresh) ==
               Actions{event(EventType::ready, Reason::requested, fresh, 1), granted(waits, fresh, 1)});
     }
@@ -113,7 +117,7 @@ TEST_CASE("H2 unload of a key that is loading", "[H2]") {
         slot.load_failed(a);
         const ResidentId fresh = slot.resident("a");
         CHECK(slot.actions == Actions{event(EventType::load_aborted, Reason::unload, a), completed(operation),
-                                      event(EventType::load_started, Reason::requested, fresh), load(fresh)});
+                                      load(fresh), event(EventType::load_started, Reason::requested, fresh)});
         CHECK(slot.scheduler.counters().load_failures == 0);
     }
     SECTION("a second unload joins") {
@@ -201,8 +205,8 @@ TEST_CASE("H3 waiters for a key that returns are granted on it, in order, withou
     const RequestId third = slot.wait("a", SlotTable::load_only());
     const RequestId fourth = slot.wait("a");
     slot.cancel(other);
-    CHECK(slot.actions == Actions{event(EventType::drain_ended, Reason::none, a, 1), granted(second, a, 1),
-                                  granted(third, a, 1), granted(fourth, a, 1)});
+    CHECK(slot.actions == Actions{event(EventType::drain_ended, Reason::none, a, 1), granted(third, a, 1),
+                                  granted(second, a, 1), granted(fourth, a, 1)});
     CHECK(slot.leases("a") == 3);
     CHECK(slot.counter() == 1);
 }
@@ -221,8 +225,8 @@ TEST_CASE("H3 a drain for unload never returns", "[H3]") {
     CHECK(slot.release(lease) == Actions{event(EventType::unload_started, Reason::unload, a, 1), unload(a)});
     slot.unloaded(a);
     const ResidentId fresh = slot.resident("a");
-    CHECK(slot.actions == Actions{event(EventType::unloaded, Reason::unload, a, 1), completed(operation),
-                                  event(EventType::load_started, Reason::requested, fresh), load(fresh)});
+    CHECK(slot.actions == Actions{event(EventType::unloaded, Reason::unload, a, 1), completed(operation), load(fresh),
+                                  event(EventType::load_started, Reason::requested, fresh)});
     slot.loaded(fresh);
     CHECK(slot.granted_to(waits).resident == fresh);
 }
@@ -309,8 +313,7 @@ TEST_CASE("H4 who can be granted at once needs no place in the queue, any other 
     CHECK(third.ensure("a") == Attempt::granted);
     third.lease("a");
     third.wait("a");
-    CHECK(third.ensure("a") == Attempt::must_wait);
-    CHECK(third.enqueue("a", SlotTable::load_only()).code == errc::overloaded);
+    CHECK(third.ensure("a") == Attempt::granted);
 }
 
 TEST_CASE("H4 a lease is not granted past those who wait for its key", "[H4]") {
@@ -320,40 +323,66 @@ TEST_CASE("H4 a lease is not granted past those who wait for its key", "[H4]") {
     const RequestId waits = slot.wait("a");
     Grant none;
     CHECK(slot.try_grant("a", none) == Attempt::must_wait);
-    CHECK(slot.ensure("a") == Attempt::must_wait);
     slot.release(lease);
     CHECK(slot.actions == Actions{granted(waits, a, 1)});
 }
 
-TEST_CASE("H4 ensure_loaded behind a waiter passes when that one is gone", "[H4]") {
+TEST_CASE("H4 ensure_loaded completes as soon as its resident is ready, whatever waits", "[H4]") {
     SlotTable slot(with(1, 1));
-    const ResidentId a = slot.make_ready("a");
-    const Grant lease = slot.lease("a");
-    const RequestId waits = slot.wait("a", SlotTable::until(10ms));
+    const RequestId first = slot.wait("a");
+    const RequestId second = slot.wait("a", SlotTable::with_priority(Priority::high));
     const RequestId ensures = slot.wait("a", SlotTable::load_only());
-    CHECK(slot.actions == Actions{});
-    SECTION("by his own will") {
-        slot.cancel(waits);
-        CHECK(slot.actions == Actions{granted(ensures, a, 1)});
-    }
-    SECTION("by his deadline") {
-        CHECK(slot.at(10ms).tick() == Actions{failed(waits, errc::timed_out, Stage::queue, a), granted(ensures, a, 1)});
-    }
-    SECTION("with his lease") { CHECK(slot.release(lease) == Actions{granted(waits, a, 1), granted(ensures, a, 1)}); }
+    const ResidentId a = slot.resident("a");
+    CHECK(slot.loaded(a) ==
+          Actions{event(EventType::ready, Reason::requested, a, 1), granted(ensures, a, 1), granted(second, a, 1)});
+    CHECK(slot.ensure("a") == Attempt::granted);
+    CHECK(slot.cancel(first));
 }
 
-TEST_CASE("H4 a tick that lets an ensure_loaded pass unloads what has no keep-alive left", "[H4][H7]") {
-    SlotTable slot(with(2, 1));
+TEST_CASE("H4 ensure_loaded for a resident that drains waits until it returns or is loaded again", "[H4][H3]") {
+    SlotTable slot(plain);
     const ResidentId a = slot.make_ready("a");
-    slot.make_ready("b");
-    slot.lease("b");
-    const RequestId waits = slot.wait("a", SlotTable::until(10ms));
-    RequestSpec briefly = SlotTable::keeping_alive(core::Duration::zero());
-    briefly.wants_lease = false;
-    const RequestId ensures = slot.wait("a", briefly);
-    CHECK(slot.at(10ms).tick() == Actions{failed(waits, errc::timed_out, Stage::queue, a), granted(ensures, a, 1),
-                                          event(EventType::unload_started, Reason::idle, a, 1), unload(a)});
-    CHECK(slot.scheduler.next_alarm() == core::never);
+    const Grant lease = slot.lease("a");
+    const RequestId other = slot.wait("b");
+    const RequestId ensures = slot.wait("a", SlotTable::load_only());
+    CHECK(slot.actions == Actions{});
+    SECTION("it returns") {
+        slot.cancel(other);
+        CHECK(slot.actions == Actions{event(EventType::drain_ended, Reason::none, a, 1), granted(ensures, a, 1)});
+    }
+    SECTION("it returns for an ensure_loaded that ranks before the other key, and drains again") {
+        RequestSpec urgent = SlotTable::load_only();
+        urgent.priority = Priority::high;
+        const Enqueued high = slot.enqueue("a", urgent);
+        CHECK(slot.actions == Actions{event(EventType::drain_ended, Reason::none, a, 1), granted(high.request, a, 1),
+                                      granted(ensures, a, 1), event(EventType::drain_started, Reason::switched, a, 1)});
+    }
+    SECTION("it goes") {
+        slot.release(lease);
+        slot.unloaded(a);
+        const ResidentId b = slot.resident("b");
+        slot.loaded(b);
+        slot.release({b, {}});
+        slot.unloaded(b);
+        const ResidentId again = slot.resident("a");
+        CHECK(slot.loaded(again) ==
+              Actions{event(EventType::ready, Reason::requested, again, 5), granted(ensures, again, 5)});
+    }
+}
+
+TEST_CASE("H4 the last quarter of the queue is kept from low", "[H4][R8]") {
+    SlotOptions options = with(1, 1);
+    options.max_queue = 8;
+    SlotTable slot(options);
+    const RequestSpec low = SlotTable::with_priority(Priority::low);
+    for (int count = 0; count < 6; ++count) {
+        slot.wait("a", low);
+    }
+    CHECK(slot.enqueue("a", low).code == errc::overloaded);
+    slot.wait("a");
+    slot.wait("b", SlotTable::with_priority(Priority::high));
+    CHECK(slot.enqueue("a").code == errc::overloaded);
+    CHECK(slot.scheduler.counters().overloaded == 2);
 }
 
 TEST_CASE("H5 checks in order", "[H5]") {
@@ -380,33 +409,38 @@ TEST_CASE("H5 checks in order", "[H5]") {
 
 // -- H6: order -------------------------------------------------------------------------------------------------------------------------
 
-TEST_CASE("H6 within a key strictly first in, first out, whatever the priorities", "[H6]") {
-    SlotTable slot(plain);
-    const RequestId first = slot.wait("a", SlotTable::with_priority(Priority::low));
-    const RequestId second = slot.wait("a", SlotTable::with_priority(Priority::high));
-    const RequestId third = slot.wait("a");
+TEST_CASE("H6 within a key priority, then arrival", "[H6]") {
+    SlotTable slot(with(1, 1));
+    const RequestId low = slot.wait("a", SlotTable::with_priority(Priority::low));
+    const RequestId normal = slot.wait("a");
+    const RequestId high = slot.wait("a", SlotTable::with_priority(Priority::high));
+    const RequestId second_low = slot.wait("a", SlotTable::with_priority(Priority::low));
+    const RequestId second_high = slot.wait("a", SlotTable::with_priority(Priority::high));
     const ResidentId a = slot.resident("a");
-    CHECK(slot.loaded(a) == Actions{event(EventType::ready, Reason::requested, a, 1), granted(first, a, 1),
-                                    granted(second, a, 1), granted(third, a, 1)});
+    slot.loaded(a);
+    CHECK(slot.actions.back() == granted(high, a, 1));
+    for (const RequestId next : {second_high, normal, low, second_low}) {
+        CHECK(slot.release({a, {}}) == Actions{granted(next, a, 1)});
+    }
 }
 
-TEST_CASE("H6 the keys are served in the order of their front waiters: priority, then arrival", "[H6]") {
+TEST_CASE("H6 the keys are served in the order of their best waiters: priority, then arrival", "[H6]") {
     SlotTable slot(with(4, 1));
     for (const char* key : {"a", "b", "c", "d"}) {
         slot.make_ready(key);
     }
     const Grant lease = slot.lease("a");
     const RequestId low = slot.wait("a", SlotTable::with_priority(Priority::low));
-    const RequestId behind_low = slot.wait("a", SlotTable::with_priority(Priority::high));
     const RequestId normal = slot.wait("b");
     const RequestId high = slot.wait("c", SlotTable::with_priority(Priority::high));
     const RequestId high_too = slot.wait("d", SlotTable::with_priority(Priority::high));
+    const RequestId high_behind_low = slot.wait("a", SlotTable::with_priority(Priority::high));
     const auto resident = [&](const char* key) { return slot.resident(key); };
     CHECK(slot.release(lease) == Actions{granted(high, resident("c"), 3)});
     CHECK(slot.release({resident("c"), {}}) == Actions{granted(high_too, resident("d"), 4)});
-    CHECK(slot.release({resident("d"), {}}) == Actions{granted(normal, resident("b"), 2)});
+    CHECK(slot.release({resident("d"), {}}) == Actions{granted(high_behind_low, resident("a"), 1)});
+    CHECK(slot.release({resident("a"), {}}) == Actions{granted(normal, resident("b"), 2)});
     CHECK(slot.release({resident("b"), {}}) == Actions{granted(low, resident("a"), 1)});
-    CHECK(slot.release({resident("a"), {}}) == Actions{granted(behind_low, resident("a"), 1)});
 }
 
 TEST_CASE("H6 the first key in that order gets the next place", "[H6]") {
@@ -417,7 +451,7 @@ TEST_CASE("H6 the first key in that order gets the next place", "[H6]") {
     slot.wait("high", SlotTable::with_priority(Priority::high));
     for (const char* next : {"high", "normal", "low"}) {
         const ResidentId loading = slot.scheduler.residents().handle(0);
-        slot.load_failed(loading, false);
+        slot.load_failed(loading, errc::invalid_request);
         CHECK(slot.state(next) == ResidentState::loading);
     }
 }
@@ -435,7 +469,7 @@ TEST_CASE("H6 a higher priority may drain away who waits, a lower may not", "[H6
     CHECK(slot.actions == Actions{event(EventType::drain_started, Reason::switched, a, 1)});
 }
 
-TEST_CASE("H6 who was passed over for too long ranks highest", "[H6][aging]") {
+TEST_CASE("R15 a waiter that was passed over for too long gets the next lease", "[R15][H6]") {
     SlotTable slot(with(3, 1));
     for (const char* key : {"a", "b"}) {
         slot.make_ready(key);
@@ -454,67 +488,142 @@ TEST_CASE("H6 who was passed over for too long ranks highest", "[H6][aging]") {
     }
 }
 
-TEST_CASE("H6 ageing begins anew with each front waiter", "[H6][aging]") {
-    SlotTable slot(with(2, 1));
+TEST_CASE("R15 every second lease goes to the oldest waiter that was passed over, however often one leaves", "[R15]") {
+    SlotOptions options = with(2, 1);
+    options.max_queue = 16;
+    SlotTable slot(options);
+    const ResidentId a = slot.make_ready("a");
+    const ResidentId b = slot.make_ready("b");
+    const Grant lease = slot.lease("a");
+    std::vector<RequestId> low;
+    std::vector<RequestId> high;
+    for (int count = 0; count < 4; ++count) {
+        low.push_back(slot.at(0ms).wait("b", SlotTable::with_priority(Priority::low)));
+    }
+    for (int count = 0; count < 4; ++count) {
+        high.push_back(slot.at(500ms).wait("a", SlotTable::with_priority(Priority::high)));
+    }
+    slot.at(1000ms);
+    // The first in line leaves: age is not counted anew for the next.
+    CHECK(slot.cancel(low[0]));
+    CHECK(slot.release(lease) == Actions{granted(low[1], b, 2)});
+    CHECK(slot.release({b, {}}) == Actions{granted(high[0], a, 1)});
+    CHECK(slot.release({a, {}}) == Actions{granted(low[2], b, 2)});
+    CHECK(slot.release({b, {}}) == Actions{granted(high[1], a, 1)});
+    CHECK(slot.release({a, {}}) == Actions{granted(low[3], b, 2)});
+    CHECK(slot.release({b, {}}) == Actions{granted(high[2], a, 1)});
+}
+
+TEST_CASE("R15 the oldest waiter within a key gets every second lease", "[R15]") {
+    SlotTable slot(with(1, 1));
+    const ResidentId a = slot.make_ready("a");
+    const Grant lease = slot.lease("a");
+    const RequestId low = slot.wait("a", SlotTable::with_priority(Priority::low));
+    const RequestId second_low = slot.wait("a", SlotTable::with_priority(Priority::low));
+    const RequestId high = slot.wait("a", SlotTable::with_priority(Priority::high));
+    slot.at(1000ms);
+    CHECK(slot.release(lease) == Actions{granted(low, a, 1)});
+    CHECK(slot.release({a, {}}) == Actions{granted(high, a, 1)});
+    CHECK(slot.release({a, {}}) == Actions{granted(second_low, a, 1)});
+}
+
+TEST_CASE("R15 the oldest that its resident cannot serve is passed over for the next oldest", "[R15]") {
+    SlotOptions options = with(2, 3);
+    options.max_calls = 1;
+    SlotTable slot(options);
     slot.make_ready("a");
-    slot.make_ready("b");
-    const Grant lease = slot.lease("a");
-    const RequestId first = slot.wait("b", SlotTable::with_priority(Priority::low));
-    slot.wait("b", SlotTable::with_priority(Priority::low));
-    slot.at(900ms).cancel(first);
-    const RequestId high = slot.wait("a", SlotTable::with_priority(Priority::high));
-    CHECK(slot.at(1800ms).release(lease) == Actions{granted(high, slot.resident("a"), 1)});
-}
-
-TEST_CASE("H6 who has aged gets the place before the next waiter of the resident gets a lease", "[H6][aging]") {
-    SlotTable slot(with(1, 1));
-    const ResidentId a = slot.make_ready("a");
-    const Grant lease = slot.lease("a");
+    const ResidentId b = slot.make_ready("b");
+    slot.lease("a", SlotTable::inference());
+    const Grant first = slot.lease("a");
+    const Grant second = slot.lease("b");
+    // No call is free, so that only bare leases can be granted.
+    slot.wait("a", SlotTable::inference());
     const RequestId low = slot.wait("b", SlotTable::with_priority(Priority::low));
-    CHECK(slot.state("a") == ResidentState::draining);
-    slot.cancel(low);
-    const RequestId high = slot.wait("a", SlotTable::with_priority(Priority::high));
-    slot.wait("b", SlotTable::with_priority(Priority::low));
-    CHECK(slot.actions == Actions{});
-    slot.wait("a", SlotTable::with_priority(Priority::high));
-    slot.at(1001ms);
-    SECTION("before it has aged the others go first") {
-        CHECK(slot.at(999ms).release(lease) == Actions{granted(high, a, 1)});
-    }
-    SECTION("when it has") {
-        // `b` has waited from 0 ms on, as long as `high`, and came after it.
-        CHECK(slot.release(lease) ==
-              Actions{granted(high, a, 1), event(EventType::drain_started, Reason::switched, a, 1)});
-    }
+    const RequestId high = slot.wait("b", SlotTable::with_priority(Priority::high));
+    slot.at(1000ms);
+    CHECK(slot.release(first) == Actions{granted(low, b, 2)});
+    CHECK(slot.release(second) == Actions{granted(high, b, 2)});
 }
 
-TEST_CASE("H6 a waiter that came late and whose key has aged is before a high one that has not", "[H6][aging]") {
+TEST_CASE("R15 a waiter that was passed over makes a resident drain for it, whatever else waits there", "[R15][H3]") {
     SlotTable slot(with(1, 1));
     const ResidentId a = slot.make_ready("a");
-    const Grant lease = slot.lease("a");
-    slot.wait("a", SlotTable::with_priority(Priority::high));
+    Grant lease = slot.lease("a");
     slot.wait("b", SlotTable::with_priority(Priority::low));
-    const RequestId second = slot.at(500ms).wait("a", SlotTable::with_priority(Priority::high));
-    slot.release(lease);
+    CHECK(slot.state("a") == ResidentState::draining);
+    const RequestId high = slot.at(1ms).wait("a", SlotTable::with_priority(Priority::high));
+    const RequestId more = slot.wait("a", SlotTable::with_priority(Priority::high));
     CHECK(slot.state("a") == ResidentState::ready);
-    // The front waiter of `a` is one that came at 500 ms; `b` waits from 0 ms on.
+    CHECK(slot.at(999ms).release(lease) == Actions{granted(high, a, 1)});
     CHECK(slot.at(1000ms).release({a, {}}) ==
           Actions{event(EventType::unload_started, Reason::switched, a, 1), unload(a)});
     slot.unloaded(a);
     CHECK(slot.state("b") == ResidentState::loading);
-    CHECK(slot.cancel(second));
+    CHECK(slot.cancel(more));
 }
 
-TEST_CASE("H6 with ageing of zero arrival alone decides", "[H6][aging]") {
-    SlotOptions options = with(2, 1);
+TEST_CASE("R15 a drain for the place that age gives does not end for a waiter that ranks first", "[R15][H3]") {
+    SlotTable slot(with(1, 1));
+    const ResidentId a = slot.make_ready("a");
+    const Grant lease = slot.lease("a");
+    slot.wait("b", SlotTable::with_priority(Priority::low));
+    slot.at(1000ms).wait("a", SlotTable::with_priority(Priority::high));
+    CHECK(slot.actions == Actions{});
+    CHECK(slot.state("a") == ResidentState::draining);
+    slot.release(lease);
+    slot.unloaded(a);
+    CHECK(slot.state("b") == ResidentState::loading);
+}
+
+TEST_CASE("R15 every second place goes by age, the others by rank", "[R15][H6]") {
+    SlotOptions options = with(1, 1);
     options.aging = 0ms;
     SlotTable slot(options);
-    slot.make_ready("a");
-    slot.make_ready("b");
+    slot.wait("first", SlotTable::with_priority(Priority::low));
+    slot.wait("low", SlotTable::with_priority(Priority::low));
+    slot.wait("low too", SlotTable::with_priority(Priority::low));
+    slot.wait("high", SlotTable::with_priority(Priority::high));
+    slot.wait("normal");
+    for (const char* next : {"high", "low", "normal", "low too"}) {
+        slot.load_failed(slot.scheduler.residents().handle(0), errc::invalid_request);
+        CHECK(slot.state(next) == ResidentState::loading);
+    }
+}
+
+TEST_CASE("R15 the next place goes by age, too, if no resident gives way by rank", "[R15]") {
+    SlotTable slot(with(1, 1));
+    const ResidentId a = slot.make_ready("a");
     const Grant lease = slot.lease("a");
-    const RequestId low = slot.wait("b", SlotTable::with_priority(Priority::low));
-    slot.wait("a", SlotTable::with_priority(Priority::high));
-    CHECK(slot.release(lease) == Actions{granted(low, slot.resident("b"), 2)});
+    const RequestId high = slot.wait("a", SlotTable::with_priority(Priority::high));
+    slot.wait("x", SlotTable::with_priority(Priority::low));
+    CHECK(slot.cancel(high));
+    CHECK(slot.state("a") == ResidentState::draining);
+    slot.at(1000ms).release(lease);
+    slot.unloaded(a);
+    const ResidentId x = slot.resident("x");
+    CHECK_FALSE(slot.scheduler.place_by_age());
+    slot.loaded(x);
+    slot.wait("x", SlotTable::with_priority(Priority::high));
+    slot.wait("b", SlotTable::with_priority(Priority::low));
+    const RequestId next = slot.at(1500ms).wait("x", SlotTable::with_priority(Priority::high));
+    slot.release({x, {}});
+    CHECK(slot.at(1999ms).tick() == Actions{});
+    // The waiter of `x` ranks before that of `b`, and came later.
+    CHECK(slot.at(2000ms).tick() == Actions{event(EventType::drain_started, Reason::switched, x, slot.counter())});
+    CHECK(slot.cancel(next));
+}
+
+TEST_CASE("R15 no resident drains by age while a waiter of its own is older", "[R15][H3]") {
+    SlotTable slot(with(1, 1));
+    const ResidentId a = slot.make_ready("a");
+    slot.lease("a");
+    slot.wait("a");
+    const RequestId older = slot.wait("a", SlotTable::with_priority(Priority::low));
+    slot.wait("b", SlotTable::with_priority(Priority::low));
+    CHECK(slot.at(2000ms).tick() == Actions{});
+    CHECK(slot.release({a, {}}).size() == 1);
+    CHECK(slot.cancel(older));
+    CHECK(slot.actions == Actions{event(EventType::drain_started, Reason::switched, a, 1)});
 }
 
 // -- H7: keep-alive of one's own -------------------------------------------------------------------------------------------------------
@@ -832,7 +941,7 @@ TEST_CASE("H19 records of failed keys are the latest 256", "[H19][cooldown]") {
     SlotTable slot(options);
     const auto fail = [&](int key) {
         slot.wait("model " + std::to_string(key));
-        slot.load_failed(slot.scheduler.residents().handle(0), true, "message " + std::to_string(key));
+        slot.load_failed(slot.scheduler.residents().handle(0), errc::load_failed, "message " + std::to_string(key));
     };
     for (int key = 0; key < 256; ++key) {
         fail(key);
@@ -843,8 +952,9 @@ TEST_CASE("H19 records of failed keys are the latest 256", "[H19][cooldown]") {
     fail(256);
     CHECK(keys.size() == 256);
     CHECK(slot.enqueue("model 1").code == errc::cooling_down);
-    CHECK(keys[keys.newest_failure()].failure_message == "message 256");
-    CHECK(keys[keys[keys.newest_failure()].older_failure].failure_message == "message 255");
+    REQUIRE(keys.failures().size() == 256);
+    CHECK(*keys.failures()[255].message == "message 256");
+    CHECK(*keys.failures()[254].message == "message 255");
     // The oldest is forgotten: its key starts clean.
     CHECK(slot.enqueue("model 0").request.valid());
 }

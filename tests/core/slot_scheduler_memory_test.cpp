@@ -6,8 +6,11 @@
 #include "support/scheduler_events.hpp"
 
 #include <cstddef>
+#include <memory>
 #include <new>
 #include <random>
+#include <string>
+#include <utility>
 #include <vector>
 
 // What SlotScheduler's documentation says of memory: what never allocates, and that whatever may allocate and cannot has not happened.
@@ -24,7 +27,7 @@ public:
     explicit Pair(unsigned seed)
         : random_(seed),
           setting_(make_setting()),
-          world_(setting_.options, setting_.keys),
+          world_(setting_.options, setting_.keys, false),
           scheduler_(setting_.options) {}
 
     void step() {
@@ -66,10 +69,13 @@ private:
         setting.options = {.keep_alive = 2ms,
                            .max_resident = 3,
                            .max_leases = 3,
+                           .max_calls = random_() % 3,
+                           .max_loads = 1 + random_() % 2,
                            .max_queue = 20,
                            .cooldown = 1ms,
                            .max_cooldown = 3ms,
-                           .aging = 3ms};
+                           .aging = 3ms,
+                           .abandon_after = std::chrono::milliseconds(random_() % 4)};
         for (int key = 0; key < 12; ++key) {
             setting.keys.emplace_back("a model with a name that is too long to be short " + std::to_string(key));
         }
@@ -77,7 +83,7 @@ private:
             RequestKind request;
             request.key = kind % setting.keys.size();
             request.spec.wants_lease = random_() % 4 != 0;
-            request.spec.deadline_covers_lease = random_() % 2 == 0;
+            request.spec.is_inference = request.spec.wants_lease && random_() % 2 == 0;
             request.spec.priority = static_cast<Priority>(random_() % 3);
             if (random_() % 2 == 0) {
                 request.timeout = milliseconds_of(random_() % 5);
@@ -85,6 +91,8 @@ private:
             request.expects = random_() % 6 == 0;
             setting.requests.push_back(request);
         }
+        setting.begins_loads = false;
+        setting.refuses = true;
         setting.capacities = {1, 2, 3};
         setting.most_operations = 5;
         setting.closes = random_() % 4 == 0;
@@ -96,9 +104,10 @@ private:
     void request(const RequestKind& kind) {
         core::RequestSpec spec = kind.spec;
         spec.deadline = kind.timeout ? core::later(world_.now(), *kind.timeout) : core::never;
+        spec.since = world_.now();
         if (kind.expects) {
-            const Generation generation = world_.generation_of(kind.key);
-            spec.expected = generation == Generation{} ? Generation{~std::uint64_t{0}} : generation;
+            spec.expects = true;
+            spec.expected = world_.generation_of(kind.key);
         }
         const ModelKey& key = setting_.keys[kind.key];
         if (kind.timeout) {
@@ -137,7 +146,7 @@ private:
     }
 
     void without_memory(const SchedulerEvent& event) {
-        std::string message = "no such file, and a message that is too long to be short";
+        auto message = std::make_shared<const std::string>("no such file, and a message that is too long to be short");
         const core::Time now = world_.now();
         const std::size_t before = Memory::here().allocations;
         switch (event.what) {
@@ -149,12 +158,16 @@ private:
                 break;
             }
             case Happening::cancel: scheduler_.cancel(world_.waiters()[event.subject].id, now, actions_); break;
+            case Happening::load_begins:
+                static_cast<void>(scheduler_.load_begins(world_.residents()[event.subject].id, now, actions_));
+                break;
             case Happening::loaded:
                 scheduler_.loaded(world_.residents()[event.subject].id, setting_.capacities[event.how], now, actions_);
                 break;
             case Happening::load_failed:
-                scheduler_.load_failed(world_.residents()[event.subject].id, event.how != 0, std::move(message), now,
-                                       actions_);
+                scheduler_.load_failed(world_.residents()[event.subject].id,
+                                       event.how != 0 ? errc::load_failed : errc::invalid_request, std::move(message),
+                                       now, actions_);
                 break;
             case Happening::unloaded: scheduler_.unloaded(world_.residents()[event.subject].id, now, actions_); break;
             case Happening::tick: scheduler_.tick(now, actions_); break;
@@ -196,12 +209,14 @@ TEST_CASE("granting and releasing a lease on a ready model allocates nothing", "
     core::RequestSpec ensure;
     ensure.wants_lease = false;
     scheduler.enqueue(key, ensure, core::Time{0}, actions);
+    REQUIRE(scheduler.load_begins(scheduler.residents().handle(0), core::Time{0}, actions));
     scheduler.loaded(scheduler.residents().handle(0), 10, core::Time{0}, actions);
     const std::size_t before = Memory::here().allocations;
     for (int round = 0; round < 1'000; ++round) {
         core::Grant first;
         core::Grant second;
-        const core::RequestSpec spec;
+        core::RequestSpec spec;
+        spec.is_inference = round % 2 == 0;
         const bool granted = scheduler.try_grant(key, spec, first) == core::Attempt::granted &&
                              scheduler.try_grant(key, spec, second) == core::Attempt::granted;
         if (!granted || !scheduler.release_quietly(second, core::Time{round})) {

@@ -17,8 +17,14 @@ using std::chrono::hours;
 using std::chrono::milliseconds;
 using namespace std::chrono_literals;
 
-const SlotOptions plain{
-    .keep_alive = 100ms, .max_resident = 1, .max_leases = 10, .max_queue = 4, .cooldown = 10ms, .max_cooldown = 50ms};
+const SlotOptions plain{.keep_alive = 100ms,
+                        .max_resident = 1,
+                        .max_leases = 10,
+                        .max_loads = 10,
+                        .max_queue = 4,
+                        .cooldown = 10ms,
+                        .max_cooldown = 50ms,
+                        .abandon_after = 0ms};
 
 SlotOptions with_residents(std::size_t count) {
     SlotOptions options = plain;
@@ -46,7 +52,7 @@ TEST_CASE("a request loads its model, is granted, and the idle model is unloaded
 
     const RequestId request = slot.at(1ms).wait("a");
     const ResidentId a = slot.resident("a");
-    CHECK(slot.actions == Actions{event(EventType::load_started, Reason::requested, a), load(a)});
+    CHECK(slot.actions == Actions{load(a), event(EventType::load_started, Reason::requested, a)});
     CHECK(slot.counter() == 0);
     CHECK(slot.scheduler.next_alarm() == core::never);
 
@@ -65,7 +71,7 @@ TEST_CASE("a request loads its model, is granted, and the idle model is unloaded
 
     CHECK(slot.at(145ms).unloaded(a) == Actions{event(EventType::unloaded, Reason::idle, a, 1, 5ms)});
     CHECK(slot.scheduler.residents().size() == 0);
-    CHECK(slot.scheduler.queue().keys().size() == 0);
+    CHECK(slot.known_keys() == 0);
     CHECK(slot.scheduler.next_alarm() == core::never);
 
     const SlotCounters& done = slot.scheduler.counters();
@@ -229,8 +235,8 @@ TEST_CASE("a slot holds no more than max_resident, those loading and unloading i
 
     CHECK(slot.unloaded(a).size() == 3);
     const ResidentId c = slot.resident("c");
-    CHECK(slot.actions == Actions{event(EventType::unloaded, Reason::switched, a, 1),
-                                  event(EventType::load_started, Reason::requested, c), load(c)});
+    CHECK(slot.actions == Actions{event(EventType::unloaded, Reason::switched, a, 1), load(c),
+                                  event(EventType::load_started, Reason::requested, c)});
     slot.loaded(c);
     CHECK(slot.granted_to(third).resident == c);
 }
@@ -367,11 +373,11 @@ TEST_CASE("a tick that comes early sees who has been passed over for too long", 
     options.aging = 10ms;
     SlotTable slot(options);
     slot.wait("a");
-    slot.wait("b");
-    RequestSpec high;
-    high.priority = Priority::high;
-    slot.wait("a", high);
+    slot.wait("b", SlotTable::with_priority(Priority::low));
+    slot.wait("a", SlotTable::with_priority(Priority::high));
     slot.loaded(slot.resident("a"), 1);
+    slot.release({slot.resident("a"), {}});
+    slot.wait("a", SlotTable::with_priority(Priority::high));
     REQUIRE(slot.scheduler.next_alarm() == core::never);
     CHECK(slot.at(9ms).tick() == Actions{});
     CHECK(slot.at(10ms).tick() ==
@@ -393,8 +399,8 @@ TEST_CASE("a request in the instant of the expiry keeps the model or gets a fres
         CHECK(slot.actions == Actions{});
         slot.unloaded(a);
         const ResidentId fresh = slot.resident("a");
-        CHECK(slot.actions == Actions{event(EventType::unloaded, Reason::idle, a, 1),
-                                      event(EventType::load_started, Reason::requested, fresh), load(fresh)});
+        CHECK(slot.actions == Actions{event(EventType::unloaded, Reason::idle, a, 1), load(fresh),
+                                      event(EventType::load_started, Reason::requested, fresh)});
         CHECK(slot.loaded(fresh) ==
               Actions{event(EventType::ready, Reason::requested, fresh, 3), granted(request, fresh, 3)});
     }
@@ -504,12 +510,11 @@ TEST_CASE("leases that live are bounded over all residents, waiters by the queue
             CHECK_FALSE(refused.request.valid());
             CHECK(refused.code == errc::overloaded);
             CHECK(refused.retry_after == core::Duration::zero());
-            CHECK(slot.actions == Actions{});
         }
         CHECK(slot.scheduler.counters().overloaded == 3);
         CHECK(slot.scheduler.waiting() == 2);
         // Nothing is remembered of a key that was refused.
-        CHECK(slot.scheduler.queue().keys().size() == 2);
+        CHECK(slot.known_keys() == 2);
     }
     SECTION("one that leaves makes place for one that comes") {
         CHECK(slot.cancel(waits));
@@ -571,17 +576,17 @@ TEST_CASE("who holds a lease can no longer be cancelled as a waiter", "[R9]") {
 TEST_CASE("a failed load leaves nothing behind", "[R11]") {
     SlotTable slot(plain);
     slot.wait("a");
-    slot.load_failed(slot.resident("a"), true, "no such file");
+    slot.load_failed(slot.resident("a"), errc::load_failed, "no such file");
     CHECK(slot.scheduler.residents().size() == 0);
     CHECK(slot.scheduler.next_alarm() == core::never);
     const core::KeyTable& keys = slot.scheduler.queue().keys();
     REQUIRE(keys.newest_failure() != core::none);
-    CHECK(keys[keys.newest_failure()].failure_message == "no such file");
-    CHECK(keys[keys.newest_failure()].failures == 1);
+    CHECK(*keys.failures().back().message == "no such file");
+    CHECK(keys.failures().back().count == 1);
 
     const RequestId request = slot.at(10ms).wait("a");
     const ResidentId fresh = slot.resident("a");
-    CHECK(slot.actions == Actions{event(EventType::load_started, Reason::requested, fresh), load(fresh)});
+    CHECK(slot.actions == Actions{load(fresh), event(EventType::load_started, Reason::requested, fresh)});
     CHECK(slot.loaded(fresh) ==
           Actions{event(EventType::ready, Reason::requested, fresh, 1), granted(request, fresh, 1)});
     CHECK(keys.newest_failure() == core::none);
@@ -610,8 +615,8 @@ TEST_CASE("a failed load makes place for the next key", "[R11]") {
     slot.load_failed(a);
     const ResidentId b = slot.resident("b");
     CHECK(slot.actions == Actions{event(EventType::load_failed, Reason::requested, a),
-                                  failed(first, errc::load_failed, Stage::load, a, 10ms),
-                                  event(EventType::load_started, Reason::requested, b), load(b)});
+                                  failed(first, errc::load_failed, Stage::load, a, 10ms), load(b),
+                                  event(EventType::load_started, Reason::requested, b)});
 }
 
 // -- Cooldown ---------------------------------------------------------------------------------------------------------------------------
@@ -628,7 +633,6 @@ TEST_CASE("a cooldown starts with a failure, doubles up to its longest, and ends
         CHECK_FALSE(refused.request.valid());
         CHECK(refused.code == errc::cooling_down);
         CHECK(refused.retry_after == cooldown - 3ms);
-        CHECK(slot.actions == Actions{});
         CHECK(slot.at(time + cooldown - 1ms).enqueue("a").code == errc::cooling_down);
         time += cooldown;
     }
@@ -641,7 +645,7 @@ TEST_CASE("a cooldown starts with a failure, doubles up to its longest, and ends
     const ResidentId a = slot.resident("a");
     slot.unload("a");
     slot.unloaded(a);
-    CHECK(slot.scheduler.queue().keys().size() == 0);
+    CHECK(slot.known_keys() == 0);
     const RequestId request = slot.wait("a");
     const ResidentId again = slot.resident("a");
     CHECK(slot.load_failed(again) == Actions{event(EventType::load_failed, Reason::requested, again),
@@ -660,9 +664,10 @@ TEST_CASE("a failure that is the caller's own starts no cooldown", "[cooldown]")
     SlotTable slot(plain);
     const RequestId request = slot.wait("a");
     const ResidentId a = slot.resident("a");
-    CHECK(slot.load_failed(a, false) == Actions{event(EventType::load_failed, Reason::requested, a),
-                                                failed(request, errc::load_failed, Stage::load, a)});
-    CHECK(slot.scheduler.queue().keys().size() == 0);
+    CHECK(slot.load_failed(a, errc::invalid_request) ==
+          Actions{event(EventType::load_failed, Reason::requested, a),
+                  failed(request, errc::invalid_request, Stage::load, a)});
+    CHECK(slot.known_keys() == 0);
     CHECK(slot.enqueue("a").request.valid());
 }
 
@@ -815,21 +820,31 @@ TEST_CASE("first come, first served: who came before is not drained away", "[swi
           Actions{event(EventType::ready, Reason::requested, again, 5), granted(behind, again, 5)});
 }
 
-TEST_CASE("new requests do not revive a resident that drains, and who drained it gets its place", "[switch]") {
+TEST_CASE("a request revives a resident that drains only if it ranks before the key that gets the place",
+          "[switch][H3]") {
     SlotTable slot(plain);
     const ResidentId a = slot.make_ready("a");
     const Grant lease = slot.lease("a");
-    slot.wait("b", SlotTable::with_priority(Priority::low));
+    slot.wait("b", SlotTable::with_priority(Priority::normal));
     CHECK(slot.state("a") == ResidentState::draining);
     Grant none;
     CHECK(slot.try_grant("a", none) == Attempt::must_wait);
-    slot.wait("a", SlotTable::with_priority(Priority::high));
+    slot.wait("a", SlotTable::with_priority(Priority::normal));
     CHECK(slot.actions == Actions{});
     CHECK(slot.state("a") == ResidentState::draining);
-    slot.release(lease);
-    slot.unloaded(a);
-    CHECK(slot.state("b") == ResidentState::loading);
-    CHECK_FALSE(slot.has_resident("a"));
+
+    SECTION("it ranks after: the key that drained the resident gets its place") {
+        slot.release(lease);
+        slot.unloaded(a);
+        CHECK(slot.state("b") == ResidentState::loading);
+        CHECK_FALSE(slot.has_resident("a"));
+    }
+    SECTION("it ranks before: the resident returns at once, and drains again when it has served it") {
+        const Enqueued high = slot.enqueue("a", SlotTable::with_priority(Priority::high));
+        CHECK(slot.actions.at(0) == event(EventType::drain_ended, Reason::none, a, 1));
+        CHECK(slot.actions.at(1) == granted(high.request, a, 1));
+        CHECK(slot.actions.back() == event(EventType::drain_started, Reason::switched, a, 1));
+    }
 }
 
 TEST_CASE("a resident that is loading makes place when it is ready", "[switch]") {
@@ -879,7 +894,7 @@ TEST_CASE("closing refuses, fails the waiters, asks loads to stop and unloads wh
     CHECK(slot.release(lease) == Actions{event(EventType::unload_started, Reason::shutdown, used, 2), unload(used)});
     CHECK(slot.unloaded(used) == Actions{event(EventType::unloaded, Reason::shutdown, used, 2)});
     CHECK(slot.scheduler.residents().size() == 0);
-    CHECK(slot.scheduler.queue().keys().size() == 0);
+    CHECK(slot.known_keys() == 0);
     CHECK(slot.scheduler.queue().requests().size() == 0);
     CHECK(slot.scheduler.next_alarm() == core::never);
 }
@@ -909,10 +924,12 @@ TEST_CASE("a waiter whose deadline has passed leaves, and learns in which stage"
     const ResidentId a = slot.resident("a");
     CHECK(slot.scheduler.next_alarm() == 10ms);
     CHECK(slot.at(9ms).tick() == Actions{});
-    CHECK(slot.at(10ms).tick() == Actions{failed(queues, errc::timed_out, Stage::queue)});
+    CHECK(slot.at(10ms).tick() ==
+          Actions{failed(queues, errc::timed_out, Stage::queue), slot.timed_out_event("b", Stage::queue, 10ms)});
     CHECK(slot.scheduler.next_alarm() == 20ms);
     // Nobody is left who waits for the load.
-    CHECK(slot.at(21ms).tick() == Actions{failed(loads, errc::timed_out, Stage::load, a), stop_load(a)});
+    CHECK(slot.at(21ms).tick() == Actions{failed(loads, errc::timed_out, Stage::load, a),
+                                          slot.timed_out_event("a", Stage::load, 21ms), stop_load(a)});
     CHECK(slot.scheduler.next_alarm() == core::never);
     CHECK(slot.scheduler.counters().timed_out == 2);
     CHECK(slot.scheduler.queue().keys().size() == 1);
@@ -924,9 +941,10 @@ TEST_CASE("a deadline that is past gets only what can be granted at once", "[H14
     const Enqueued refused = slot.enqueue("a", SlotTable::until(50ms));
     CHECK_FALSE(refused.request.valid());
     CHECK(refused.code == errc::timed_out);
-    CHECK(slot.actions == Actions{});
+    CHECK(refused.stage == Stage::queue);
+    CHECK(slot.actions == Actions{slot.timed_out_event("a", Stage::queue, 0ms)});
     CHECK(slot.scheduler.counters().timed_out == 1);
-    CHECK(slot.scheduler.queue().keys().size() == 0);
+    CHECK(slot.known_keys() == 0);
     slot.make_ready("a");
     slot.lease("a", SlotTable::until(50ms));
 }
@@ -940,13 +958,13 @@ TEST_CASE("whose time is up leaves before anybody is granted", "[H14]") {
     const RequestId in_time = slot.wait("a", SlotTable::until(20ms));
     CHECK(slot.state("a") == ResidentState::draining);
     slot.at(10ms).tick();
-    REQUIRE(slot.actions.size() == 4);
+    REQUIRE(slot.actions.size() == 6);
     // The first two, in whichever order, and only then is the drain over and its waiter granted.
-    const Actions left{slot.actions[0], slot.actions[1]};
+    const Actions left{slot.actions[0], slot.actions[2]};
     const Action first = failed(switches, errc::timed_out, Stage::queue);
     const Action second = failed(late, errc::timed_out, Stage::queue, a);
     CHECK((left == Actions{first, second} || left == Actions{second, first}));
-    CHECK(Actions{slot.actions[2], slot.actions[3]} ==
+    CHECK(Actions{slot.actions[4], slot.actions[5]} ==
           Actions{event(EventType::drain_ended, Reason::none, a, 1), granted(in_time, a, 1)});
 }
 
@@ -964,7 +982,7 @@ TEST_CASE("a deadline may go on after the grant, until the lease is released", "
         CHECK(slot.scheduler.counters().timed_out == 0);
     }
     SECTION("it does not, and its caller is told once") {
-        CHECK(slot.at(50ms).tick() == Actions{expired(request)});
+        CHECK(slot.at(50ms).tick() == Actions{expired(request), slot.timed_out_event("a", Stage::inference, 50ms, 1)});
         CHECK(slot.tick() == Actions{});
         CHECK(slot.scheduler.next_alarm() == core::never);
         CHECK(slot.scheduler.counters().timed_out == 1);

@@ -1,8 +1,11 @@
 #include "residency/core/wait_queue.hpp"
 
 #include "support/catch.hpp"
+#include "support/memory.hpp"
 
 #include <chrono>
+#include <cstddef>
+#include <string>
 #include <vector>
 
 namespace residency::core {
@@ -11,206 +14,334 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// A room in which every key wants a place.
-struct Room {
-    explicit Room(Duration aging = Duration::max()) : room(aging) {}
-
+// A queue in which every key needs a place.
+struct Line {
     RequestId join(const ModelKey& key, const RequestSpec& spec = {}, Time now = Time{0}) {
-        const Index index = room.prepare(key, spec.deadline != never);
-        const RequestId id = room.join(index, spec, now);
-        room.stand(index, QueueState::needs_place);
+        const Index index = queue.prepare(queue.keys().share(key), spec.deadline != never, 1);
+        const RequestId id = queue.join(index, spec, now);
+        queue.stand(index, QueueState::needs_place);
         return id;
     }
-    RequestId join(const ModelKey& key, Priority priority, Time now = Time{0}) {
+    RequestId join(const ModelKey& key, Priority priority) {
         RequestSpec spec;
         spec.priority = priority;
-        return join(key, spec, now);
+        return join(key, spec);
     }
-    bool leave(RequestId id, Time now = Time{0}, bool to_lease = false) {
-        const Index key = room.requests()[id.index].key;
-        const bool kept = room.leave(id.index, now, to_lease);
-        room.stand(key, QueueState::needs_place);
+    bool leave(RequestId id, bool to_lease = false) {
+        const Index key = queue.requests()[id.index].key;
+        const bool kept = queue.leave(id.index, to_lease);
+        queue.stand(key, queue.keys()[key].waiting != 0 ? QueueState::needs_place : QueueState::not_queued);
         return kept;
     }
+    [[nodiscard]] Index entry(const ModelKey& key) const { return queue.keys().lookup(key); }
     // The keys in the order in which they are served.
-    std::vector<std::string> order() {
-        WaitQueue copy = room;
+    [[nodiscard]] std::vector<std::string> order() const {
+        WaitQueue copy = queue;
         std::vector<std::string> names;
-        while (!copy.order(QueueState::needs_place).empty()) {
-            const Index key = copy.order(QueueState::needs_place).top();
+        while (!copy.needs_place().empty()) {
+            const Index key = copy.needs_place().top();
             names.push_back(copy.keys()[key].key->name);
             copy.stand(key, QueueState::not_queued);
         }
         return names;
     }
+    // The waiters of the key for a lease, or for a load, in the order in which they are served.
+    [[nodiscard]] std::vector<RequestId> line(const ModelKey& key, bool leases = true) const {
+        WaitQueue copy = queue;
+        const Index index = entry(key);
+        std::vector<RequestId> all;
+        for (;;) {
+            const Index next = leases ? copy.first_lease(index) : copy.first_ensure(index);
+            if (next == none) {
+                return all;
+            }
+            all.push_back(copy.requests().handle(next));
+            copy.leave(next, false);
+        }
+    }
 
-    WaitQueue room;
+    WaitQueue queue;
 };
+
+RequestSpec ensure(Priority priority = Priority::normal) {
+    RequestSpec spec;
+    spec.wants_lease = false;
+    spec.priority = priority;
+    return spec;
+}
 
 using Names = std::vector<std::string>;
 
 }  // namespace
 
-TEST_CASE("within a key who came first is first, wherever others leave") {
-    Room room;
+TEST_CASE("a list stays first in, first out, wherever waiters leave", "[H6]") {
+    Line line;
     std::vector<RequestId> ids;
     for (int count = 0; count < 5; ++count) {
-        ids.push_back(room.join("a"));
+        ids.push_back(line.join("a"));
     }
-    const Index a = room.room.keys().find("a");
-    const auto queue = [&] {
-        std::vector<RequestId> all;
-        for (Index request = room.room.keys()[a].first; request != none; request = room.room.requests()[request].next) {
-            all.push_back(room.room.requests().handle(request));
+    CHECK(line.line("a") == ids);
+    line.leave(ids[2]);
+    CHECK(line.line("a") == std::vector{ids[0], ids[1], ids[3], ids[4]});
+    line.leave(ids[0]);
+    line.leave(ids[4]);
+    CHECK(line.line("a") == std::vector{ids[1], ids[3]});
+    const RequestId last = line.join("a");
+    CHECK(line.line("a") == std::vector{ids[1], ids[3], last});
+    CHECK(line.queue.waiting() == 3);
+    for (const RequestId id : {ids[3], ids[1], last}) {
+        line.leave(id);
+    }
+    CHECK(line.line("a").empty());
+    CHECK(line.queue.empty());
+    CHECK(line.queue.needs_place().empty());
+    CHECK(line.queue.needs_place_by_age().empty());
+    const RequestId only = line.join("a");
+    CHECK(line.line("a") == std::vector{only});
+}
+
+TEST_CASE("within a key waiters are served by priority, then arrival; those for a load apart", "[H6]") {
+    Line line;
+    const RequestId low = line.join("a", Priority::low);
+    const RequestId normal = line.join("a", Priority::normal);
+    const RequestId load = line.join("a", ensure());
+    const RequestId high = line.join("a", Priority::high);
+    const RequestId second = line.join("a", Priority::high);
+    const RequestId urgent = line.join("a", ensure(Priority::high));
+    CHECK(line.line("a") == std::vector{high, second, normal, low});
+    CHECK(line.line("a", false) == std::vector{urgent, load});
+    const Index a = line.entry("a");
+    CHECK(line.queue.oldest(a) == low.index);
+    CHECK(line.queue.oldest_lease(a) == low.index);
+    line.leave(low);
+    line.leave(normal);
+    CHECK(line.queue.oldest(a) == load.index);
+    CHECK(line.queue.oldest_lease(a) == high.index);
+}
+
+TEST_CASE("keys stand by their best waiters: priority, then arrival", "[H6]") {
+    Line line;
+    line.join("normal", Priority::normal);
+    line.join("low", Priority::low);
+    line.join("mixed", Priority::low);
+    line.join("load", ensure(Priority::high));
+    const RequestId best = line.join("mixed", Priority::high);
+    line.join("high", Priority::high);
+    CHECK(line.order() == Names{"load", "mixed", "high", "normal", "low"});
+    line.leave(best);
+    CHECK(line.order() == Names{"load", "high", "normal", "low", "mixed"});
+    CHECK(line.queue.needs_place().size() == 5);
+    CHECK(line.queue.needs_place_by_age().top() == line.entry("normal"));
+}
+
+TEST_CASE("a key that ranks last stands behind every other, by its best waiter", "[H6]") {
+    Line line;
+    for (const char* key : {"high", "other"}) {
+        line.join(key, Priority::high);
+        line.queue.keys()[line.entry(key)].ranks_last = true;
+        line.queue.stand(line.entry(key), QueueState::needs_place);
+    }
+    line.join("low", Priority::low);
+    CHECK(line.order() == Names{"low", "high", "other"});
+    // By age it is left out.
+    CHECK(line.queue.needs_place_by_age().top() == line.entry("low"));
+    CHECK(line.queue.needs_place_by_age().size() == 1);
+    for (const char* key : {"high", "other"}) {
+        line.queue.keys()[line.entry(key)].ranks_last = false;
+        line.queue.stand(line.entry(key), QueueState::needs_place);
+    }
+    CHECK(line.order() == Names{"high", "other", "low"});
+    CHECK(line.queue.needs_place_by_age().top() == line.entry("high"));
+}
+
+TEST_CASE("residents that can be granted stand by their best waiter, apart for model calls and bare leases", "[R8]") {
+    Line line;
+    const auto stands = [&line](const ModelKey& key, Index resident) {
+        line.queue.stand(line.entry(key), QueueState::not_queued);
+        line.queue.keys()[line.entry(key)].resident = resident;
+        line.queue.stand(line.entry(key), QueueState::grantable);
+    };
+    line.queue.prepare(line.queue.keys().share("a"), false, 2);
+    const RequestId bare = line.join("a", Priority::normal);
+    RequestSpec inference;
+    inference.is_inference = true;
+    line.join("a", inference);
+    line.join("b", inference);
+    line.queue.prepare(line.queue.keys().share("a"), false, 2);
+    stands("a", 1);
+    stands("b", 0);
+    CHECK(line.queue.grantable(false).top() == 1);
+    CHECK(line.queue.grantable(true).top() == 0);
+    CHECK(line.queue.grantable_by_age().top() == 1);
+    CHECK(line.queue.needs_place().empty());
+    line.queue.leave(bare.index, false);
+    line.queue.stand(line.entry("a"), QueueState::grantable);
+    CHECK(line.queue.grantable(false).empty());
+    CHECK(line.queue.grantable(true).top() == 1);
+    line.queue.stand(line.entry("a"), QueueState::not_queued);
+    CHECK(line.queue.grantable(true).top() == 0);
+    CHECK(line.queue.grantable_by_age().size() == 1);
+}
+
+TEST_CASE("deadlines are kept while they count", "[H14]") {
+    Line line;
+    RequestSpec spec;
+    spec.deadline = 5ms;
+    spec.is_inference = true;
+    const RequestId goes_on = line.join("a", spec);
+    spec.is_inference = false;
+    spec.deadline = 3ms;
+    const RequestId ends = line.join("a", spec);
+    line.join("a");
+    CHECK(line.queue.deadlines().size() == 2);
+    CHECK(line.queue.deadlines().top_rank() == Time(3ms));
+
+    CHECK_FALSE(line.leave(ends, true));
+    CHECK(line.leave(goes_on, true));
+    CHECK(line.queue.requests().size() == 2);
+    CHECK(line.queue.requests()[goes_on.index].state == RequestState::leased);
+    CHECK(line.queue.deadlines().top_rank() == Time(5ms));
+    line.queue.drop_deadline(goes_on.index);
+    CHECK(line.queue.deadlines().empty());
+    CHECK(line.queue.requests().contains(goes_on));
+    line.queue.erase(goes_on.index);
+    CHECK_FALSE(line.queue.requests().contains(goes_on));
+}
+
+TEST_CASE("a deadline goes on only with a lease for a model call", "[H14]") {
+    Line line;
+    RequestSpec spec;
+    spec.deadline = 5ms;
+    spec.is_inference = true;
+    CHECK_FALSE(line.leave(line.join("a", spec), false));
+    spec.deadline = never;
+    CHECK_FALSE(line.leave(line.join("a", spec), true));
+    CHECK(line.queue.requests().size() == 0);
+    CHECK(line.queue.deadlines().empty());
+
+    spec.deadline = 7ms;
+    const Index a = line.queue.prepare(line.queue.keys().share("a"), false, 1);
+    line.queue.prepare_deadline();
+    const RequestId at_once = line.queue.keep_deadline(a, spec);
+    CHECK(line.queue.waiting() == 0);
+    CHECK(line.queue.requests()[at_once.index].state == RequestState::leased);
+    CHECK(line.queue.deadlines().top_rank() == Time(7ms));
+}
+
+TEST_CASE("a claim keeps its key's turn and is no waiter", "[H1]") {
+    Line line;
+    RequestSpec spec;
+    spec.deadline = 3ms;
+    const RequestId first = line.join("a", spec);
+    line.join("b");
+    line.queue.keep_claim(first.index, Time(13ms));
+    CHECK(line.queue.waiting() == 1);
+    CHECK(line.queue.requests()[first.index].state == RequestState::claim);
+    CHECK(line.queue.deadlines().empty());
+    CHECK(line.order() == Names{"a", "b"});
+
+    // A waiter that comes inherits the turn, and prolongs it when it times out.
+    const RequestId second = line.join("a", spec);
+    CHECK(line.order() == Names{"a", "b"});
+    CHECK(line.queue.waiting() == 2);
+    line.queue.keep_claim(second.index, Time(16ms));
+    CHECK(line.queue.claims() == std::vector{Claim{first.index, Time(16ms)}});
+    CHECK_FALSE(line.queue.requests().contains(second));
+    CHECK(line.queue.waiting() == 1);
+
+    line.queue.drop_claim(line.entry("a"));
+    CHECK(line.queue.claims().empty());
+    CHECK_FALSE(line.queue.requests().contains(first));
+    CHECK(line.queue.keys()[line.entry("a")].waiting == 0);
+    CHECK(line.queue.keys()[line.entry("a")].claim == none);
+}
+
+TEST_CASE("claims stand in the order in which they end", "[H1]") {
+    Line line;
+    const RequestId a = line.join("a");
+    const RequestId b = line.join("b");
+    line.queue.keep_claim(a.index, Time(10ms));
+    line.queue.keep_claim(b.index, Time(11ms));
+    line.queue.keep_claim(line.join("a").index, Time(12ms));
+    CHECK(line.queue.claims() == std::vector{Claim{b.index, Time(11ms)}, Claim{a.index, Time(12ms)}});
+}
+
+TEST_CASE("the waiters that expect a generation are known, wherever they leave", "[H8]") {
+    Line line;
+    RequestSpec spec;
+    spec.expects = true;
+    spec.expected = Generation{3};
+    std::vector<RequestId> ids;
+    for (int count = 0; count < 3; ++count) {
+        ids.push_back(line.join("a", spec));
+        line.join("a");
+    }
+    const auto expecting = [&line] {
+        std::vector<Index> all;
+        for (Index request = line.queue.keys()[line.entry("a")].expecting; request != none;
+             request = line.queue.requests()[request].older_expecting) {
+            all.push_back(request);
         }
         return all;
     };
-    CHECK(queue() == ids);
-    room.leave(ids[2]);
-    CHECK(queue() == std::vector{ids[0], ids[1], ids[3], ids[4]});
-    room.leave(ids[0]);
-    room.leave(ids[4]);
-    CHECK(queue() == std::vector{ids[1], ids[3]});
-    CHECK(room.room.keys()[a].last == ids[3].index);
-    CHECK(room.room.waiting() == 2);
-    room.leave(ids[3]);
-    room.leave(ids[1]);
-    CHECK(queue().empty());
-    CHECK(room.room.keys()[a].last == none);
-    CHECK(room.room.waiting() == 0);
-    CHECK(room.room.order(QueueState::needs_place).empty());
+    CHECK(expecting() == std::vector{ids[2].index, ids[1].index, ids[0].index});
+    line.leave(ids[1]);
+    CHECK(expecting() == std::vector{ids[2].index, ids[0].index});
+    line.leave(ids[2]);
+    CHECK(expecting() == std::vector{ids[0].index});
+    line.leave(ids[0]);
+    CHECK(expecting().empty());
+    CHECK(line.queue.waiting() == 3);
 }
 
-TEST_CASE("keys stand by their front waiters: priority, then arrival") {
-    Room room;
-    room.join("normal", Priority::normal);
-    room.join("low", Priority::low);
-    const RequestId front = room.join("mixed", Priority::low);
-    room.join("mixed", Priority::high);
-    room.join("high", Priority::high);
-    CHECK(room.order() == Names{"high", "normal", "low", "mixed"});
-    room.leave(front);
-    CHECK(room.order() == Names{"mixed", "high", "normal", "low"});
-    CHECK(room.room.wanted_places() == 4);
+TEST_CASE("waiters of many keys take memory in small pieces and give it back", "[H18]") {
+    constexpr int many = 20'000;
+    std::vector<SharedKey> keys;
+    for (int key = 0; key < many; ++key) {
+        keys.emplace_back(ModelKey(std::to_string(key)));
+    }
+    std::vector<RequestId> ids(many);
+    test::Memory& memory = test::Memory::here();
+    WaitQueue queue;
+    std::size_t kept = 0;
+    for (const bool latest_first : {false, true}) {
+        // Blocks are counted before each CHECK, which allocates, too.
+        const std::size_t before = memory.blocks() - kept;
+        memory.largest = 0;
+        for (int count = 0; count < many; ++count) {
+            RequestSpec spec;
+            spec.deadline = Time(count);
+            const Index key = queue.prepare(keys[static_cast<std::size_t>(count)], true, 1);
+            ids[static_cast<std::size_t>(count)] = queue.join(key, spec, Time(count));
+            queue.stand(key, QueueState::needs_place);
+        }
+        const std::size_t largest = memory.largest;
+        const std::size_t full = memory.blocks() - before;
+        const std::size_t allocations = memory.allocations;
+        for (int count = 0; count < many; ++count) {
+            const RequestId id = ids[static_cast<std::size_t>(latest_first ? many - 1 - count : count)];
+            const Index key = queue.requests()[id.index].key;
+            queue.leave(id.index, false);
+            queue.stand(key, QueueState::not_queued);
+            queue.collect(key);
+        }
+        const std::size_t since = memory.allocations - allocations;
+        kept = memory.blocks() - before;
+        CHECK(largest <= 32'768);
+        CHECK(full > many / 8);
+        CHECK(since == 0);
+        // One chunk of each small table, room for failures, claims and residents.
+        CHECK(kept <= 40);
+    }
 }
 
-TEST_CASE("who has been passed over for too long comes first") {
-    Room room(Duration(10ms));
-    room.join("low", Priority::low, Time(0ms));
-    room.join("high", Priority::high, Time(1ms));
-    room.join("normal", Priority::normal, Time(2ms));
-    room.room.age(Time(9ms));
-    CHECK(room.order() == Names{"high", "normal", "low"});
-    room.room.age(Time(10ms));
-    CHECK(room.order() == Names{"low", "high", "normal"});
-    room.room.age(Time(12ms));
-    CHECK(room.order() == Names{"low", "high", "normal"});
-    // Among those who have aged arrival counts, not priority.
-    room.join("higher", Priority::high, Time(13ms));
-    CHECK(room.order() == Names{"low", "high", "normal", "higher"});
-}
-
-TEST_CASE("ageing begins anew when another becomes the front waiter") {
-    Room room(Duration(10ms));
-    const RequestId first = room.join("a", Priority::low, Time(0ms));
-    room.join("a", Priority::low, Time(0ms));
-    room.join("b", Priority::normal, Time(3ms));
-    room.room.age(Time(10ms));
-    CHECK(room.order() == Names{"a", "b"});
-    room.leave(first, Time(11ms));
-    CHECK(room.order() == Names{"b", "a"});
-    room.room.age(Time(13ms));
-    CHECK(room.order() == Names{"b", "a"});
-    room.room.age(Time(21ms));
-    CHECK(room.order() == Names{"a", "b"});
-}
-
-TEST_CASE("ageing that never ends changes nothing") {
-    Room room;
-    room.join("low", Priority::low);
-    room.join("high", Priority::high);
-    room.room.age(never - Duration(1));
-    CHECK(room.order() == Names{"high", "low"});
-}
-
-TEST_CASE("deadlines are kept while they count") {
-    Room room;
-    RequestSpec spec;
-    spec.deadline = 5ms;
-    spec.deadline_covers_lease = true;
-    const RequestId goes_on = room.join("a", spec);
-    spec.deadline_covers_lease = false;
-    spec.deadline = 3ms;
-    const RequestId ends = room.join("a", spec);
-    room.join("a");
-    CHECK(room.room.deadlines().size() == 2);
-    CHECK(room.room.deadlines().top_rank() == Time(3ms));
-
-    CHECK_FALSE(room.leave(ends, Time{0}, true));
-    CHECK(room.leave(goes_on, Time{0}, true));
-    CHECK(room.room.requests().size() == 2);
-    CHECK(room.room.requests().contains(goes_on));
-    CHECK(room.room.requests()[goes_on.index].leased);
-    CHECK(room.room.deadlines().top_rank() == Time(5ms));
-    room.room.drop_deadline(goes_on.index);
-    CHECK(room.room.deadlines().empty());
-    CHECK(room.room.requests().contains(goes_on));
-    room.room.erase(goes_on.index);
-    CHECK_FALSE(room.room.requests().contains(goes_on));
-}
-
-TEST_CASE("a deadline goes on only with a lease, and only if it was to") {
-    Room room;
-    RequestSpec spec;
-    spec.deadline = 5ms;
-    spec.deadline_covers_lease = true;
-    CHECK_FALSE(room.leave(room.join("a", spec), Time{0}, false));
-    spec.deadline = never;
-    CHECK_FALSE(room.leave(room.join("a", spec), Time{0}, true));
-    CHECK(room.room.requests().size() == 0);
-    CHECK(room.room.deadlines().empty());
-
-    spec.deadline = 7ms;
-    const RequestId at_once = room.room.keep_deadline(room.room.prepare("a", true), spec);
-    CHECK(room.room.waiting() == 0);
-    CHECK(room.room.requests()[at_once.index].leased);
-    CHECK(room.room.deadlines().top_rank() == Time(7ms));
-}
-
-TEST_CASE("a key gives up its claim when its last waiter leaves") {
-    Room room;
-    const RequestId id = room.join("a");
-    const Index a = room.room.keys().find("a");
-    room.room.keys()[a].claims = true;
-    room.room.stand(a, QueueState::claimed);
-    CHECK(room.room.order(QueueState::claimed).contains(a));
-    CHECK_FALSE(room.room.order(QueueState::needs_place).contains(a));
-    room.room.leave(id.index, Time{0}, false);
-    room.room.stand(a, QueueState::claimed);
-    CHECK(room.room.keys()[a].standing == QueueState::not_queued);
-    CHECK_FALSE(room.room.keys()[a].claims);
-    CHECK(room.room.order(QueueState::claimed).empty());
-}
-
-TEST_CASE("who expects a generation is counted") {
-    Room room;
-    RequestSpec spec;
-    spec.expected = Generation{3};
-    const RequestId expects = room.join("a", spec);
-    room.join("a");
-    const Index a = room.room.keys().find("a");
-    CHECK(room.room.keys()[a].expecting == 1);
-    room.leave(expects);
-    CHECK(room.room.keys()[a].expecting == 0);
-}
-
-TEST_CASE("waiting rooms are values") {
-    Room room;
-    room.join("a");
-    Room copy = room;
-    CHECK(copy.room == room.room);
+TEST_CASE("wait queues are values") {
+    Line line;
+    line.join("a");
+    Line copy = line;
+    CHECK(copy.queue == line.queue);
     copy.join("a");
-    CHECK_FALSE(copy.room == room.room);
+    CHECK_FALSE(copy.queue == line.queue);
 }
 
 }  // namespace residency::core

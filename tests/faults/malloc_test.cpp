@@ -111,6 +111,9 @@ Trial try_call(std::size_t nth, const Call& call) {
                 call(manager);
             } catch (const std::bad_alloc&) {
                 trial.threw = true;
+            } catch (const Error& error) {
+                // Its load or its model call had begun.
+                trial.expect(says_lack_of_memory(error.code().message()), error.what());
             }
             trial.failures = scarce.failures();
         }

@@ -11,6 +11,7 @@
 #include <functional>
 #include <new>
 #include <stdexcept>
+#include <string>
 #include <vector>
 
 using namespace residency;
@@ -288,6 +289,32 @@ TEST_CASE("Memory that runs out while operations are on their way loses none of 
             CHECK(nth > 2);
         }
     }
+}
+
+TEST_CASE("Loads that find no memory to begin fail one after the other, however many keys wait", "[H18][R9][R11]") {
+    constexpr std::size_t keys = 1'500;
+    Scene scene({.keep_alive = keep_alive_forever, .max_leases = 2, .max_queue = keys});
+    scene.hold(a);
+    for (std::size_t key = 0; key < keys; ++key) {
+        scene.acquire("a-model-with-a-name-that-is-as-long " + std::to_string(key));
+    }
+    CHECK(scene.handlers.ran() == 0);
+    {
+        const AllocationFaults scarce(1, FaultPattern::from);
+        // Its place goes to one key after the other.
+        scene.held.clear();
+        scene.run_without_memory();
+    }
+    CHECK(scene.handlers.ran() == keys);
+    CHECK(scene.slot().status().waiting == 0);
+    CHECK(scene.slot().status().counters.load_failures == keys);
+    scene.run();
+    CHECK(scene.handlers.ran() == keys);
+    CHECK(scene.world.live == 0);
+    CHECK(scene.idle());
+    // It is as good as new.
+    CHECK(scene.lease(b));
+    scene.held.clear();
 }
 
 TEST_CASE("Where there is no memory for the alarm's wait, control looks at the time again and again until there is",

@@ -63,6 +63,8 @@ struct Meanwhile {
     const char* name;
     std::function<void(ManagerBench&, Request<Embeddings>&)> act;
     std::optional<boost::system::error_code> told{};
+    // Its load was asked to stop, as no request waited for it any more.
+    bool abandons = false;
 };
 
 const std::vector<Meanwhile>& all_meanwhile() {
@@ -76,6 +78,14 @@ const std::vector<Meanwhile>& all_meanwhile() {
              run_ready(bench.control);
          },
          make_error_code(errc::timed_out)},
+        {"its time passes, and that of its load",
+         [](ManagerBench& bench, Request<Embeddings>&) {
+             VirtualClock::advance(1h);
+             run_ready(bench.control);
+             VirtualClock::advance(SlotOptions().abandon_after);
+             run_ready(bench.control);
+         },
+         make_error_code(errc::timed_out), true},
         {"its manager is shut down",
          [](ManagerBench& bench, Request<Embeddings>&) {
              bench.manager->async_shutdown([](std::exception_ptr, const ShutdownReport&) {});
@@ -125,10 +135,10 @@ void throw_in(FakeStep step, const Thrown& thrown, const Meanwhile& meanwhile) {
         const SlotStatus status = bench.manager->embedding().status();
         CHECK(status.leases == 0);
         CHECK(status.waiting == 0);
-        // R11: after its cooldown it starts clean. A load that was left by all is aborted, and has none (H1).
+        // R11: after its cooldown it starts clean. A load that was asked to stop is aborted, and has none; nor has an invalid request (H1).
         if (step == FakeStep::load) {
             CHECK(status.residents.empty());
-            CHECK((status.failures.empty() || !meanwhile.told));
+            CHECK(status.failures.empty() == (meanwhile.abandons || thrown.kept == errc::invalid_request));
         }
         Outcome<Embeddings> again;
         bench.advance(1min);
@@ -238,13 +248,20 @@ TEST_CASE(
                 int left = nth;
                 bool threw = false;
                 const Executors executors = owns_threads ? Executors{} : Executors::all(context.get_executor());
+                // The threads hold the observer for as long as they run.
+                const auto token = std::make_shared<int>();
+                ManagerOptions options;
+                options.observer = [token](const Event&) {};
                 try {
-                    const ModelManager<Embedding, Reranker> models(
-                        Embedding(world, second ? never : left), Reranker(world, second ? left : never), {}, executors);
+                    const ModelManager<Embedding, Reranker> models(Embedding(world, second ? never : left),
+                                                                   Reranker(world, second ? left : never), options,
+                                                                   executors);
                 } catch (const std::runtime_error&) {
                     threw = true;
                 }
                 run_ready(context);
+                options = {};
+                CHECK(token.use_count() == 1);
                 CHECK(world.use_count() == 1);
                 CHECK(threw == (left <= 0));
                 moves = threw ? 0 : nth;

@@ -4,27 +4,42 @@
 #include "support/bench.hpp"
 
 #include "support/associated.hpp"
+#include "support/last_words.hpp"
 #include "support/operations.hpp"
 
 #include <boost/asio/bind_allocator.hpp>
 #include <boost/asio/bind_executor.hpp>
 
-#include <algorithm>
 #include <cstddef>
 #include <exception>
+#include <functional>
 #include <future>
+#include <iostream>
 #include <memory>
 #include <new>
 #include <sstream>
 #include <stdexcept>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
 using namespace residency;
 using namespace residency::test;
 using namespace residency::test::operations;
+
+namespace {
+
+// What a blocking call that cannot succeed fails with: would_deadlock comes first.
+boost::system::error_code code_of_blocking(ManagerBench& bench) {
+    try {
+        (void)bench.manager->embedding().acquire(nameless);
+        return {};
+    } catch (const Error& error) {
+        return error.code();
+    }
+}
+
+}  // namespace
 
 #define EVERY_KIND Acquire, EnsureLoaded, Embed, Rerank, UnloadKey, UnloadAll, ShutdownSlot, ShutdownManager
 
@@ -59,8 +74,8 @@ TEMPLATE_TEST_CASE(
             CHECK_THROWS_WITH(run(), "out of the handler");
             run();
             CHECK(calls == 1);
-            // The thread is not marked as one of the library's any more.
-            CHECK_FALSE(runtime::UserCodeScope::active());
+            // The thread is no longer marked as inside user code: it may block, and would here read what is wrong with the request.
+            CHECK(code_of_blocking(bench) == errc::invalid_request);
             const SlotStatus status = bench.manager->embedding().status();
             CHECK(status.leases == 0);
             CHECK(status.waiting == 0);
@@ -70,38 +85,87 @@ TEMPLATE_TEST_CASE(
     }
 }
 
-TEST_CASE("Handlers that throw on threads of the library's own: each is an event, and the threads go on", "[H12][R9]") {
+namespace {
+
+using OwnManager = ModelManager<testing::FakeEmbeddingBackend, testing::FakeRerankerBackend>;
+
+// What is left of a process in which `start` is called with a manager with threads of its own: each event and the end, a line each.
+std::string events_until_the_end(const std::function<void(OwnManager&, FakeWorld&)>& start) {
+    return last_words_of_exception([&start] {
+        const auto world = std::make_shared<FakeWorld>();
+        ManagerOptions options;
+        options.observer = [](const Event& event) { std::cerr << event << std::endl; };
+        OwnManager models{testing::FakeEmbeddingBackend(world), testing::FakeRerankerBackend(world), options};
+        start(models, *world);
+        // Ends when the process does.
+        std::promise<void>().get_future().wait();
+    });
+}
+
+}  // namespace
+
+TEST_CASE("A handler that throws on threads of the library's own ends the process, after the event that says so",
+          "[H12][H19]") {
+    const auto thrower = [](std::exception_ptr, auto&&...) { throw std::runtime_error("out of the handler"); };
+    const std::vector<std::function<void(OwnManager&, FakeWorld&)>> starts{
+        [&](OwnManager& models, FakeWorld&) { models.embedding().async_acquire(a, thrower); },
+        [&](OwnManager& models, FakeWorld&) { models.embedding().async_acquire(nameless, thrower); },
+        [&](OwnManager& models, FakeWorld&) { models.embedding().async_ensure_loaded(a, thrower); },
+        [&](OwnManager& models, FakeWorld&) { models.async_embed(a, {"text"}, thrower); },
+        [&](OwnManager& models, FakeWorld&) { models.async_rerank(a, "query", {"text"}, thrower); },
+        [&](OwnManager& models, FakeWorld&) { models.embedding().async_unload(thrower); },
+        [&](OwnManager& models, FakeWorld&) { models.async_shutdown(thrower); },
+    };
+    for (std::size_t kind = 0; kind < starts.size(); ++kind) {
+        INFO("operation " << kind);
+        CHECK_THAT(events_until_the_end(starts[kind]),
+                   Catch::Matchers::EndsWith("handler_threw: out of the handler\nterminate: out of the handler\n"));
+    }
+    CHECK_THAT(events_until_the_end([](OwnManager& models, FakeWorld&) {
+                   models.async_shutdown([](std::exception_ptr, const ShutdownReport&) { throw 42; });
+               }),
+               Catch::Matchers::EndsWith("handler_threw: an exception that is not a std::exception\n"
+                                         "terminate: an exception that is not a std::exception\n"));
+}
+
+TEST_CASE("The events that were queued before a handler threw are delivered before the process ends", "[H12][H19]") {
+    std::promise<void> unloading;
+    const std::string words = events_until_the_end([&](OwnManager& models, FakeWorld& world) {
+        world.on(FakeStep::unload, [&](const FakeCall&) {
+            unloading.set_value();
+            // Does not end, so that its event does not come between the last two lines.
+            std::promise<void>().get_future().wait();
+        });
+        models.async_embed(a, {"text"}, [&](std::exception_ptr, const Embeddings&) {
+            // Occupies the thread for callbacks, so that the events of the unload wait behind it.
+            models.embedding().async_unload(a, [](std::exception_ptr) {});
+            unloading.get_future().get();
+            throw std::runtime_error("out of the handler");
+        });
+    });
+    const std::size_t queued = words.find("unload_started a generation 1");
+    const std::size_t threw = words.find("handler_threw: out of the handler\nterminate: out of the handler\n");
+    REQUIRE(queued != std::string::npos);
+    REQUIRE(threw != std::string::npos);
+    CHECK(queued < threw);
+}
+
+TEST_CASE("A handler that throws on an executor of its own harms no thread of the library's", "[H12][R9]") {
     const auto world = std::make_shared<FakeWorld>();
+    asio::io_context elsewhere;
     EventLog events;
     {
         ManagerOptions options;
         options.observer = events.observer();
-        ModelManager<testing::FakeEmbeddingBackend, testing::FakeRerankerBackend> models{
-            testing::FakeEmbeddingBackend(world), testing::FakeRerankerBackend(world), options};
-        std::promise<void> last;
-        const auto thrower = [](std::exception_ptr, auto&&...) { throw std::runtime_error("out of the handler"); };
-        models.embedding().async_acquire(a, thrower);
-        models.embedding().async_acquire(nameless, thrower);
-        models.embedding().async_ensure_loaded(a, thrower);
-        models.async_embed(a, {"text"}, thrower);
-        models.async_rerank(a, "query", {"text"}, thrower);
-        models.embedding().async_unload(thrower);
-        models.async_shutdown([&last](std::exception_ptr, const ShutdownReport&) {
-            last.set_value();
-            throw 42;
-        });
-        last.get_future().get();
+        OwnManager models{testing::FakeEmbeddingBackend(world), testing::FakeRerankerBackend(world), options};
+        models.async_embed(a, {"text"}, asio::bind_executor(elsewhere, [](std::exception_ptr, const Embeddings&) {
+                               throw std::runtime_error("out of the handler");
+                           }));
+        CHECK_THROWS_WITH(elsewhere.run(), "out of the handler");
+        CHECK(models.embed(a, {"text"}).size() == 1);
         CHECK(models.shutdown().clean());
     }
-    const std::vector<Event> threw = events.all(EventType::handler_threw);
-    REQUIRE(threw.size() == 7);
-    // A call gives its lease back before its handler is posted, so a shutdown's handler need not be the last to run.
-    const auto said = [&threw](std::string_view message) {
-        return std::count_if(threw.begin(), threw.end(),
-                             [message](const Event& event) { return event.message == message; });
-    };
-    CHECK(said("out of the handler") == 6);
-    CHECK(said("an exception that is not a std::exception") == 1);
+    CHECK(events.count(EventType::handler_threw) == 0);
     CHECK(world->counts().live == 0);
     CHECK(world.use_count() == 1);
 }

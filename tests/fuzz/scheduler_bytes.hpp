@@ -26,7 +26,7 @@ public:
           trace_(trace),
           options_(read_options()),
           keys_(read_keys()),
-          world_(options_, keys_) {}
+          world_(options_, keys_, byte() % 2 != 0) {}
 
     void run() {
         while (next_ != end_) {
@@ -57,6 +57,10 @@ private:
             one_of(std::array{milliseconds(1), milliseconds(0), milliseconds(3), keep_alive_forever / 2});
         options.max_cooldown =
             std::max(options.cooldown, one_of(std::array{milliseconds(4), milliseconds(1), keep_alive_forever}));
+        options.max_calls = below(4);
+        options.max_loads = 1 + below(3);
+        options.abandon_after =
+            one_of(std::array{milliseconds(2), milliseconds(0), milliseconds(5), keep_alive_forever});
         options.aging = one_of(std::array{milliseconds(3), milliseconds(0), milliseconds(1), keep_alive_forever});
         return options;
     }
@@ -96,13 +100,18 @@ private:
             case 6:
                 if (!world_.waiters().empty()) {
                     const std::size_t waiter = below(world_.waiters().size());
-                    tell("cancel waiter ", waiter);
-                    world_.cancel(waiter);
+                    if (!world_.waiters()[waiter].claims) {
+                        tell("cancel waiter ", waiter);
+                        world_.cancel(waiter);
+                    }
                 }
                 break;
             case 7:
             case 8:
-                if (const std::size_t resident = pick(ResidentState::loading); resident != nobody) {
+                if (const std::size_t queued = pick(ResidentState::queued); queued != nobody) {
+                    tell("load_begins ", name(queued));
+                    world_.load_begins(queued);
+                } else if (const std::size_t resident = pick(ResidentState::loading); resident != nobody) {
                     const std::size_t capacity = below(6);
                     tell("loaded ", name(resident), " for ", capacity, " at once");
                     world_.loaded(resident, capacity);
@@ -157,7 +166,7 @@ private:
         const std::size_t key = below(keys_.size());
         core::RequestSpec spec;
         spec.wants_lease = how % 4 != 0;
-        spec.deadline_covers_lease = (how & 4U) != 0;
+        spec.is_inference = spec.wants_lease && (how & 4U) != 0;
         spec.priority = static_cast<Priority>((how >> 3U) % 3);
         if ((how & 32U) != 0) {
             spec.deadline = core::later(
@@ -170,13 +179,15 @@ private:
                                                 core::Duration(milliseconds(9)), core::Duration::max()});
         }
         if ((how & 128U) != 0) {
-            const Generation generation = world_.generation_of(key);
-            spec.expected = generation == Generation{} ? Generation{1'000'000} : generation;
+            spec.expects = true;
+            spec.expected = world_.generation_of(key);
         }
-        tell("request ", keys_[key], spec.wants_lease ? " lease" : " load", ", priority ",
-             static_cast<int>(spec.priority), spec.deadline == core::never ? "" : ", with a deadline",
-             spec.deadline_covers_lease ? " in all" : "", spec.overrides_keep_alive ? ", with a keep-alive" : "",
-             spec.expected == Generation{} ? "" : ", of a generation");
+        tell("request ", keys_[key],
+             !spec.wants_lease   ? " load"
+             : spec.is_inference ? " call"
+                                 : " lease",
+             ", priority ", static_cast<int>(spec.priority), spec.deadline == core::never ? "" : ", with a deadline",
+             spec.overrides_keep_alive ? ", with a keep-alive" : "", spec.expects ? ", of a generation" : "");
         world_.request(key, spec);
     }
 
@@ -212,13 +223,22 @@ private:
 
     bool progress() {
         if (const std::size_t resident = pick(ResidentState::unloading); resident != nobody) {
+            tell("unloaded ", name(resident));
             world_.unloaded(resident);
+        } else if (const std::size_t queued = pick(ResidentState::queued); queued != nobody) {
+            tell("load_begins ", name(queued));
+            world_.load_begins(queued);
         } else if (const std::size_t loading = pick(ResidentState::loading); loading != nobody) {
+            tell("loaded ", name(loading));
             world_.loaded(loading, 1);
         } else if (!world_.leases().empty()) {
+            tell("release the last lease");
             world_.release(world_.leases().size() - 1);
         } else {
             return false;
+        }
+        if (trace_ != nullptr) {
+            *trace_ << world_;
         }
         return true;
     }

@@ -62,6 +62,9 @@ TEST_CASE("Any request that must wait needs a place, ensure_loaded like acquire"
     CHECK(first.calls() == 1);
     REQUIRE(second.calls() == 1);
     CHECK(bench.slot->status().counters.overloaded == 2);
+    // Summed up: one at once, the other with the next second (H19).
+    CHECK(bench.events.count(EventType::rejected) == 1);
+    bench.advance(1s);
     CHECK(bench.events.count(EventType::rejected) == 2);
     second.value().release();
     bench.check_end();

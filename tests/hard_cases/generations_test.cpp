@@ -167,7 +167,7 @@ TEST_CASE("expected_generation is compared at the call: anything else is model_c
         bench.advance(1min);
         Outcome<Generation> again;
         bench.slot->async_ensure_loaded(a, again.handler());
-        REQUIRE(bench.is(a, ResidentState::loading));
+        REQUIRE(bench.is(a, ResidentState::queued));
         CHECK(refused(a, old));
         bench.run();
         CHECK(again.value() > old);
@@ -255,6 +255,8 @@ TEST_CASE("Revoke ends a rerank that runs with model_changed", "[H8]") {
     bool stopped = false;
     bench.world->on(FakeStep::inference, [&](const FakeCall& call) {
         models.reranker().async_unload(UnloadMode::revoke, unloaded.handler());
+        // Stops are requested on callbacks.
+        run_ready(bench.control);
         stopped = call.stop.stop_requested();
     });
     models.async_rerank(a, "query", {"text"}, running.handler());

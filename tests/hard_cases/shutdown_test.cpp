@@ -97,7 +97,7 @@ TEST_CASE("A shutdown completes after the last handler of the alarm has run", "[
     bench.check_nothing_left();
 }
 
-TEST_CASE("A shutdown of what is loading and unloading names it in its report", "[H9]") {
+TEST_CASE("A shutdown names queued and unloading residents in its report", "[H9]") {
     SlotBench bench({.max_resident = 2});
     Outcome<FakeLease> waiter;
     bench.lease(a).release();
@@ -109,12 +109,13 @@ TEST_CASE("A shutdown of what is loading and unloading names it in its report", 
     run_ready(bench.control);
     REQUIRE(waiter.calls() == 1);
     CHECK(waiter.code() == errc::shutting_down);
-    CHECK(waiter.error().stage() == Stage::load);
+    // The backend was not called yet.
+    CHECK(waiter.error().stage() == Stage::queue);
     VirtualClock::advance(1s);
     run_ready(bench.control);
     REQUIRE(report.calls() == 1);
     CHECK(report.value().leftovers ==
-          std::vector<Leftover>{{"model", a, ResidentState::unloading, 0}, {"model", b, ResidentState::loading, 0}});
+          std::vector<Leftover>{{"model", a, ResidentState::unloading, 0}, {"model", b, ResidentState::queued, 0}});
     Outcome<ShutdownReport> clean;
     bench.slot->async_shutdown(clean.handler());
     bench.run();

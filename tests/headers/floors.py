@@ -7,8 +7,9 @@ A header includes only floors below its own:
 
     leaves                  observe/ backends/ testing/: included by no other floor, but residency.hpp brings backends/lexical
     residency.hpp           all that a user names, but leaves with a dependency of their own
-    face                    model_manager, manager/
-    shell                   lease, model_slot, shell/
+    faces                   model_manager, model_slot: contracts, almost no code
+    shell/                  locks, lets the core decide, carries out; one operation a file
+    lease                   lease, detail/: what a user holds of a slot; knows core/, but neither runtime/ nor shell/
     runtime/                mechanisms: know nothing of models or of core/; runtime/asio alone includes Boost.Asio
     core/                   decisions: no Asio, no thread, no mutex, no clock
     ground                  words: the standard library and boost/system only
@@ -21,16 +22,16 @@ import re
 import sys
 from pathlib import Path
 
-GROUND = {"version", "one_line", "model_key", "generation", "embeddings", "ranking", "error_code", "error", "options", "event", "status", "backend"}
+GROUND = {"version", "one_line", "bounded_text", "not_a_number", "shared_cause", "model_key", "generation", "embeddings", "ranking", "error_code", "error", "options", "event", "status", "backend"}
 # What a mechanism must not know of: models, and what is said about them.
 MODEL_WORDS = {"backend", "embeddings", "ranking", "model_key", "generation", "event", "status"}
-SHELL = {"lease", "model_slot"}
-FACE = {"model_manager"}
+LEASE = {"lease"}
+FACE = {"model_slot", "model_manager"}
 FOLDERS = {
     "core": "core",
     "runtime": "runtime",
+    "detail": "lease",
     "shell": "shell",
-    "manager": "face",
     "observe": "leaf",
     "backends": "leaf",
     "testing": "leaf",
@@ -41,10 +42,11 @@ BELOW = {
     "ground": {"ground"},
     "core": {"ground", "core"},
     "runtime": {"ground", "runtime"},
-    "shell": {"ground", "core", "runtime", "shell"},
-    "face": {"ground", "core", "runtime", "shell", "face"},
-    "front": {"ground", "core", "runtime", "shell", "face", "leaf"},
-    "leaf": {"ground", "core", "runtime", "shell", "face", "leaf"},
+    "lease": {"ground", "core", "lease"},
+    "shell": {"ground", "core", "runtime", "lease", "shell"},
+    "face": {"ground", "core", "runtime", "lease", "shell", "face"},
+    "front": {"ground", "core", "runtime", "lease", "shell", "face", "leaf"},
+    "leaf": {"ground", "core", "runtime", "lease", "shell", "face", "leaf"},
 }
 
 # The one leaf that residency.hpp brings: it has no dependency of its own.
@@ -78,7 +80,7 @@ def without_comments(text, strings_too):
 
 
 def outside(header):
-    """`folder/impl/name` without the impl/: for telling its floor."""
+    """`folder/impl/name` without the impl/, by which its floor is known."""
     return header.replace("/impl/", "/")
 
 
@@ -105,8 +107,8 @@ def floor_of(header):
         return "front"
     if name in GROUND:
         return "ground"
-    if name in SHELL:
-        return "shell"
+    if name in LEASE:
+        return "lease"
     if name in FACE:
         return "face"
     return None
@@ -245,7 +247,7 @@ def check(include_folder):
     if "residency/residency" in edges:
         brought = reached_from(edges, "residency/residency")
         for header in sorted(edges):
-            # A part of core/ or runtime/ comes with who needs it.
+            # A part of core/ or runtime/ comes with the header that needs it.
             wanted = floor_of(header) not in ("core", "runtime", "leaf") or any(belongs_to(header, leaf) for leaf in FRONT_LEAVES)
             if wanted and header not in brought:
                 found.append(f"residency/residency.hpp does not bring {header}.hpp")

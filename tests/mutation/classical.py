@@ -23,24 +23,25 @@ class Fault:
 
 
 SCHEDULER = "core/impl/slot_scheduler.hpp"
-PLACES = "core/impl/slot_scheduler_places.hpp"
+RESIDENTS = "core/impl/slot_scheduler_residents.hpp"
+TIME = "core/impl/slot_scheduler_time.hpp"
 WAITING = "core/impl/slot_scheduler_waiting.hpp"
-SLOT = "shell/impl/slot_shell.hpp"
+SHELL = "shell/impl/slot_shell.hpp"
 
 FAULTS = [
     Fault(
         "stamp outside the lock",
         "the time of a lease's end is read before the mutex is taken",
         [
-            Insertion(SLOT, "void SlotShell<Clock>::release(ResidentRecord& record) noexcept {", after="const core::Time early = MUTANT ? now() : core::Time::zero();"),
-            Insertion(SLOT, "if (release_quietly({record.id, {}})) {",
-                      before="if (MUTANT && !abandoned_ && scheduler_.release_quietly({record.id, {}}, early)) { return; } "),
+            Insertion(SHELL, "auto& record = static_cast<ResidentRecord&>(model);", after=" const core::Time early = MUTANT ? now() : core::Time::zero();"),
+            Insertion(SHELL, "if (release_quietly({record.id, {}, false})) {",
+                      before="if (MUTANT && scheduler_.release_quietly({record.id, {}, false}, early)) { return; } "),
         ],
     ),
     Fault(
         "grant without counting: slot",
         "the slot's leases are not counted",
-        [Insertion(WAITING, "++leases_;\n    ++counters_.leases_granted;", before="if (!MUTANT) ")],
+        [Insertion(WAITING, "++leases_;", before="if (!MUTANT) ")],
     ),
     Fault(
         "grant without counting: resident",
@@ -48,35 +49,38 @@ FAULTS = [
         [Insertion(WAITING, "++resident.leases;", before="if (!MUTANT) ")],
     ),
     Fault(
+        "grant without counting: calls",
+        "the slot's model calls are not counted",
+        [Insertion(WAITING, "calls_ += is_inference ? 1U : 0U;", before="if (!MUTANT) ")],
+    ),
+    Fault(
         "count before grant",
         "a lease is counted before it is known whether it can be granted, and stays counted if it cannot",
         [
             Insertion(SCHEDULER, "if (resident.state != ResidentState::ready || resident.leases >= resident.capacity) {", before="if (MUTANT) { ++leases_; } "),
-            Insertion(SCHEDULER, "count_lease(resident);\n    return Attempt::granted;", before="if (MUTANT) { --leases_; } "),
+            Insertion(SCHEDULER, "count_lease(resident, spec.is_inference);\n    return Attempt::granted;", before="if (MUTANT) { --leases_; } "),
         ],
     ),
     Fault(
         "no re-check after the alarm: due",
         "whatever is idle when the alarm rings is unloaded, although it was used since",
-        [Insertion(SCHEDULER, "residents_[index].due() <= now) {\n            start_unload(", before="(MUTANT || ", after=""),
-         Insertion(SCHEDULER, "residents_[index].idle() && residents_[index].due() <= now", after=")")],
+        [Insertion(TIME, "resident.due() <= now", before="(MUTANT || ", after=")")],
     ),
     Fault(
         "no re-check after the alarm: in use",
         "whatever is ready when the alarm rings is unloaded, although it is leased",
-        [Insertion(SCHEDULER, "residents_[index].idle() && residents_[index].due() <= now",
-                   before="(MUTANT ? residents_[index].state == ResidentState::ready : ", after=")")],
+        [Insertion(TIME, "resident.idle() && resident.due() <= now", before="(MUTANT ? true : ", after=")")],
     ),
     Fault(
         "alarm replaced without awaiting",
         "a wait is replaced by an earlier one before the handler of the first has run",
         [Insertion("runtime/alarm.hpp", "cancelling_ = true;",
-                   before="if (MUTANT) { stands_at_ = wanted; return wanted == never ? Step::cancel : Step::start; } ")],
+                   before="if (MUTANT) { due_ = wanted; return wanted == never ? Step::cancel : Step::start; } ")],
     ),
     Fault(
         "waiter woken twice: granted",
         "a grant is carried out twice",
-        [Insertion(WAITING, "action.kept = queue_.leave(index, now, spec.wants_lease);", after=" if (MUTANT) { actions.push_back(action); }")],
+        [Insertion(WAITING, "action.kept = queue_.leave(request, spec.wants_lease);", after=" if (MUTANT) { step.actions.push_back(action); }")],
     ),
     Fault(
         "waiter woken twice: granted, then timed out",
@@ -85,33 +89,33 @@ FAULTS = [
     ),
     Fault(
         "waiter lost on cancel during load: itself",
-        "who cancels while the model is being loaded is never told",
-        [Insertion(SLOT, "out.ready.push(std::move(waiters_[waiter.request.index]));",
+        "a request that is cancelled while the model is being loaded never completes",
+        [Insertion(SHELL, "out.ready.push(std::move(waiters_[waiter.request.index]));",
                    before="if (!(MUTANT && scheduler_.residents().size() != 0 && scheduler_.residents().used(0) && "
                    "scheduler_.residents()[0].state == ResidentState::loading)) ")],
     ),
     Fault(
         "waiter lost on cancel during load: the others",
-        "who cancels while the model is being loaded takes those along who wait for the same key",
-        [Insertion(SCHEDULER, "queue_.leave(request.index, now, false);",
-                   after=" while (MUTANT && queue_.keys()[key].first != none && queue_.keys()[key].resident != none && "
-                   "residents_[queue_.keys()[key].resident].state == ResidentState::loading) { queue_.leave(queue_.keys()[key].first, now, false); }")],
+        "a request that is cancelled while the model is being loaded takes the others along that wait for the same key",
+        [Insertion(SCHEDULER, "queue_.leave(request.index, false);",
+                   after=" while (MUTANT && queue_.oldest(key) != none && queue_.keys()[key].resident != none && "
+                   "residents_[queue_.keys()[key].resident].state == ResidentState::loading) { queue_.leave(queue_.oldest(key), false); }")],
     ),
     Fault(
         "cooldown not cleared",
         "a load that succeeds does not end the row of failures",
-        [Insertion(SCHEDULER, "queue_.keys().clear_failures(key);", before="if (!MUTANT) ")],
+        [Insertion(SCHEDULER, "queue_.keys().clear_failures(resident.key);", before="if (!MUTANT) ")],
     ),
     Fault(
         "generation not raised on unload",
         "the counter stays when a model stops being usable",
-        [Insertion(PLACES, "if (resident.state != ResidentState::loading && !resident.revoked) {", after=" if (!MUTANT)")],
+        [Insertion(RESIDENTS, "if (resident.state != ResidentState::loading && !resident.revoked) {", after=" if (!MUTANT)")],
     ),
     Fault(
         "lease released twice",
         "a lease that was released is released again by its destructor",
-        [Insertion("lease.hpp", "std::exchange(slot_, nullptr)->release(*std::exchange(record_, nullptr));",
-                   before="if (MUTANT) { slot_->release(*record_); return; } ")],
+        [Insertion("lease.hpp", "if (detail::LeasedModel* const model = std::exchange(model_, nullptr)) {",
+                   before="if (MUTANT && model_ != nullptr) { model_->owner->release(*model_); return; } ")],
     ),
 ]
 

@@ -206,8 +206,8 @@ struct Report {
 
 // What the backend and the holders of leases do in the end.
 bool is_progress(Happening what) {
-    return what == Happening::release || what == Happening::loaded || what == Happening::load_failed ||
-           what == Happening::unloaded;
+    return what == Happening::release || what == Happening::load_begins || what == Happening::loaded ||
+           what == Happening::load_failed || what == Happening::unloaded;
 }
 
 class Explorer {
@@ -216,13 +216,16 @@ public:
         : setting_(setting),
           most_states_(most_states),
           compare_one_in_(compare_one_in),
-          start_(setting.options, setting.keys),
+          start_(setting.options, setting.keys, setting.begins_loads),
           writers_(1) {
         // Where every key is asked for in the same ways, states that differ in the names of keys alone are one.
         std::vector<ModelKey> names = setting.keys;
         while (setting.is_symmetric() && std::next_permutation(names.begin(), names.end())) {
             permutations_.push_back(std::make_unique<std::vector<ModelKey>>(names));
             writers_.emplace_back().rename(setting.keys, *permutations_.back());
+        }
+        for (core::detail::CanonicalWriter& writer : writers_) {
+            writer.distinguish_calls(calls_);
         }
     }
 
@@ -309,6 +312,10 @@ private:
     }
 
     void encode(const CheckedScheduler& world) {
+        calls_.assign(world.scheduler().residents().end_index(), 0);
+        for (const KnownLease& lease : world.leases()) {
+            calls_[lease.grant.resident.index] += lease.grant.is_inference ? 1U : 0U;
+        }
         for (core::detail::CanonicalWriter& writer : writers_) {
             words_.clear();
             writer.write(world.scheduler(), world.now(), false, words_);
@@ -471,6 +478,7 @@ private:
     Blocks<std::uint64_t> edges_begin_;
     std::vector<core::detail::CanonicalWriter> writers_;
     std::vector<std::unique_ptr<std::vector<ModelKey>>> permutations_;
+    std::vector<std::size_t> calls_;
     std::vector<std::uint64_t> words_;
     std::vector<std::uint8_t> bytes_;
     std::vector<std::uint8_t> renamed_;
@@ -555,14 +563,16 @@ std::vector<Seen> everything(const std::vector<Report>& reports) {
         sum("action " + std::string(name),
             [type = type](const Report& report) { return report.counts.types[static_cast<std::size_t>(type)]; });
     }
-    for (const errc code : {errc::timed_out, errc::load_failed, errc::model_changed, errc::shutting_down}) {
+    for (const errc code :
+         {errc::timed_out, errc::load_failed, errc::invalid_request, errc::model_changed, errc::shutting_down}) {
         sum("action fail, " + std::string(to_string(code)),
             [=](const Report& report) { return report.counts.codes[static_cast<std::size_t>(code)]; });
     }
     sum("action complete, late", [](const Report& report) { return report.counts.late; });
-    for (const EventType type : {EventType::load_started, EventType::ready, EventType::load_failed,
-                                 EventType::load_aborted, EventType::drain_started, EventType::drain_ended,
-                                 EventType::unload_started, EventType::unloaded, EventType::shutdown_started}) {
+    for (const EventType type :
+         {EventType::load_started, EventType::ready, EventType::load_failed, EventType::load_aborted,
+          EventType::drain_started, EventType::drain_ended, EventType::unload_started, EventType::unloaded,
+          EventType::shutdown_started, EventType::timed_out, EventType::rejected}) {
         sum("action event, " + std::string(to_string(type)),
             [=](const Report& report) { return report.counts.events[static_cast<std::size_t>(type)]; });
     }
@@ -570,6 +580,9 @@ std::vector<Seen> everything(const std::vector<Report>& reports) {
         sum("action event, unload_started, " + std::string(to_string(reason)),
             [=](const Report& report) { return report.counts.unload_reasons[static_cast<std::size_t>(reason)]; });
     }
+    sum("lease or place by age", [](const Report& report) { return report.counts.by_age; });
+    sum("claim", [](const Report& report) { return report.counts.claims; });
+    sum("load that does not begin", [](const Report& report) { return report.counts.dropped_loads; });
     return all;
 }
 

@@ -21,9 +21,12 @@ inline RequestKind request(std::size_t key) {
     kind.key = key;
     return kind;
 }
-inline RequestKind timed(RequestKind kind, bool in_all) {
+inline RequestKind timed(RequestKind kind) {
     kind.timeout = 1ms;
-    kind.spec.deadline_covers_lease = in_all;
+    return kind;
+}
+inline RequestKind call(RequestKind kind) {
+    kind.spec.is_inference = true;
     return kind;
 }
 inline RequestKind with(RequestKind kind, Priority priority) {
@@ -61,6 +64,13 @@ struct Family {
     std::size_t most_operations = 0;
     bool closes = false;
     bool fails = true;
+    std::size_t max_calls = 0;
+    std::size_t max_loads = 2;
+    std::chrono::milliseconds abandon_after{0};
+    bool begins_loads = true;
+    bool refuses = false;
+    /// How long `wait` waits, and how long a cooldown lasts at first.
+    std::chrono::milliseconds step{1};
     /// Whether a model may take fewer leases at once than the slot gives.
     bool narrow_models = false;
 };
@@ -86,9 +96,15 @@ inline std::vector<Setting> settings_of(const Family& family) {
                     setting.options.max_resident = residents;
                     setting.options.max_leases = leases;
                     setting.options.max_queue = family.max_queue;
-                    setting.options.cooldown = cooldown ? 1ms : 0ms;
-                    setting.options.max_cooldown = cooldown ? 2ms : 0ms;
+                    setting.options.cooldown = cooldown ? family.step : 0ms;
+                    setting.options.max_cooldown = cooldown ? 2 * family.step : 0ms;
+                    setting.step = setting.patience = family.step;
                     setting.options.aging = family.aging;
+                    setting.options.max_calls = family.max_calls;
+                    setting.options.max_loads = family.max_loads;
+                    setting.options.abandon_after = family.abandon_after;
+                    setting.begins_loads = family.begins_loads;
+                    setting.refuses = family.refuses;
                     for (std::size_t key = 0; key < family.keys; ++key) {
                         setting.keys.emplace_back(std::string(1, static_cast<char>('a' + key)));
                     }
@@ -126,28 +142,26 @@ inline std::vector<Family> families(Dose dose) {
     const RequestKind low = with(lease, Priority::low);
 
     std::vector<Family> all;
-    all.push_back(
-        {.name = "main",
-         .about =
-             "leases with and without a deadline that covers the lease, two priorities, failures, unloads, shutdown",
-         .requests = each_key(2, {lease, timed(lease, true), high, timed(high, true)}),
-         .max_queue = full ? 3U : 2U,
-         .leases = full ? std::vector<std::size_t>{1, 2} : std::vector<std::size_t>{2},
-         .keep_alives = full ? std::vector{0ms, 1ms, keep_alive_forever} : std::vector{1ms},
-         .cooldowns = full ? std::vector<bool>{false, true} : std::vector<bool>{true},
-         .most_operations = 1,
-         .closes = true});
-    all.push_back(
-        {.name = "loads",
-         .about = "ensure_loaded, keep-alives of a request's own, deadlines that end with the wait",
-         .requests = each_key(2, {lease, timed(lease, false), load_only(lease), load_only(timed(lease, false)),
-                                  keeping_alive(lease, 0ms), load_only(keeping_alive(lease, 0ms)),
-                                  keeping_alive(lease, core::Duration::max())}),
-         .max_queue = full ? 3U : 2U,
-         .residents = full ? std::vector<std::size_t>{1, 2} : std::vector<std::size_t>{2},
-         .leases = full ? std::vector<std::size_t>{1, 2} : std::vector<std::size_t>{1},
-         .keep_alives = full ? std::vector{0ms, 1ms} : std::vector{1ms},
-         .fails = false});
+    all.push_back({.name = "main",
+                   .about = "leases and model calls with a deadline, two priorities, failures, unloads, shutdown",
+                   .requests = each_key(2, full ? std::vector{lease, call(timed(lease)), high, call(timed(high))}
+                                                : std::vector{lease, call(timed(high))}),
+                   .max_queue = full ? 3U : 2U,
+                   .leases = full ? std::vector<std::size_t>{1, 2} : std::vector<std::size_t>{2},
+                   .keep_alives = full ? std::vector{0ms, 1ms, keep_alive_forever} : std::vector{1ms},
+                   .cooldowns = full ? std::vector<bool>{false, true} : std::vector<bool>{true},
+                   .most_operations = 1,
+                   .closes = true});
+    all.push_back({.name = "loads",
+                   .about = "ensure_loaded, keep-alives of a request's own, deadlines that end with the wait",
+                   .requests = each_key(
+                       2, {lease, timed(lease), load_only(lease), load_only(timed(lease)), keeping_alive(lease, 0ms),
+                           load_only(keeping_alive(lease, 0ms)), keeping_alive(lease, core::Duration::max())}),
+                   .max_queue = full ? 3U : 2U,
+                   .residents = full ? std::vector<std::size_t>{1, 2} : std::vector<std::size_t>{2},
+                   .leases = full ? std::vector<std::size_t>{1, 2} : std::vector<std::size_t>{1},
+                   .keep_alives = full ? std::vector{0ms, 1ms} : std::vector{1ms},
+                   .fails = false});
     all.push_back({.name = "generations",
                    .about = "requests that expect a generation, switches, two operations at once",
                    .requests = each_key(2, {lease, expecting(lease), expecting(load_only(lease))}),
@@ -157,23 +171,76 @@ inline std::vector<Family> families(Dose dose) {
                    .keep_alives = full ? std::vector{0ms, 1ms, keep_alive_forever} : std::vector{keep_alive_forever},
                    .most_operations = 2,
                    .closes = full});
+    all.push_back({.name = "priorities",
+                   .about = "three priorities within one key and beside another, age out of reach",
+                   .requests = each_key(2, {lease, high, low, load_only(high)}),
+                   .max_queue = full ? 4U : 3U,
+                   .residents = full ? std::vector<std::size_t>{1, 2} : std::vector<std::size_t>{1},
+                   .leases = full ? std::vector<std::size_t>{1, 2} : std::vector<std::size_t>{1},
+                   .keep_alives = {keep_alive_forever},
+                   .fails = false});
     all.push_back({.name = "ageing",
                    .about = "three priorities, and waiters that have been passed over for too long",
-                   .requests = each_key(2, {lease, high, low, timed(low, false)}),
+                   .requests = each_key(2, {lease, high, low, timed(low)}),
                    .max_queue = full ? 3U : 2U,
                    .residents = full ? std::vector<std::size_t>{1, 2} : std::vector<std::size_t>{1},
                    .leases = full ? std::vector<std::size_t>{1, 2} : std::vector<std::size_t>{1},
                    .aging = 1ms});
+    all.push_back({.name = "no-age",
+                   .about = "every second lease and place by arrival",
+                   .requests = each_key(3, {high, low}),
+                   .keys = 3,
+                   .residents = full ? std::vector<std::size_t>{1, 2} : std::vector<std::size_t>{1},
+                   .leases = full ? std::vector<std::size_t>{1, 2} : std::vector<std::size_t>{1},
+                   .keep_alives = {keep_alive_forever},
+                   .aging = 0ms,
+                   .fails = false});
+    all.push_back({.name = "calls",
+                   .about = "model calls and bare leases, fewer calls than leases",
+                   .requests = each_key(2, {lease, call(lease), call(high), call(timed(lease))}),
+                   .max_queue = full ? 3U : 2U,
+                   .residents = full ? std::vector<std::size_t>{1, 2} : std::vector<std::size_t>{2},
+                   .leases = full ? std::vector<std::size_t>{2, 3} : std::vector<std::size_t>{2},
+                   .keep_alives = {keep_alive_forever},
+                   .aging = full ? 1ms : keep_alive_forever,
+                   .fails = false,
+                   .max_calls = 1});
+    all.push_back(
+        {.name = "abandoned",
+         .about =
+             "loads that are queued, that their waiters leave, and that stop after a while; claims; one load at a time",
+         .requests = each_key(2, {lease, timed(lease), timed(high)}),
+         .max_queue = full ? 3U : 2U,
+         .residents = {1, 2},
+         .leases = {1},
+         .cooldowns = full ? std::vector<bool>{false, true} : std::vector<bool>{false},
+         .most_operations = full ? 1U : 0U,
+         .closes = full,
+         .max_loads = 1,
+         .abandon_after = 2ms,
+         .begins_loads = false});
+    all.push_back({.name = "refusals",
+                   .about = "a full queue, a cooldown, and the events that sum up refusals",
+                   .requests = each_key(2, {lease, low}),
+                   .max_queue = full ? 4U : 1U,
+                   .residents = {1},
+                   .leases = {1},
+                   .keep_alives = {keep_alive_forever},
+                   .cooldowns = {true},
+                   .most_operations = full ? 1U : 0U,
+                   .closes = true,
+                   .refuses = true,
+                   .step = std::chrono::duration_cast<std::chrono::milliseconds>(core::SlotScheduler::refusal_period)});
     all.push_back({.name = "narrow",
                    .about = "models that take fewer leases at once than the slot gives",
-                   .requests = each_key(2, {lease, timed(lease, true), load_only(lease)}),
+                   .requests = each_key(2, {lease, call(timed(lease)), load_only(lease)}),
                    .max_queue = full ? 3U : 2U,
                    .residents = full ? std::vector<std::size_t>{1, 2} : std::vector<std::size_t>{2},
                    .leases = {2},
                    .fails = false,
                    .narrow_models = true});
     all.push_back({.name = "many-keys",
-                   .about = "four keys that want the places of two: several drains at once, returns, claims",
+                   .about = "four keys that want the places of two: several drains at once, returns",
                    .requests = each_key(4, full ? std::vector{lease, high} : std::vector{lease}),
                    .keys = 4,
                    .max_queue = full ? 4U : 3U,

@@ -5,6 +5,7 @@
 #include "support/catch.hpp"
 
 #include <chrono>
+#include <utility>
 #include <vector>
 
 using namespace std::chrono_literals;
@@ -24,19 +25,23 @@ struct Owner {
 
     // Brings the alarm in line with `wanted`; gives what had to be done first.
     Step want(Virtual::Time wanted) {
-        const Step first = alarm.plan(wanted);
-        for (Step step = first; step != Step::nothing; step = alarm.plan(wanted)) {
-            if (step == Step::start) {
-                ++started;
-                alarm.start(wanted, [this](error_code code) {
+        Step first = Step::none;
+        bool is_first = true;
+        alarm.sync(
+            [&] {
+                const Step step = alarm.plan(wanted);
+                first = is_first ? step : first;
+                is_first = false;
+                started += step == Step::start ? 1 : 0;
+                cancelled += step == Step::cancel ? 1 : 0;
+                return std::pair(step, wanted);
+            },
+            [this] {
+                return [this](error_code code) {
                     ended.push_back(code);
                     alarm.ended();
-                });
-            } else {
-                ++cancelled;
-                alarm.cancel();
-            }
-        }
+                };
+            });
         return first;
     }
     void advance(Virtual::Time by) {
@@ -69,7 +74,7 @@ TEST_CASE("Alarm: nothing wanted, nothing waited for", "[R7]") {
     Owner owner;
     CHECK(owner.alarm.quiet());
     CHECK_FALSE(owner.alarm.wants(Virtual::never));
-    CHECK(owner.want(Virtual::never) == Step::nothing);
+    CHECK(owner.want(Virtual::never) == Step::none);
     CHECK(run_ready(owner.context) == 0);
 }
 
@@ -91,7 +96,7 @@ TEST_CASE("Alarm: a wait that ends earlier than wanted is good enough", "[R7]") 
     owner.want(5s);
     CHECK_FALSE(owner.alarm.wants(5s));
     CHECK_FALSE(owner.alarm.wants(9s));
-    CHECK(owner.want(9s) == Step::nothing);
+    CHECK(owner.want(9s) == Step::none);
     CHECK(owner.started == 1);
     owner.advance(5s);
     CHECK(owner.ended.size() == 1);
@@ -106,8 +111,8 @@ TEST_CASE("Alarm: a wait that ends too late is cancelled, and the next starts on
     CHECK(owner.started == 1);
     CHECK_FALSE(owner.alarm.quiet());
     CHECK_FALSE(owner.alarm.wants(1s));
-    CHECK(owner.want(1s) == Step::nothing);
-    CHECK(owner.want(Virtual::never) == Step::nothing);
+    CHECK(owner.want(1s) == Step::none);
+    CHECK(owner.want(Virtual::never) == Step::none);
     CHECK(owner.cancelled == 1);
     run_ready(owner.context);
     REQUIRE(owner.ended.size() == 1);
@@ -145,24 +150,22 @@ TEST_CASE("Alarm: never wakes before something is due, whatever the clock's tick
     Alarm<Coarse> alarm(context.get_executor());
     // Half a millisecond after the next tick: the tick after that.
     const auto due = Coarse::now().time_since_epoch() + 1ms + 500us;
-    REQUIRE(alarm.plan(due) == Alarm<Coarse>::Step::start);
     std::chrono::nanoseconds woke{0};
-    alarm.start(due, [&](error_code) { woke = Coarse::now().time_since_epoch(); });
+    alarm.sync([&] { return std::pair(alarm.plan(due), due); },
+               [&] { return [&](error_code) { woke = Coarse::now().time_since_epoch(); }; });
     context.run();
     CHECK(woke >= due);
 }
 
-TEST_CASE("Alarm: taken out, it wants nothing any more", "[R7][H11]") {
+TEST_CASE("Alarm: closed, it ends its wait and starts no other", "[R7]") {
     Owner owner;
     owner.want(5s);
-    {
-        const auto timer = owner.alarm.take();
-        CHECK(timer.has_value());
-    }
+    owner.alarm.close();
     run_ready(owner.context);
-    // Destroying the timer ended its wait.
-    CHECK(owner.ended.size() == 1);
-    CHECK_FALSE(owner.alarm.wants(1s));
-    CHECK(owner.want(1s) == Step::nothing);
-    CHECK_FALSE(owner.alarm.take().has_value());
+    REQUIRE(owner.ended.size() == 1);
+    CHECK(owner.ended[0] == asio::error::operation_aborted);
+    CHECK(owner.want(1s) == Step::none);
+    CHECK(owner.started == 1);
+    CHECK(owner.alarm.quiet());
+    owner.alarm.close();
 }

@@ -8,7 +8,10 @@
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/bind_executor.hpp>
 #include <boost/asio/cancellation_signal.hpp>
+#include <boost/asio/require.hpp>
 
+#include <chrono>
+#include <future>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -20,98 +23,141 @@ using namespace residency::runtime;
 using residency::test::AllocatorCounts;
 using residency::test::CountingAllocator;
 
-TEST_CASE("UserCodeScope: marks this thread for as long as it lives", "[H15]") {
-    CHECK_FALSE(UserCodeScope::active());
-    {
-        const UserCodeScope outer;
-        CHECK(UserCodeScope::active());
-        {
-            const UserCodeScope inner;
-            CHECK(UserCodeScope::active());
-        }
-        CHECK(UserCodeScope::active());
-        bool elsewhere = true;
-        std::thread([&elsewhere] { elsewhere = UserCodeScope::active(); }).join();
-        CHECK_FALSE(elsewhere);
-    }
-    CHECK_FALSE(UserCodeScope::active());
+namespace {
+
+const int an_owner = 0;
+const void* const owner = &an_owner;
+
+// Has a handler called with results, as an operation does that kept its executor busy.
+template <class... Results, class Handler, class... Arguments>
+void complete_pending(const Delivery& delivery, Handler handler, Arguments&&... results) {
+    HandlerWork<Handler> work(handler, delivery);
+    complete<Results...>(delivery, std::move(work), std::move(handler), std::forward<Arguments>(results)...);
 }
 
-TEST_CASE("complete: posts to control, or to the handler's own executor, and marks the call", "[H15][H16]") {
-    asio::io_context control;
+}  // namespace
+
+TEST_CASE("UserCodeScope: marks this thread, for its owner alone, for as long as it exists", "[H15]") {
+    const int another = 0;
+    CHECK_FALSE(UserCodeScope::active(owner));
+    {
+        const UserCodeScope outer(owner);
+        CHECK(UserCodeScope::active(owner));
+        CHECK_FALSE(UserCodeScope::active(&another));
+        {
+            const UserCodeScope inner(&another);
+            CHECK(UserCodeScope::active(owner));
+            CHECK(UserCodeScope::active(&another));
+        }
+        CHECK_FALSE(UserCodeScope::active(&another));
+        bool elsewhere = true;
+        std::thread([&elsewhere] { elsewhere = UserCodeScope::active(owner); }).join();
+        CHECK_FALSE(elsewhere);
+    }
+    CHECK_FALSE(UserCodeScope::active(owner));
+}
+
+TEST_CASE("complete: posts to callbacks, or to the handler's own executor, and only callbacks are the owner's",
+          "[H15][H16]") {
+    asio::io_context callbacks;
     asio::io_context own;
+    const Delivery delivery{callbacks.get_executor(), callbacks.get_executor(), owner};
     std::string calls;
-    bool marked = true;
-    complete<int>(
-        control.get_executor(), Way::control,
+    complete_pending<int>(
+        delivery,
         [&](int value) {
-            calls += "control " + std::to_string(value) + ";";
-            marked = marked && UserCodeScope::active();
+            calls += "callbacks " + std::to_string(value) + ";";
+            CHECK(UserCodeScope::active(owner));
         },
         1);
-    complete<std::string>(control.get_executor(), Way::control,
-                          asio::bind_executor(own,
-                                              [&](const std::string& value) {
-                                                  calls += "own " + value + ";";
-                                                  marked = marked && UserCodeScope::active();
-                                              }),
-                          "two");
+    complete_pending<std::string>(delivery,
+                                  asio::bind_executor(own,
+                                                      [&](const std::string& value) {
+                                                          calls += "own " + value + ";";
+                                                          CHECK_FALSE(UserCodeScope::active(owner));
+                                                      }),
+                                  "two");
     CHECK(calls.empty());
     CHECK(own.poll() == 1);
     CHECK(calls == "own two;");
-    CHECK(control.poll() == 1);
-    CHECK(calls == "own two;control 1;");
-    CHECK(marked);
-    CHECK_FALSE(UserCodeScope::active());
+    CHECK(callbacks.poll() == 1);
+    CHECK(calls == "own two;callbacks 1;");
+    CHECK_FALSE(UserCodeScope::active(owner));
 }
 
-TEST_CASE("complete: an executor that cannot be posted to is reached through control, or without it if that is gone",
-          "[H11][H21]") {
-    auto control = std::make_unique<asio::io_context>();
+TEST_CASE("complete: an executor that cannot be posted to is reached through control, which calls no handler",
+          "[R16][H21]") {
+    asio::io_context control;
+    asio::io_context callbacks;
     asio::io_context own;
+    const Delivery delivery{callbacks.get_executor(), control.get_executor(), owner};
     int calls = 0;
-    const auto handler = asio::bind_executor(asio::any_completion_executor(own.get_executor()), [&] {
-        ++calls;
-        CHECK(own.get_executor().running_in_this_thread());
-    });
-    const asio::any_io_executor executor = control->get_executor();
-    complete<>(executor, Way::control, handler);
+    complete_pending<>(delivery, asio::bind_executor(asio::any_completion_executor(own.get_executor()), [&] {
+                           ++calls;
+                           CHECK(own.get_executor().running_in_this_thread());
+                       }));
     CHECK(own.poll() == 0);
-    CHECK(control->poll() == 1);
+    CHECK(control.poll() == 1);
+    CHECK(calls == 0);
     own.restart();
     CHECK(own.poll() == 1);
     CHECK(calls == 1);
-    control.reset();
-    complete<>(executor, Way::system_executor, handler);
-    CHECK(calls == 1);
-    own.restart();
-    // By way of one of Asio's own threads.
+    CHECK(callbacks.poll() == 0);
+
+    // The system's executor would call it on control's own thread.
+    std::promise<std::thread::id> called;
+    complete_pending<>(delivery, asio::bind_executor(asio::any_completion_executor(asio::system_executor()),
+                                                     [&] { called.set_value(std::this_thread::get_id()); }));
+    CHECK(called.get_future().get() != std::this_thread::get_id());
+    control.restart();
+    CHECK(control.poll() == 0);
+}
+
+TEST_CASE("HandlerWork: keeps the handler's executor busy until its completion has been posted", "[H16]") {
+    asio::io_context own;
+    const Delivery delivery{own.get_executor(), own.get_executor(), owner};
+    int calls = 0;
+    auto handler = [&calls] { ++calls; };
+    HandlerWork<decltype(handler)> work(handler, delivery);
+    CHECK(own.poll() == 0);
+    CHECK_FALSE(own.stopped());
+    complete<>(delivery, std::move(work), handler);
     CHECK(own.run() == 1);
-    CHECK(calls == 2);
-    complete<>(executor, Way::at_once, handler);
-    CHECK(calls == 2);
-    own.restart();
-    CHECK(own.poll() == 1);
-    CHECK(calls == 3);
+    CHECK(calls == 1);
+}
+
+TEST_CASE("HandlerWork: an executor that counts as work itself is let go before its handler is called", "[H16]") {
+    auto own = std::make_unique<asio::io_context>();
+    asio::io_context callbacks;
+    const Delivery delivery{callbacks.get_executor(), callbacks.get_executor(), owner};
+    int calls = 0;
+    complete_pending<>(
+        delivery, asio::bind_executor(asio::require(own->get_executor(), asio::execution::outstanding_work.tracked),
+                                      [&] { ++calls; }));
+    // Returns, so nothing counts as work any more.
+    CHECK(own->run() == 1);
+    CHECK(calls == 1);
 }
 
 TEST_CASE("Completion: clears the cancellation slot just before it calls", "[H16]") {
-    asio::io_context control;
+    asio::io_context context;
+    const Delivery delivery{context.get_executor(), context.get_executor(), owner};
     asio::cancellation_signal signal;
     bool had_handler = true;
     signal.slot().assign([](asio::cancellation_type) {});
-    complete<>(control.get_executor(), Way::control,
-               asio::bind_cancellation_slot(signal.slot(), [&] { had_handler = signal.slot().has_handler(); }));
+    complete_pending<>(delivery,
+                       asio::bind_cancellation_slot(signal.slot(), [&] { had_handler = signal.slot().has_handler(); }));
     CHECK(signal.slot().has_handler());
-    CHECK(control.poll() == 1);
+    CHECK(context.poll() == 1);
     CHECK_FALSE(had_handler);
 }
 
 TEST_CASE("Completion: a handler that throws leaves its context, and the mark is taken off", "[H12]") {
-    asio::io_context control;
-    complete<>(control.get_executor(), Way::control, [] { throw std::runtime_error("out"); });
-    CHECK_THROWS_WITH(control.poll(), "out");
-    CHECK_FALSE(UserCodeScope::active());
+    asio::io_context context;
+    const Delivery delivery{context.get_executor(), context.get_executor(), owner};
+    complete_pending<>(delivery, [] { throw std::runtime_error("out"); });
+    CHECK_THROWS_WITH(context.poll(), "out");
+    CHECK_FALSE(UserCodeScope::active(owner));
 }
 
 TEST_CASE("KeptHandler: uses the handler's allocator, and gives the memory back when it is taken", "[R9]") {
@@ -170,10 +216,20 @@ TEST_CASE("BlockingCall: a handler that is destroyed uncalled does not leave its
     dropper.join();
 }
 
-TEST_CASE("BlockingCall: its handler is called at once, not posted: it only wakes a thread") {
-    asio::io_context control;
+TEST_CASE("BlockingCall: waits no longer than it is told to, and goes on waiting when it is asked again", "[H14]") {
     BlockingCall<int> call;
-    complete<std::exception_ptr, int>(control.get_executor(), Way::control, call.handler(), nullptr, 5);
+    auto handler = call.handler();
+    CHECK_FALSE(call.wait_until(std::chrono::steady_clock::time_point::min()));
+    std::move(handler)(nullptr, 3);
+    CHECK(call.wait_until(std::chrono::steady_clock::time_point::min()));
+    CHECK(call.wait() == 3);
+}
+
+TEST_CASE("BlockingCall: its handler is called at once, not posted: it only wakes a thread") {
+    asio::io_context context;
+    const Delivery delivery{context.get_executor(), context.get_executor(), owner};
+    BlockingCall<int> call;
+    complete_pending<std::exception_ptr, int>(delivery, call.handler(), nullptr, 5);
     CHECK(call.wait() == 5);
-    CHECK(control.poll() == 0);
+    CHECK(context.poll() == 0);
 }

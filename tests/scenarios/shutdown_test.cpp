@@ -383,7 +383,7 @@ TEST_CASE("S32: the alarm is gone when the shutdown says so, not some time later
         CHECK(report.clean());
         CHECK(f.world->counts().live == 0);
         // Apart from this very handler nothing is left to run.
-        idle = f.control.poll() == 0;
+        idle = f.run_control() == 0;
     }));
     f.run();
     CHECK(idle);
@@ -515,31 +515,6 @@ TEST_CASE("S33: the destructor with a host executor that has stopped running", "
     }
     check_at_rest(*world);
     CHECK(handlers.ran() == handlers.made() - 1);
-}
-
-TEST_CASE("S33: a host's contexts that end before the slot does", "[S33][R12][R9]") {
-    const auto world = std::make_shared<FakeWorld>();
-    HandlerTally handlers;
-    VirtualClock::reset();
-    auto context = std::make_unique<asio::io_context>();
-    ModelSlot<FakeEmbeddingBackend, VirtualClock> slot(FakeEmbeddingBackend{world}, {},
-                                                       Executors::all(context->get_executor()));
-    Outcome<FakeLease> lease;
-    Outcome<FakeLease> waits;
-    slot.async_acquire(a, handlers.count(lease.handler()));
-    testing::run_ready(*context);
-    slot.async_acquire(b, handlers.count(waits.handler()));
-    context.reset();
-    CHECK_FALSE(waits.held());
-    CHECK_FALSE(slot.try_acquire(a));
-    CHECK(world->counts(a).live == 1);
-    CHECK(lease.value()->serial() == 1);
-    lease.value().release();
-    CHECK(world->counts(a).live == 0);
-    check_at_rest(slot.status());
-    check_at_rest(*world);
-    CHECK(handlers.made() == 2);
-    CHECK(handlers.ran() == 1);
 }
 
 TEST_CASE("S33: the destructor waits for what its own threads do, and then there is no thread", "[S33][R12][R9]") {

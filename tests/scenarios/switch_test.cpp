@@ -210,6 +210,10 @@ TEST_CASE("S22: a model that drains for a switch nobody wants any more is ready 
         f.pass(2s);
         CHECK(other.code() == errc::timed_out);
         CHECK(other.error().stage() == Stage::queue);
+        // A client that retries still wants it: the claim lasts for `abandon_after` (H1).
+        CHECK(f.resident().state == ResidentState::draining);
+        CHECK(late.calls() == 0);
+        f.pass(10s);
     } else {
         leave.emit(asio::cancellation_type::total);
         f.run();

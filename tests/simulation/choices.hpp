@@ -53,7 +53,7 @@ public:
         return 0;
     }
 
-    /// Also writes what is chosen to `mirror`, after their number, for somebody who sees it when this process has crashed.
+    /// Also writes what is chosen to `mirror`, after their number, so that they are known when this process has crashed.
     void mirror_in(std::span<std::uint32_t> mirror) noexcept { mirror_ = mirror; }
 
     /// What was chosen.

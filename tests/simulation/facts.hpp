@@ -9,6 +9,8 @@
 #include "residency/options.hpp"
 #include "residency/status.hpp"
 
+#include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -30,7 +32,7 @@ enum class Kind : std::uint8_t { call, acquire, attempt, ensure, unload, shutdow
 /// A failure that a fake threw: whose it is, and whether its load had been asked to stop.
 struct FakeFailure : std::runtime_error {
     FakeFailure(int by, bool was_stopped)
-        : std::runtime_error("the fake was told to fail"), serial(by), stopped(was_stopped) {}
+        : std::runtime_error("the fake fails as it was asked to"), serial(by), stopped(was_stopped) {}
     int serial;
     bool stopped;
 };
@@ -45,6 +47,8 @@ struct RequestFacts {
     int key = no_key;
     RequestOptions options{};
     UnloadMode mode = UnloadMode::drain;
+    /// A shutdown: whether its deadline ends what runs.
+    bool revokes = false;
     int rows = 0;
     bool invalid = false;
 
@@ -54,17 +58,31 @@ struct RequestFacts {
     std::uint64_t sequence = 0;
     bool closing_at_call = false;
     bool closed_at_call = false;
+    /// The queue was full, also without those whose deadline had passed; with those.
     bool full_at_call = false;
-    bool ready_at_call = false;
+    bool maybe_full_at_call = false;
     bool resident_at_call = false;
     bool cooling_at_call = false;
+    bool maybe_cooling_at_call = false;
 
     bool starting = true;
+    /// When the call that started it had returned.
+    std::uint64_t returned = 0;
+    /// When its handler was posted, and within how many others' steps; only known of handlers with an executor of their own.
+    std::uint64_t posted = 0;
+    int posted_depth = 0;
+    /// When what posted it began to run: what it was answered was decided after that.
+    std::uint64_t decided = 0;
+    Time decided_time{0};
+    /// When a lease of its was first seen, and within how many others' steps.
+    std::uint64_t leased = 0;
+    int leased_depth = 0;
     /// It was cancelled; so that it has to end, whatever it was at.
     bool may_be_cancelled = false;
     bool cancelled = false;
     int completions = 0;
     std::uint64_t completed_at = 0;
+    Time completed_time{0};
     int handlers = 0;
     std::optional<boost::system::error_code> code{};
     /// The generation that answered, once that is known.
@@ -95,17 +113,23 @@ struct ModelFacts {
     std::size_t capacity = 0;
     Generation generation{};
     std::uint64_t begun = 0;
+    /// When the job that loads it began to run: the backend is called after that.
+    std::uint64_t entered = 0;
+    Time entered_time{0};
     int calling = 0;
     int held = 0;
     bool stopped = false;
     bool refused = false;
-    bool announced = false;
 };
 
 /// One key of one slot.
 struct KeyFacts {
     int failures = 0;
+    /// It cools down for certain until the first; perhaps until the second: a load that failed may have been asked to stop before.
     Time cooling_until{Time::min()};
+    Time maybe_cooling_until{Time::min()};
+    /// How many loads in a row may have failed.
+    int maybe_failures = 0;
     int loading = 0;
     /// When its latest load failed, or its latest model was gone.
     std::uint64_t vacant = 0;
@@ -132,12 +156,26 @@ struct IdleUnload {
     std::uint64_t sequence = 0;
 };
 
+/// What the events of one slot have said.
+struct EventFacts {
+    Time latest{Time::min()};
+    /// How many there were of each type.
+    std::array<std::uint64_t, static_cast<std::size_t>(EventType::dropped) + 1> counts{};
+    /// Requests refused as overloaded and cooling_down, and when an event last said so.
+    std::array<std::uint64_t, 2> refused{};
+    std::array<Time, 2> refused_at{Time::min(), Time::min()};
+
+    [[nodiscard]] std::uint64_t of(EventType type) const noexcept { return counts[static_cast<std::size_t>(type)]; }
+};
+
 /// One slot.
 struct SlotFacts {
     SlotOptions options{};
     /// A shutdown was begun; it has begun.
     bool closing = false;
     bool closed = false;
+    /// A shutdown was begun whose deadline ends what runs.
+    bool revoking = false;
     int loading = 0;
     int alive = 0;
     int held = 0;
@@ -147,6 +185,16 @@ struct SlotFacts {
     std::vector<ResidencyFacts> residencies{};
     std::vector<IdleUnload> idle_unloads{};
     SlotCounters counters{};
+    EventFacts events{};
+
+    /// How many model calls may run at once.
+    [[nodiscard]] std::size_t max_calls() const noexcept {
+        return options.max_calls == 0 ? options.max_leases : std::min(options.max_calls, options.max_leases);
+    }
+    /// How much of the queue requests of a priority may use.
+    [[nodiscard]] std::size_t queue_for(Priority priority) const noexcept {
+        return options.max_queue - (priority == Priority::low ? options.max_queue / 4 : 0);
+    }
 };
 
 }  // namespace residency::simulation

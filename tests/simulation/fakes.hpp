@@ -20,7 +20,7 @@ namespace residency::simulation {
 /// How a fake call ends.
 enum class Ending : std::uint8_t { sound, too_few, too_many, nan };
 
-/// Where the fakes are on: is asked what they are to do, and told what they do.
+/// What the fakes ask what they are to do, and notify of what they do.
 class FakeStage {
 public:
     FakeStage() = default;

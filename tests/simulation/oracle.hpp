@@ -45,38 +45,36 @@ public:
 
     // -- What the backend and the models are called for -----------------------------------------------------------------------------
 
-    ModelFacts& begin_load(int slot, int key, Time now) {
+    /// `entered` and `entered_time`: when the job that loads it began to run.
+    ModelFacts& begin_load(int slot, int key, Time now, std::uint64_t entered, Time entered_time) {
         SlotFacts& facts = slots[index(slot)];
         KeyFacts& of_key = facts.keys[index(key)];
         require(of_key.loading == 0, "R3: a second load of a key while one is running, key ", key);
-        require(facts.loading == 0, "H13: two loads of one slot at once, slot ", slot);
+        require(static_cast<std::size_t>(facts.loading) < facts.options.max_loads,
+                "H13: more loads of one slot at once than max_loads, slot ", slot);
         require(now >= of_key.cooling_until, "R11: a load during its key's cooldown, key ", key);
         ModelFacts& model = models.emplace_back();
         model.serial = static_cast<int>(models.size());
         model.slot = slot;
         model.key = key;
         model.begun = ++sequence;
+        model.entered = entered;
+        model.entered_time = entered_time;
         ++facts.loading;
         of_key.loading = model.serial;
+        require(std::any_of(requests.begin(), requests.end(),
+                            [&](const RequestFacts& request) {
+                                return request.wants_model() && request.slot == slot && request.key == key &&
+                                       (request.outstanding() || request.completed_at > entered || may_claim(request));
+                            }),
+                "H1: a load that no request waits for, key ", key);
         check_places(slot);
         return model;
     }
-    // The load is asked to stop: nobody may be left who waits for it.
+    // The load is asked to stop: there was no waiter for `abandon_after`. The request may come later than the decision.
     void stop_load(ModelFacts& model, Time now) {
         model.stopped = true;
-        const SlotFacts& facts = slots[index(model.slot)];
-        if (facts.closing || facts.keys[index(model.key)].unload > model.begun) {
-            return;
-        }
-        for (const RequestFacts& request : requests) {
-            if (request.outstanding() && request.wants_model() && request.slot == model.slot &&
-                request.key == model.key && !request.may_be_cancelled && !request.starting && request.due() > now &&
-                !request.options.expected_generation && !request.invalid && !request.full_at_call &&
-                !request.cooling_at_call && !(request.kind == Kind::call && request.rows == 0) &&
-                request.sequence > facts.keys[index(model.key)].vacant) {
-                violate("R3: a load was asked to stop though request " + std::to_string(request.id) + " waits for it");
-            }
-        }
+        require(may_be_stopped(model, now), "H1: a load was asked to stop that is still wanted, ", model.serial);
     }
     void end_load(ModelFacts& model, bool failed, bool cools_down, Time now) {
         SlotFacts& facts = slots[index(model.slot)];
@@ -86,20 +84,18 @@ public:
         if (!failed) {
             model.state = ModelFacts::State::alive;
             ++facts.alive;
-            of_key.failures = 0;
-            of_key.cooling_until = Time::min();
+            of_key.failures = of_key.maybe_failures = 0;
+            of_key.cooling_until = of_key.maybe_cooling_until = Time::min();
             check_places(model.slot);
             return;
         }
         model.state = ModelFacts::State::failed;
         of_key.vacant = ++sequence;
         if (!model.stopped && cools_down) {
-            Time cooldown = facts.options.cooldown;
-            for (int earlier = 0; earlier < of_key.failures; ++earlier) {
-                cooldown = std::min<Time>(cooldown * 2, facts.options.max_cooldown);
+            of_key.maybe_cooling_until = now + cooldown(facts.options, of_key.maybe_failures++);
+            if (!may_be_stopped(model, now)) {
+                of_key.cooling_until = now + cooldown(facts.options, of_key.failures++);
             }
-            ++of_key.failures;
-            of_key.cooling_until = now + cooldown;
         }
     }
     void begin_call(ModelFacts& model, int id) {
@@ -118,6 +114,9 @@ public:
         ++facts.calling;
         require(static_cast<std::size_t>(model.calling + model.held) <= model.capacity,
                 "R8: more leases than a model takes, ", model.serial);
+        note_lease(request);
+        require(static_cast<std::size_t>(facts.calling) <= facts.max_calls(), "R8: more calls than max_calls, slot ",
+                model.slot);
         check_leases(model.slot);
     }
     void end_call(ModelFacts& model, int id) {
@@ -140,6 +139,13 @@ public:
 
     // -- Leases -------------------------------------------------------------------------------------------------------------------------
 
+    /// The request has a lease. That was decided no later, and no earlier than whatever had ended before it or ran within its steps.
+    void note_lease(RequestFacts& request) {
+        if (request.leased == 0) {
+            request.leased = request.posted != 0 ? request.posted : ++sequence;
+            request.leased_depth = request.posted != 0 ? request.posted_depth : depth;
+        }
+    }
     void hold(ModelFacts& model, int slot, int key, Generation generation) {
         require(model.slot == slot && model.key == key, "R11: a lease on a model of another key, ", model.serial);
         require(model.state == ModelFacts::State::alive, "R1: a lease on a model that does not live, ", model.serial);
@@ -168,131 +174,43 @@ public:
 
     // -- What the slot says of itself ----------------------------------------------------------------------------------------------------
 
-    void observe(int slot, const SlotStatus& status, Generation counter, Time now) {
-        SlotFacts& facts = slots[index(slot)];
-        const SlotOptions& options = facts.options;
-        require(status.residents.size() <= options.max_resident, "R2: more residents than max_resident, slot ", slot);
-        require(status.leases <= options.max_leases, "R8: more leases than max_leases, slot ", slot);
-        require(status.waiting <= options.max_queue, "R8: more waiters than max_queue, slot ", slot);
-        require(counter == status.generation, "R6: two readings of the counter differ, slot ", slot);
-        require(static_cast<std::size_t>(facts.alive + facts.loading) <= status.residents.size(),
-                "R1: a place was given away while its model lives, slot ", slot);
-        require(static_cast<std::size_t>(facts.held + facts.calling) <= status.leases,
-                "R4: leases that are not counted, slot ", slot);
-        require(status.shutting_down ? facts.closing : !facts.closed,
-                "R12: shutting_down is not what was asked for, slot ", slot);
-        std::size_t sum = 0;
-        std::size_t waiters = 0;
-        for (const ResidentStatus& resident : status.residents) {
-            sum += resident.leases;
-        }
-        for (const RequestFacts& request : requests) {
-            waiters += request.slot == slot && request.wants_model() && request.outstanding() ? 1U : 0U;
-        }
-        require(sum == status.leases, "R4: the residents' leases are not the slot's, slot ", slot);
-        require(status.waiting <= waiters, "R9: a waiter for nobody, slot ", slot);
-        require(status.counters.leases_granted >= facts.counters.leases_granted &&
-                    status.counters.loads >= facts.counters.loads &&
-                    status.counters.unloaded() >= facts.counters.unloaded(),
-                "a counter fell, slot ", slot);
-        observe_generations(slot, status, counter.value(), now);
-        facts.counters = status.counters;
-    }
+    // Where it is: oracle_status.hpp.
+    void observe(int slot, const SlotStatus& status, Generation counter, Time now);
 
-    // -- Time ----------------------------------------------------------------------------------------------------------------------------
+    // -- Time: oracle_time.hpp ------------------------------------------------------------------------------------------------------------
 
-    /// How long this residency stays when it is free, by the latest of those that were granted; nothing if that cannot be told.
-    [[nodiscard]] std::optional<Time> keep_alive(int slot, const ResidencyFacts& residency, std::uint64_t until) const {
-        std::chrono::milliseconds keep_alive = slots[index(slot)].options.keep_alive;
-        for (const RequestFacts& request : requests) {
-            if (request.slot != slot || request.key != residency.key || request.sequence > until) {
-                continue;
-            }
-            if (request.kind == Kind::call && request.completions != 0 && request.calls == 0 && request.rows != 0) {
-                // It may have been granted and told before it reached the model.
-                if (request.options.timeout || request.may_be_cancelled ||
-                    slots[index(slot)].keys[index(request.key)].revoke != 0) {
-                    return std::nullopt;
-                }
-            }
-            const bool granted =
-                request.granted == residency.generation ||
-                (request.calls != 0 && models[index(request.model - 1)].generation == residency.generation);
-            const bool unclear = request.calls != 0 && models[index(request.model - 1)].generation == Generation{};
-            if (unclear) {
-                return std::nullopt;
-            }
-            if (granted) {
-                keep_alive = request.options.keep_alive.value_or(slots[index(slot)].options.keep_alive);
-            }
-        }
-        return keep_alive == keep_alive_forever ? never : std::chrono::duration_cast<Time>(keep_alive);
-    }
+    /// How long a residency stays when it is idle, as far as that is known.
+    struct Stay {
+        Time least;
+        Time most;
+    };
+    [[nodiscard]] std::optional<Stay> keep_alive(int slot, const ResidencyFacts& residency, std::uint64_t until) const;
     /// Looks at those that were unloaded as idle: never before their keep-alive had passed. Once every request is complete.
-    void check_idle_unloads() {
-        for (int slot = 0; slot < 2; ++slot) {
-            for (const IdleUnload& unload : slots[index(slot)].idle_unloads) {
-                const auto stays = keep_alive(slot, unload.residency, unload.sequence);
-                Time since = unload.residency.idle_low;
-                for (const RequestFacts& request : requests) {
-                    if (request.kind == Kind::ensure && request.slot == slot &&
-                        request.granted == unload.residency.generation) {
-                        since = std::max(since, request.begun);
-                    }
-                }
-                require(!stays || (*stays != never && unload.at >= since + *stays),
-                        "R5: unloaded for idleness before its keep-alive, generation ",
-                        static_cast<int>(unload.residency.generation.value()));
-            }
-        }
-    }
+    void check_idle_unloads();
+    /// Nothing is left to run now: what could be served has been, what is due has happened.
+    void check_quiet(int slot, const SlotStatus& status, Time now);
+    void check_claim(int slot, const SlotStatus& status, const RequestFacts& request, Time now);
+    void check_waits_for_something(int slot, const SlotStatus& status, const RequestFacts& request);
 
-    /// Nothing is left to run now: whoever could be served has been, whatever is due has happened.
-    void check_quiet(int slot, const SlotStatus& status, Time now) {
-        const SlotFacts& facts = slots[index(slot)];
-        require(status.leases == static_cast<std::size_t>(facts.held), "R9: a lease was not given back, slot ", slot);
-        std::size_t waiting = 0;
-        for (const RequestFacts& request : requests) {
-            if (!request.outstanding() || (request.slot != slot && !request.both_slots)) {
-                continue;
-            }
-            require(request.due() > now || request.kind == Kind::shutdown,
-                    "H14: a timeout has passed, and nobody was told: request ", request.id);
-            require(!request.cancelled, "R9: a cancelled request has not completed: ", request.id);
-            if (request.wants_model()) {
-                ++waiting;
-                check_waits_for_something(slot, status, request);
-            } else if (request.kind == Kind::shutdown) {
-                require(request.due() > now - (request.started - request.begun),
-                        "H9: a shutdown's deadline has passed, request ", request.id);
-                require(request.both_slots || facts.held != 0, "R9: a shutdown waits for nothing, request ",
-                        request.id);
-            } else {
-                require(facts.held != 0, "R9: an unload waits for nothing, request ", request.id);
-            }
-        }
-        require(waiting == status.waiting, "R9: the queue is not what waits, slot ", slot);
-        for (const ResidencyFacts& residency : facts.residencies) {
-            const bool wanted = std::any_of(requests.begin(), requests.end(), [&](const RequestFacts& request) {
-                return request.outstanding() && request.wants_model() && request.slot == slot &&
-                       request.key == residency.key;
-            });
-            if (residency.state == ResidentState::ready && residency.leases == 0 && !wanted) {
-                const auto stays = keep_alive(slot, residency, sequence);
-                require(!stays || *stays == never || now < residency.idle_high + *stays,
-                        "R5: idle past its keep-alive and not unloaded, generation ",
-                        static_cast<int>(residency.generation.value()));
-            }
-            require(residency.state != ResidentState::unloading, "R9: an unload that nobody carries out, slot ", slot);
-            require(residency.state != ResidentState::draining || residency.leases != 0,
-                    "R9: a drain that waits for nothing, slot ", slot);
-        }
-        require(facts.loading == 0, "a load runs though nothing does, slot ", slot);
-    }
+    // -- Events: oracle_events.hpp --------------------------------------------------------------------------------------------------------
 
-    // Where the rest of it is: oracle_answers.hpp.
-    void check_answer(const RequestFacts& request, const std::exception_ptr& error, const ShutdownReport* report,
-                      Time now);
+    /// An event of the slot.
+    void note_event(int slot, int key, const Event& event);
+    /// All events have been delivered: they are what the counters say.
+    void check_events(int slot, const SlotStatus& status, Time now);
+
+    // -- Order: oracle_order.hpp ----------------------------------------------------------------------------------------------------------
+
+    /// No request was passed over that goes first, but by priority, and aged ones not twice in a row. Once every request is complete.
+    void check_order();
+    void check_aged(const RequestFacts& waiter, const std::vector<const RequestFacts*>& passed);
+    /// A shutdown's handler was posted after those of all requests before it.
+    void check_posted_before(const RequestFacts& shutdown);
+
+    // -- Answers: oracle_answers.hpp ------------------------------------------------------------------------------------------------------
+
+    void check_answer(RequestFacts& request, const std::exception_ptr& error, const ShutdownReport* report, Time now);
+    [[nodiscard]] bool may_end_early(const RequestFacts& request, Time now) const;
 
     std::array<SlotFacts, 2> slots{};
     /// The manager was destroyed; how many loads gave a null model; what was answered so far.
@@ -302,6 +220,10 @@ public:
     std::deque<RequestFacts> requests{};
     std::deque<ModelFacts> models{};
     std::uint64_t sequence = 0;
+    /// When nothing was left to run last.
+    Time rested{0};
+    /// Within how many others' steps this is.
+    int depth = 0;
     std::string violation{};
 
 private:
@@ -309,6 +231,43 @@ private:
     template <class Number>
     static std::size_t index(Number number) noexcept {
         return static_cast<std::size_t>(number);
+    }
+
+    // Whether the request timed out, and its key may keep its turn.
+    [[nodiscard]] bool may_claim(const RequestFacts& request) const {
+        return request.code && *request.code == errc::timed_out &&
+               rested < request.completed_time + slots[index(request.slot)].options.abandon_after;
+    }
+    [[nodiscard]] static bool may_be_revoked(const SlotFacts& facts, int key) {
+        return facts.revoking || facts.keys[index(key)].revoke != 0;
+    }
+    // The request waits for a load of the key since before it began, or it came in time to keep that.
+    [[nodiscard]] bool waits_for_load(const RequestFacts& request, int slot, int key, Time now) const {
+        return request.outstanding() && request.wants_model() && request.slot == slot && request.key == key &&
+               !request.may_be_cancelled && !request.starting && request.due() > now &&
+               !request.options.expected_generation && !request.invalid && !request.maybe_full_at_call &&
+               !request.maybe_cooling_at_call && !(request.kind == Kind::call && request.rows == 0) &&
+               request.sequence > slots[index(slot)].keys[index(key)].vacant;
+    }
+    // Whether the load may have been asked to stop: the slot shuts down, it was unloaded, or it may have had no waiter for
+    // `abandon_after`.
+    [[nodiscard]] bool may_be_stopped(const ModelFacts& model, Time now) const {
+        const SlotFacts& facts = slots[index(model.slot)];
+        if (facts.closing || facts.keys[index(model.key)].unload > model.entered) {
+            return true;
+        }
+        const Time abandoned = model.entered_time + facts.options.abandon_after;
+        return now >= abandoned && std::none_of(requests.begin(), requests.end(), [&](const RequestFacts& request) {
+                   return waits_for_load(request, model.slot, model.key, now) &&
+                          (request.returned < model.entered || request.begun < abandoned);
+               });
+    }
+    [[nodiscard]] static Time cooldown(const SlotOptions& options, int failures) {
+        Time cooldown = options.cooldown;
+        for (int earlier = 0; earlier < failures; ++earlier) {
+            cooldown = std::min<Time>(cooldown * 2, options.max_cooldown);
+        }
+        return cooldown;
     }
 
     void check_places(int slot) {
@@ -322,90 +281,15 @@ private:
                 "R8: more leases than max_leases, slot ", slot);
     }
 
-    void check_waits_for_something(int slot, const SlotStatus& status, const RequestFacts& request) {
-        const SlotFacts& facts = slots[index(slot)];
-        require(facts.held != 0, "R9: a request waits though nobody holds a lease: lost wake-up, request ", request.id);
-        bool resident = false;
-        for (const ResidencyFacts& residency : facts.residencies) {
-            if (residency.key == request.key) {
-                resident = true;
-                const auto model = std::find_if(models.begin(), models.end(), [&](const ModelFacts& candidate) {
-                    return candidate.slot == slot && candidate.generation == residency.generation;
-                });
-                const bool full = model != models.end() && residency.leases >= model->capacity;
-                require(residency.state != ResidentState::ready || full || status.leases >= facts.options.max_leases ||
-                            model == models.end(),
-                        "R9: a request waits for a model that could be leased: lost wake-up, request ", request.id);
-            }
-        }
-        require(resident || status.residents.size() >= facts.options.max_resident,
-                "R9: a request waits though a place is free: lost wake-up, request ", request.id);
-    }
-
-    // The residencies that the status shows, against those that it showed last: the counter tells every difference.
-    void observe_generations(int slot, const SlotStatus& status, std::uint64_t counter, Time now) {
-        SlotFacts& facts = slots[index(slot)];
-        require(counter >= facts.counter, "R6: the counter fell, slot ", slot);
-        std::vector<ResidencyFacts> current;
-        for (const ResidentStatus& resident : status.residents) {
-            if (resident.generation == Generation{}) {
-                continue;
-            }
-            ResidencyFacts seen;
-            const auto known = std::find_if(
-                facts.residencies.begin(), facts.residencies.end(),
-                [&](const ResidencyFacts& candidate) { return candidate.generation == resident.generation; });
-            if (known == facts.residencies.end()) {
-                require(resident.generation.value() > facts.counter && resident.generation.value() <= counter,
-                        "R6: a residency whose generation was used before, slot ", slot);
-                seen.generation = resident.generation;
-                seen.key = resident.key.name.front() - 'a';
-                seen.ready = ++sequence;
-                seen.idle_low = seen.idle_high = now;
-                seen.state = ResidentState::ready;
-            } else {
-                seen = *known;
-            }
-            if (resident.state == ResidentState::unloading && seen.state != ResidentState::unloading) {
-                require(counter > facts.counter || facts.keys[index(seen.key)].revoke != 0,
-                        "R6: an unloading did not raise the counter, slot ", slot);
-                note_unload(slot, seen, now);
-            } else if (seen.leases != 0 && resident.leases == 0) {
-                seen.idle_low = seen.idle_high = now;
-            }
-            seen.state = resident.state;
-            seen.leases = resident.leases;
-            current.push_back(seen);
-        }
-        for (const ResidencyFacts& earlier : facts.residencies) {
-            const bool still_there = std::any_of(current.begin(), current.end(), [&](const ResidencyFacts& candidate) {
-                return candidate.generation == earlier.generation;
-            });
-            if (!still_there && earlier.state != ResidentState::unloading) {
-                require(counter > facts.counter || facts.keys[index(earlier.key)].revoke != 0,
-                        "R6: a residency ended without raising the counter, slot ", slot);
-            }
-        }
-        facts.residencies = std::move(current);
-        facts.counter = counter;
-    }
-
-    // Its unloading has begun. Unless something else was asked for, that was for idleness.
-    void note_unload(int slot, ResidencyFacts residency, Time now) {
-        const SlotFacts& facts = slots[index(slot)];
-        if (residency.leases != 0) {
-            residency.idle_low = now;
-        }
-        const bool switched = std::any_of(requests.begin(), requests.end(), [&](const RequestFacts& request) {
-            return request.slot == slot && request.wants_model() && request.outstanding() &&
-                   request.key != residency.key;
-        });
-        if (!facts.closing && facts.keys[index(residency.key)].unload < residency.ready && !switched) {
-            slots[index(slot)].idle_unloads.push_back({residency, now, sequence});
-        }
-    }
+    void know_living(int slot, int key, Generation generation);
+    void observe_generations(int slot, const SlotStatus& status, std::uint64_t counter, Time now);
+    void note_unload(int slot, ResidencyFacts residency, Time now);
 };
 
 }  // namespace residency::simulation
 
 #include "simulation/oracle_answers.hpp"  // IWYU pragma: export
+#include "simulation/oracle_events.hpp"   // IWYU pragma: export
+#include "simulation/oracle_order.hpp"    // IWYU pragma: export
+#include "simulation/oracle_status.hpp"   // IWYU pragma: export
+#include "simulation/oracle_time.hpp"     // IWYU pragma: export

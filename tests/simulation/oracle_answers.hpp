@@ -24,8 +24,8 @@ namespace residency::simulation {
     return std::nullopt;
 }
 
-inline void Oracle::check_answer(const RequestFacts& request, const std::exception_ptr& error,
-                                 const ShutdownReport* report, Time now) {
+inline void Oracle::check_answer(RequestFacts& request, const std::exception_ptr& error, const ShutdownReport* report,
+                                 Time now) {
     const SlotFacts& facts = slots[index(request.slot)];
     const std::string who = "request " + std::to_string(request.id);
     const bool nothing_to_do = request.kind == Kind::call && request.rows == 0;
@@ -36,13 +36,18 @@ inline void Oracle::check_answer(const RequestFacts& request, const std::excepti
         require(!asks || (!request.cooling_at_call && !request.full_at_call),
                 "H5: a request succeeded that had to be refused, " + who);
         require(!request.invalid, "H5: a request that is not valid succeeded, " + who);
+        const bool bare = request.kind == Kind::acquire || request.kind == Kind::ensure;
+        require(!bare || request.posted == 0 || request.decided_time < request.due() ||
+                    request.begun == request.decided_time,
+                "H14: granted past its deadline, " + who);
         require(!request.wants_model() || !request.closed_at_call, "R12: a request after shutdown succeeded, " + who);
         if (request.kind == Kind::call && !nothing_to_do) {
             require(request.calls == 1 && !request.call_threw && !request.call_spoiled,
                     "R9: an answer without a sound call, " + who);
         }
-        if (request.options.expected_generation && request.granted != Generation{}) {
-            require(request.granted == *request.options.expected_generation,
+        if (request.options.expected_generation && !nothing_to_do) {
+            require(*request.options.expected_generation != Generation{}, "H8: answered by no generation, " + who);
+            require(request.granted == Generation{} || request.granted == *request.options.expected_generation,
                     "H8: answered by another generation, " + who);
         }
         if (request.kind == Kind::unload) {
@@ -52,6 +57,9 @@ inline void Oracle::check_answer(const RequestFacts& request, const std::excepti
                 require(!meant || model.state == ModelFacts::State::gone || model.state == ModelFacts::State::failed,
                         "an unload completed and its model is still there, " + who);
             }
+        }
+        if (report != nullptr && (report->clean() || request.revokes)) {
+            check_posted_before(request);
         }
         if (report != nullptr && report->clean()) {
             for (int slot = 0; slot < 2; ++slot) {
@@ -82,23 +90,26 @@ inline void Oracle::check_answer(const RequestFacts& request, const std::excepti
     require(std::find(errors.begin(), errors.end(), error) == errors.end(),
             "one exception object for two requests, " + who);
     errors.push_back(error);
+    request.code = code;
     if (code == operation_aborted()) {
-        require(request.may_be_cancelled, "aborted, and nobody cancelled it, " + who);
+        require(request.may_be_cancelled, "aborted, and it was not cancelled, " + who);
     } else if (code == errc::invalid_request) {
         require(request.invalid || code_thrown_by_load(request), "H5: a valid request is called invalid, " + who);
     } else if (code == errc::shutting_down) {
         const bool any_closing = facts.closing || (request.both_slots && slots[1].closing) || destroyed;
         require(any_closing, "shutting_down, and nothing shuts down, " + who);
+        require(request.calls == 0 || destroyed || facts.revoking,
+                "H9: shutting_down for a call that runs, and no deadline revokes it, " + who);
         require(request.wants_model() || destroyed, "shutting_down for an unload, and the slot lives, " + who);
     } else if (code == errc::model_changed) {
         const bool revoked = request.kind == Kind::call && facts.keys[index(request.key)].revoke > request.sequence;
         require(revoked || request.options.expected_generation.has_value(), "H8: model_changed for no reason, " + who);
     } else if (code == errc::cooling_down) {
-        require(request.cooling_at_call && !request.resident_at_call, "R11: cooling_down for no reason, " + who);
+        require(request.maybe_cooling_at_call && !request.resident_at_call, "R11: cooling_down for no reason, " + who);
         require(retry_after.has_value(), "cooling_down without retry_after, " + who);
         require(stage == Stage::admission, "cooling_down late, " + who);
     } else if (code == errc::overloaded) {
-        require(request.full_at_call, "R8: overloaded though there was a place in the queue, " + who);
+        require(request.maybe_full_at_call, "R8: overloaded though there was a place in the queue, " + who);
         require(stage == Stage::admission, "overloaded late, " + who);
     } else if (code == errc::timed_out) {
         require(request.due() <= now, "timed out before its timeout, " + who);
@@ -113,7 +124,7 @@ inline void Oracle::check_answer(const RequestFacts& request, const std::excepti
         }
         const ModelFacts& model = models[index(failure->serial - 1)];
         require(model.slot == request.slot && model.key == request.key, "R11: failed with another key's load, " + who);
-        require(!failure->stopped, "H1: an aborted load is told as a failure, " + who);
+        require(!failure->stopped, "H1: an aborted load is called a failure, " + who);
         require(retry_after.has_value(), "load_failed without retry_after, " + who);
     } else if (code == errc::inference_failed) {
         require(request.calls == 1 && request.call_threw, "inference_failed without a failure, " + who);
@@ -124,7 +135,7 @@ inline void Oracle::check_answer(const RequestFacts& request, const std::excepti
     } else {
         violate("an error that no request can have: " + code.message() + ", " + who);
     }
-    if (asks && (request.cooling_at_call || request.full_at_call)) {
+    if (asks && (request.cooling_at_call || (request.full_at_call && !request.maybe_cooling_at_call))) {
         require(code == (request.cooling_at_call ? errc::cooling_down : errc::overloaded),
                 "H5: a request that had to be refused failed with something else, " + who);
     }
@@ -134,6 +145,13 @@ inline void Oracle::check_answer(const RequestFacts& request, const std::excepti
     if (request.invalid) {
         require(code == errc::invalid_request, "H5: a request that is not valid failed with something else, " + who);
     }
+}
+
+/// Whether a call may have completed before its model returned.
+inline bool Oracle::may_end_early(const RequestFacts& request, Time now) const {
+    const SlotFacts& facts = slots[index(request.slot)];
+    return destroyed || facts.revoking || request.may_be_cancelled || request.due() <= now ||
+           facts.keys[index(request.key)].revoke > request.sequence;
 }
 
 inline bool Oracle::code_thrown_by_load(const RequestFacts& request) const {

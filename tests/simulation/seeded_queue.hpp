@@ -21,6 +21,8 @@ public:
     PostObserver(const PostObserver&) = delete;
     PostObserver& operator=(const PostObserver&) = delete;
     virtual void posting() noexcept = 0;
+    /// Something of the request's was posted.
+    virtual void posted(int request) noexcept = 0;
 };
 
 /// What an executor was given to run. Whoever directs the simulation runs it when it likes, in any order: as a pool of threads might.
@@ -37,8 +39,12 @@ public:
         tasks_.erase(tasks_.begin() + static_cast<std::ptrdiff_t>(index));
         task->run();
     }
+    /// `request`: whose it is; 0 if that is not known.
     template <class Function>
-    void post(Function&& function) {
+    void post(Function&& function, int request) {
+        if (request != 0) {
+            observer_.posted(request);
+        }
         observer_.posting();
         tasks_.push_back(std::make_unique<TaskOf<std::decay_t<Function>>>(std::forward<Function>(function)));
         observer_.posting();
@@ -78,17 +84,22 @@ private:
     int tracked_ = 0;
 };
 
-/// The executor of a SeededQueue. Its timers are those of the queue's io_context, which runs nothing but them.
+/// The executor of a SeededQueue. Its timers are those of the queue's io_context, which runs nothing but them. It may be a request's own.
 class QueueExecutor {
 public:
-    explicit QueueExecutor(SeededQueue& queue, bool tracked = false) noexcept : queue_(&queue), tracked_(tracked) {
+    explicit QueueExecutor(SeededQueue& queue, int request = 0, bool tracked = false) noexcept
+        : queue_(&queue), request_(request), tracked_(tracked) {
         count(1);
     }
-    QueueExecutor(const QueueExecutor& other) noexcept : queue_(other.queue_), tracked_(other.tracked_) { count(1); }
+    QueueExecutor(const QueueExecutor& other) noexcept
+        : queue_(other.queue_), request_(other.request_), tracked_(other.tracked_) {
+        count(1);
+    }
     QueueExecutor& operator=(const QueueExecutor& other) noexcept {
         if (this != &other) {
             count(-1);
             queue_ = other.queue_;
+            request_ = other.request_;
             tracked_ = other.tracked_;
             count(1);
         }
@@ -107,14 +118,14 @@ public:
         return *this;
     }
     [[nodiscard]] QueueExecutor require(asio::execution::outstanding_work_t::tracked_t /*property*/) const noexcept {
-        return QueueExecutor(*queue_, true);
+        return QueueExecutor(*queue_, request_, true);
     }
     [[nodiscard]] QueueExecutor require(asio::execution::outstanding_work_t::untracked_t /*property*/) const noexcept {
-        return QueueExecutor(*queue_, false);
+        return QueueExecutor(*queue_, request_, false);
     }
     template <class Function>
     void execute(Function&& function) const {
-        queue_->post(std::forward<Function>(function));
+        queue_->post(std::forward<Function>(function), request_);
     }
     [[nodiscard]] SeededQueue& queue() const noexcept { return *queue_; }
 
@@ -131,6 +142,7 @@ private:
     }
 
     SeededQueue* queue_;
+    int request_;
     bool tracked_;
 };
 

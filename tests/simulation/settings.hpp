@@ -18,9 +18,11 @@ struct Settings {
     /// Whether the second slot is used, too.
     bool both = true;
     bool observed = true;
-    /// Whether handlers have an executor of their own; if not, they run on control.
+    /// Whether handlers have an executor of their own; if not, they run on callbacks.
     bool bound = true;
-    /// Whether control, inference and loading are one executor.
+    /// Whether callbacks is an executor of its own; if not, it is control.
+    bool callbacks_apart = true;
+    /// Whether control, inference, loading and callbacks are one executor.
     bool one_executor = false;
     std::uint32_t length = 40;
 
@@ -39,12 +41,16 @@ struct Settings {
             slot.cooldown = one_of(milliseconds(50), milliseconds(0));
             slot.max_cooldown = one_of(milliseconds(200), milliseconds(50));
             slot.aging = one_of(milliseconds(30'000), milliseconds(0), milliseconds(100));
+            slot.max_calls = one_of(std::size_t{0}, std::size_t{1}, std::size_t{2});
+            slot.max_loads = one_of(std::size_t{1}, std::size_t{1}, std::size_t{2});
+            slot.abandon_after = one_of(milliseconds(10'000), milliseconds(0), milliseconds(50));
         }
         settings.keys = one_of(2, 1, 3);
         settings.both = one_of(false, true);
         settings.observed = one_of(true, true, false);
         settings.bound = one_of(true, false);
         settings.one_executor = one_of(false, false, false, true);
+        settings.callbacks_apart = one_of(true, false) && !settings.one_executor;
         settings.length = one_of(40U, 20U, 80U);
         return settings;
     }
@@ -55,12 +61,13 @@ struct Settings {
             out << "slot: keep_alive " << slot.keep_alive.count() << ", max_resident " << slot.max_resident
                 << ", max_leases " << slot.max_leases << ", max_queue " << slot.max_queue << ", cooldown "
                 << slot.cooldown.count() << " to " << slot.max_cooldown.count() << ", aging " << slot.aging.count()
-                << '\n';
+                << ", max_calls " << slot.max_calls << ", max_loads " << slot.max_loads << ", abandon_after "
+                << slot.abandon_after.count() << '\n';
         }
         out << keys << " keys" << (both ? ", both slots" : ", one slot")
             << (observed ? ", an observer" : ", no observer")
-            << (bound ? ", handlers with an executor" : ", handlers on control")
-            << (one_executor ? ", one executor" : "") << '\n';
+            << (bound ? ", handlers with an executor" : ", handlers on callbacks")
+            << (callbacks_apart ? ", callbacks apart" : "") << (one_executor ? ", one executor" : "") << '\n';
         return out.str();
     }
 };

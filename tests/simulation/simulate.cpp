@@ -1,8 +1,9 @@
 // Simulates whole managers on the virtual clock, one for each seed, and holds the rules of DESIGN.md section 2 against what happens.
 //
-// Covers [S35] [R1] [R2] [R3] [R4] [R5] [R6] [R7] [R8] [R9] [R10] [R11] [R12]
+// Covers [S35] [R1] [R2] [R3] [R4] [R5] [R6] [R7] [R8] [R9] [R10] [R11] [R12] [R15] [R16]
+// [H1] [H4] [H5] [H6] [H8] [H9] [H13] [H14] [H19]
 
-// Timers are then looked at when the simulation says so, and not when the kernel has told of them.
+// Timers are then looked at when the simulation says so, and not when the kernel reports them.
 #define BOOST_ASIO_DISABLE_EPOLL
 
 #include "simulation/shrinking.hpp"
@@ -61,7 +62,7 @@ void simulate(Progress& progress, std::uint64_t first, std::uint64_t count, std:
     }
 }
 
-int tell(std::uint64_t seed) {
+int report_failure(std::uint64_t seed) {
     std::printf("seed %llu fails; looking for the shortest way to that ...\n", static_cast<unsigned long long>(seed));
     std::fflush(stdout);
     const Ended ended = run_apart(Choices(seed));
@@ -123,7 +124,7 @@ int run_all(std::uint64_t first, std::uint64_t count, std::uint64_t jobs) {
                             static_cast<unsigned long long>(progress[job]->seed));
                 result = 1;
             } else {
-                result = tell(progress[job]->seed);
+                result = report_failure(progress[job]->seed);
             }
         }
     }

@@ -68,9 +68,11 @@ private:
         std::variant<Lease<SimulatedEmbedder>, Lease<SimulatedReranker>> lease;
         ModelFacts* model;
     };
-    // What runs: a function of a queue, or, without one, the host.
+    // What runs, and since when: a function of a queue, or, without one, the host.
     struct Frame {
         const SeededQueue* queue;
+        std::uint64_t sequence;
+        Time time;
     };
     // Inside the backend, a model or an observer: blocking calls are refused here.
     struct LibraryFrame {
@@ -81,7 +83,9 @@ private:
         Simulation& simulation;
     };
     struct InFrame {
-        InFrame(Simulation& of, const SeededQueue* queue) : simulation(of) { simulation.frames_.push_back({queue}); }
+        InFrame(Simulation& of, const SeededQueue* queue) : simulation(of) {
+            simulation.frames_.push_back({queue, ++of.oracle_.sequence, now()});
+        }
         ~InFrame() { simulation.frames_.pop_back(); }
         InFrame(const InFrame&) = delete;
         InFrame& operator=(const InFrame&) = delete;
@@ -104,6 +108,7 @@ private:
     void check_quiet();
     void nest(std::uint32_t times);
     void posting() noexcept override;
+    void posted(int request) noexcept override;
     void observe();
     void finish();
     void let_all_idle();
@@ -119,14 +124,16 @@ private:
     void with_handler(RequestFacts& request, const Start& start);
     template <class Slot>
     void start_in(Slot& slot, RequestFacts& request);
-    void attempt();
     void unload();
     void shut_down();
     void cancel();
-    void use_lease();
     void look();
     void block_in_vain();
     void destroy();
+
+    // -- simulation_leases.hpp: what it does with bare leases ---------------------------------------------------------------------
+    void attempt();
+    void use_lease();
     template <class Model>
     void keep(RequestFacts& request, Lease<Model> lease);
     void release(std::size_t index);
@@ -144,6 +151,11 @@ private:
     Ending call(ModelFacts& model, int request, const std::stop_token& stop) override;
     void unload(ModelFacts& model) override;
     void require_frame(const SeededQueue& queue, const char* what);
+    // The queue of an executor, and that of the handlers.
+    [[nodiscard]] const SeededQueue& callbacks() const noexcept {
+        return settings_.callbacks_apart ? callbacks_ : control_;
+    }
+    [[nodiscard]] const SeededQueue& handlers() const noexcept { return settings_.bound ? client_ : callbacks(); }
 
     [[nodiscard]] static Time now() noexcept { return Clock::now().time_since_epoch(); }
     [[nodiscard]] static ModelKey key_of(int key) {
@@ -156,19 +168,23 @@ private:
     Choices choices_;
     const Settings settings_;
     Oracle oracle_;
+    // Each queue has a context of its own, as different executors have: what the library may call on the spot depends on that.
     asio::io_context context_{1};
+    std::array<asio::io_context, 4> others_;
     SeededQueue control_{"control", context_, *this};
-    SeededQueue inference_{"inference", context_, *this};
-    SeededQueue loading_{"loading", context_, *this};
-    SeededQueue client_{"client", context_, *this};
+    SeededQueue inference_{"inference", others_[0], *this};
+    SeededQueue loading_{"loading", others_[1], *this};
+    SeededQueue callbacks_{"callbacks", others_[2], *this};
+    SeededQueue client_{"client", others_[3], *this};
     std::deque<asio::cancellation_signal> signals_;
     std::vector<HeldLease> leases_;
     std::unique_ptr<Manager> manager_;
     std::vector<Frame> frames_;
     std::string trace_;
     std::size_t steps_ = 0;
-    int depth_ = 0;
     int manager_calls_ = 0;
+    // How many posts of the library's this is in: the destructor waits for such posts, which are another thread's.
+    int posts_ = 0;
     int user_code_scopes_ = 0;
     int emitting_ = 0;
     bool quiet_ = true;
@@ -228,7 +244,7 @@ void Simulation::note(const Parts&... parts) {
         }
     };
     const std::size_t begin = trace_.size();
-    trace_.append(2 * static_cast<std::size_t>(depth_), ' ');
+    trace_.append(2 * static_cast<std::size_t>(oracle_.depth), ' ');
     (add(parts), ...);
     trace_ += '\n';
     if (stream_ != nullptr) {
@@ -239,6 +255,7 @@ void Simulation::note(const Parts&... parts) {
 
 }  // namespace residency::simulation
 
-#include "simulation/simulation_calls.hpp"  // IWYU pragma: export
-#include "simulation/simulation_host.hpp"   // IWYU pragma: export
-#include "simulation/simulation_run.hpp"    // IWYU pragma: export
+#include "simulation/simulation_calls.hpp"   // IWYU pragma: export
+#include "simulation/simulation_host.hpp"    // IWYU pragma: export
+#include "simulation/simulation_leases.hpp"  // IWYU pragma: export
+#include "simulation/simulation_run.hpp"     // IWYU pragma: export

@@ -13,8 +13,7 @@ inline void Simulation::require_frame(const SeededQueue& queue, const char* what
 
 template <class... Results>
 void Simulation::completed(RequestFacts& request, const std::exception_ptr& error, Results... results) {
-    require_frame(settings_.bound ? client_ : control_,
-                  "R9: a handler was called where it does not belong, or inside the call");
+    require_frame(handlers(), "R9: a handler was called where it does not belong, or inside the call");
     oracle_.require(++request.completions == 1, "R9: a request completed twice, ", request.id);
     std::string answer = "ok";
     if (error) {
@@ -32,6 +31,7 @@ void Simulation::completed(RequestFacts& request, const std::exception_ptr& erro
         oracle_.check_answer(request, error, nullptr, now());
     }
     request.completed_at = ++oracle_.sequence;
+    request.completed_time = now();
     if (calm()) {
         return;
     }
@@ -87,22 +87,13 @@ void Simulation::check_value(RequestFacts& request, const std::exception_ptr& er
 }
 
 inline void Simulation::event(const Event& published) {
-    require_frame(control_, "H19: an event outside control");
+    require_frame(callbacks(), "H19: an event outside callbacks");
     oracle_.require(!std::exchange(observing_, true), "section 8: two events at once");
     std::ostringstream line;
     line << published;
     note("event ", line.str());
-    if (published.type == EventType::unload_started) {
-        const int slot = published.slot == "embedding" ? 0 : 1;
-        for (ModelFacts& model : oracle_.models) {
-            if (model.slot == slot && key_of(model.key) == published.key && model.state == ModelFacts::State::alive) {
-                model.announced = true;
-                if (published.generation != Generation{}) {
-                    oracle_.know(model, published.generation);
-                }
-            }
-        }
-    }
+    oracle_.note_event(published.slot == "embedding" ? 0 : 1,
+                       published.key.name.empty() ? no_key : published.key.name.front() - 'a', published);
     if (!calm()) {
         const std::size_t what = choices_.weighted({12, 2, 1, 1});
         if (what == 1) {
@@ -120,16 +111,25 @@ inline void Simulation::event(const Event& published) {
 
 inline ModelFacts* Simulation::load(int slot, const ModelKey& key, LoadContext& context) {
     require_frame(loading_, "a load outside the loading executor");
-    ModelFacts& model = oracle_.begin_load(slot, key.name.front() - 'a', now());
+    const Frame job = frames_.back();
+    ModelFacts& model = oracle_.begin_load(slot, key.name.front() - 'a', now(), job.sequence, job.time);
     model.capacity = calm() ? 100 : choices_.weighted({3, 1, 1}) == 0 ? 100 : 1 + choices_.below(2);
     note("load ", model.serial, ": slot ", slot, " key ", model.key);
     std::size_t ending = 0;
     {
-        const std::stop_callback stopped(context.stop_token(), [&] { oracle_.stop_load(model, now()); });
+        bool at_once = true;
+        const std::stop_callback stopped(context.stop_token(), [&] {
+            oracle_.stop_load(model, now());
+            if (settings_.callbacks_apart && !oracle_.destroyed && !at_once) {
+                require_frame(callbacks_, "R16: a load was asked to stop outside callbacks");
+            }
+        });
+        at_once = false;
         const LibraryFrame frame(*this);
         if (!calm()) {
             context.progress(0.5F);
-            nest(4);
+            // Some loads take long: waiters come and leave meanwhile.
+            nest(choices_.once_in(4) ? 16 : 4);
             ending = calm() ? 0 : choices_.weighted({8, 2, 1, 1});
         }
     }
@@ -146,7 +146,7 @@ inline ModelFacts* Simulation::load(int slot, const ModelKey& key, LoadContext& 
     }
 }
 
-inline Ending Simulation::call(ModelFacts& model, int request, const std::stop_token& /*stop*/) {
+inline Ending Simulation::call(ModelFacts& model, int request, const std::stop_token& stop) {
     if (request == 0) {
         oracle_.require(model.state == ModelFacts::State::alive, "R1: a leased model does not live, ", model.serial);
         return Ending::sound;
@@ -163,6 +163,8 @@ inline Ending Simulation::call(ModelFacts& model, int request, const std::stop_t
     note("model ", model.serial, " done with ", request, ": ", ending);
     oracle_.end_call(model, request);
     RequestFacts& facts = oracle_.requests[static_cast<std::size_t>(request)];
+    oracle_.require(!stop.stop_requested() || oracle_.may_end_early(facts, now()),
+                    "R9: a call was asked to stop that is still wanted, request ", request);
     facts.call_threw = ending == 1;
     facts.call_spoiled = ending > 1;
     switch (ending) {
@@ -176,9 +178,7 @@ inline Ending Simulation::call(ModelFacts& model, int request, const std::stop_t
 
 inline void Simulation::unload(ModelFacts& model) {
     if (!oracle_.destroyed) {
-        require_frame(loading_, "scenario 12: a model destroyed outside the loading executor");
-        oracle_.require(!settings_.observed || model.announced,
-                        "H19: a model destroyed before its unload_started was delivered, ", model.serial);
+        require_frame(loading_, "S12: a model destroyed outside the loading executor");
     }
     note("unload ", model.serial);
     oracle_.begin_unload(model);

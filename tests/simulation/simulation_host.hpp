@@ -24,7 +24,7 @@ inline void Simulation::act() {
         case 7: look(); break;
         case 8: shut_down(); break;
         case 9:
-            if (manager_calls_ == 0 && choices_.once_in(2)) {
+            if (manager_calls_ == 0 && posts_ == 0 && choices_.once_in(2)) {
                 destroy();
             }
             break;
@@ -60,8 +60,9 @@ inline RequestFacts& Simulation::ask(Kind kind) {
         if (choices_.once_in(8) && manager_) {
             const std::uint64_t counter =
                 (request.slot == 0 ? manager_->embedding().generation() : manager_->reranker().generation()).value();
+            const std::uint32_t which = choices_.below(3);
             request.options.expected_generation =
-                Generation{std::max<std::uint64_t>(2, counter + choices_.below(2)) - 1};
+                Generation{which == 2 ? 0 : std::max<std::uint64_t>(2, counter + which) - 1};
         }
         request.invalid = choices_.once_in(40);
     }
@@ -71,7 +72,7 @@ inline RequestFacts& Simulation::ask(Kind kind) {
 template <class Result, class Start>
 void Simulation::with_handler(RequestFacts& request, const Start& start) {
     if (settings_.bound) {
-        start(asio::bind_executor(QueueExecutor(client_), Result(*this, request)));
+        start(asio::bind_executor(QueueExecutor(client_, request.id), Result(*this, request)));
     } else {
         start(Result(*this, request));
     }
@@ -83,11 +84,25 @@ void Simulation::start_in(Slot& slot, RequestFacts& request) {
     const SlotStatus status = slot.status();
     request.closing_at_call = facts.closing;
     request.closed_at_call = facts.closed;
-    request.full_at_call = status.waiting >= facts.options.max_queue;
+    const auto overdue = static_cast<std::size_t>(
+        std::count_if(oracle_.requests.begin(), oracle_.requests.end(), [&](const RequestFacts& other) {
+            return other.slot == request.slot && other.wants_model() && other.outstanding() && other.due() <= now();
+        }));
+    const auto waits_overdue = static_cast<std::size_t>(
+        std::count_if(oracle_.requests.begin(), oracle_.requests.end(), [&](const RequestFacts& other) {
+            return other.slot == request.slot && (other.kind == Kind::acquire || other.kind == Kind::ensure) &&
+                   other.returned != 0 && other.outstanding() && other.posted == 0 && other.due() <= now();
+        }));
+    const std::size_t places = facts.queue_for(request.options.priority);
+    request.full_at_call = status.waiting >= places + overdue;
+    // Unless this is within others' steps, what is decided has been posted.
+    request.maybe_full_at_call = status.waiting >= places + (settings_.bound && oracle_.depth == 0 ? waits_overdue : 0);
     request.resident_at_call =
         std::any_of(status.residents.begin(), status.residents.end(),
                     [&](const ResidentStatus& resident) { return resident.key == key_of(request.key); });
-    request.cooling_at_call = now() < facts.keys[static_cast<std::size_t>(request.key)].cooling_until;
+    const KeyFacts& key_facts = facts.keys[static_cast<std::size_t>(request.key)];
+    request.cooling_at_call = now() < key_facts.cooling_until;
+    request.maybe_cooling_at_call = now() < key_facts.maybe_cooling_until;
     const ModelKey key = request.invalid ? ModelKey() : key_of(request.key);
     if (request.kind == Kind::acquire) {
         using LeaseType = typename Slot::lease_type;
@@ -127,44 +142,9 @@ inline void Simulation::start(RequestFacts& request) {
     } else {
         start_in(manager_->reranker(), request);
     }
+    request.returned = ++oracle_.sequence;
     request.starting = false;
     --manager_calls_;
-}
-
-inline void Simulation::attempt() {
-    if (!manager_) {
-        return;
-    }
-    RequestFacts& request = ask(Kind::attempt);
-    request.completions = 1;
-    request.options = {};
-    request.sequence = ++oracle_.sequence;
-    const auto try_in = [&](auto& slot) {
-        const SlotStatus status = slot.status();
-        auto lease = slot.try_acquire(key_of(request.key));
-        note("try ", request.id, ": slot ", request.slot, " key ", request.key, lease ? " leased" : " none");
-        const auto found =
-            std::find_if(status.residents.begin(), status.residents.end(), [&](const ResidentStatus& resident) {
-                return resident.key == key_of(request.key) && resident.state == ResidentState::ready;
-            });
-        if (lease) {
-            oracle_.require(found != status.residents.end() && found->generation == lease.generation(),
-                            "H4: try_acquire gave a lease on what was not ready, request ", request.id);
-            oracle_.require(!oracle_.slots[static_cast<std::size_t>(request.slot)].closed,
-                            "R12: a lease after shutdown, request ", request.id);
-            keep(request, std::move(lease));
-        } else if (found != status.residents.end() && status.waiting == 0 && !status.shutting_down) {
-            const bool full =
-                status.leases >= oracle_.slots[static_cast<std::size_t>(request.slot)].options.max_leases ||
-                (found->leases != 0 && settings_.keys > 0);
-            oracle_.require(full, "try_acquire gave nothing though the model is free, request ", request.id);
-        }
-    };
-    if (request.slot == 0) {
-        try_in(manager_->embedding());
-    } else {
-        try_in(manager_->reranker());
-    }
 }
 
 inline void Simulation::unload() {
@@ -214,18 +194,24 @@ inline void Simulation::shut_down() {
     request.both_slots = !choices_.once_in(3);
     if (choices_.once_in(2)) {
         request.options.timeout = std::chrono::milliseconds(30 * choices_.below(3));
+        request.revokes = choices_.once_in(2);
     }
     request.slot = request.both_slots ? 0 : request.slot;
     note("shutdown ", request.id, ": ", request.both_slots ? "both slots" : "slot ", request.slot, " deadline ",
-         request.options.timeout ? request.options.timeout->count() : -1);
+         request.options.timeout ? request.options.timeout->count() : -1, request.revokes ? " revokes" : "");
     request.sequence = ++oracle_.sequence;
     for (int slot = 0; slot < 2; ++slot) {
-        oracle_.slots[static_cast<std::size_t>(slot)].closing |= request.both_slots || slot == request.slot;
+        SlotFacts& facts = oracle_.slots[static_cast<std::size_t>(slot)];
+        const bool concerned = request.both_slots || slot == request.slot;
+        facts.closing |= concerned;
+        facts.revoking |= concerned && request.revokes;
     }
     ++manager_calls_;
     with_handler<Handler<ShutdownReport>>(request, [&](auto handler) {
         const auto start = [&](auto& whom) {
-            if (request.options.timeout) {
+            if (request.revokes) {
+                whom.async_shutdown(ShutdownOptions{request.options.timeout, true}, std::move(handler));
+            } else if (request.options.timeout) {
                 whom.async_shutdown(*request.options.timeout, std::move(handler));
             } else {
                 whom.async_shutdown(std::move(handler));
@@ -271,79 +257,6 @@ inline void Simulation::cancel() {
     --emitting_;
 }
 
-inline void Simulation::use_lease() {
-    if (leases_.empty()) {
-        return;
-    }
-    const std::size_t index = choices_.below(static_cast<std::uint32_t>(leases_.size()));
-    HeldLease& held = leases_[index];
-    switch (choices_.below(5)) {
-        case 0: release(index); break;
-        case 1: {
-            note("move a lease of model ", held.model->serial);
-            HeldLease moved = std::move(held);
-            leases_.erase(leases_.begin() + static_cast<std::ptrdiff_t>(index));
-            leases_.push_back(std::move(moved));
-            break;
-        }
-        case 2:
-            // Assigned over another lease: that one ends.
-            if (leases_.size() > 1) {
-                const std::size_t other = index == 0 ? 1 : 0;
-                if (leases_[other].lease.index() == held.lease.index()) {
-                    note("assign a lease of model ", held.model->serial, " over one of model ",
-                         leases_[other].model->serial);
-                    HeldLease taken = std::move(leases_[index]);
-                    HeldLease ended = std::move(leases_[other]);
-                    leases_.erase(leases_.begin() + static_cast<std::ptrdiff_t>(std::max(index, other)));
-                    leases_.erase(leases_.begin() + static_cast<std::ptrdiff_t>(std::min(index, other)));
-                    ModelFacts* const kept = taken.model;
-                    oracle_.let_go(*ended.model);
-                    std::visit(
-                        [&](auto& into) { into = std::get<std::decay_t<decltype(into)>>(std::move(taken.lease)); },
-                        ended.lease);
-                    ended.model = kept;
-                    leases_.push_back(std::move(ended));
-                }
-            }
-            break;
-        case 3:
-            note("call the leased model ", held.model->serial);
-            std::visit(
-                [](auto& lease) {
-                    const std::vector<std::string> nobody{"0"};
-                    if constexpr (std::is_same_v<std::decay_t<decltype(lease)>, Lease<SimulatedEmbedder>>) {
-                        (void)lease->embed(nobody, {});
-                    } else {
-                        (void)lease->rerank("query", nobody, {});
-                    }
-                },
-                held.lease);
-            break;
-        case 4: {
-            const bool revoked = std::visit([](auto& lease) { return lease.revoked(); }, held.lease);
-            note("the lease of model ", held.model->serial, revoked ? " is revoked" : " is good");
-            const SlotFacts& slot = oracle_.slots[static_cast<std::size_t>(held.model->slot)];
-            oracle_.require(!revoked || slot.keys[static_cast<std::size_t>(held.model->key)].revoke > held.model->begun,
-                            "H8: revoked, and nobody asked for that, model ", held.model->serial);
-            break;
-        }
-    }
-}
-
-inline void Simulation::release(std::size_t index) {
-    HeldLease held = std::move(leases_[index]);
-    leases_.erase(leases_.begin() + static_cast<std::ptrdiff_t>(index));
-    note("release a lease of model ", held.model->serial);
-    oracle_.let_go(*held.model);
-    std::visit(
-        [&](auto& lease) {
-            lease.release();
-            lease.release();
-        },
-        held.lease);
-}
-
 inline void Simulation::look() {
     if (!manager_) {
         return;
@@ -375,15 +288,6 @@ inline void Simulation::destroy() {
     }
     oracle_.destroyed = true;
     const std::unique_ptr<Manager> last = std::move(manager_);
-}
-
-template <class Model>
-void Simulation::keep(RequestFacts& request, Lease<Model> lease) {
-    ModelFacts& model = lease->facts();
-    oracle_.hold(model, request.slot, request.key, lease.generation());
-    oracle_.require(lease.key() == key_of(request.key), "R11: a lease with another key, request ", request.id);
-    request.granted = lease.generation();
-    leases_.push_back({std::move(lease), &model});
 }
 
 }  // namespace residency::simulation

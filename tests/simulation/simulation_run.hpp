@@ -11,7 +11,7 @@ inline std::string Simulation::run() {
     if (stream_ != nullptr) {
         std::fputs(settings_.text().c_str(), stream_);
     }
-    // Request 0 is nobody's.
+    // Request 0 stands for calls on a bare lease.
     oracle_.requests.emplace_back().completions = 1;
     signals_.emplace_back();
     make_manager();
@@ -30,16 +30,20 @@ inline void Simulation::make_manager() {
     if (settings_.observed) {
         options.observer = [this](const Event& published) { event(published); };
     }
-    const Executors executors =
-        settings_.one_executor ? Executors::all(QueueExecutor(control_))
-                               : Executors{QueueExecutor(control_), QueueExecutor(inference_), QueueExecutor(loading_)};
+    Executors executors = Executors::all(QueueExecutor(control_));
+    if (!settings_.one_executor) {
+        executors.inference = QueueExecutor(inference_);
+        executors.loading = QueueExecutor(loading_);
+        executors.callbacks =
+            settings_.callbacks_apart ? asio::any_io_executor(QueueExecutor(callbacks_)) : asio::any_io_executor();
+    }
     manager_ = std::make_unique<Manager>(SimulatedEmbedding(*this), SimulatedReranking(*this), options, executors);
 }
 
 inline std::vector<SeededQueue*> Simulation::ready_queues() {
     std::vector<SeededQueue*> ready;
-    for (SeededQueue* queue : {&client_, &control_, &loading_, &inference_}) {
-        const bool runs_handlers = queue == (settings_.bound ? &client_ : &control_);
+    for (SeededQueue* queue : {&client_, &control_, &loading_, &inference_, &callbacks_}) {
+        const bool runs_handlers = queue == &handlers();
         if (queue->size() != 0 && (emitting_ == 0 || !runs_handlers)) {
             ready.push_back(queue);
         }
@@ -62,7 +66,7 @@ inline void Simulation::step() {
         case 2: advance_somehow(); break;
         case 3: poll_timers(); break;
         case 4:
-            if (depth_ == 0) {
+            if (oracle_.depth == 0) {
                 come_to_rest();
                 check_quiet();
             }
@@ -104,12 +108,17 @@ inline Time Simulation::next_due() const {
         if (request.outstanding()) {
             consider(request.due());
         }
+        // When a load is abandoned that it waited for.
+        const Time left = request.code ? request.completed_time : request.due();
+        if (left != never) {
+            consider(left + oracle_.slots[static_cast<std::size_t>(request.slot)].options.abandon_after);
+        }
     }
     for (int slot = 0; slot < 2; ++slot) {
         for (const ResidencyFacts& residency : oracle_.slots[static_cast<std::size_t>(slot)].residencies) {
             const auto stays = oracle_.keep_alive(slot, residency, oracle_.sequence);
-            if (stays && *stays != never) {
-                consider(residency.idle_high + *stays);
+            if (stays && stays->most != never) {
+                consider(residency.idle_high + stays->most);
             }
         }
         for (const KeyFacts& key : oracle_.slots[static_cast<std::size_t>(slot)].keys) {
@@ -133,7 +142,7 @@ inline void Simulation::advance_somehow() {
     }
 }
 
-/// Runs everything in order until nothing is left to run; the time stands still, loads succeed, nobody interferes.
+/// Runs everything in order until nothing is left to run; the time stands still, loads succeed, nothing interferes.
 inline void Simulation::come_to_rest() {
     const bool was_quiet = std::exchange(quiet_, true);
     observe();
@@ -164,25 +173,31 @@ inline void Simulation::check_quiet() {
     }
     oracle_.check_quiet(0, manager_->embedding().status(), now());
     oracle_.check_quiet(1, manager_->reranker().status(), now());
+    if (settings_.observed) {
+        oracle_.check_events(0, manager_->embedding().status(), now());
+        oracle_.check_events(1, manager_->reranker().status(), now());
+    }
 }
 
 // Other threads come between: a few steps in the midst of another.
 inline void Simulation::nest(std::uint32_t times) {
-    if (calm() || polling_ || depth_ >= deepest) {
+    if (calm() || polling_ || oracle_.depth >= deepest) {
         return;
     }
     observe();
     for (std::uint32_t count = choices_.below(times + 1); count != 0 && !calm(); --count) {
-        ++depth_;
+        ++oracle_.depth;
         step();
-        --depth_;
+        --oracle_.depth;
     }
 }
 
 inline void Simulation::posting() noexcept {
-    if (!calm() && !polling_ && depth_ < deepest && choices_.once_in(16)) {
+    if (!calm() && !polling_ && oracle_.depth < deepest && choices_.once_in(16)) {
         note("between");
+        ++posts_;
         nest(3);
+        --posts_;
     }
 }
 
@@ -190,20 +205,20 @@ inline void Simulation::observe() {
     if (manager_ && oracle_.violation.empty()) {
         oracle_.observe(0, manager_->embedding().status(), manager_->embedding().generation(), now());
         oracle_.observe(1, manager_->reranker().status(), manager_->reranker().generation(), now());
-        if (settings_.bound) {
+        if (&handlers() != &control_) {
             oracle_.require(control_.tracked() <= (settings_.both ? 2 : 1), "R7: more than one wait of a slot's timer");
         }
     }
 }
 
-// Nothing is asked for any more: everybody has to be served, whatever is idle has to go, and in the end nothing may be left.
+// Nothing is asked for any more: all requests have to be served, whatever is idle has to go, and in the end nothing may be left.
 inline void Simulation::finish() {
     quiet_ = true;
     note("the end");
     come_to_rest();
     check_quiet();
     if (manager_) {
-        // Leases end one by one: whoever waits for them gets his turn.
+        // Leases end one by one: what waits for them gets its turn.
         while (!leases_.empty()) {
             release(0);
             come_to_rest();
@@ -219,7 +234,7 @@ inline void Simulation::finish() {
             check_quiet();
             oracle_.require(!oracle_.requests.back().outstanding(), "R12: a shutdown did not complete, ",
                             oracle_.requests.back().id);
-            oracle_.require(!settings_.bound || !oracle_.requests.back().both_slots || control_.tracked() == 0,
+            oracle_.require(&handlers() == &control_ || !oracle_.requests.back().both_slots || control_.tracked() == 0,
                             "R12: a timer waits after shutdown");
         }
         const std::size_t held = choices_.below(2);
@@ -230,12 +245,13 @@ inline void Simulation::finish() {
         destroy();
     }
     come_to_rest();
-    // H11: a lease outlives its manager; who drops the last one destroys the model.
+    // H11: a lease outlives its manager; dropping the last one destroys the model.
     while (!leases_.empty()) {
         release(0);
     }
     come_to_rest();
     check_gone();
+    oracle_.check_order();
 }
 
 // R5 on the whole manager: what is idle is there until just before its time, and gone at it.
@@ -245,7 +261,8 @@ inline void Simulation::let_all_idle() {
         for (int slot = 0; slot < 2; ++slot) {
             for (const ResidencyFacts& residency : oracle_.slots[static_cast<std::size_t>(slot)].residencies) {
                 const auto stays = oracle_.keep_alive(slot, residency, oracle_.sequence);
-                due = stays && *stays != never ? std::min(due, std::max(now(), residency.idle_high + *stays)) : due;
+                due = stays && stays->most != never ? std::min(due, std::max(now(), residency.idle_high + stays->most))
+                                                    : due;
             }
         }
         if (due == never) {
@@ -263,6 +280,16 @@ inline void Simulation::let_all_idle() {
     oracle_.check_idle_unloads();
 }
 
+// Before anything of it is in its queue.
+inline void Simulation::posted(int request) noexcept {
+    RequestFacts& facts = oracle_.requests[static_cast<std::size_t>(request)];
+    oracle_.require(facts.posted == 0, "R9: a handler was posted twice, request ", request);
+    facts.posted = ++oracle_.sequence;
+    facts.posted_depth = oracle_.depth;
+    facts.decided = frames_.empty() ? facts.posted : frames_.back().sequence;
+    facts.decided_time = frames_.empty() ? now() : frames_.back().time;
+}
+
 inline void Simulation::check_gone() {
     for (const RequestFacts& request : oracle_.requests) {
         oracle_.require(request.completions == 1, "R9: a request completed not once, ", request.id);
@@ -275,8 +302,8 @@ inline void Simulation::check_gone() {
         gone += model.state == ModelFacts::State::gone ? 1 : 0;
     }
     oracle_.require(loaded == gone, "S34: loads are not unloads, left: ", loaded - gone);
-    for (const SeededQueue* queue : {&control_, &inference_, &loading_, &client_}) {
-        oracle_.require(queue->tracked() == 0, "R12: an executor is told of work that is not there");
+    for (const SeededQueue* queue : {&control_, &inference_, &loading_, &callbacks_, &client_}) {
+        oracle_.require(queue->tracked() == 0, "R12: an executor still counts work that has ended");
     }
     context_.restart();
     oracle_.require(context_.poll() == 0 && context_.stopped(), "R12: a timer is left");

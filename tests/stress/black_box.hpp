@@ -18,7 +18,6 @@ enum class Note : std::uint8_t {
     begun,
     completed,
     failed,
-    dropped,
     cancelled,
     load_begun,
     loaded,
@@ -37,25 +36,12 @@ enum class Note : std::uint8_t {
 };
 
 [[nodiscard]] constexpr const char* name_of(Note note) noexcept {
-    constexpr std::array names{"request begun",
-                               "request completed",
-                               "request failed, code",
-                               "handler destroyed uncalled",
-                               "request cancelled",
-                               "load begun",
-                               "loaded",
-                               "load failed",
-                               "model called",
-                               "model returns",
-                               "lease taken",
-                               "lease about to end",
-                               "model destroyed",
-                               "model gone",
-                               "event of type",
-                               "shutdown begun",
-                               "manager destroyed",
-                               "manager gone",
-                               "A RULE IS BROKEN"};
+    constexpr std::array names{"request begun",     "request completed",  "request failed, code",
+                               "request cancelled", "load begun",         "loaded",
+                               "load failed",       "model called",       "model returns",
+                               "lease taken",       "lease about to end", "model destroyed",
+                               "model gone",        "event of type",      "shutdown begun",
+                               "manager destroyed", "manager gone",       "A RULE IS BROKEN"};
     return names[static_cast<std::size_t>(note)];
 }
 

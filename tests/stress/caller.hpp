@@ -3,40 +3,35 @@
 #include "residency/error.hpp"
 #include "stress/calls.hpp"
 #include "stress/facts.hpp"
+#include "stress/handler_requests.hpp"
 #include "stress/random.hpp"
 #include "stress/status_check.hpp"
 #include "stress/world.hpp"
 
-#include <boost/asio/any_completion_executor.hpp>
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/bind_cancellation_slot.hpp>
-#include <boost/asio/bind_executor.hpp>
 #include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/co_spawn.hpp>
-#include <boost/asio/io_context.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/use_future.hpp>
 
-#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <exception>
-#include <stdexcept>
 #include <tuple>
 #include <type_traits>
 #include <utility>
 
 namespace residency::stress {
 
-/// A thread that makes requests in every way, with handlers and coroutines that run on its own context.
-class Caller {
+/// A thread that makes requests in every way: with handlers, with coroutines on its own context, and blocking.
+class Caller : public HandlerRequests {
 public:
-    /// `blocks`: it only makes calls that block, as long as they take. Nobody waits for a handler of its own.
-    Caller(World& world, bool blocks) : world_(world), blocks_(blocks) {
+    /// `blocks`: it only makes calls that block, as long as they take. No other thread waits for a handler of its own.
+    Caller(World& world, bool blocks) : HandlerRequests(world), blocks_(blocks) {
         const std::uint32_t half = world.settings.steps / 2;
         shutdown_at_ = world.settings.shuts_down && dice().coin() ? half + dice().below(half) : world.settings.steps;
     }
@@ -44,7 +39,8 @@ public:
     /// Does something with the manager, and runs what is ready.
     void step(std::uint32_t number) {
         Manager& manager = *world_.manager;
-        if (number == shutdown_at_) {
+        if (number == shutdown_at_ || (number < shutdown_at_ && will_shut_down() && world_.witness.closing.get())) {
+            shutdown_at_ = number;
             shut_down(manager);
         } else if (blocks_) {
             block_on_any(manager);
@@ -65,60 +61,10 @@ public:
         }
         poll();
     }
-    void poll() {
-        loop_.restart();
-        loop_.poll();
-    }
-    /// Waits for what is left.
-    void run() {
-        loop_.restart();
-        loop_.run();
-    }
 
 private:
-    // What can be cancelled: a request, or the one that a coroutine is at.
-    struct Pending {
-        asio::cancellation_signal signal{};
-        RequestFacts* request = nullptr;
-        // Asio passes a cancellation on to a coroutine by way of its executor: it may reach a later request than the one it was meant for.
-        bool cancelled = false;
-    };
-
-    template <class Call>
-    struct Handler {
-        Ticket ticket;
-        World* world;
-        // It has no executor of its own, and its exceptions harm nobody.
-        bool may_throw;
-
-        template <class... Results>
-        void operator()(const std::exception_ptr& error, Results... results) {
-            RequestFacts* const request = ticket.complete();
-            if (request == nullptr) {
-                world->witness.require(false, "R9: a handler was called twice");
-                return;
-            }
-            world->witness.require(!starting(), "R9: a request completed within the call that started it");
-            if constexpr (Call::kind == Kind::acquire) {
-                if (auto held = world->conclude(*request, error, std::move(results)...); !error) {
-                    world->spend(std::move(held));
-                }
-            } else {
-                world->conclude(*request, error, std::move(results)...);
-            }
-            world->witness.call_back();
-            if (may_throw && dice().once_in(30)) {
-                world->tally.did(Deed::handler_threw);
-                throw std::runtime_error("the handler was told to throw");
-            }
-        }
-    };
-
-    static bool& starting() noexcept {
-        thread_local bool value = false;
-        return value;
-    }
-
+    // If another shutdown begins before its own, then its own begins, too: they meet.
+    [[nodiscard]] bool will_shut_down() const noexcept { return shutdown_at_ < world_.settings.steps; }
     void act(Manager& manager) {
         switch (dice().below(15)) {
             case 0:
@@ -143,8 +89,9 @@ private:
         }
     }
     void shut_down(Manager& manager) {
+        start_calls(manager);
         if (blocks_) {
-            block<Shutdown>(manager, true);
+            dice().coin() ? block<Shutdown>(manager, true) : start_alone<Shutdown>(manager, true);
         } else if (dice().coin()) {
             start<Shutdown>(manager);
         } else {
@@ -152,43 +99,15 @@ private:
         }
     }
 
-    // -- With a handler -----------------------------------------------------------------------------------------------------------------
-
-    template <class Call>
-    void start(Manager& manager) {
-        RequestFacts* const request = world_.begin(Call::kind, Way::handler, Call::slot, true);
-        if (request == nullptr) {
-            return;
-        }
-        starting() = true;
-        if (dice().once_in(3)) {
-            Call::start(manager, *request,
-                        Handler<Call>{Ticket(world_, *request), &world_, world_.settings.home == Home::owned_threads});
-        } else if (dice().once_in(3)) {
-            world_.tally.did(Deed::erased_executor);
-            start<Call>(manager, *request, asio::any_completion_executor(loop_.get_executor()));
-        } else {
-            start<Call>(manager, *request, loop_.get_executor());
-        }
-        starting() = false;
-        world_.has_begun(*request);
-    }
-
-    // On `executor`, and so that it can be cancelled.
-    template <class Call, class Executor>
-    void start(Manager& manager, RequestFacts& request, const Executor& executor) {
-        Pending& pending = pending_.emplace_back();
-        pending.request = &request;
-        Call::start(manager, request,
-                    asio::bind_cancellation_slot(
-                        pending.signal.slot(),
-                        asio::bind_executor(executor, Handler<Call>{Ticket(world_, request), &world_, false})));
-    }
-
     // -- Blocking -----------------------------------------------------------------------------------------------------------------------
 
     void block_on_any(Manager& manager) {
-        switch (dice().below(12)) {
+        switch (dice().below(18)) {
+            case 12: start_alone<Embed>(manager, false); break;
+            case 13: start_alone<Rerank>(manager, false); break;
+            case 14: start_alone<Acquire<0>>(manager, false); break;
+            case 15: start_alone<EnsureLoaded<1>>(manager, false); break;
+            case 16: start_alone<Unload<0>>(manager, true); break;
             case 0:
             case 1: block<Embed>(manager, false); break;
             case 2: block<Rerank>(manager, false); break;
@@ -317,26 +236,6 @@ private:
         }
     }
 
-    void cancel() {
-        const std::size_t recent = std::min<std::size_t>(pending_.size(), 8);
-        if (recent == 0) {
-            return;
-        }
-        Pending& pending = pending_[pending_.size() - 1 - dice().below(static_cast<std::uint32_t>(recent))];
-        if (pending.request == nullptr || pending.request->ends.get() != 0) {
-            return;
-        }
-        constexpr std::array types{asio::cancellation_type::terminal, asio::cancellation_type::partial,
-                                   asio::cancellation_type::total};
-        constexpr std::array deeds{Deed::cancelled_terminal, Deed::cancelled_partial, Deed::cancelled_total};
-        const std::uint32_t type = dice().below(3);
-        world_.tally.did(deeds.at(type));
-        world_.witness.box.note(Note::cancelled, pending.request->slot, pending.request->key, pending.request->id);
-        pending.cancelled = true;
-        pending.request->cancelled.set(true);
-        pending.signal.emit(types.at(type));
-    }
-
     void look(Manager& manager) {
         world_.tally.did(Deed::looked);
         const std::array before{manager.embedding().generation(), manager.reranker().generation()};
@@ -350,15 +249,9 @@ private:
         world_.witness.check_counter(0, [&] { return manager.embedding().status().generation; });
         world_.witness.check_counter(1, [&] { return manager.reranker().status().generation; });
     }
-    void require(bool holds, const char* sentence) noexcept { world_.witness.require(holds, sentence); }
-
-    World& world_;
     bool blocks_;
     bool may_call_ = true;
     std::uint32_t shutdown_at_ = 0;
-    asio::io_context loop_{1};
-    // After the context, whose coroutines use it, in its making: it goes first, and they are done by then.
-    std::deque<Pending> pending_{};
 };
 
 }  // namespace residency::stress

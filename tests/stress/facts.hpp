@@ -32,6 +32,8 @@ struct ModelFacts {
     std::uint32_t key = 0;
     std::uint32_t serial = 0;
     std::size_t capacity = 0;
+    /// Which of its key's models it is, from 1; 0 before it is loaded.
+    Relaxed<std::uint64_t> ordinal{0};
     /// From the end of its load to the beginning of its destructor.
     Relaxed<bool> alive{true};
     /// Its destructor is done.
@@ -69,7 +71,7 @@ struct RequestFacts {
     Clock::time_point begun{};
     /// It has an empty name or query.
     bool invalid = false;
-    /// A shutdown had begun before it.
+    /// Its slot was shut down before it, or had answered another with `shutting_down`.
     bool after_shutdown = false;
     /// About one key; if not, an unload of all.
     bool of_key = true;
@@ -79,9 +81,16 @@ struct RequestFacts {
     /// What was resident for its key just before an unload.
     ModelFacts* before = nullptr;
 
+    /// The position of its call's return, or of a shutdown's start, among all of these; 0 if it is not known.
+    Relaxed<std::uint64_t> position{0};
+    /// Whether its handler's executor sets `posted`.
+    Relaxed<bool> is_noted{false};
+    Relaxed<bool> posted{false};
+    /// The first-in, first-out context that its handler is posted to without a detour; null if there is none.
+    Relaxed<const void*> loop{nullptr};
+
     Relaxed<bool> cancelled{false};
     Relaxed<int> ends{0};
-    Relaxed<bool> dropped{false};
     Relaxed<int> calls{0};
     /// The model that was called for it.
     Relaxed<ModelFacts*> answered_by{nullptr};

@@ -43,7 +43,7 @@ public:
     ~StressedModel() {
         witness_.begin_unload(facts_);
         witness_.call_back();
-        dawdle(20);
+        dawdle(dice().coin() ? 20 : 0);
         witness_.end_unload(facts_);
     }
 
@@ -78,8 +78,9 @@ private:
     bool work(const std::string& text, const std::stop_token& stop) {
         RequestFacts& request = requests_[std::stoul(text)];
         witness_.begin_call(facts_, request);
+        const std::stop_callback on_stop(stop, [this] { witness_.call_back_in_stop(); });
         if (request.options.timeout && witness_.waits_for_stop && dice().once_in(16)) {
-            // Whoever set a timeout is told then, and so is the model.
+            // The request's timeout ends it early and sets the stop_token.
             while (!stop.stop_requested()) {
                 std::this_thread::yield();
             }

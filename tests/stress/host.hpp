@@ -13,7 +13,8 @@
 
 namespace residency::stress {
 
-/// The contexts of one manager's host, if the manager does not make its own threads.
+/// The contexts of one manager's host, if the manager does not make its own threads. They outlive the manager, and all that it left
+/// running.
 class Host {
 public:
     Host(const Settings& settings, Tally& tally) {
@@ -43,14 +44,6 @@ public:
         for (const auto& pool : pools_) {
             pool->join();
         }
-    }
-    /// Ends the threads with whatever is left undone, then the contexts.
-    void destroy() {
-        for (const auto& pool : pools_) {
-            pool->stop();
-            pool->join();
-        }
-        pools_.clear();
     }
 
 private:

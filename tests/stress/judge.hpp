@@ -21,7 +21,8 @@ namespace residency::stress {
 /// Says of what each request was given whether that can be.
 class Judge {
 public:
-    Judge(Witness& witness, Tally& tally) : witness_(witness), tally_(tally) {}
+    Judge(Witness& witness, Tally& tally, const Requests& requests)
+        : witness_(witness), tally_(tally), requests_(requests) {}
 
     // -- Success ------------------------------------------------------------------------------------------------------------------------
 
@@ -73,9 +74,10 @@ public:
                 "H9: a shutdown without a deadline left something");
         if (report.clean()) {
             for (const Witness::Slot& slot : witness_.slots) {
-                require(slot.residents.get() == 0 && slot.leases.get() == 0 && slot.jobs.get() == 0,
+                require(slot.residents.get() == 0 && slot.leases.get() == 0 && slot.loading.get() == 0,
                         "R12: a clean shutdown left something");
             }
+            check_posted(request);
             witness_.clean.set(true);
         } else if (!witness_.ending.get()) {
             require(Clock::now() >= request.begun + request.deadline.value_or(std::chrono::milliseconds(0)),
@@ -112,6 +114,24 @@ private:
     void require(bool holds, const char* sentence) noexcept { witness_.require(holds, sentence); }
     void count(std::size_t outcome) noexcept { tally_.outcomes.at(outcome).count(); }
 
+    // R12: the handler of each request whose call returned before the shutdown was started is posted before the shutdown's.
+    void check_posted(const RequestFacts& shutdown) {
+        for (const RequestFacts& request : requests_) {
+            const std::uint64_t position = request.position.get();
+            if (position == 0 || position > shutdown.position.get() || &request == &shutdown) {
+                continue;
+            }
+            if (request.is_noted.get()) {
+                tally_.did(Deed::posts_checked);
+                require(request.posted.get(),
+                        "R12: a clean shutdown completed before the handler of an earlier request was posted");
+            } else if (request.loop.get() != nullptr && request.loop.get() == shutdown.loop.get()) {
+                tally_.did(Deed::posts_checked);
+                require(request.ends.get() != 0,
+                        "R12: a clean shutdown completed before an earlier request on the same single thread");
+            }
+        }
+    }
     // Its caller was told before its model returned.
     void told_early(const Error& error) noexcept {
         if (error.code() == operation_aborted()) {
@@ -146,6 +166,9 @@ private:
         require(!request.after_shutdown || !request.wants_model() || code == errc::shutting_down || request.invalid,
                 "R12: a request after a shutdown was not told so");
         require(request.wants_model() || code == errc::shutting_down, "an unload or a shutdown that failed");
+        if (code == errc::shutting_down && request.wants_model()) {
+            witness_.slots.at(request.slot).refused.set(true);
+        }
         switch (code) {
             case errc::invalid_request:
                 require(request.invalid || (key.refusals.get() != 0 && cause_of(error).refusal),
@@ -215,6 +238,7 @@ private:
 
     Witness& witness_;
     Tally& tally_;
+    const Requests& requests_;
 };
 
 }  // namespace residency::stress

@@ -24,8 +24,9 @@ class Round {
 public:
     Round(BlackBox& box, Tally& tally, const Settings& settings, std::size_t threads)
         : world_(box, tally, settings, settings.observed ? 700 : threads * settings.steps + 200),
-          watcher_(world_.witness),
-          host_(settings, tally) {
+          watcher_(world_.witness, settings.slow_observer),
+          host_(settings, tally),
+          own_(world_, false) {
         box.begin(settings.describe());
         seed_new_threads(settings.seed ^ settings.number << 32U);
         for (std::size_t index = 0; index < threads; ++index) {
@@ -35,12 +36,13 @@ public:
         options.embedding = settings.slots[0];
         options.reranker = settings.slots[1];
         if (settings.observed) {
-            tally.did(Deed::observed);
+            tally.did(settings.slow_observer ? Deed::observed_slowly : Deed::observed);
             options.observer = [this](const Event& event) { watcher_(event); };
         }
         world_.manager =
             std::make_unique<Manager>(StressedBackend<0>(world_.witness, world_.requests),
                                       StressedBackend<1>(world_.witness, world_.requests), options, host_.executors());
+        world_.access.open(*world_.manager);
     }
 
     void run() {
@@ -48,7 +50,10 @@ public:
         for (const auto& caller : callers_) {
             threads.emplace_back([this, &caller, seed = dice().next()] { use(*caller, seed); });
         }
-        std::thread janitor([this] { tidy(); });
+        std::thread janitor([this] {
+            on_host_thread() = true;
+            tidy();
+        });
         until([this] { return arrived_ == callers_.size(); });
         janitor.join();
         end();
@@ -59,12 +64,13 @@ public:
         for (const auto& caller : callers_) {
             caller->run();
         }
+        own_.run();
         if (kept_embedding_ || kept_reranker_ || !world_.parked.empty()) {
             world_.tally.did(Deed::lease_outlived_manager);
         }
         kept_embedding_.reset();
         kept_reranker_.reset();
-        // A handler that still runs on the host's may park one more.
+        // A handler that still runs on a context of the host's may park one more.
         until([this] {
             world_.parked.clear();
             return world_.all_ended() && residents() == 0;
@@ -86,8 +92,6 @@ private:
         acting,
         /// They also cancel and end leases, while the manager goes.
         bustling,
-        /// They do nothing.
-        still,
         /// They go.
         over,
     };
@@ -106,19 +110,14 @@ private:
     // A caller's thread.
     void use(Caller& caller, std::uint64_t seed) {
         seed_thread(seed);
+        on_host_thread() = true;
         for (std::uint32_t count = 0; count < world_.settings.steps && !world_.witness.box.broken(); ++count) {
             caller.step(count);
         }
         caller.leave_manager();
         ++arrived_;
-        bool is_still = false;
         for (Phase phase = phase_; phase != Phase::over; phase = phase_) {
-            if (phase == Phase::still) {
-                if (!is_still) {
-                    is_still = true;
-                    ++still_;
-                }
-            } else if (phase == Phase::bustling) {
+            if (phase == Phase::bustling) {
                 caller.bustle();
             } else {
                 caller.poll();
@@ -137,14 +136,14 @@ private:
     void end() {
         Manager& manager = *world_.manager;
         const End how = world_.settings.end;
-        if (how == End::quiet || how == End::idle) {
-            world_.close_gate();
+        if (world_.settings.comes_to_rest()) {
+            world_.access.close();
             until([this] {
                 world_.parked.drop();
                 return world_.all_ended();
             });
             settle(manager, how == End::idle);
-        } else {
+        } else if (how != End::after_shutdown) {
             keep<0>(manager, kept_embedding_);
             keep<1>(manager, kept_reranker_);
         }
@@ -163,28 +162,50 @@ private:
             case End::busy:
                 world_.tally.did(Deed::ended_busy);
                 phase_ = Phase::bustling;
+                start_chains(manager);
                 world_.destroy_manager();
                 break;
             case End::on_own_thread:
                 world_.tally.did(Deed::ended_on_own_thread);
                 phase_ = Phase::bustling;
+                start_chains(manager);
                 destroy_within(manager);
                 break;
             case End::as_shut_down:
                 world_.tally.did(Deed::ended_as_shut_down);
                 phase_ = Phase::bustling;
+                start_chains(manager);
                 destroy_as_shut_down(manager);
                 break;
-            case End::after_context:
-                world_.tally.did(Deed::ended_after_context);
-                phase_ = Phase::still;
-                until([this] { return still_ == callers_.size(); });
-                end_contexts(manager);
+            case End::after_shutdown:
+                world_.tally.did(Deed::ended_after_shutdown);
+                phase_ = Phase::bustling;
+                start_chains(manager);
+                shut_down(manager);
                 world_.destroy_manager();
                 break;
         }
     }
-    // Nobody uses the manager: then nothing is leased, nobody waits, and what is idle goes by itself.
+    // Requests whose handlers make the next while the manager ends.
+    void start_chains(Manager& manager) {
+        for (std::uint32_t count = 0; count < 3; ++count) {
+            world_.chain<Embed>(manager, dice().below(20));
+            world_.chain<EnsureLoaded<1>>(manager, dice().below(20));
+        }
+    }
+    void shut_down(Manager& manager) {
+        own_.start_calls(manager);
+        RequestFacts* const request = world_.begin(Kind::shutdown, Way::blocking, 0, true);
+        if (request != nullptr) {
+            const ShutdownReport report = Shutdown::block(manager, *request);
+            world_.has_begun(*request);
+            world_.conclude(*request, nullptr, report);
+        } else {
+            world_.witness.closing.set(true);
+            manager.shutdown();
+        }
+    }
+    // No thread uses the manager: then no lease and no waiter is left, and what is idle goes by itself.
     void settle(const Manager& manager, bool until_idle) {
         until([&] {
             const ManagerStatus status = manager.status();
@@ -200,7 +221,8 @@ private:
         Witness& witness = world_.witness;
         const bool is_empty = nothing_resident();
         const ManagerStatus status = manager.status();
-        witness.require(status.embedding.waiting == 0 && status.reranker.waiting == 0, "R9: a waiter for nobody");
+        witness.require(status.embedding.waiting == 0 && status.reranker.waiting == 0,
+                        "R9: a waiter without a request");
         if (is_empty) {
             witness.require(residents() == 0, "R1: a place was given away while its model lives");
             witness.require(status.embedding.counters.loaded == witness.slots[0].models.get() &&
@@ -233,6 +255,7 @@ private:
         std::atomic<bool> gone{false};
         world_.witness.closing.set(true);
         // In time, as above.
+        own_.start_calls(manager);
         manager.async_shutdown(std::chrono::milliseconds(dice().below(4)),
                                [this, &gone](const std::exception_ptr&, const ShutdownReport&) {
                                    world_.destroy_manager();
@@ -240,36 +263,17 @@ private:
                                });
         until([&gone] { return gone.load(); });
     }
-    // Then the manager refuses everything.
-    void end_contexts(Manager& manager) {
-        Witness& witness = world_.witness;
-        witness.closing.set(true);
-        witness.ending.set(true);
-        world_.close_gate();
-        for (int count = 0; count < 4; ++count) {
-            world_.echo<Embed>();
-        }
-        host_.destroy();
-        witness.shut_down.set(true);
-        witness.require(!manager.embedding().try_acquire(key_of(0)) && !manager.reranker().try_acquire(key_of(0)),
-                        "R12: a lease of a manager whose contexts are gone");
-        try {
-            (void)manager.embed(key_of(0), {"0"});
-            witness.require(false, "R12: a manager whose contexts are gone serves");
-        } catch (const Error& error) {
-            witness.require(error.code() == errc::shutting_down, "R12: another error than shutting_down");
-        }
-    }
 
     World world_;
     Watcher watcher_;
     Host host_;
     std::vector<std::unique_ptr<Caller>> callers_;
+    // Of the thread that runs the round.
+    Caller own_;
     std::optional<Held<0>> kept_embedding_;
     std::optional<Held<1>> kept_reranker_;
     std::atomic<Phase> phase_{Phase::acting};
     std::atomic<std::size_t> arrived_{0};
-    std::atomic<std::size_t> still_{0};
 };
 
 }  // namespace residency::stress

@@ -25,9 +25,34 @@ enum class End : std::uint8_t {
     on_own_thread,
     /// The same, in the handler of its shutdown, while the start of that may still run.
     as_shut_down,
-    /// The host's contexts end first.
-    after_context,
+    /// As soon as a shutdown that blocks has returned, which handlers and events may follow.
+    after_shutdown,
 };
+
+/// How many model calls and loads may run at once in a slot (R8, H13).
+struct Limits {
+    std::size_t max_calls = 0;
+    std::size_t max_loads = 0;
+};
+
+/// Draws the options that limit calls and loads, as far as the library has them.
+template <class Options>
+[[nodiscard]] Limits draw_limits(Options& options, Random& random) {
+    Limits limits{options.max_leases, 1};
+    if constexpr (requires { options.max_calls; }) {
+        limits.max_calls = 1 + random.below(static_cast<std::uint32_t>(options.max_leases));
+        options.max_calls = limits.max_calls;
+    }
+    if constexpr (requires { options.max_loads; }) {
+        limits.max_loads = 1 + random.below(2);
+        options.max_loads = limits.max_loads;
+    }
+    if constexpr (requires { options.abandon_after; }) {
+        options.abandon_after = std::array{std::chrono::milliseconds(0), std::chrono::milliseconds(2),
+                                           std::chrono::milliseconds(30'000)}[random.below(3)];
+    }
+    return limits;
+}
 
 /// What one manager is to be like.
 struct Settings {
@@ -36,9 +61,12 @@ struct Settings {
     Home home = Home::owned_threads;
     End end = End::quiet;
     std::array<SlotOptions, 2> slots{};
+    std::array<Limits, 2> limits{};
     /// Whether requests of that slot may override its keep-alive.
     std::array<bool, 2> overrides{};
     bool observed = false;
+    /// Whether the observer is slow, so that events are still queued when the manager is destroyed.
+    bool slow_observer = false;
     bool calls_back = false;
     /// Whether some of the threads shut it down, after half of their steps or later.
     bool shuts_down = false;
@@ -55,13 +83,8 @@ struct Settings {
         settings.number = number;
         settings.home = std::array{Home::owned_threads, Home::owned_threads, Home::one_pool, Home::strand_and_pool,
                                    Home::separate_contexts}[random.below(5)];
-        settings.end = std::array{End::quiet,         End::idle,         End::busy,         End::busy,
-                                  End::on_own_thread, End::as_shut_down, End::after_context}[random.below(7)];
-        if (settings.end == End::after_context &&
-            (settings.home == Home::owned_threads ||
-             settings.home == Home::strand_and_pool)) {  // A strand may not outlive its context.
-            settings.end = End::busy;
-        }
+        settings.end = std::array{End::quiet,         End::idle,         End::busy,          End::busy,
+                                  End::on_own_thread, End::as_shut_down, End::after_shutdown}[random.below(7)];
         for (std::size_t index = 0; index < 2; ++index) {
             SlotOptions& slot = settings.slots[index];
             slot.keep_alive =
@@ -75,9 +98,11 @@ struct Settings {
             slot.cooldown = milliseconds(random.below(2));
             slot.max_cooldown = milliseconds(2);
             slot.aging = std::array{milliseconds(0), milliseconds(2), milliseconds(30'000)}[random.below(3)];
+            settings.limits[index] = draw_limits(slot, random);
             settings.overrides[index] = random.coin();
         }
         settings.observed = !random.once_in(4);
+        settings.slow_observer = settings.observed && random.once_in(3);
         settings.calls_back = random.coin();
         settings.shuts_down = random.once_in(3);
         settings.pool_threads = 1 + random.below(4);
@@ -86,15 +111,22 @@ struct Settings {
         return settings;
     }
 
+    /// Whether the destructor waits for the callbacks on the manager's threads (H12).
+    [[nodiscard]] bool destructor_joins() const noexcept {
+        return home == Home::owned_threads && end != End::on_own_thread && end != End::as_shut_down;
+    }
+    /// Whether the callbacks leave the manager alone before it ends, so that everything comes to rest.
+    [[nodiscard]] bool comes_to_rest() const noexcept { return end == End::quiet || end == End::idle; }
+
     [[nodiscard]] std::string describe() const {
         constexpr std::array homes{"owned threads", "one thread_pool", "a strand and a thread_pool",
                                    "contexts of their own"};
         constexpr std::array ends{
-            "quiet", "idle", "busy", "on its own thread", "as it is shut down", "after its contexts"};
+            "quiet", "idle", "busy", "on its own thread", "as it is shut down", "after a blocking shutdown"};
         std::ostringstream out;
         out << "seed " << seed << ", manager " << number << " (again and again: --seed " << seed << " --only " << number
             << "): on " << homes[static_cast<std::size_t>(home)] << " (" << pool_threads << "), ends "
-            << ends[static_cast<std::size_t>(end)] << (observed ? ", observed" : "")
+            << ends[static_cast<std::size_t>(end)] << (observed ? ", observed" : "") << (slow_observer ? " slowly" : "")
             << (calls_back ? ", calls back" : "") << (shuts_down ? ", shut down" : "") << ", " << steps << " steps";
         for (std::size_t index = 0; index < 2; ++index) {
             const SlotOptions& slot = slots[index];
@@ -105,7 +137,8 @@ struct Settings {
                 out << slot.keep_alive.count() << " ms";
             }
             out << (overrides[index] ? " or another" : "") << ", max_resident " << slot.max_resident << ", max_leases "
-                << slot.max_leases << ", max_queue " << slot.max_queue << ", cooldown " << slot.cooldown.count()
+                << slot.max_leases << ", calls at once " << limits[index].max_calls << ", loads at once "
+                << limits[index].max_loads << ", max_queue " << slot.max_queue << ", cooldown " << slot.cooldown.count()
                 << " ms, aging " << slot.aging.count() << " ms";
         }
         return out.str();

@@ -23,11 +23,14 @@ inline void check_status(World& world, std::uint32_t slot, const SlotStatus& sta
         require(status.residents[0].key != status.residents[1].key, "R3: the status shows two residents of one key");
     }
     std::size_t leases = 0;
+    std::uint64_t queued = 0;
     std::uint64_t loading = 0;
     for (const ResidentStatus& resident : status.residents) {
-        const bool loads = resident.state == ResidentState::loading;
+        const bool waits = resident.state == ResidentState::queued;
+        const bool loads = waits || resident.state == ResidentState::loading;
         leases += resident.leases;
-        loading += loads ? 1 : 0;
+        queued += waits ? 1 : 0;
+        loading += loads && !waits ? 1 : 0;
         require(resident.generation <= status.generation, "R6: a resident's generation is past the counter");
         require(!loads || (resident.leases == 0 && resident.generation == Generation{}),
                 "R1: a lease on what is loading");
@@ -38,7 +41,8 @@ inline void check_status(World& world, std::uint32_t slot, const SlotStatus& sta
     require(leases == status.leases, "R4: the residents' leases are not the slot's");
     require(counters.loads == counters.loaded + counters.load_failures + counters.loads_aborted + loading,
             "S34: a load that is lost");
-    require(counters.loaded == counters.unloaded() + status.residents.size() - loading, "S34: a model that is lost");
+    require(counters.loaded == counters.unloaded() + status.residents.size() - loading - queued,
+            "S34: a model that is lost");
 }
 
 }  // namespace residency::stress

@@ -80,6 +80,7 @@ int run(const Arguments& arguments) {
                 static_cast<unsigned long long>(arguments.seed));
     std::fflush(stdout);
     seed_thread(arguments.seed);
+    on_host_thread() = true;
     const Watchdog watchdog(box);
     const Clock::time_point began = Clock::now();
     const Clock::time_point until = began + std::chrono::seconds(arguments.seconds);

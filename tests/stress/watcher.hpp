@@ -12,10 +12,12 @@
 
 namespace residency::stress {
 
-/// Looks at the events of one manager, which come one at a time and in order. Its own state has no lock for that reason.
+/// Looks at the events of one manager, which come one at a time and in order. Its own state has no lock for that reason. Nothing waits for
+/// their delivery (H19): the model of an event may be gone.
 class Watcher {
 public:
-    explicit Watcher(Witness& witness) : witness_(witness) {}
+    /// `slow`: some events take long.
+    Watcher(Witness& witness, bool slow) : witness_(witness), slow_(slow) {}
 
     void operator()(const Event& event) {
         require(!busy_.exchange(true), "section 8: two events at once");
@@ -28,6 +30,10 @@ public:
             look(event, slot, key);
         }
         witness_.call_back();
+        if (slow_ && dice().once_in(3)) {
+            dawdle(300);
+            witness_.call_back();
+        }
         busy_.set(false);
         if (dice().once_in(50)) {
             throw std::runtime_error("the observer was told to throw");
@@ -38,12 +44,19 @@ public:
 
 private:
     enum class State : std::uint8_t { none, loading, ready, unloading };
+    struct Resident {
+        State state = State::none;
+        /// Null if it is not known.
+        ModelFacts* model = nullptr;
+        /// Of this key, so far.
+        std::uint64_t models = 0;
+    };
 
     void require(bool holds, const char* sentence) noexcept { witness_.require(holds, sentence); }
 
     void look(const Event& event, std::uint32_t slot, std::uint32_t key) {
-        State& state = states_.at(slot).at(key);
-        ModelFacts* const model = witness_.slots.at(slot).keys.at(key).latest.get();
+        Resident& resident = residents_.at(slot).at(key);
+        State& state = resident.state;
         switch (event.type) {
             case EventType::load_started:
                 require(state == State::none, "section 8: load_started for a key that is resident");
@@ -54,12 +67,9 @@ private:
                 require(event.generation > latest_.at(slot),
                         "R6: ready with a generation that is not the greatest so far");
                 latest_.at(slot) = event.generation;
-                if (!witness_.ending.get()) {
-                    require(model != nullptr && model->alive.get(),
-                            "H19: a model is gone before its events were delivered");
-                }
-                if (model != nullptr && model->alive.get()) {
-                    witness_.know(*model, event.generation);
+                resident.model = next_model(resident, slot, key);
+                if (resident.model != nullptr) {
+                    witness_.know(*resident.model, event.generation);
                 }
                 state = State::ready;
                 break;
@@ -75,11 +85,12 @@ private:
             case EventType::unload_started:
                 require(state == State::ready || state == State::loading,
                         "section 8: unload_started for what is not resident");
-                require(witness_.ending.get() || (model != nullptr && model->alive.get()),
-                        "H19: unload_started for a model that is gone");
+                if (state == State::loading) {
+                    resident.model = next_model(resident, slot, key);
+                }
                 state = State::unloading;
-                if (event.reason == Reason::idle && model != nullptr) {
-                    idle(slot, *model);
+                if (event.reason == Reason::idle && resident.model != nullptr) {
+                    idle(slot, *resident.model);
                 }
                 break;
             case EventType::unloaded:
@@ -88,6 +99,12 @@ private:
                 break;
             default: break;
         }
+    }
+    // The model that the event is about, if the key has loaded no other since.
+    ModelFacts* next_model(Resident& resident, std::uint32_t slot, std::uint32_t key) {
+        ++resident.models;
+        ModelFacts* const latest = witness_.slots.at(slot).keys.at(key).latest.get();
+        return latest != nullptr && latest->ordinal.get() == resident.models ? latest : nullptr;
     }
     void idle(std::uint32_t slot, const ModelFacts& model) {
         const std::chrono::milliseconds keep_alive = witness_.slots.at(slot).least_keep_alive;
@@ -99,9 +116,10 @@ private:
     }
 
     Witness& witness_;
+    const bool slow_;
     Relaxed<bool> busy_{false};
     std::size_t events_ = 0;
-    std::array<std::array<State, most_keys>, 2> states_{};
+    std::array<std::array<Resident, most_keys>, 2> residents_{};
     std::array<Generation, 2> latest_{};
 };
 

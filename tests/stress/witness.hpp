@@ -6,6 +6,7 @@
 #include "stress/black_box.hpp"
 #include "stress/facts.hpp"
 #include "stress/relaxed.hpp"
+#include "stress/settings.hpp"
 
 #include <array>
 #include <chrono>
@@ -33,17 +34,24 @@ public:
         Relaxed<int> refusals{0};
         /// What was loaded last.
         Relaxed<ModelFacts*> latest{nullptr};
-        // The last load, if it failed in a way that starts a cooldown. Touched within loads alone.
+        /// How many of its loads gave a model.
+        Relaxed<std::uint64_t> models{0};
+        // The last load, if it failed in a way that starts a cooldown. Touched within loads of the key alone (R3).
         ModelFacts* failed = nullptr;
+        runtime::Mutex mutex{};
+        std::map<std::uint32_t, std::uint64_t> generations RESIDENCY_GUARDED_BY(mutex){};
     };
     struct Slot {
         SlotOptions options{};
+        Limits limits{};
         /// The shortest keep-alive that anybody asks for.
         std::chrono::milliseconds least_keep_alive{0};
         Relaxed<int> residents{0};
         Relaxed<std::size_t> leases{0};
-        /// Loads and unloads on the loading executor.
-        Relaxed<int> jobs{0};
+        Relaxed<std::size_t> loading{0};
+        Relaxed<std::size_t> calls{0};
+        /// It has answered a request with `shutting_down`.
+        Relaxed<bool> refused{false};
         Relaxed<std::uint64_t> loads{0};
         Relaxed<std::uint64_t> models{0};
         Relaxed<std::uint64_t> unloads{0};
@@ -52,10 +60,7 @@ public:
         Relaxed<std::uint64_t> last_known{0};
         std::array<Key, most_keys> keys{};
         std::vector<ModelFacts> all{};
-        // Counts within loads, which H13 has one at a time, each after the other: no lock of ours makes it so.
-        std::uint32_t next = 0;
-        runtime::Mutex mutex{};
-        std::map<std::uint32_t, std::uint64_t> generations RESIDENCY_GUARDED_BY(mutex){};
+        Relaxed<std::uint32_t> next{0};
     };
 
     /// With room for `most_models` in each slot.
@@ -77,17 +82,18 @@ public:
         require(of.residents.count() == 1, "R3: two residents of one key");
         require(in.residents.count() <= static_cast<int>(in.options.max_resident),
                 "R2: more residents than max_resident");
-        begin_job(in, "H13: a load while another load or an unload runs");
+        require(in.loading.count() <= in.limits.max_loads, "H13: more loads at once than max_loads");
         require(!clean.get(), "R12: a load after a clean shutdown");
         if (of.failed != nullptr) {
             of.failed->next_began.set(Clock::now().time_since_epoch().count());
             check_cooldown(*std::exchange(of.failed, nullptr));
         }
-        require(in.next < in.all.size(), "more loads than all requests can ask for");
-        ModelFacts& model = in.all.at(in.next);
+        const std::uint32_t serial = in.next.count();
+        require(serial <= in.all.size(), "more loads than all requests can ask for");
+        ModelFacts& model = in.all.at(serial - 1);
         model.slot = slot;
         model.key = key;
-        model.serial = ++in.next;
+        model.serial = serial;
         model.capacity = capacity;
         return model;
     }
@@ -117,6 +123,7 @@ public:
         Slot& in = slots[model.slot];
         Key& of = in.keys[model.key];
         model.used.set(Clock::now().time_since_epoch().count());
+        model.ordinal.set(of.models.count());
         of.latest.set(&model);
         in.models.count();
         end_load(in, of);
@@ -126,7 +133,6 @@ public:
         box.note(Note::unload_begun, model.slot, model.key, model.serial);
         require(model.alive.exchange(false), "R1: a model is destroyed twice");
         require(model.held.get() == 0, "R1: a model is destroyed that is leased or called");
-        begin_job(slots[model.slot], "H13: an unload while a load or another unload runs");
     }
     void end_unload(ModelFacts& model) {
         Slot& in = slots[model.slot];
@@ -135,7 +141,6 @@ public:
         require(model.held.get() == 0, "R1: a lease on a model that is being destroyed");
         model.gone.set(true);
         in.unloads.count();
-        in.jobs.uncount();
         of.residents.uncount();
         in.residents.uncount();
     }
@@ -166,16 +171,19 @@ public:
         require(request.calls.count() == 1, "R9: a model is called twice for one request");
         require(!clean.get(), "R12: a call after a clean shutdown");
         request.answered_by.set(&model);
+        Slot& in = slots[model.slot];
+        require(in.calls.count() <= in.limits.max_calls, "R8: more calls at once than max_calls");
         take(model);
     }
     void end_call(ModelFacts& model, const RequestFacts& request) {
         box.note(Note::call_ended, model.slot, model.key, request.id);
+        slots[model.slot].calls.uncount();
         give_back(model);
     }
 
     // -- Generations --------------------------------------------------------------------------------------------------------------------
 
-    /// That model is that generation: it never was another, and those that were loaded before it are less.
+    /// That model is that generation: it never was another, and those of its key that were loaded before it are less.
     void know(ModelFacts& model, Generation generation) {
         require(generation != Generation{}, "R6: a residency without a generation");
         const std::uint64_t known = model.generation.set_if(0, generation.value());
@@ -185,12 +193,13 @@ public:
         if (known != 0) {
             return;
         }
-        const runtime::MutexLock lock(in.mutex);
-        const auto [at, is_new] = in.generations.emplace(model.serial, generation.value());
+        Key& of = in.keys[model.key];
+        const runtime::MutexLock lock(of.mutex);
+        const auto [at, is_new] = of.generations.emplace(model.serial, generation.value());
         require(is_new, "R6: one model twice");
-        require(at == in.generations.begin() || std::prev(at)->second < at->second,
+        require(at == of.generations.begin() || std::prev(at)->second < at->second,
                 "R6: a generation that is not the greatest so far");
-        require(std::next(at) == in.generations.end() || at->second < std::next(at)->second,
+        require(std::next(at) == of.generations.end() || at->second < std::next(at)->second,
                 "R6: a generation that a later one does not pass");
     }
     /// Somebody was told at `time`, or later, that this generation is loaded: that was a use of it.
@@ -236,6 +245,8 @@ public:
     bool waits_for_stop = false;
     /// Calls the library, if that is allowed now. What the library calls may do so at any place.
     std::function<void()> call_back{};
+    /// The same, in a stop callback.
+    std::function<void()> call_back_in_stop{};
 
 private:
     // Whichever comes last, the next load or the news, finds both.
@@ -245,9 +256,8 @@ private:
             require(passed >= slots.at(load.slot).options.cooldown, "R11: a load within its key's cooldown");
         }
     }
-    void begin_job(Slot& in, const char* sentence) { require(in.jobs.count() == 1 || ending.get(), sentence); }
     static void end_load(Slot& in, Key& of) {
-        in.jobs.uncount();
+        in.loading.uncount();
         of.loading.uncount();
     }
 };

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "stress/access.hpp"
 #include "stress/black_box.hpp"
 #include "stress/calls.hpp"
 #include "stress/facts.hpp"
@@ -15,8 +16,6 @@
 #include <cstdint>
 #include <exception>
 #include <memory>
-#include <mutex>
-#include <shared_mutex>
 #include <stdexcept>
 #include <type_traits>
 #include <utility>
@@ -25,7 +24,7 @@ namespace residency::stress {
 
 class World;
 
-/// Stands for a request's handler: tells when it is destroyed uncalled.
+/// Stands for a request's handler, which must not be destroyed uncalled.
 class Ticket {
 public:
     Ticket(World& world, RequestFacts& request) : world_(&world), request_(&request) {}
@@ -48,18 +47,24 @@ public:
         : settings(chosen),
           tally(all),
           witness(box, most_requests * 2),
-          judge(witness, all),
+          judge(witness, all, requests),
           parked(all),
-          requests(most_requests) {
+          requests(most_requests),
+          access(box, chosen.destructor_joins(), chosen.comes_to_rest()) {
         for (std::size_t index = 0; index < 2; ++index) {
             witness.slots[index].options = settings.slots[index];
+            witness.slots[index].limits = settings.limits[index];
             witness.slots[index].least_keep_alive = settings.overrides[index]
                                                         ? std::min(settings.slots[index].keep_alive, least_override)
                                                         : settings.slots[index].keep_alive;
         }
-        witness.waits_for_stop = settings.home == Home::owned_threads ||
-                                 (settings.home == Home::separate_contexts && settings.end != End::after_context);
+        witness.waits_for_stop = settings.home == Home::owned_threads || settings.home == Home::separate_contexts;
         witness.call_back = [this] { call_back(); };
+        witness.call_back_in_stop = [this] {
+            tally.did(Deed::stop_callback_ran);
+            call_back();
+            access.open_within_destructor();
+        };
     }
 
     // -- Requests -----------------------------------------------------------------------------------------------------------------------
@@ -77,7 +82,7 @@ public:
         request.way = way;
         request.slot = slot;
         request.key = random.below(most_keys);
-        request.after_shutdown = witness.shut_down.get();
+        request.after_shutdown = witness.shut_down.get() || witness.slots[slot].refused.get();
         if (request.wants_model()) {
             ask(request, patient);
         } else if (kind == Kind::unload) {
@@ -94,16 +99,19 @@ public:
             }
             witness.box.note(Note::shutdown_begun, 0, most_keys, id);
             witness.closing.set(true);
+            request.position.set(positions_.count());
         }
         witness.box.note(Note::begun, slot, request.key, id);
         tally.requests[static_cast<std::size_t>(kind)][static_cast<std::size_t>(way)].count();
         request.begun = Clock::now();
         return &request;
     }
-    /// The call that made it has returned, or is about to be told.
-    void has_begun(const RequestFacts& request) {
+    /// The call that started it has returned.
+    void has_begun(RequestFacts& request) {
         if (request.kind == Kind::shutdown) {
             witness.shut_down.set(true);
+        } else if (request.wants_model()) {
+            request.position.set(positions_.count());
         }
     }
     /// It was given this. A lease is held on.
@@ -129,20 +137,12 @@ public:
             return held;
         }
     }
-    /// Makes a request whose handler runs on the manager's control executor, from whichever thread.
+    /// Makes a request whose handler has no executor, from any thread. The handler makes another like it, `more` times.
     template <class Call>
-    void echo() {
+    void chain(Manager& in, std::uint32_t more) {
         if (RequestFacts* const request = begin(Call::kind, Way::handler, Call::slot, true)) {
-            Call::start(*manager, *request, Echo{Ticket(*this, *request), this});
+            Call::start(in, *request, Link<Call>{Ticket(*this, *request), this, more});
         }
-    }
-    void dropped(RequestFacts& request) {
-        witness.require(settings.end == End::after_context && witness.ending.get(),
-                        "R9: a handler was destroyed uncalled");
-        witness.require(request.ends.count() == 1, "R9: a handler was destroyed after its request completed");
-        witness.box.note(Note::dropped, request.slot, request.key, request.id);
-        tally.did(Deed::handler_dropped);
-        ended_.count();
     }
     /// Every request that began has ended.
     [[nodiscard]] bool all_ended() const noexcept { return ended_.get() == begun(); }
@@ -162,18 +162,12 @@ public:
 
     // -- The manager --------------------------------------------------------------------------------------------------------------------
 
-    /// From now on what the library calls does not call back: the manager is about to go.
-    void close_gate() {
-        const std::unique_lock lock(gate_);
-        open_ = false;
-    }
-    /// The manager goes.
+    /// Destroys the manager.
     void destroy_manager() {
         witness.closing.set(true);
         witness.ending.set(true);
-        close_gate();
         witness.box.note(Note::manager_ends, 0, most_keys, 0);
-        manager.reset();
+        access.destroy([this] { manager.reset(); });
         witness.box.note(Note::manager_ended, 0, most_keys, 0);
     }
 
@@ -183,19 +177,30 @@ public:
     Judge judge;
     Parked parked;
     Requests requests;
+    ManagerAccess access;
+    /// Null as soon as its destructor begins: what may run then has the manager from `access`.
     std::unique_ptr<Manager> manager{};
 
 private:
-    // A handler on the manager's control executor.
-    struct Echo {
+    // A handler without an executor, which makes the next request.
+    template <class Call>
+    struct Link {
         Ticket ticket;
         World* world;
+        std::uint32_t more;
         template <class... Results>
         void operator()(const std::exception_ptr& error, Results... results) {
-            if (RequestFacts* const request = ticket.complete()) {
-                world->conclude(*request, error, std::move(results)...);
-            } else {
+            RequestFacts* const request = ticket.complete();
+            if (request == nullptr) {
                 world->witness.require(false, "R9: a handler was called twice");
+                return;
+            }
+            world->conclude(*request, error, std::move(results)...);
+            if (more != 0) {
+                if (const auto use = world->access.use()) {
+                    world->tally.did(Deed::request_chained);
+                    world->chain<Call>(*use, more - 1);
+                }
             }
         }
     };
@@ -230,50 +235,64 @@ private:
         ended_.count();
     }
 
-    // From within a backend, a model, an observer or a handler, on whichever thread: all of the library is there for them but what blocks.
+    // In a backend, a model, an observer, a handler or a stop callback, on any thread. They may call all of the library that does not block.
     void call_back() {
         thread_local bool inside = false;
-        if (!settings.calls_back || inside || !dice().once_in(6)) {
+        const bool ending = witness.ending.get();
+        if (!settings.calls_back || inside || !dice().once_in(ending ? 2 : 6)) {
             return;
         }
-        const std::shared_lock lock(gate_, std::try_to_lock);
-        if (!lock || !open_) {
+        const auto use = access.use();
+        if (!use) {
             return;
         }
         inside = true;
         tally.did(Deed::called_back);
+        if (ending) {
+            tally.did(Deed::called_back_in_destructor);
+        }
+        call(*use, ending);
+        inside = false;
+    }
+    void call(Manager& in, bool ending) {
         const std::uint32_t key = dice().below(most_keys);
-        switch (dice().below(5)) {
-            case 0: (void)manager->status(); break;
+        switch (dice().below(6)) {
+            case 0: (void)in.status(); break;
             case 1:
-                if (auto lease = manager->reranker().try_acquire(key_of(key))) {
+                if (auto lease = in.reranker().try_acquire(key_of(key))) {
                     const Held<1> held(witness, std::move(lease));
                 }
                 break;
             case 2:
-                try {
-                    (void)manager->embed(key_of(key), {"a"});
-                    witness.require(false, "H15: a blocking call within what the library calls");
-                } catch (const Error& error) {
-                    witness.require(error.code() == errc::would_deadlock, "H15: another error than would_deadlock");
-                    tally.did(Deed::would_deadlock);
+                // On a thread of the host's it is allowed to block, and would wait for what this thread holds.
+                if (!on_host_thread()) {
+                    block(in, key, ending);
                 }
                 break;
-            case 3: echo<EnsureLoaded<0>>(); break;
-            case 4: echo<Unload<1>>(); break;
+            case 3: chain<EnsureLoaded<0>>(in, 0); break;
+            case 4: chain<Unload<1>>(in, 0); break;
+            case 5: chain<Rerank>(in, dice().below(4)); break;
         }
-        inside = false;
+    }
+    void block(Manager& in, std::uint32_t key, bool ending) {
+        try {
+            (void)in.embed(key_of(key), {"a"});
+            witness.require(false, "H15: a blocking call within what the library calls");
+        } catch (const Error& error) {
+            witness.require(error.code() == errc::would_deadlock || (ending && error.code() == errc::shutting_down),
+                            "H15: another error than would_deadlock");
+            tally.did(Deed::would_deadlock);
+        }
     }
 
     Relaxed<std::uint32_t> next_{0};
     Relaxed<std::uint32_t> ended_{0};
-    std::shared_mutex gate_{};
-    bool open_ = true;
+    Relaxed<std::uint64_t> positions_{0};
 };
 
 inline Ticket::~Ticket() {
     if (request_ != nullptr) {
-        world_->dropped(*request_);
+        world_->witness.require(false, "R9: a handler was destroyed uncalled");
     }
 }
 

@@ -27,6 +27,12 @@ inline std::ostream& operator<<(std::ostream& out, const Action& action) {
     if (action.resident != none) {
         out << "resident " << action.resident << ", ";
     }
+    if (action.key != none) {
+        out << "key " << action.key << ", stage " << action.stage << ", ";
+    }
+    if (action.count != 0) {
+        out << "count " << action.count << ", ";
+    }
     return out << "generation " << action.generation << ", " << action.duration.count() / 1'000'000 << " ms"
                << (action.kept ? ", kept" : "") << (action.late ? ", late" : "") << ')';
 }
@@ -81,8 +87,10 @@ inline Action load(core::ResidentId resident) { return detail::action(ActionType
 inline Action stop_load(core::ResidentId resident) {
     return detail::action(ActionType::stop_load, core::none, resident.index);
 }
-inline Action revoke(core::ResidentId resident) {
-    return detail::action(ActionType::revoke, core::none, resident.index);
+inline Action revoke(core::ResidentId resident, errc code = errc::model_changed) {
+    Action made = detail::action(ActionType::revoke, core::none, resident.index);
+    made.code = code;
+    return made;
 }
 inline Action unload(core::ResidentId resident) {
     return detail::action(ActionType::unload, core::none, resident.index);
@@ -102,6 +110,21 @@ inline Action event(EventType type, Reason reason, core::ResidentId resident = {
     made.reason = reason;
     made.generation = Generation{generation};
     made.duration = duration;
+    return made;
+}
+
+/// Requests were refused.
+inline Action rejected(Reason reason, core::Index count) {
+    Action made = event(EventType::rejected, reason);
+    made.count = count;
+    return made;
+}
+
+/// A request of the key with this entry has timed out; `generation` is that of its lease.
+inline Action timed_out(core::Index key, Stage stage, core::Duration duration, std::uint64_t generation = 0) {
+    Action made = event(EventType::timed_out, Reason::none, {}, generation, duration);
+    made.key = key;
+    made.stage = stage;
     return made;
 }
 

@@ -20,6 +20,10 @@ enum class FaultPattern : std::uint8_t {
 struct Memory {
     /// How many there were.
     std::size_t allocations = 0;
+    /// How many blocks were freed; only memory.hpp counts them.
+    std::size_t frees = 0;
+    /// The size of the largest allocation since a test set this to zero; only memory.hpp measures it.
+    std::size_t largest = 0;
     /// How many of them failed.
     std::size_t failures = 0;
     /// Which one is the first to fail, counted from now. Zero: none fails.
@@ -32,6 +36,8 @@ struct Memory {
         thread_local Memory memory;
         return memory;
     }
+    /// How many more blocks were allocated than freed.
+    [[nodiscard]] std::size_t blocks() const noexcept { return allocations - frees; }
     /// Whether the next allocation may be made; counts it.
     [[nodiscard]] bool grants() noexcept {
         ++allocations;

@@ -5,13 +5,17 @@
 
 #include "support/allocation_faults.hpp"
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdlib>
 #include <new>
 
 // Not inlined: where g++ sees one of a pair and not the other, it warns that they do not match.
 // NOLINTBEGIN(misc-definitions-in-headers): a program includes this once.
 [[gnu::noinline]] void* operator new(std::size_t size) {
-    if (residency::test::Memory::here().grants()) {
+    residency::test::Memory& here = residency::test::Memory::here();
+    here.largest = std::max(here.largest, size);
+    if (here.grants()) {
         if (void* const memory = std::malloc(size == 0 ? 1 : size)) {
             return memory;
         }
@@ -21,7 +25,10 @@
 [[gnu::noinline]] void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
     return residency::test::Memory::here().grants() ? std::malloc(size == 0 ? 1 : size) : nullptr;
 }
-[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
-[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
-[[gnu::noinline]] void operator delete(void* memory, const std::nothrow_t&) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory) noexcept {
+    residency::test::Memory::here().frees += memory != nullptr ? 1U : 0U;
+    std::free(memory);
+}
+[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { operator delete(memory); }
+[[gnu::noinline]] void operator delete(void* memory, const std::nothrow_t&) noexcept { operator delete(memory); }
 // NOLINTEND(misc-definitions-in-headers)

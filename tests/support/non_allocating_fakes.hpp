@@ -1,7 +1,7 @@
 #pragma once
 
 // Models and a manager that need no memory of a test's own while allocations fail: what fails then is the library's or Boost.Asio's.
-// Which allocations those are is said by what the program includes, see scarce_memory.hpp.
+// Which allocations those are is said by what the program includes, see allocation_faults.hpp.
 
 #include "residency/model_manager.hpp"
 #include "residency/testing/outcome.hpp"

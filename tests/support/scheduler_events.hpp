@@ -21,6 +21,7 @@ enum class Happening : std::uint8_t {
     request,
     release,
     cancel,
+    load_begins,
     loaded,
     load_failed,
     unloaded,
@@ -32,9 +33,9 @@ enum class Happening : std::uint8_t {
     shut_down,
 };
 
-inline constexpr std::array<std::string_view, 12> happening_names{"request",     "release",  "cancel", "loaded",
-                                                                  "load_failed", "unloaded", "wait",   "tick",
-                                                                  "unload",      "forget",   "close",  "shut_down"};
+inline constexpr std::array<std::string_view, 13> happening_names{
+    "request", "release", "cancel", "load_begins", "loaded", "load_failed", "unloaded",
+    "wait",    "tick",    "unload", "forget",      "close",  "shut_down"};
 
 /// One thing that happens: to which of those there are, and how.
 struct SchedulerEvent {
@@ -45,13 +46,13 @@ struct SchedulerEvent {
     friend bool operator==(const SchedulerEvent&, const SchedulerEvent&) = default;
 };
 
-/// A request that somebody may make.
+/// A request that may be made.
 struct RequestKind {
     std::size_t key = 0;
     core::RequestSpec spec{};
     /// How long it may take, if not for ever.
     std::optional<core::Duration> timeout{};
-    /// Whether it expects the key's resident: the one there is, or, if there is none, one that is gone.
+    /// Whether it expects the key's resident: the one there is, or none.
     bool expects = false;
 
     friend bool operator==(const RequestKind&, const RequestKind&) = default;
@@ -73,6 +74,11 @@ struct Setting {
     core::Duration patience = std::chrono::milliseconds(1);
     bool closes = false;
     bool fails = true;
+    /// Whether loads begin as soon as they may; if not, that is an event of its own.
+    bool begins_loads = true;
+    /// Whether requests come that are refused because the queue is full or the key cools down. Each makes two states of many: for a second
+    /// the next refusal makes no event.
+    bool refuses = false;
 
     /// Whether every key is asked for in the same ways.
     [[nodiscard]] bool is_symmetric() const {
@@ -94,12 +100,17 @@ template <class Visit>
 void for_each_event(const CheckedScheduler& world, const Setting& setting, Visit visit) {
     const auto number = [](std::size_t value) { return static_cast<std::uint8_t>(value); };
     for (std::size_t kind = 0; kind < setting.requests.size(); ++kind) {
+        const RequestKind& request = setting.requests[kind];
+        if (!setting.refuses && world.refuses(request.key, request.spec.priority)) {
+            continue;
+        }
         visit(SchedulerEvent{Happening::request, number(kind), 0});
     }
     for (std::size_t index = 0; index < world.leases().size(); ++index) {
-        // Leases that cannot be told apart end alike.
+        // Leases that cannot be distinguished end alike.
         const KnownLease& lease = world.leases()[index];
-        if (index != 0 && world.leases()[index - 1].grant == lease.grant) {
+        if (std::any_of(world.leases().begin(), world.leases().begin() + static_cast<std::ptrdiff_t>(index),
+                        [&](const KnownLease& other) { return other.grant == lease.grant; })) {
             continue;
         }
         visit(SchedulerEvent{Happening::release, number(index), 0});
@@ -109,10 +120,15 @@ void for_each_event(const CheckedScheduler& world, const Setting& setting, Visit
         }
     }
     for (std::size_t index = 0; index < world.waiters().size(); ++index) {
-        visit(SchedulerEvent{Happening::cancel, number(index), 0});
+        if (!world.waiters()[index].claims) {
+            visit(SchedulerEvent{Happening::cancel, number(index), 0});
+        }
     }
     for (std::size_t index = 0; index < world.residents().size(); ++index) {
         const KnownResident& resident = world.residents()[index];
+        if (resident.state == ResidentState::queued) {
+            visit(SchedulerEvent{Happening::load_begins, number(index), 0});
+        }
         if (resident.state == ResidentState::loading) {
             for (std::size_t how = 0; how < setting.capacities.size(); ++how) {
                 visit(SchedulerEvent{Happening::loaded, number(index), number(how)});
@@ -156,15 +172,16 @@ inline void carry_out(CheckedScheduler& world, const Setting& setting, const Sch
             core::RequestSpec spec = kind.spec;
             spec.deadline = kind.timeout ? core::later(world.now(), *kind.timeout) : core::never;
             if (kind.expects) {
-                const Generation generation = world.generation_of(kind.key);
-                // No counter gets that far, so no resident has that number.
-                spec.expected = generation == Generation{} ? Generation{~std::uint64_t{0}} : generation;
+                // None, if there is no resident.
+                spec.expects = true;
+                spec.expected = world.generation_of(kind.key);
             }
             world.request(kind.key, spec);
             return;
         }
         case Happening::release: return world.release(event.subject, event.how == 0);
         case Happening::cancel: return world.cancel(event.subject);
+        case Happening::load_begins: return world.load_begins(event.subject);
         case Happening::loaded: return world.loaded(event.subject, setting.capacities[event.how]);
         case Happening::load_failed: return world.load_failed(event.subject, event.how != 0);
         case Happening::unloaded: return world.unloaded(event.subject);
@@ -189,13 +206,15 @@ inline void print(std::ostream& out, const CheckedScheduler& world, const Settin
     switch (event.what) {
         case Happening::request: {
             const RequestKind& kind = setting.requests[event.subject];
-            out << ' ' << setting.keys[kind.key] << (kind.spec.wants_lease ? " lease" : " load");
+            out << ' ' << setting.keys[kind.key]
+                << (!kind.spec.wants_lease   ? " load"
+                    : kind.spec.is_inference ? " call"
+                                             : " lease");
             if (kind.spec.priority != Priority::normal) {
                 out << (kind.spec.priority == Priority::high ? " high" : " low");
             }
             if (kind.timeout) {
-                out << " within " << milliseconds(*kind.timeout) << " ms"
-                    << (kind.spec.deadline_covers_lease ? " in all" : "");
+                out << " within " << milliseconds(*kind.timeout) << " ms" << (kind.spec.is_inference ? " in all" : "");
             }
             if (kind.spec.overrides_keep_alive) {
                 out << " keep-alive " << milliseconds(kind.spec.keep_alive) << " ms";
@@ -209,6 +228,7 @@ inline void print(std::ostream& out, const CheckedScheduler& world, const Settin
             out << ' ' << setting.keys[world.residents()[event.subject].key] << " for " << setting.capacities[event.how]
                 << " at once";
             return;
+        case Happening::load_begins:
         case Happening::load_failed:
         case Happening::unloaded: out << ' ' << setting.keys[world.residents()[event.subject].key]; return;
         case Happening::wait: out << ' ' << milliseconds(setting.step) << " ms"; return;

@@ -1,12 +1,14 @@
 #pragma once
 
-// A SlotScheduler with a sceptic beside it: what a slot's shell would have in hand, reckoned from the calls and the actions alone,
-// and after each call a look at whether all that DESIGN.md promises of the scheduler still holds. Shared by the explorer, which walks
-// through all states, and by the fuzzer.
+// A SlotScheduler with a sceptic beside it: what a slot's shell would know, reckoned from the calls and the actions alone, and after
+// each call a check of all that DESIGN.md promises of the scheduler. Shared by the explorer, which walks through all states, and by
+// the fuzzer. It expects that no call has more to do than one slice.
 
 #include "residency/core/slot_scheduler.hpp"
 
 #include <algorithm>
+#include <array>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -31,6 +33,10 @@ struct KnownWaiter {
     std::size_t key = 0;
     core::RequestSpec spec{};
     std::uint64_t arrival = 0;
+    core::Time since{0};
+    /// It timed out, and keeps its key's turn until then.
+    bool claims = false;
+    core::Time until = core::never;
 };
 
 /// A lease, as its holder knows it.
@@ -38,6 +44,7 @@ struct KnownLease {
     core::Grant grant{};
     std::size_t key = 0;
     core::Time deadline = core::never;
+    core::Time since{0};
     bool expired = false;
 };
 
@@ -45,7 +52,7 @@ struct KnownLease {
 struct KnownResident {
     core::ResidentId id{};
     std::size_t key = 0;
-    ResidentState state = ResidentState::loading;
+    ResidentState state = ResidentState::queued;
     bool stopped = false;
     bool discarded = false;
     bool for_good = false;
@@ -55,10 +62,17 @@ struct KnownResident {
     Generation generation{};
     core::Duration keep_alive{0};
     core::Time idle_since{0};
+    /// Loading: when it is asked to stop because no waiter is left.
+    core::Time abandoned_at = core::never;
     std::uint64_t used = 0;
+    /// `used` when it became ready.
+    std::uint64_t readied = 0;
     std::uint64_t drained = 0;
     std::size_t leases = 0;
     std::size_t capacity = 0;
+
+    [[nodiscard]] bool switches() const { return state == ResidentState::draining && !for_good; }
+    [[nodiscard]] bool is_load() const { return state == ResidentState::queued || state == ResidentState::loading; }
 };
 
 /// An unload or a shutdown that has not completed.
@@ -67,16 +81,24 @@ struct KnownOperation {
     core::Time deadline = core::never;
     /// One bit for the index of each resident that it waits for.
     std::uint64_t awaits = 0;
+    bool shutdown = false;
 };
 
 /// What is known of a key.
 struct KnownKey {
     std::size_t failures = 0;
     core::Time cooling_until = core::Time::min();
-    core::RequestId front{};
-    core::Time front_since{0};
-    /// A switch was begun for it: the next place is its own.
-    bool claims = false;
+    /// It was evicted for another key, whose load has not ended and whose waiters have not left.
+    bool ranks_last = false;
+    /// The key that was evicted for this one, counted from 1.
+    std::size_t evicted = 0;
+};
+
+/// Requests that were refused for one reason.
+struct KnownRefusals {
+    std::size_t count = 0;
+    core::Time next = core::Time::min();
+    std::size_t key = 0;
 };
 
 /// How often each kind of answer was seen.
@@ -92,6 +114,12 @@ struct ActionCounts {
         std::vector<std::uint64_t>(static_cast<std::size_t>(errc::would_deadlock) + 1);
     /// Requests that were granted at once.
     std::uint64_t at_once = 0;
+    /// Leases and places that went to the oldest waiter although another ranks before it.
+    std::uint64_t by_age = 0;
+    /// Waiters that timed out and kept their key's turn.
+    std::uint64_t claims = 0;
+    /// Loads that did not begin.
+    std::uint64_t dropped_loads = 0;
     /// Operations that completed at their deadline.
     std::uint64_t late = 0;
 
@@ -110,24 +138,27 @@ struct ActionCounts {
     }
 };
 
-/// A SlotScheduler, those who use it, and the sceptic. Its methods are what can happen to a slot; each throws Violation if what the
-/// scheduler then does, or is, breaks a promise. Copying it copies the whole world.
+/// A SlotScheduler, its users, and the sceptic. Its methods are what can happen to a slot; each throws Violation if what the scheduler
+/// then does, or is, breaks a promise. Copying it copies the whole world.
 class CheckedScheduler {
 public:
     /// How a request fared at once.
     enum class Fate : std::uint8_t { granted, waits, refused };
 
-    /// A slot with `options`, whose users know the names `keys`; those outlive it.
-    CheckedScheduler(const SlotOptions& options, const std::vector<ModelKey>& keys)
-        : scheduler_(options), names_(&keys), keys_(keys.size()) {}
+    /// A slot with `options`, whose users know the names `keys`; those outlive it. Loads begin as soon as they may if `begins_loads`; else
+    /// with `load_begins`.
+    CheckedScheduler(const SlotOptions& options, const std::vector<ModelKey>& keys, bool begins_loads)
+        : scheduler_(options), names_(&keys), begins_loads_(begins_loads), keys_(keys.size()) {}
 
     /// From now on, adds what the scheduler answers to `counts`, if that is not null.
     void count_into(ActionCounts* counts) noexcept { counts_ = counts; }
 
     // -- What can happen --------------------------------------------------------------------------------------------------------
 
-    /// Somebody asks for a lease or, by `spec`, for a load.
-    Fate request(std::size_t key, const core::RequestSpec& spec) {
+    /// A request for a lease or, by `spec`, for a load.
+    Fate request(std::size_t key, const core::RequestSpec& wanted) {
+        core::RequestSpec spec = wanted;
+        spec.since = now_;
         const Attempt expected = attempt_expected(key, spec);
         count_attempt(expected);
         begin();
@@ -141,13 +172,10 @@ public:
             if (attempt == core::Attempt::granted) {
                 KnownResident& resident = *resident_of(key);
                 require(grant.resident == resident.id, "R11 the lease is on the key's own resident");
-                const bool kept = spec.deadline_covers_lease && spec.deadline != core::never;
+                const bool kept = spec.is_inference && spec.deadline != core::never;
                 require(grant.request.valid() == kept, "a request with a deadline that goes on stays known");
-                lease(resident, grant, spec);
-            }
-            if (attempt != core::Attempt::must_wait) {
-                finish();
-                return attempt == core::Attempt::granted ? Fate::granted : Fate::refused;
+                require(grant.is_inference == spec.is_inference, "a lease is for a model call or it is bare");
+                lease(resident, grant, spec, now_);
             }
         } else {
             Generation generation;
@@ -161,15 +189,15 @@ public:
                     resident.idle_since = now_;
                 }
             }
-            if (attempt != core::Attempt::must_wait) {
-                carry_out(false);
-                return attempt == core::Attempt::granted ? Fate::granted : Fate::refused;
-            }
+        }
+        if (expected != core::Attempt::must_wait) {
+            carry_out(false);
+            return expected == core::Attempt::granted ? Fate::granted : Fate::refused;
         }
         return enqueue(key, spec);
     }
 
-    /// The holder of lease `index` lets go, quietly if that may be.
+    /// Lease `index` is released, quietly if that may be.
     void release(std::size_t index, bool may_be_quiet = true) {
         const KnownLease held = leases_[index];
         leases_.erase(leases_.begin() + static_cast<std::ptrdiff_t>(index));
@@ -180,23 +208,31 @@ public:
         }
         begin();
         const bool quiet = may_be_quiet && scheduler_.release_quietly(held.grant, now_);
+        require(!quiet || waiters_.empty(), "a lease is released quietly only if nothing waits");
         if (!quiet) {
             scheduler_.release(held.grant, now_, actions_);
         }
-        releasing_ = true;
-        carry_out(!quiet);
-        releasing_ = false;
+        carry_out(!quiet && !waiters_.empty());
     }
 
-    /// The caller of waiter `index` leaves.
+    /// Waiter `index` is cancelled; precondition: it is no claim.
     void cancel(std::size_t index) {
         const KnownWaiter waiter = waiters_[index];
         drop_waiter(index);
+        if (claim_of(waiter.key) != nullptr && waiters_of(waiter.key) == 0) {
+            drop_claim(waiter.key);
+        }
         begin();
         require(scheduler_.cancel(waiter.id, now_, actions_), "a waiter can be cancelled");
         carry_out();
         core::Actions nothing;
         require(!scheduler_.cancel(waiter.id, now_, nothing) && nothing.empty(), "R9 a request completes once");
+    }
+
+    /// The loading thread comes to queued resident `index`.
+    void load_begins(std::size_t index) {
+        begin();
+        begin_load(index);
     }
 
     /// The load of resident `index` gave a model.
@@ -206,9 +242,12 @@ public:
         keys_[resident.key].failures = 0;
         keys_[resident.key].cooling_until = core::Time::min();
         ending_ = resident.id;
+        loading_ended_ = true;
         begin();
+        forgive(resident.key);
         scheduler_.loaded(resident.id, capacity, now_, actions_);
         carry_out();
+        loading_ended_ = false;
     }
 
     /// The load of resident `index` ended without a model.
@@ -216,16 +255,20 @@ public:
         const KnownResident resident = residents_[index];
         load_failed_ = !resident.stopped;
         failed_key_ = resident.key;
+        failed_code_ = cools_down ? errc::load_failed : errc::invalid_request;
         expected_retry_ = core::Duration::zero();
         if (load_failed_ && cools_down) {
             KnownKey& key = keys_[resident.key];
-            expected_retry_ = cooldown(key.failures);
-            key.cooling_until = core::later(now_, expected_retry_);
+            key.cooling_until = core::later(now_, cooldown(key.failures));
             ++key.failures;
+        }
+        if (load_failed_) {
+            expected_retry_ = std::max(core::Duration::zero(), core::later(keys_[resident.key].cooling_until, -now_));
         }
         ending_ = resident.id;
         begin();
-        scheduler_.load_failed(resident.id, cools_down, "no such file", now_, actions_);
+        forgive(resident.key);
+        scheduler_.load_failed(resident.id, failed_code_, nullptr, now_, actions_);
         carry_out();
         load_failed_ = false;
     }
@@ -238,23 +281,23 @@ public:
         carry_out();
     }
 
-    /// Time passes, and nobody looks.
+    /// Time passes without a tick.
     void wait(core::Duration length) {
         now_ = core::later(now_, length);
         actions_.clear();
     }
 
-    /// Somebody looks.
+    /// A tick.
     void tick() {
-        ticking_ = true;
         begin();
+        begin_expiry();
+        drops_claims_ = true;
         scheduler_.tick(now_, actions_);
         carry_out();
-        ticking_ = false;
         require(scheduler_.next_alarm() > now_, "a tick leaves nothing undone that is due");
     }
 
-    /// Somebody unloads the resident of `key`, or all if that is none of the keys. Whether there was anything to wait for.
+    /// Unloads the resident of `key`, or all if that is none of the keys. Whether there was anything to wait for.
     bool unload(std::size_t key, UnloadMode mode) {
         std::uint64_t awaits = 0;
         for (KnownResident& resident : residents_) {
@@ -267,13 +310,13 @@ public:
         const core::TeardownId id = scheduler_.unload(key < keys_.size() ? &name(key) : nullptr, mode, now_, actions_);
         require(id.valid() == (awaits != 0), "an unload waits if there is something to unload");
         if (id.valid()) {
-            operations_.push_back({id, core::never, awaits});
+            operations_.push_back({id, core::never, awaits, false});
         }
         carry_out(id.valid());
         return id.valid();
     }
 
-    /// Who waits for operation `index` leaves.
+    /// The wait for operation `index` is cancelled.
     void forget(std::size_t index) {
         const core::TeardownId id = operations_[index].id;
         operations_.erase(operations_.begin() + static_cast<std::ptrdiff_t>(index));
@@ -302,15 +345,15 @@ public:
         const core::TeardownId id = scheduler_.shut_down(deadline, now_, actions_);
         require(id.valid() == (awaits != 0), "a shutdown waits if something is resident");
         if (id.valid()) {
-            operations_.push_back({id, deadline, awaits});
+            operations_.push_back({id, deadline, awaits, true});
         }
         carry_out();
     }
 
-    /// All loads have ended, all models that were to go are gone, and every lease is released: then nobody waits, and after close
-    /// nothing is left.
+    /// All loads have ended, all models that were to go are gone, and every lease is released: then nothing waits, and after close nothing is
+    /// left.
     void check_end() const {
-        require(waiters_.empty(), "R9 if loads finish and leases end, every waiter completes");
+        require(waiting() == 0, "R9 if loads finish and leases end, every waiter completes");
         require(operations_.empty(), "R9 if loads finish and leases end, every operation completes");
         require(leases_.empty(), "every lease can be released");
         for (const KnownResident& resident : residents_) {
@@ -327,11 +370,16 @@ public:
 
     [[nodiscard]] const core::SlotScheduler& scheduler() const noexcept { return scheduler_; }
     [[nodiscard]] core::Time now() const noexcept { return now_; }
+    /// Waiters and claims, in the order in which they came.
     [[nodiscard]] const std::vector<KnownWaiter>& waiters() const noexcept { return waiters_; }
     [[nodiscard]] const std::vector<KnownLease>& leases() const noexcept { return leases_; }
     [[nodiscard]] const std::vector<KnownResident>& residents() const noexcept { return residents_; }
     [[nodiscard]] const std::vector<KnownOperation>& teardowns() const noexcept { return operations_; }
     [[nodiscard]] const core::Actions& actions() const noexcept { return actions_; }
+    /// Whether a request with this priority would be refused because the queue is full or its key cools down.
+    [[nodiscard]] bool refuses(std::size_t key, Priority priority) const {
+        return cools_down(key) || waiting() >= places_in_queue(priority);
+    }
     /// The generation of the key's resident, or none.
     [[nodiscard]] Generation generation_of(std::size_t key) const noexcept {
         const KnownResident* resident = resident_of(key);
@@ -347,7 +395,8 @@ public:
             out << world.scheduler_.next_alarm().count() / 1'000'000 << " ms";
         }
         out << ", generation " << world.scheduler_.generation() << (world.scheduler_.closed() ? ", closed" : "")
-            << '\n';
+            << (world.lease_by_age_ ? "" : ", next lease by rank")
+            << (world.place_by_age_ ? "" : ", next place by rank") << '\n';
         for (const KnownResident& resident : world.residents_) {
             out << "    resident " << world.name(resident.key) << ' ' << resident.state << ", " << resident.leases
                 << " leases" << (resident.stopped ? ", asked to stop" : "")
@@ -355,11 +404,15 @@ public:
                 << (resident.revoked ? ", revoked" : "") << '\n';
         }
         for (const KnownWaiter& waiter : world.waiters_) {
-            out << "    waiter   " << world.name(waiter.key)
-                << (waiter.spec.wants_lease ? " for a lease" : " for a load") << ", priority "
-                << static_cast<int>(waiter.spec.priority);
-            if (waiter.spec.deadline != core::never) {
-                out << ", until " << waiter.spec.deadline.count() / 1'000'000 << " ms";
+            out << "    " << (waiter.claims ? "claim    " : "waiter   ") << world.name(waiter.key)
+                << (!waiter.spec.wants_lease   ? " for a load"
+                    : waiter.spec.is_inference ? " for a call"
+                                               : " for a lease")
+                << ", priority " << static_cast<int>(waiter.spec.priority) << ", since "
+                << waiter.since.count() / 1'000'000 << " ms"
+                << (world.keys_[waiter.key].ranks_last ? ", ranks last" : "");
+            if (waiter.claims || waiter.spec.deadline != core::never) {
+                out << ", until " << (waiter.claims ? waiter.until : waiter.spec.deadline).count() / 1'000'000 << " ms";
             }
             out << '\n';
         }
@@ -389,6 +442,13 @@ private:
 
     [[nodiscard]] const ModelKey& name(std::size_t key) const noexcept { return (*names_)[key]; }
     [[nodiscard]] const SlotOptions& options() const noexcept { return scheduler_.options(); }
+    [[nodiscard]] std::size_t max_calls() const noexcept {
+        return options().max_calls == 0 ? options().max_leases : std::min(options().max_calls, options().max_leases);
+    }
+    [[nodiscard]] std::size_t calls() const noexcept {
+        return static_cast<std::size_t>(
+            std::count_if(leases_.begin(), leases_.end(), [](const auto& each) { return each.grant.is_inference; }));
+    }
 
     [[nodiscard]] KnownResident* find(core::ResidentId id) noexcept {
         const auto found =
@@ -411,20 +471,224 @@ private:
     [[nodiscard]] KnownResident* resident_of(std::size_t key) noexcept {
         return const_cast<KnownResident*>(std::as_const(*this).resident_of(key));
     }
-    [[nodiscard]] const KnownWaiter* front(std::size_t key) const noexcept {
-        const auto found =
-            std::find_if(waiters_.begin(), waiters_.end(), [&](const auto& each) { return each.key == key; });
+
+    // -- What waits -------------------------------------------------------------------------------------------------------------
+
+    // Whether the key has a waiter or a claim.
+    [[nodiscard]] bool awaited(std::size_t key) const noexcept {
+        return std::any_of(waiters_.begin(), waiters_.end(), [&](const auto& each) { return each.key == key; });
+    }
+    [[nodiscard]] std::size_t waiters_of(std::size_t key) const noexcept {
+        return static_cast<std::size_t>(std::count_if(
+            waiters_.begin(), waiters_.end(), [&](const auto& each) { return each.key == key && !each.claims; }));
+    }
+    [[nodiscard]] std::size_t waiting() const noexcept {
+        return static_cast<std::size_t>(
+            std::count_if(waiters_.begin(), waiters_.end(), [](const auto& each) { return !each.claims; }));
+    }
+    [[nodiscard]] const KnownWaiter* claim_of(std::size_t key) const noexcept {
+        const auto found = std::find_if(waiters_.begin(), waiters_.end(),
+                                        [&](const auto& each) { return each.key == key && each.claims; });
         return found == waiters_.end() ? nullptr : &*found;
     }
-    [[nodiscard]] bool awaited(std::size_t key) const noexcept { return front(key) != nullptr; }
 
-    [[nodiscard]] Order order(std::size_t key) const noexcept {
-        const KnownWaiter& waiter = *front(key);
-        const bool aged = core::later(keys_[key].front_since, core::to_duration(options().aging)) <= now_;
-        return {aged ? 0 : static_cast<int>(waiter.spec.priority) + 1, waiter.arrival};
+    [[nodiscard]] Order order(const KnownWaiter& waiter) const noexcept {
+        return {static_cast<int>(waiter.spec.priority) + (keys_[waiter.key].ranks_last ? 10 : 0), waiter.arrival};
+    }
+    [[nodiscard]] bool aged(const KnownWaiter& waiter) const noexcept {
+        return core::later(waiter.since, core::to_duration(options().aging)) <= now_;
+    }
+    // The best, or the oldest, of those that `counts`; null if there is none.
+    template <class Counts>
+    [[nodiscard]] const KnownWaiter* best(Counts counts) const noexcept {
+        const KnownWaiter* found = nullptr;
+        for (const KnownWaiter& waiter : waiters_) {
+            if (counts(waiter) && (found == nullptr || order(waiter) < order(*found))) {
+                found = &waiter;
+            }
+        }
+        return found;
+    }
+    template <class Counts>
+    [[nodiscard]] const KnownWaiter* oldest(Counts counts) const noexcept {
+        const auto found = std::find_if(waiters_.begin(), waiters_.end(), counts);
+        return found == waiters_.end() ? nullptr : &*found;
+    }
+    [[nodiscard]] const KnownWaiter* best_of(std::size_t key) const noexcept {
+        return best([&](const KnownWaiter& each) { return each.key == key; });
+    }
+    [[nodiscard]] Order order_of(std::size_t key) const noexcept { return order(*best_of(key)); }
+
+    // Whether the waiter is the first of its key for a lease, by rank or by age, and its resident and the slot can give it one.
+    [[nodiscard]] bool can_be_granted(const KnownWaiter& waiter, bool by_age) const {
+        const KnownResident* resident = resident_of(waiter.key);
+        if (!waiter.spec.wants_lease || resident == nullptr || resident->state != ResidentState::ready ||
+            resident->leases >= resident->capacity || leases_.size() >= options().max_leases ||
+            (waiter.spec.is_inference && calls() >= max_calls())) {
+            return false;
+        }
+        const auto is_rival = [&](const KnownWaiter& each) { return each.key == waiter.key && each.spec.wants_lease; };
+        return (by_age ? oldest(is_rival) : best(is_rival)) == &waiter;
+    }
+    // The oldest waiter that can be granted, if it is older than `aging`.
+    [[nodiscard]] const KnownWaiter* oldest_to_grant() const {
+        const KnownWaiter* found =
+            oldest([&](const KnownWaiter& each) { return can_be_granted(each, true) && aged(each); });
+        return found;
+    }
+    // DESIGN.md H6 and R15.
+    [[nodiscard]] const KnownWaiter* next_to_grant() const {
+        if (lease_by_age_) {
+            if (const KnownWaiter* waiter = oldest_to_grant(); waiter != nullptr) {
+                return waiter;
+            }
+        }
+        return best([&](const KnownWaiter& each) { return can_be_granted(each, false); });
     }
 
-    // -- Reckoning --------------------------------------------------------------------------------------------------------------
+    void drop_waiter(std::size_t index) {
+        const std::size_t key = waiters_[index].key;
+        waiters_.erase(waiters_.begin() + static_cast<std::ptrdiff_t>(index));
+        note_left(key);
+    }
+    void drop_claim(std::size_t key) { drop_waiter(static_cast<std::size_t>(claim_of(key) - waiters_.data())); }
+    void note_left(std::size_t key) {
+        if (!awaited(key)) {
+            forgive(key);
+            KnownResident* resident = resident_of(key);
+            if (resident != nullptr && resident->state == ResidentState::loading && !resident->stopped) {
+                resident->abandoned_at = core::later(now_, core::to_duration(options().abandon_after));
+            }
+        }
+    }
+    // The key that was evicted for this one no longer ranks last.
+    void forgive(std::size_t key) {
+        if (keys_[key].evicted != 0) {
+            keys_[keys_[key].evicted - 1].ranks_last = false;
+            keys_[key].evicted = 0;
+        }
+    }
+
+    // A waiter has timed out: its key's turn may stay (H1).
+    void time_out(std::size_t index) {
+        KnownWaiter& waiter = waiters_[index];
+        const KnownResident* resident = resident_of(waiter.key);
+        const bool may_claim =
+            !closed_ && options().abandon_after != std::chrono::milliseconds::zero() &&
+            (resident == nullptr || (resident->state == ResidentState::queued && !resident->discarded));
+        if (!may_claim || waiters_of(waiter.key) != 1) {
+            drop_waiter(index);
+            return;
+        }
+        if (counts_ != nullptr) {
+            ++counts_->claims;
+        }
+        const core::Time until = core::later(now_, core::to_duration(options().abandon_after));
+        for (KnownWaiter& each : waiters_) {
+            if (each.claims && each.key == waiter.key) {
+                each.until = until;
+                drop_waiter(index);
+                return;
+            }
+        }
+        waiter.claims = true;
+        waiter.until = until;
+    }
+
+    // -- Places -------------------------------------------------------------------------------------------------------------------
+
+    // The keys that wait and have no resident, by rank.
+    [[nodiscard]] std::vector<std::size_t> lacking() const {
+        std::vector<std::size_t> all;
+        for (std::size_t key = 0; key < keys_.size(); ++key) {
+            if (awaited(key) && resident_of(key) == nullptr) {
+                all.push_back(key);
+            }
+        }
+        std::sort(all.begin(), all.end(),
+                  [&](std::size_t left, std::size_t right) { return order_of(left) < order_of(right); });
+        return all;
+    }
+    // The key of the oldest waiter without a resident, if that is older than `aging`.
+    [[nodiscard]] std::optional<std::size_t> aged_key() const {
+        const KnownWaiter* waiter = oldest(
+            [&](const KnownWaiter& each) { return resident_of(each.key) == nullptr && !keys_[each.key].ranks_last; });
+        return waiter != nullptr && aged(*waiter) ? std::optional(waiter->key) : std::nullopt;
+    }
+    // The key that the next place goes to.
+    [[nodiscard]] std::optional<std::size_t> next_key() const {
+        const std::optional<std::size_t> old = place_by_age_ ? aged_key() : std::nullopt;
+        const std::vector<std::size_t> keys = lacking();
+        return old ? old : keys.empty() ? std::nullopt : std::optional(keys.front());
+    }
+    [[nodiscard]] std::size_t loads() const {
+        return static_cast<std::size_t>(std::count_if(residents_.begin(), residents_.end(),
+                                                      [](const auto& each) { return each.is_load(); })) -
+               (loading_ended_ && ending_.valid() ? 1U : 0U);
+    }
+    // How many places are wanted: only those whose load can begin.
+    [[nodiscard]] std::size_t wanted() const {
+        return closed_ ? 0 : std::min(lacking().size(), options().max_loads - std::min(options().max_loads, loads()));
+    }
+    // Places that come free soon: of residents that unload, or whose load is not wanted.
+    [[nodiscard]] std::size_t coming_soon() const {
+        return static_cast<std::size_t>(
+            std::count_if(residents_.begin(), residents_.end(), [&](const KnownResident& resident) {
+                const bool unwanted = resident.discarded || !awaited(resident.key);
+                return resident.state == ResidentState::unloading || resident.id == failed_resident_ ||
+                       (resident.state == ResidentState::queued && unwanted) ||
+                       (resident.state == ResidentState::loading && resident.stopped && unwanted);
+            }));
+    }
+    [[nodiscard]] std::size_t draining(bool for_good) const {
+        return static_cast<std::size_t>(
+            std::count_if(residents_.begin(), residents_.end(), [&](const KnownResident& resident) {
+                return resident.state == ResidentState::draining && resident.for_good == for_good;
+            }));
+    }
+    [[nodiscard]] bool spare(const KnownResident& resident) const {
+        return resident.state == ResidentState::ready && resident.leases == 0 && !resident.for_good &&
+               !awaited(resident.key);
+    }
+    [[nodiscard]] bool any_spare() const {
+        return std::any_of(residents_.begin(), residents_.end(), [&](const auto& each) { return spare(each); });
+    }
+    // Whether the resident gives its place to the key that is served after `served` others. `old` is the key that the next place goes to
+    // because of its age.
+    [[nodiscard]] bool yields(const KnownResident& resident, std::size_t served, std::optional<std::size_t> old) const {
+        if (old && served == 0) {
+            const KnownWaiter* own = oldest([&](const KnownWaiter& each) { return each.key == resident.key; });
+            const KnownWaiter* other = oldest([&](const KnownWaiter& each) { return each.key == *old; });
+            return own == nullptr || (resident.used != resident.readied && other->arrival < own->arrival);
+        }
+        // The others, by rank, but for those whose last load failed and that are not old yet.
+        std::vector<std::size_t> others = lacking();
+        others.erase(std::remove_if(others.begin(), others.end(),
+                                    [&](std::size_t key) {
+                                        const KnownWaiter* first =
+                                            oldest([&](const KnownWaiter& each) { return each.key == key; });
+                                        return (old && key == *old) || (keys_[key].failures != 0 && !aged(*first));
+                                    }),
+                     others.end());
+        const std::size_t place = served - (old ? 1U : 0U);
+        return place < others.size() && (!awaited(resident.key) || order_of(others[place]) < order_of(resident.key));
+    }
+    // How many places come before that of a resident that drains for a switch.
+    [[nodiscard]] std::size_t served_before(const KnownResident& resident) const {
+        return coming_soon() + draining(true) +
+               static_cast<std::size_t>(std::count_if(residents_.begin(), residents_.end(), [&](const auto& other) {
+                   return other.switches() && other.drained < resident.drained;
+               }));
+    }
+    // What keeps a drain from going on: too many of them, or a waiter that ranks before.
+    [[nodiscard]] bool may_return(const KnownResident& resident) const {
+        const std::optional<std::size_t> old = place_by_age_ ? aged_key() : std::nullopt;
+        return draining(false) + draining(true) + coming_soon() > wanted() ||
+               (awaited(resident.key) && !yields(resident, served_before(resident), old));
+    }
+    static bool used_before(const KnownResident& left, const KnownResident& right) { return left.used < right.used; }
+
+    // -- Requests -----------------------------------------------------------------------------------------------------------------
 
     [[nodiscard]] core::Duration cooldown(std::size_t failures) const {
         const core::Duration longest = core::to_duration(options().max_cooldown);
@@ -434,22 +698,27 @@ private:
         }
         return std::min(length, longest);
     }
+    [[nodiscard]] bool cools_down(std::size_t key) const {
+        return resident_of(key) == nullptr && now_ < keys_[key].cooling_until;
+    }
+    [[nodiscard]] std::size_t places_in_queue(Priority priority) const {
+        return options().max_queue - (priority == Priority::low ? options().max_queue / 4 : 0);
+    }
 
     [[nodiscard]] Attempt attempt_expected(std::size_t key, const core::RequestSpec& spec) const {
         const KnownResident* resident = resident_of(key);
         if (scheduler_.closed()) {
             return Attempt::shutting_down;
         }
-        const bool usable =
-            resident != nullptr && (resident->state == ResidentState::ready ||
-                                    (resident->state == ResidentState::draining && !resident->for_good));
-        if (spec.expected != Generation{} && !(usable && resident->generation == spec.expected)) {
+        const bool usable = resident != nullptr && (resident->state == ResidentState::ready || resident->switches());
+        if (spec.expects && !(usable && resident->generation == spec.expected)) {
             return Attempt::model_changed;
         }
-        if (awaited(key) || resident == nullptr || resident->state != ResidentState::ready) {
+        if (resident == nullptr || resident->state != ResidentState::ready) {
             return Attempt::must_wait;
         }
-        const bool has_room = leases_.size() < options().max_leases && resident->leases < resident->capacity;
+        const bool has_room = leases_.size() < options().max_leases && resident->leases < resident->capacity &&
+                              (!spec.is_inference || calls() < max_calls()) && !awaited(key);
         return !spec.wants_lease || has_room ? Attempt::granted : Attempt::must_wait;
     }
 
@@ -463,40 +732,57 @@ private:
     }
 
     Fate enqueue(std::size_t key, const core::RequestSpec& spec) {
-        const bool cooling = resident_of(key) == nullptr && now_ < keys_[key].cooling_until;
-        const bool full = waiters_.size() >= options().max_queue;
+        const bool cooling = cools_down(key);
+        const bool was_full = !cooling && waiting() >= places_in_queue(spec.priority);
+        const auto due =
+            static_cast<std::size_t>(std::count_if(waiters_.begin(), waiters_.end(), [&](const auto& each) {
+                return !each.claims && each.spec.deadline <= now_;
+            }));
+        const bool full = was_full && waiting() - due >= places_in_queue(spec.priority);
         const bool late = spec.deadline <= now_;
         begin();
-        // The world has to know the waiter before it learns what became of it; its name comes last.
-        if (!cooling && !full && !late) {
-            waiters_.push_back({{}, key, spec, ++arrivals_});
-            note_front(key);
+        if (was_full) {
+            begin_expiry();
         }
+        const bool joins = !cooling && !full && !late;
+        if (joins) {
+            // It comes after those whose time is up have left, and gets its name below.
+            joining_ = KnownWaiter{{}, key, spec, ++arrivals_, now_};
+        }
+        refused_key_ = key;
+        refused_ = cooling ? errc::cooling_down : full ? errc::overloaded : errc::timed_out;
+        refused_late_ = !joins && refused_ == errc::timed_out;
         const core::Enqueued enqueued = scheduler_.enqueue(name(key), spec, now_, actions_);
-        require(enqueued.request.valid() == (!cooling && !full && !late),
-                "R8 a request waits if it may, else it is refused at once");
-        if (!enqueued.request.valid()) {
-            require(enqueued.code == (cooling ? errc::cooling_down
-                                      : full  ? errc::overloaded
-                                              : errc::timed_out),
-                    "H5 a refused request learns why");
+        require(enqueued.request.valid() == joins, "R8 a request waits if it may, else it is refused at once");
+        if (joins) {
+            joining_->id = enqueued.request;
+        } else {
+            require(enqueued.code == refused_, "H5 a refused request learns why");
+            require(enqueued.stage == (refused_late_ ? Stage::queue : Stage::admission),
+                    "a refused request learns in which stage");
             require(enqueued.retry_after == (cooling ? keys_[key].cooling_until - now_ : core::Duration::zero()),
                     "cooling_down says when to try again");
-            require(actions_.empty(), "a refused request changes nothing");
+            if (!refused_late_) {
+                refuse(cooling ? 1 : 0, key);
+            }
             if (counts_ != nullptr) {
                 ++counts_->refusals[static_cast<std::size_t>(enqueued.code)];
             }
-            finish();
+        }
+        carry_out(joins || was_full);
+        require(!refused_late_, "a request whose deadline has passed is an event");
+        if (!joins) {
             return Fate::refused;
         }
-        waiters_.back().id = enqueued.request;
-        if (front(key)->arrival == waiters_.back().arrival) {
-            keys_[key].front = enqueued.request;
-        }
-        carry_out();
         const bool waits = std::any_of(waiters_.begin(), waiters_.end(),
                                        [&](const auto& each) { return each.id == enqueued.request; });
         return waits ? Fate::waits : Fate::granted;
+    }
+
+    void refuse(std::size_t which, std::size_t key) {
+        KnownRefusals& refusals = refusals_[which];
+        ++refusals.count;
+        refusals.key = key;
     }
 
     void use(KnownResident& resident, const core::RequestSpec& spec) {
@@ -504,17 +790,18 @@ private:
         resident.used = ++uses_;
     }
 
-    void lease(KnownResident& resident, const core::Grant& grant, const core::RequestSpec& spec) {
+    void lease(KnownResident& resident, const core::Grant& grant, const core::RequestSpec& spec, core::Time since) {
         require(resident.state == ResidentState::ready, "R1 a lease is granted on a ready resident only");
         require(leases_.size() < options().max_leases, "R8 leases <= max_leases");
+        require(!spec.is_inference || calls() < max_calls(), "R8 model calls <= max_calls");
         require(resident.leases < resident.capacity, "no more leases on a model than it takes at once");
         use(resident, spec);
         ++resident.leases;
-        leases_.push_back({grant, resident.key, grant.request.valid() ? spec.deadline : core::never, false});
+        leases_.push_back({grant, resident.key, grant.request.valid() ? spec.deadline : core::never, since, false});
     }
 
-    void condemn(KnownResident& resident) {
-        if (resident.state == ResidentState::loading) {
+    static void condemn(KnownResident& resident) {
+        if (resident.is_load()) {
             resident.discarded = true;
         } else if (resident.state != ResidentState::unloading) {
             resident.for_good = true;
@@ -527,86 +814,98 @@ private:
         closing_ = true;
     }
 
-    void note_front(std::size_t key) {
-        const KnownWaiter* waiter = front(key);
-        const core::RequestId id = waiter == nullptr ? core::RequestId{} : waiter->id;
-        if (waiter != nullptr && (!id.valid() || id != keys_[key].front)) {
-            keys_[key].front_since = now_;
-        }
-        keys_[key].front = id;
-        keys_[key].claims = keys_[key].claims && waiter != nullptr;
-    }
-
-    void drop_waiter(std::size_t index) {
-        const std::size_t key = waiters_[index].key;
-        waiters_.erase(waiters_.begin() + static_cast<std::ptrdiff_t>(index));
-        note_front(key);
-    }
-
-    // Keys that wait and have no resident.
-    [[nodiscard]] std::size_t wanted() const {
-        std::size_t count = 0;
-        for (std::size_t key = 0; key < keys_.size(); ++key) {
-            count += awaited(key) && resident_of(key) == nullptr ? 1U : 0U;
-        }
-        return count;
-    }
-    // Places that come free soon: their residents unload, or load what nobody wants.
-    [[nodiscard]] std::size_t coming_soon() const {
-        return static_cast<std::size_t>(
-            std::count_if(residents_.begin(), residents_.end(), [&](const KnownResident& resident) {
-                return resident.state == ResidentState::unloading ||
-                       (resident.state == ResidentState::loading && resident.stopped &&
-                        (resident.discarded || !awaited(resident.key)));
-            }));
-    }
-    [[nodiscard]] std::size_t draining(bool for_good) const {
-        return static_cast<std::size_t>(
-            std::count_if(residents_.begin(), residents_.end(), [&](const KnownResident& resident) {
-                return resident.state == ResidentState::draining && resident.for_good == for_good;
-            }));
-    }
-    [[nodiscard]] static bool idle(const KnownResident& resident) {
-        return resident.state == ResidentState::ready && resident.leases == 0 && !resident.for_good;
-    }
-    [[nodiscard]] bool spare(const KnownResident& resident) const { return idle(resident) && !awaited(resident.key); }
-    [[nodiscard]] bool any_spare() const {
-        return std::any_of(residents_.begin(), residents_.end(), [&](const auto& each) { return spare(each); });
-    }
-    // Whether a key of that order may have the resident's place.
-    [[nodiscard]] bool yields_to(const KnownResident& resident, const Order& wanted) const {
-        return resident.state == ResidentState::ready && !resident.for_good &&
-               (!awaited(resident.key) || wanted < order(resident.key));
-    }
-    static bool used_before(const KnownResident& left, const KnownResident& right) { return left.used < right.used; }
-
     // -- Actions ----------------------------------------------------------------------------------------------------------------
 
     void begin() {
         actions_.clear();
+        done_ = 0;
         most_actions_ = scheduler_.most_actions();
     }
 
-    // `looks`: whether the call looks at who wants a place, and from which moment on who is passed over ranks highest.
+    // Requests whose deadline has passed leave first in this call.
+    void begin_expiry() {
+        expiring_ = static_cast<std::size_t>(
+            std::count_if(waiters_.begin(), waiters_.end(),
+                          [&](const auto& each) { return !each.claims && each.spec.deadline <= now_; }) +
+            std::count_if(leases_.begin(), leases_.end(),
+                          [&](const auto& each) { return !each.expired && each.deadline <= now_; }));
+    }
+    // They have left: claims that are over follow, and the request that made them leave joins.
+    void end_expiry() {
+        if (drops_claims_) {
+            drops_claims_ = false;
+            for (std::size_t index = waiters_.size(); index-- != 0;) {
+                if (waiters_[index].claims && waiters_[index].until <= now_) {
+                    drop_waiter(index);
+                }
+            }
+        }
+        if (joining_) {
+            waiters_.push_back(*joining_);
+            if (KnownResident* resident = resident_of(joining_->key); resident != nullptr) {
+                resident->abandoned_at = core::never;
+            }
+            joining_.reset();
+        }
+    }
+
+    // `looks`: whether the call decides about places.
     void carry_out(bool looks = true) {
-        for (const core::Action& action : actions_) {
+        for (; done_ < actions_.size(); ++done_) {
+            const core::Action action = actions_[done_];
             if (counts_ != nullptr) {
                 counts_->note(action);
             }
+            if (expiring_ == 0 && action.type != core::ActionType::stop_load) {
+                end_expiry();
+            }
             carry_out(action);
         }
+        require(expiring_ == 0, "H14 every request whose deadline has passed leaves");
+        end_expiry();
         require(!ending_.valid(), "what the backend answered was taken note of");
         require(actions_.size() <= most_actions_, "most_actions() is not exceeded");
+        require(!scheduler_.unfinished(), "less than one slice of work leaves nothing for a tick");
         finish();
         if (looks) {
             check_switches();
         }
+        for (std::size_t index = 0; begins_loads_ && index < residents_.size(); ++index) {
+            if (residents_[index].state == ResidentState::queued) {
+                most_actions_ = actions_.size() + scheduler_.most_actions();
+                begin_load(index);
+                index = static_cast<std::size_t>(-1);
+            }
+        }
+    }
+
+    void begin_load(std::size_t index) {
+        const KnownResident resident = residents_[index];
+        const bool wanted = !resident.discarded && awaited(resident.key);
+        if (wanted) {
+            residents_[index].state = ResidentState::loading;
+            if (claim_of(resident.key) != nullptr) {
+                drop_claim(resident.key);
+            }
+        } else {
+            forgive(resident.key);
+            end_residency(residents_[index]);
+        }
+        begins_ = wanted ? resident.id : core::ResidentId{};
+        require(scheduler_.load_begins(resident.id, now_, actions_) == wanted,
+                "H13 a load begins if a waiter or a claim of its key wants it");
+        if (counts_ != nullptr && !wanted) {
+            ++counts_->dropped_loads;
+        }
+        carry_out(!wanted);
+        require(!begins_.valid(), "H13 a load that begins is an event");
     }
 
     void carry_out(const core::Action& action) {
-        if (action.type != core::ActionType::fail) {
+        if (action.type != core::ActionType::fail && !(action.type == core::ActionType::event && timed_out_)) {
             finish_failed();
         }
+        require(!timed_out_ || action.type == core::ActionType::event, "a request that timed out is an event");
         switch (action.type) {
             case core::ActionType::grant: return carry_out_grant(action);
             case core::ActionType::fail: return carry_out_fail(action);
@@ -619,13 +918,16 @@ private:
                 require(action.stage == Stage::inference && action.code == errc::timed_out,
                         "a lease expires in stage inference");
                 held->expired = true;
+                timed_out_ =
+                    TimedOut{held->key, Stage::inference, now_ - held->since, find(held->grant.resident)->generation};
                 return;
             }
-            case core::ActionType::load: return carry_out_load(action);
+            case core::ActionType::load: return begin_residency(action.resident);
             case core::ActionType::stop_load: {
                 KnownResident& resident = at(action.resident);
                 require(resident.state == ResidentState::loading && !resident.stopped, "a load is asked to stop once");
-                require(resident.discarded || !awaited(resident.key), "R3 a load that somebody waits for goes on");
+                require(resident.discarded || (!awaited(resident.key) && resident.abandoned_at <= now_),
+                        "R3, H1 a load goes on while it has waiters, and for abandon_after then");
                 resident.stopped = true;
                 return;
             }
@@ -649,6 +951,8 @@ private:
                 require(operation != operations_.end(), "R9 an operation completes once");
                 require(action.late ? operation->awaits != 0 && operation->deadline <= now_ : operation->awaits == 0,
                         "an operation completes when what it waits for is gone, or at its deadline");
+                require(action.late || !operation->shutdown || waiters_.empty(),
+                        "R12 a shutdown completes after the last waiter");
                 operations_.erase(operation);
                 return;
             }
@@ -657,37 +961,32 @@ private:
     }
 
     void carry_out_grant(const core::Action& action) {
-        const auto waiter = std::find_if(waiters_.begin(), waiters_.end(),
-                                         [&](const KnownWaiter& each) { return each.id.index == action.subject; });
-        require(waiter != waiters_.end(), "R9 who is granted was waiting");
+        const auto waiter = std::find_if(waiters_.begin(), waiters_.end(), [&](const KnownWaiter& each) {
+            return !each.claims && each.id.index == action.subject;
+        });
+        require(waiter != waiters_.end(), "R9 what is granted was waiting");
         const KnownWaiter granted = *waiter;
         KnownResident& resident = at(action.resident);
-        require(front(granted.key)->id == granted.id, "H6 within a key first in, first out");
         require(resident.key == granted.key, "R11 no request is answered by another key's model");
         require(resident.state == ResidentState::ready && !resident.for_good,
                 "R1 a lease is granted on a ready resident only");
         require(action.generation == resident.generation, "a grant names its generation");
-        require(granted.spec.expected == Generation{} || granted.spec.expected == resident.generation,
-                "H8 who expects a generation gets no other");
-        require(!ticking_ || granted.spec.deadline > now_, "a tick grants nothing past its deadline");
-        if (granted.spec.wants_lease) {
-            for (const KnownResident& other : residents_) {
-                const KnownWaiter* rival = other.key == resident.key ? nullptr : front(other.key);
-                require(rival == nullptr || other.state != ResidentState::ready || other.for_good ||
-                            other.leases >= other.capacity || !rival->spec.wants_lease ||
-                            order(resident.key) < order(other.key),
-                        "H6 of the keys that could be granted, the first is");
-            }
-            // A load that ends serves all who waited for it, as far as leases go: it has cost enough. Else nobody is passed over.
-            const std::optional<Order> lacking = releasing_ ? first_lacking() : std::nullopt;
-            require(!lacking || order(resident.key) < *lacking, "H6 a key that lacks a place is not passed over");
-        }
-        drop_waiter(static_cast<std::size_t>(waiter - waiters_.begin()));
-        const bool kept =
-            granted.spec.wants_lease && granted.spec.deadline_covers_lease && granted.spec.deadline != core::never;
+        require(!granted.spec.expects || granted.spec.expected == resident.generation,
+                "H8 a waiter that expects a generation gets no other");
+        require(granted.spec.deadline > now_, "H14 no waiter is granted past its deadline");
+        const bool kept = granted.spec.wants_lease && granted.spec.is_inference && granted.spec.deadline != core::never;
         require(action.kept == kept, "a request with a deadline that goes on stays known");
         if (granted.spec.wants_lease) {
-            lease(resident, {resident.id, kept ? granted.id : core::RequestId{}}, granted.spec);
+            check_lease(granted);
+        } else {
+            require(best([&](const KnownWaiter& each) { return each.key == granted.key && !each.spec.wants_lease; }) ==
+                        &*waiter,
+                    "H6 those that wait for a load complete by priority, then arrival");
+        }
+        drop_waiter(static_cast<std::size_t>(waiter - waiters_.begin()));
+        if (granted.spec.wants_lease) {
+            lease(resident, {resident.id, kept ? granted.id : core::RequestId{}, granted.spec.is_inference},
+                  granted.spec, granted.since);
         } else {
             use(resident, granted.spec);
             if (resident.leases == 0) {
@@ -696,50 +995,75 @@ private:
         }
     }
 
+    // The lease goes to the waiter whose turn it is; and, in other words, of two leases one goes to the oldest waiter (R15).
+    void check_lease(const KnownWaiter& granted) {
+        const KnownWaiter* next = next_to_grant();
+        require(next != nullptr && next->id == granted.id, "H6, R15 a lease goes to the waiter whose turn it is");
+        const KnownWaiter* old = oldest_to_grant();
+        const bool passes_over = old != nullptr && old->id != granted.id;
+        require(!passes_over || !passed_over_by_lease_, "R15 every second lease goes to the oldest waiter");
+        passed_over_by_lease_ = passes_over;
+        const bool by_age = lease_by_age_ && old != nullptr;
+        if (counts_ != nullptr && by_age &&
+            best([&](const KnownWaiter& each) { return can_be_granted(each, false); }) != old) {
+            ++counts_->by_age;
+        }
+        lease_by_age_ = !by_age;
+    }
+
     void carry_out_fail(const core::Action& action) {
-        const auto waiter = std::find_if(waiters_.begin(), waiters_.end(),
-                                         [&](const KnownWaiter& each) { return each.id.index == action.subject; });
-        require(waiter != waiters_.end(), "R9 who fails was waiting");
+        const auto waiter = std::find_if(waiters_.begin(), waiters_.end(), [&](const KnownWaiter& each) {
+            return !each.claims && each.id.index == action.subject;
+        });
+        require(waiter != waiters_.end(), "R9 what fails was waiting");
         const KnownResident* resident = resident_of(waiter->key);
         const bool loading = resident != nullptr && resident->state == ResidentState::loading;
         require(action.stage == (loading ? Stage::load : Stage::queue),
                 "a failed request learns in which stage it ended");
+        const auto index = static_cast<std::size_t>(waiter - waiters_.begin());
+        if (load_failed_ && waiter->key == failed_key_ && failed_resident_.valid()) {
+            require(action.code == failed_code_, "R3 a failed load fails its waiters with its code");
+            require(action.duration == expected_retry_, "a failed load says when to try again");
+            return drop_waiter(index);
+        }
         switch (action.code) {
-            case errc::timed_out: require(waiter->spec.deadline <= now_, "nobody times out before his deadline"); break;
-            case errc::load_failed:
-                require(load_failed_ && waiter->key == failed_key_, "R3 a failed load fails those who waited for it");
-                require(action.duration == expected_retry_, "a failed load says when to try again");
-                break;
+            case errc::timed_out:
+                require(waiter->spec.deadline <= now_, "no waiter times out before its deadline");
+                timed_out_ = TimedOut{waiter->key, action.stage, now_ - waiter->since, Generation{}};
+                return time_out(index);
             case errc::model_changed:
-                require(waiter->spec.expected != Generation{}, "only who expects a generation can miss it");
+                require(waiter->spec.expects, "only a waiter that expects a generation can miss it");
                 require(resident == nullptr || resident->for_good || resident->state == ResidentState::unloading,
-                        "H8 while the residency lasts, who expects it waits on");
+                        "H8 while the residency lasts, a waiter that expects it waits on");
                 break;
             case errc::shutting_down: require(closing_, "only a slot that shuts down says so"); break;
             default: throw Violation("a waiter fails for a reason that the scheduler has");
         }
-        drop_waiter(static_cast<std::size_t>(waiter - waiters_.begin()));
-    }
-
-    void carry_out_load(const core::Action& action) {
-        KnownResident& resident = at(action.resident);
-        require(resident.state == ResidentState::loading && resident.reason == Reason::requested,
-                "a load is announced, and begun once");
-        resident.reason = Reason::none;
+        drop_waiter(index);
     }
 
     void carry_out_event(const core::Action& action) {
-        if (action.event == EventType::shutdown_started) {
-            require(closing_ && !closed_, "a slot closes once");
-            closed_ = true;
-            return;
-        }
-        if (action.event == EventType::load_started) {
-            begin_residency(action.resident);
-            return;
+        switch (action.event) {
+            case EventType::shutdown_started:
+                require(closing_ && !closed_, "a slot closes once");
+                closed_ = true;
+                for (std::size_t key = 0; key < keys_.size(); ++key) {
+                    if (claim_of(key) != nullptr) {
+                        drop_claim(key);
+                    }
+                }
+                return;
+            case EventType::timed_out: return carry_out_timed_out(action);
+            case EventType::rejected: return carry_out_rejected(action);
+            default: break;
         }
         KnownResident& resident = at(action.resident);
         switch (action.event) {
+            case EventType::load_started:
+                require(resident.id == begins_ && resident.state == ResidentState::loading,
+                        "H13 load_started means that the backend is called");
+                begins_ = {};
+                break;
             case EventType::ready:
                 require(resident.id == ending_ && !resident.discarded, "H2 what is to be discarded is never used");
                 ending_ = {};
@@ -749,7 +1073,7 @@ private:
                 resident.generation = Generation{++generation_};
                 resident.keep_alive = core::to_duration(options().keep_alive);
                 resident.idle_since = now_;
-                resident.used = ++uses_;
+                resident.used = resident.readied = ++uses_;
                 require(action.generation == resident.generation,
                         "R6 the counter is raised when a model becomes usable");
                 break;
@@ -764,7 +1088,7 @@ private:
                 if (action.event == EventType::load_aborted) {
                     end_residency(resident);
                 } else {
-                    // Those who waited for it are told first, and they are told in stage load.
+                    // Its waiters are failed first, in stage load.
                     failed_resident_ = resident.id;
                     ending_ = {};
                 }
@@ -776,23 +1100,47 @@ private:
                 end_residency(resident);
                 break;
             case EventType::drain_started: begin_drain(resident, action.reason); break;
-            case EventType::drain_ended: {
-                require(resident.state == ResidentState::draining && !resident.for_good,
-                        "only a drain for a switch ends");
-                const bool latest = std::all_of(residents_.begin(), residents_.end(), [&](const KnownResident& other) {
-                    return other.state != ResidentState::draining || other.for_good ||
-                           other.drained <= resident.drained;
-                });
-                require(latest, "H3 the last that began to drain is the first to return");
-                require(draining(false) + draining(true) + coming_soon() > wanted(),
-                        "a drain ends when nobody needs it");
+            case EventType::drain_ended:
+                require(resident.switches(), "only a drain for a switch ends");
+                require(may_return(resident),
+                        "H3 a drain ends when its place is not needed, or a waiter of its key ranks before");
+                for (const KnownResident& other : residents_) {
+                    require(!other.switches() || other.drained <= resident.drained || !may_return(other),
+                            "H3 the last that began to drain is the first to return");
+                }
                 resident.state = ResidentState::ready;
                 resident.reason = Reason::none;
                 break;
-            }
             case EventType::unload_started: begin_unload(resident, action.reason); break;
             default: throw Violation("the scheduler publishes no such event");
         }
+    }
+
+    void carry_out_timed_out(const core::Action& action) {
+        if (refused_late_ && !timed_out_) {
+            refused_late_ = false;
+            timed_out_ = TimedOut{refused_key_, Stage::queue, core::Duration::zero(), Generation{}};
+            ++expiring_;
+        }
+        require(timed_out_.has_value(), "a timeout is reported once");
+        require(action.stage == timed_out_->stage && action.duration == timed_out_->duration &&
+                    action.generation == timed_out_->generation,
+                "a timeout is reported with its stage and with the time since the request came");
+        require(*scheduler_.key_of_entry(action.key) == name(timed_out_->key),
+                "a timeout is reported with its key, which is known until the next call");
+        timed_out_.reset();
+        expiring_ -= expiring_ != 0 ? 1U : 0U;
+    }
+
+    void carry_out_rejected(const core::Action& action) {
+        require(action.reason == Reason::overloaded || action.reason == Reason::cooling_down,
+                "a refusal has one of two reasons");
+        KnownRefusals& refusals = refusals_[action.reason == Reason::overloaded ? 0 : 1];
+        require(refusals.count != 0 && action.count == refusals.count, "H19 a refusal is reported with its number");
+        require(refusals.next <= now_ || closed_, "H19 refusals of one kind are one event a second");
+        require(*scheduler_.refused_key(action.reason) == name(refusals.key), "H19 refusals have the latest key");
+        refusals.count = 0;
+        refusals.next = core::later(now_, core::SlotScheduler::refusal_period);
     }
 
     void begin_residency(core::Index index) {
@@ -802,16 +1150,23 @@ private:
         const auto found = std::find(names_->begin(), names_->end(), key);
         require(found != names_->end(), "R11 only what was asked for is loaded");
         resident.key = static_cast<std::size_t>(found - names_->begin());
-        // What load_started announces, `load` takes away.
-        resident.reason = Reason::requested;
         require(resident_of(resident.key) == nullptr, "R3 one load per key");
         require(residents_.size() < options().max_resident, "R2 residents <= max_resident");
-        require(awaited(resident.key), "nothing is loaded that nobody waits for");
-        require(now_ >= keys_[resident.key].cooling_until, "a key that cools down is not loaded");
+        require(loads() < options().max_loads, "H13 loads <= max_loads");
+        require(awaited(resident.key), "nothing is loaded that nothing waits for");
+        require(waiters_of(resident.key) == 0 || now_ >= keys_[resident.key].cooling_until,
+                "a key that cools down is not loaded");
         require(!closing_, "R12 a slot that shuts down loads nothing");
-        require(all_lacking().front() == std::pair(!keys_[resident.key].claims, order(resident.key)),
-                "H6 a place goes to the first key with a claim, or else to the first");
-        keys_[resident.key].claims = false;
+        require(next_key() == resident.key, "H6, R15 a place goes to the key whose turn it is");
+        const std::optional<std::size_t> old = aged_key();
+        const bool passes_over = old && *old != resident.key;
+        require(!passes_over || !passed_over_by_place_, "R15 every second place goes to the key of the oldest waiter");
+        passed_over_by_place_ = passes_over;
+        if (counts_ != nullptr && place_by_age_ && old && lacking().front() != *old) {
+            ++counts_->by_age;
+        }
+        place_by_age_ = !(place_by_age_ && old);
+        keys_[resident.key].ranks_last = false;
         residents_.push_back(resident);
     }
 
@@ -826,10 +1181,34 @@ private:
     }
     void finish_failed() {
         if (failed_resident_.valid()) {
-            const core::ResidentId id = failed_resident_;
+            KnownResident* resident = find(failed_resident_);
+            require(waiters_of(resident->key) == 0, "R3 a failed load fails all who waited for it");
             failed_resident_ = {};
-            require(!awaited(find(id)->key), "R3 a failed load fails all who waited for it");
-            end_residency(*find(id));
+            end_residency(*resident);
+        }
+    }
+
+    // The resident gives its place to a key.
+    void require_victim(const KnownResident& resident) {
+        const std::size_t served = draining(false) + draining(true) + coming_soon();
+        require(served < wanted(), "H3 no more drain than places are wanted");
+        require(!any_spare(), "an idle resident that nothing waits for goes before one in use drains");
+        std::optional<std::size_t> old = place_by_age_ ? aged_key() : std::nullopt;
+        const auto some_yields = [&] {
+            return std::any_of(residents_.begin(), residents_.end(), [&](const KnownResident& other) {
+                return other.state == ResidentState::ready && yields(other, served, old);
+            });
+        };
+        if (!old && served + loads() == 0 && !some_yields()) {
+            // The next place goes by age, too.
+            old = aged_key();
+            place_by_age_ = true;
+        }
+        require(yields(resident, served, old), "H3 a resident gives way only to a key that ranks before its waiters");
+        for (const KnownResident& other : residents_) {
+            require(&other == &resident || other.state != ResidentState::ready || !yields(other, served, old) ||
+                        used_before(resident, other),
+                    "H3 the least recently granted makes place first");
         }
     }
 
@@ -837,29 +1216,13 @@ private:
         require(resident.state == ResidentState::ready && resident.leases != 0, "what drains was ready and in use");
         if (reason == Reason::switched) {
             require(!resident.for_good, "a switch drains only what is not condemned");
-            require(!any_spare(), "an idle resident that nobody waits for goes before one in use drains");
-            require(draining(false) + draining(true) + coming_soon() < wanted(),
-                    "H3 no more drain than places are wanted");
             require_victim(resident);
-            claim();
             resident.drained = ++drains_;
         } else {
             require(resident.for_good, "what drains for good was condemned");
         }
         resident.state = ResidentState::draining;
         resident.reason = reason;
-    }
-
-    // The first key that lacks a place, and for which none is coming, ranks before all who wait for the resident; and none of the
-    // others that would yield to it was used less recently.
-    void require_victim(const KnownResident& resident) const {
-        const std::optional<Order> first = first_lacking();
-        require(first && yields_to(resident, *first),
-                "H3 a resident makes place only for who ranks before all who wait for it");
-        for (const KnownResident& other : residents_) {
-            require(&other == &resident || !yields_to(other, *first) || used_before(resident, other),
-                    "H3 the least recently granted makes place first");
-        }
     }
 
     void begin_unload(KnownResident& resident, Reason reason) {
@@ -873,19 +1236,17 @@ private:
                 break;
             case Reason::switched:
                 require(!resident.for_good, "a switch takes only what is not condemned");
-                if (resident.state == ResidentState::ready && spare(resident)) {
+                if (spare(resident)) {
                     require(wanted() > coming_soon(), "an idle resident goes only if its place is wanted");
                     for (const KnownResident& other : residents_) {
                         require(&other == &resident || !spare(other) || resident.idle_since < other.idle_since ||
                                     (resident.idle_since == other.idle_since && used_before(resident, other)),
                                 "the least recently used goes first");
                     }
-                    claim();
                 } else if (resident.state == ResidentState::ready) {
-                    require(!any_spare(), "an idle resident that nobody waits for goes before one that is waited for");
                     require_victim(resident);
-                    claim();
                 }
+                evict(resident.key);
                 break;
             case Reason::unload:
             case Reason::revoked:
@@ -906,14 +1267,26 @@ private:
         resident.reason = reason;
     }
 
+    // The key's resident goes for the key that gets the next place: it ranks last until that one's load has ended (H6).
+    void evict(std::size_t key) {
+        const std::optional<std::size_t> other = next_key();
+        require(other.has_value(), "H3 a resident is evicted for a key that lacks a place");
+        forgive(*other);
+        keys_[*other].evicted = key + 1;
+        keys_[key].ranks_last = true;
+    }
+
     // -- What holds between calls -------------------------------------------------------------------------------------------------
 
     void finish() {
+        require(!timed_out_, "a request that timed out is an event");
         finish_failed();
         closing_ = closing_ || scheduler_.closed();
-        require(closing_ == scheduler_.closed() && closed_ == closing_, "closed() tells");
+        require(closing_ == scheduler_.closed() && closed_ == closing_, "closed() is right");
         require(scheduler_.generation().value() == generation_,
                 "R6 the counter is raised when a model becomes usable and when it stops");
+        require(scheduler_.lease_by_age() == lease_by_age_ && scheduler_.place_by_age() == place_by_age_,
+                "R15 the scheduler knows whose turn it is");
         check_residents();
         check_waiters();
         check_places();
@@ -925,20 +1298,24 @@ private:
         const auto& residents = scheduler_.residents();
         require(residents.size() == residents_.size(), "every place is accounted for");
         require(residents_.size() <= options().max_resident, "R2 residents <= max_resident");
+        require(loads() <= options().max_loads, "H13 loads <= max_loads");
         require(leases_.size() <= options().max_leases, "R8 leases <= max_leases");
         require(scheduler_.leases() == leases_.size(), "R4 every lease is counted");
+        require(scheduler_.calls() == calls() && calls() <= max_calls(), "R8 every model call is counted");
         for (const KnownResident& known : residents_) {
             require(residents.contains(known.id), "a resident that is there is known");
             const core::Resident& resident = residents[known.id.index];
-            require(resident.state == known.state, "a resident is in the state that its actions tell");
+            require(resident.state == known.state, "a resident is in the state that its actions say");
             require(resident.leases == known.leases, "R4 every lease is counted");
             require(resident.generation == known.generation, "H8 a resident's generation never changes");
             require(resident.revoked == known.revoked, "only what was revoked counts as such");
+            require(!known.is_load() || resident.discard == known.discarded, "H2 a load knows whether it will be used");
             if (known.state == ResidentState::loading) {
                 require(resident.stop_requested == known.stopped, "a load knows whether it was asked to stop");
-                require(resident.discard == known.discarded, "H2 a load knows whether it will be used");
-                require(known.stopped || (awaited(known.key) && !known.discarded),
-                        "a load that nobody waits for is asked to stop");
+                require(known.stopped || !known.discarded, "a load that is to be discarded is asked to stop");
+                require(
+                    known.stopped || awaited(known.key) || now_ < known.abandoned_at || scheduler_.next_alarm() <= now_,
+                    "H1 a load without a waiter is asked to stop after abandon_after");
             }
             if (known.state == ResidentState::draining) {
                 require(known.leases != 0, "what drains is in use");
@@ -953,136 +1330,158 @@ private:
     }
 
     void check_waiters() const {
-        const core::WaitQueue& room = scheduler_.queue();
-        require(waiters_.size() <= options().max_queue, "R8 waiters <= max_queue");
-        require(room.waiting() == waiters_.size(), "R9 every waiter is accounted for");
+        const core::WaitQueue& queue = scheduler_.queue();
+        require(waiting() <= options().max_queue, "R8 waiters <= max_queue");
+        require(queue.waiting() == waiting() && queue.empty() == waiters_.empty(), "R9 every waiter is accounted for");
+        require(queue.claims().size() == waiters_.size() - waiting(), "H1 every claim is accounted for");
         std::size_t with_deadline = 0;
         for (std::size_t key = 0; key < keys_.size(); ++key) {
-            const core::Index index = room.keys().lookup(name(key));
+            const core::Index index = queue.keys().lookup(name(key));
             const KnownResident* resident = resident_of(key);
-            require((index != core::none) == (awaited(key) || resident != nullptr || keys_[key].failures != 0),
-                    "R9 a key is remembered for as long as there is something to remember");
-            if (index == core::none) {
+            const bool known = awaited(key) || resident != nullptr || keys_[key].failures != 0 || keys_[key].ranks_last;
+            require(!known || index != core::none, "R9 a key is remembered while there is something to remember");
+            require(known || index == core::none || queue.keys()[index].unused,
+                    "R9 a key of which nothing is known is forgotten by the next call");
+            if (!known) {
                 continue;
             }
-            const core::KeyEntry& entry = room.keys()[index];
-            require(entry.claims == keys_[key].claims, "a key knows whether a switch was begun for it");
+            const core::KeyEntry& entry = queue.keys()[index];
+            require(entry.ranks_last == keys_[key].ranks_last, "H6 a key knows whether it was evicted for another");
             require(entry.resident == (resident == nullptr ? core::none : resident->id.index),
                     "a key knows its resident");
-            core::Index next = entry.first;
-            core::Index previous = core::none;
-            core::Index expecting = 0;
-            std::size_t count = 0;
-            for (const KnownWaiter& waiter : waiters_) {
-                if (waiter.key != key) {
-                    continue;
-                }
-                require(room.requests().contains(waiter.id) && next == waiter.id.index,
-                        "R9 who waits is in the queue, in order");
-                const core::Request& request = room.requests()[next];
-                require(!request.leased && request.previous == previous, "a queue hangs together");
-                require(
-                    waiter.spec.expected == Generation{} ||
-                        (resident != nullptr && resident->generation == waiter.spec.expected && !resident->for_good),
-                    "H8 nobody waits for a residency that has ended");
-                expecting += waiter.spec.expected != Generation{} ? 1U : 0U;
-                with_deadline += waiter.spec.deadline != core::never ? 1U : 0U;
-                ++count;
-                previous = next;
-                next = request.next;
-            }
-            require(
-                next == core::none && entry.last == previous && entry.waiting == count && entry.expecting == expecting,
-                "a queue hangs together");
-            check_standing(index, entry, resident);
+            with_deadline += check_lists(key, entry, resident);
+            check_state(index, key, entry, resident);
         }
         std::size_t kept = 0;
         for (const KnownLease& held : leases_) {
             if (held.grant.request.valid()) {
-                require(room.requests().contains(held.grant.request), "a lease with a deadline is known");
-                require(room.deadlines().contains(held.grant.request.index) == !held.expired, "a lease expires once");
+                require(queue.requests().contains(held.grant.request), "a lease with a deadline is known");
+                require(queue.deadlines().contains(held.grant.request.index) == !held.expired, "a lease expires once");
                 with_deadline += held.expired ? 0U : 1U;
                 ++kept;
             }
         }
-        require(room.requests().size() == waiters_.size() + kept, "R9 nothing is kept of a request that has ended");
-        require(room.deadlines().size() == with_deadline, "R9 no deadline outlives its request");
+        require(queue.requests().size() == waiters_.size() + kept, "R9 nothing is kept of a request that has ended");
+        require(queue.deadlines().size() == with_deadline, "R9 no deadline outlives its request");
     }
 
-    void check_standing(core::Index index, const core::KeyEntry& entry, const KnownResident* resident) const {
-        core::QueueState standing = core::QueueState::not_queued;
-        if (entry.waiting != 0 && resident == nullptr) {
-            standing = entry.claims ? core::QueueState::claimed : core::QueueState::needs_place;
-        } else if (entry.waiting != 0 && resident->state == ResidentState::ready &&
-                   resident->leases < resident->capacity) {
-            standing = core::QueueState::grantable;
+    // The key's lists; returns how many of its waiters have a deadline.
+    std::size_t check_lists(std::size_t key, const core::KeyEntry& entry, const KnownResident* resident) const {
+        const auto& requests = scheduler_.queue().requests();
+        std::array<core::Index, 6> next = entry.first;
+        std::array<core::Index, 6> last{};
+        last.fill(core::none);
+        std::vector<core::Index> expecting;
+        std::size_t count = 0;
+        std::size_t with_deadline = 0;
+        core::Index claim = core::none;
+        for (const KnownWaiter& waiter : waiters_) {
+            if (waiter.key != key) {
+                continue;
+            }
+            const std::size_t list =
+                (waiter.spec.wants_lease ? 0U : 3U) + static_cast<std::size_t>(waiter.spec.priority);
+            require(next[list] == waiter.id.index && requests.contains(waiter.id),
+                    "R9 what waits is in its list, in order");
+            const core::Request& request = requests[next[list]];
+            require((request.state == core::RequestState::claim) == waiter.claims &&
+                        request.state != core::RequestState::leased,
+                    "a list has waiters and claims");
+            require(last[list] == core::none || request.previous == last[list], "a list hangs together");
+            require(request.spec.since == waiter.since, "H19 a waiter knows since when it waits");
+            require(!waiter.spec.expects ||
+                        (resident != nullptr && resident->generation == waiter.spec.expected && !resident->for_good),
+                    "H8 nothing waits for a residency that has ended");
+            if (waiter.spec.expects) {
+                expecting.push_back(waiter.id.index);
+            }
+            if (waiter.claims) {
+                claim = waiter.id.index;
+                require(resident == nullptr || resident->state == ResidentState::queued,
+                        "H1 a claim is of a key whose load has not begun");
+            } else if (waiter.spec.deadline != core::never) {
+                ++with_deadline;
+            }
+            ++count;
+            last[list] = next[list];
+            next[list] = request.next;
         }
-        require(entry.standing == standing, "a key stands where it belongs");
-        for (const core::QueueState each :
-             {core::QueueState::grantable, core::QueueState::needs_place, core::QueueState::claimed}) {
-            const auto& heap = scheduler_.queue().order(each);
-            require(heap.contains(index) == (each == standing), "a key stands in one order");
-            require(each != standing || heap.rank(index) == scheduler_.queue().rank(index),
+        for (std::size_t list = 0; list < next.size(); ++list) {
+            require(next[list] == core::none, "a list ends with its last waiter");
+            require(last[list] == core::none || requests[entry.first[list]].previous == last[list],
+                    "a list knows its last waiter");
+        }
+        require(entry.waiting == count && entry.claim == claim, "a key knows its waiters and its claim");
+        core::Index each = entry.expecting;
+        for (; !expecting.empty(); expecting.pop_back()) {
+            require(each == expecting.back(), "H8 a key knows the waiters that expect a generation");
+            each = requests[each].older_expecting;
+        }
+        require(each == core::none, "H8 a key knows the waiters that expect a generation");
+        return with_deadline;
+    }
+
+    void check_state(core::Index index, std::size_t key, const core::KeyEntry& entry,
+                     const KnownResident* resident) const {
+        const core::WaitQueue& queue = scheduler_.queue();
+        const auto wants_lease = [&](const KnownWaiter& each) { return each.key == key && each.spec.wants_lease; };
+        const KnownWaiter* first = best(wants_lease);
+        core::QueueState state = core::QueueState::not_queued;
+        if (awaited(key) && resident == nullptr) {
+            state = core::QueueState::needs_place;
+            require(queue.needs_place().contains(index) && queue.needs_place().rank(index) == queue.rank(index),
                     "a key stands in its place");
+            require(queue.needs_place_by_age().contains(index) != keys_[key].ranks_last,
+                    "a key stands in the order of age unless it ranks last");
+            require(keys_[key].ranks_last ||
+                        queue.needs_place_by_age().rank(index) == queue.requests()[queue.oldest(index)].arrival,
+                    "a key stands in its place by age");
+        } else if (first != nullptr && resident->state == ResidentState::ready &&
+                   resident->leases < resident->capacity) {
+            state = core::QueueState::grantable;
+            const core::Index place = resident->id.index;
+            const auto& heap = queue.grantable(first->spec.is_inference);
+            require(heap.contains(place) && heap.rank(place) == queue.rank_of(first->id.index),
+                    "a resident stands in its place");
+            require(!queue.grantable(!first->spec.is_inference).contains(place), "a resident stands in one place");
+            require(queue.grantable_by_age().rank(place) == queue.requests()[oldest(wants_lease)->id.index].arrival,
+                    "a resident stands in its place by age");
         }
-        require(standing != core::QueueState::grantable || leases_.size() >= options().max_leases,
-                "nobody waits for a lease that could be granted");
-        require(standing != core::QueueState::grantable || scheduler_.queue().requests()[entry.first].spec.wants_lease,
-                "nobody waits for a load that has happened");
+        require(entry.state == state, "a key stands where it belongs");
+        require(state == core::QueueState::needs_place || !queue.needs_place().contains(index),
+                "only a key without a resident needs a place");
+        require(resident == nullptr || resident->state != ResidentState::ready ||
+                    best([&](const KnownWaiter& each) { return each.key == key && !each.spec.wants_lease; }) == nullptr,
+                "H4 nothing waits for a load that has happened");
+        require(next_to_grant() == nullptr, "nothing waits for a lease that could be granted");
     }
 
     void check_places() const {
-        const std::size_t wants = wanted();
+        require(closed_ || residents_.size() == options().max_resident || lacking().empty() ||
+                    loads() == options().max_loads,
+                "a place is free only if no key wants one or no load may begin");
         const std::size_t soon = coming_soon();
-        require(residents_.size() == options().max_resident || wants == 0, "a place is free only if no key wants one");
-        require(draining(false) == 0 || draining(false) + draining(true) + soon <= wants,
+        require(draining(false) == 0 || draining(false) + draining(true) + soon <= wanted(),
                 "H3 no more drain than places are wanted");
-        require(wants <= soon || !any_spare(), "an idle resident that nobody waits for goes at once");
-        require(scheduler_.queue().wanted_places() == wants, "every key that wants a place is counted");
+        require(wanted() <= soon || !any_spare(), "an idle resident that nothing waits for goes at once");
+        require(scheduler_.queue().needs_place().size() == lacking().size(), "every key that needs a place is counted");
     }
 
-    // The keys that lack a place, in the order in which they get one: those with a claim, then the others.
-    [[nodiscard]] std::vector<std::pair<bool, Order>> all_lacking() const {
-        std::vector<std::pair<bool, Order>> lacking;
-        for (std::size_t key = 0; key < keys_.size(); ++key) {
-            if (awaited(key) && resident_of(key) == nullptr) {
-                lacking.emplace_back(!keys_[key].claims, order(key));
-            }
+    // After a call that decides about places.
+    void check_switches() const {
+        for (const KnownResident& resident : residents_) {
+            require(!resident.switches() || !may_return(resident), "H3 a drain that may end has ended");
         }
-        std::sort(lacking.begin(), lacking.end());
-        return lacking;
-    }
-
-    // The first of them for which no place is coming.
-    [[nodiscard]] std::optional<Order> first_lacking() const {
-        const std::size_t coming = draining(false) + draining(true) + coming_soon();
-        if (wanted() <= coming) {
-            return std::nullopt;
-        }
-        return all_lacking()[coming].second;
-    }
-
-    // A switch begins: the first key without a claim, of those that lack a place, has one now, if those with one have what they need.
-    void claim() {
-        const std::size_t coming = draining(false) + draining(true) + coming_soon();
-        const auto lacking = all_lacking();
-        const auto claimed = static_cast<std::size_t>(
-            std::count_if(lacking.begin(), lacking.end(), [](const auto& each) { return !each.first; }));
-        require(!lacking.empty(), "a switch begins for a key that lacks a place");
-        if (claimed == lacking.size() || coming < claimed) {
+        const std::size_t served = draining(false) + draining(true) + coming_soon();
+        if (served >= wanted()) {
             return;
         }
-        for (std::size_t key = 0; key < keys_.size(); ++key) {
-            if (awaited(key) && resident_of(key) == nullptr && order(key) == lacking[claimed].second) {
-                keys_[key].claims = true;
-            }
-        }
-    }
-
-    void check_switches() const {
-        const std::optional<Order> first = first_lacking();
+        const std::optional<std::size_t> old = place_by_age_ || served + loads() == 0 ? aged_key() : std::nullopt;
         for (const KnownResident& resident : residents_) {
-            require(!first || !yields_to(resident, *first), "H6 the first key that lacks a place starts a switch");
+            require(resident.state != ResidentState::ready ||
+                        (!yields(resident, served, place_by_age_ ? old : std::nullopt) &&
+                         !(old && yields(resident, served, old))),
+                    "H6, R15 a resident that yields to a key that lacks a place makes place");
         }
     }
 
@@ -1100,9 +1499,12 @@ private:
             if (spare(resident)) {
                 due = std::min(due, core::later(resident.idle_since, resident.keep_alive));
             }
+            if (resident.state == ResidentState::loading && !resident.stopped && !awaited(resident.key)) {
+                due = std::min(due, resident.abandoned_at);
+            }
         }
         for (const KnownWaiter& waiter : waiters_) {
-            due = std::min(due, waiter.spec.deadline);
+            due = std::min(due, waiter.claims ? waiter.until : waiter.spec.deadline);
         }
         for (const KnownLease& held : leases_) {
             due = std::min(due, held.expired ? core::never : held.deadline);
@@ -1110,36 +1512,68 @@ private:
         for (const KnownOperation& operation : operations_) {
             due = std::min(due, operation.deadline);
         }
+        bool refuses = false;
+        for (const KnownRefusals& refusals : refusals_) {
+            refuses = refuses || refusals.count != 0;
+            due = std::min(due, refusals.count != 0 ? refusals.next : core::never);
+        }
         require(scheduler_.next_alarm() <= due, "R5 the alarm is not later than anything that is due");
-        require(!residents_.empty() || !waiters_.empty() || scheduler_.next_alarm() == core::never,
+        require(!residents_.empty() || !waiters_.empty() || refuses || scheduler_.next_alarm() == core::never,
                 "where nothing is resident there is no alarm");
     }
 
+    // A timeout that the next action reports.
+    struct TimedOut {
+        std::size_t key = 0;
+        Stage stage = Stage::queue;
+        core::Duration duration{0};
+        Generation generation{};
+    };
+
     core::SlotScheduler scheduler_;
     const std::vector<ModelKey>* names_;
+    bool begins_loads_;
     ActionCounts* counts_ = nullptr;
     core::Time now_{0};
     core::Actions actions_;
+    // How many of the actions have been looked at.
+    std::size_t done_ = 0;
     std::size_t most_actions_ = 0;
     std::vector<KnownWaiter> waiters_;
     std::vector<KnownLease> leases_;
     std::vector<KnownResident> residents_;
     std::vector<KnownOperation> operations_;
     std::vector<KnownKey> keys_;
+    std::array<KnownRefusals, 2> refusals_{};
     std::uint64_t generation_ = 0;
     std::uint64_t arrivals_ = 0;
     std::uint64_t uses_ = 0;
     std::uint64_t drains_ = 0;
     bool closing_ = false;
     bool closed_ = false;
-    bool ticking_ = false;
-    bool releasing_ = false;
-    // During a call: the resident about which the backend answered, the key whose load failed, the resident that it was.
+    bool lease_by_age_ = true;
+    bool place_by_age_ = true;
+    // The last lease, the last place did not go to the oldest waiter, although that was older than `aging`.
+    bool passed_over_by_lease_ = false;
+    bool passed_over_by_place_ = false;
+    // During a call: the resident about which the backend answered, the one whose load begins, the one whose load failed.
     core::ResidentId ending_{};
+    core::ResidentId begins_{};
     core::ResidentId failed_resident_{};
+    bool loading_ended_ = false;
     bool load_failed_ = false;
     std::size_t failed_key_ = 0;
+    errc failed_code_ = errc::load_failed;
     core::Duration expected_retry_{0};
+    // During a call: how many requests still have to time out, and what happens then.
+    std::size_t expiring_ = 0;
+    bool drops_claims_ = false;
+    std::optional<KnownWaiter> joining_;
+    std::optional<TimedOut> timed_out_;
+    // During a call: the request that is refused.
+    std::size_t refused_key_ = 0;
+    errc refused_ = errc::overloaded;
+    bool refused_late_ = false;
 };
 
 }  // namespace residency::test

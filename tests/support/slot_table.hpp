@@ -7,8 +7,8 @@
 #include "support/catch.hpp"
 
 #include <chrono>
+#include <memory>
 #include <string>
-#include <utility>
 
 namespace residency::test {
 
@@ -22,7 +22,8 @@ using core::SlotScheduler;
 using core::TeardownId;
 using std::chrono::milliseconds;
 
-/// A scheduler, the time, and what the last call did.
+/// A scheduler, the time, and what the last call did. Each `load` begins at once, after the call that asked for it, unless `begins_loads`
+/// is false.
 class SlotTable {
 public:
     explicit SlotTable(const SlotOptions& options) : scheduler(options) {}
@@ -45,14 +46,18 @@ public:
     }
     Attempt ensure(const ModelKey& key, const RequestSpec& spec = load_only()) {
         actions.clear();
-        return scheduler.try_ensure(key, spec, now, generation, actions);
+        const Attempt attempt = scheduler.try_ensure(key, spec, now, generation, actions);
+        begin_loads();
+        return attempt;
     }
     Enqueued enqueue(const ModelKey& key, const RequestSpec& spec = {}) {
         actions.clear();
         Grant grant;
         REQUIRE((spec.wants_lease ? scheduler.try_grant(key, spec, grant)
                                   : scheduler.try_ensure(key, spec, now, generation, actions)) == Attempt::must_wait);
-        return scheduler.enqueue(key, spec, now, actions);
+        const Enqueued enqueued = scheduler.enqueue(key, spec, now, actions);
+        begin_loads();
+        return enqueued;
     }
     /// A waiter that must be let in.
     RequestId wait(const ModelKey& key, const RequestSpec& spec = {}) {
@@ -62,49 +67,59 @@ public:
     }
     bool cancel(RequestId request) {
         actions.clear();
-        return scheduler.cancel(request, now, actions);
+        const bool cancelled = scheduler.cancel(request, now, actions);
+        begin_loads();
+        return cancelled;
+    }
+    /// A loading thread comes to the load of `resident`.
+    bool load_begins(ResidentId resident) {
+        actions.clear();
+        const bool begins = scheduler.load_begins(resident, now, actions);
+        begin_loads();
+        return begins;
     }
     const Actions& release(const Grant& grant) {
         actions.clear();
         scheduler.release(grant, now, actions);
-        return actions;
+        return begin_loads();
     }
     const Actions& loaded(ResidentId resident, std::size_t capacity = 100) {
         actions.clear();
         scheduler.loaded(resident, capacity, now, actions);
-        return actions;
+        return begin_loads();
     }
-    const Actions& load_failed(ResidentId resident, bool cools_down = true, std::string message = "no such file") {
+    const Actions& load_failed(ResidentId resident, errc code = errc::load_failed,
+                               const std::string& message = "no such file") {
         actions.clear();
-        scheduler.load_failed(resident, cools_down, std::move(message), now, actions);
-        return actions;
+        scheduler.load_failed(resident, code, std::make_shared<const std::string>(message), now, actions);
+        return begin_loads();
     }
     const Actions& unloaded(ResidentId resident) {
         actions.clear();
         scheduler.unloaded(resident, now, actions);
-        return actions;
+        return begin_loads();
     }
     const Actions& tick() {
         actions.clear();
         scheduler.tick(now, actions);
-        return actions;
+        return begin_loads();
     }
     TeardownId unload(const ModelKey& key, UnloadMode mode = UnloadMode::drain) {
         actions.clear();
-        return scheduler.unload(&key, mode, now, actions);
+        return began(scheduler.unload(&key, mode, now, actions));
     }
     TeardownId unload_all(UnloadMode mode = UnloadMode::drain) {
         actions.clear();
-        return scheduler.unload(nullptr, mode, now, actions);
+        return began(scheduler.unload(nullptr, mode, now, actions));
     }
     const Actions& close() {
         actions.clear();
         scheduler.close(now, actions);
-        return actions;
+        return begin_loads();
     }
     TeardownId shut_down(core::Time deadline = core::never) {
         actions.clear();
-        return scheduler.shut_down(deadline, now, actions);
+        return began(scheduler.shut_down(deadline, now, actions));
     }
 
     /// The resident of `key`, which must have one.
@@ -125,13 +140,21 @@ public:
     [[nodiscard]] std::size_t leases(const ModelKey& key) const {
         return scheduler.residents()[resident(key).index].leases;
     }
+    /// How many keys the scheduler remembers; the next call forgets those of which nothing is known any more.
+    [[nodiscard]] std::size_t known_keys() const {
+        SlotScheduler copy = scheduler;
+        core::Actions nothing;
+        copy.tick(now, nothing);
+        return copy.queue().keys().size();
+    }
     [[nodiscard]] std::uint64_t counter() const { return scheduler.generation().value(); }
 
     /// The lease that the last call granted to `request`.
-    [[nodiscard]] Grant granted_to(RequestId request) const {
+    [[nodiscard]] Grant granted_to(RequestId request, bool is_inference = false) const {
         for (const Action& action : actions) {
             if (action.type == ActionType::grant && action.subject == request.index) {
-                return {scheduler.residents().handle(action.resident), action.kept ? request : RequestId{}};
+                return {scheduler.residents().handle(action.resident), action.kept ? request : RequestId{},
+                        is_inference || action.kept};
             }
         }
         FAIL("the last call did not grant that request");
@@ -157,11 +180,17 @@ public:
         spec.priority = priority;
         return spec;
     }
-    /// Waits until `deadline` at the latest; `in_all`: its lease counts too.
+    /// Wants a lease for a model call.
+    static RequestSpec inference() {
+        RequestSpec spec;
+        spec.is_inference = true;
+        return spec;
+    }
+    /// Waits until `deadline` at the latest; `in_all`: it is for a model call, and its lease counts too.
     static RequestSpec until(milliseconds deadline, bool in_all = false) {
         RequestSpec spec;
         spec.deadline = deadline;
-        spec.deadline_covers_lease = in_all;
+        spec.is_inference = in_all;
         return spec;
     }
     static RequestSpec keeping_alive(core::Duration keep_alive) {
@@ -172,14 +201,36 @@ public:
     }
     static RequestSpec expecting(std::uint64_t number) {
         RequestSpec spec;
+        spec.expects = true;
         spec.expected = Generation{number};
         return spec;
     }
 
+    /// The event of a request for `key` that timed out in the last call.
+    [[nodiscard]] Action timed_out_event(const ModelKey& key, Stage stage, core::Duration duration,
+                                         std::uint64_t number = 0) const {
+        return timed_out(scheduler.queue().keys().lookup(key), stage, duration, number);
+    }
+
     SlotScheduler scheduler;
+    bool begins_loads = true;
     core::Time now{0};
     Actions actions;
     Generation generation{};
+
+private:
+    const Actions& begin_loads() {
+        for (std::size_t index = 0; begins_loads && index < actions.size(); ++index) {
+            if (actions[index].type == ActionType::load) {
+                REQUIRE(scheduler.load_begins(scheduler.residents().handle(actions[index].resident), now, actions));
+            }
+        }
+        return actions;
+    }
+    TeardownId began(TeardownId operation) {
+        begin_loads();
+        return operation;
+    }
 };
 
 }  // namespace residency::test

@@ -10,6 +10,7 @@
 #include "support/catch.hpp"
 
 #include <chrono>
+#include <cstddef>
 #include <functional>
 #include <limits>
 #include <stdexcept>
@@ -251,6 +252,33 @@ TEST_CASE("Several contexts are run until none of them has anything ready") {
     asio::post(first, pass);
     CHECK(run_ready(first, second) == 10);
     CHECK(passes == 10);
+}
+
+TEST_CASE("run_ready in a handler of the same context runs what is ready, and the one around it goes on") {
+    VirtualClock::reset();
+    asio::io_context first;
+    asio::io_context second;
+    std::size_t nested = 0;
+    int within = 0;
+    int afterwards = 0;
+    asio::post(second, [&] {
+        asio::post(second, [&] { ++within; });
+        nested = run_ready(second);
+        asio::post(first, [&] { ++afterwards; });
+    });
+    CHECK(run_ready(first, second) == 2);
+    CHECK(nested == 1);
+    CHECK(within == 1);
+    CHECK(afterwards == 1);
+    // One that throws within another leaves no count behind.
+    asio::post(second, [&] {
+        asio::post(second, [] { throw std::runtime_error("a handler's own failure"); });
+        CHECK_THROWS_AS(run_ready(second), std::runtime_error);
+        asio::post(first, [&] { ++afterwards; });
+    });
+    CHECK(run_ready(first, second) == 2);
+    CHECK(afterwards == 2);
+    CHECK(run_ready(first, second) == 0);
 }
 
 TEST_CASE("A context that ran out of work, or was stopped, is used again") {

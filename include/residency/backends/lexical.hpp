@@ -6,6 +6,7 @@
 #include "residency/embeddings.hpp"
 #include "residency/error.hpp"
 #include "residency/model_key.hpp"
+#include "residency/not_a_number.hpp"
 
 #include <cstddef>
 #include <memory>
@@ -186,11 +187,10 @@ public:
     LexicalRerankerBackend() = default;
     /// Throws std::invalid_argument, naming the field, unless the options hold what their docs demand.
     explicit LexicalRerankerBackend(const LexicalRerankerOptions& options) : options_(options) {
-        // Written so that a NaN fails.
-        if (!(options_.k1 >= 0.0 && options_.k1 <= 1e6)) {
+        if (detail::is_nan(options_.k1) || options_.k1 < 0.0 || options_.k1 > 1e6) {
             throw std::invalid_argument("residency: option LexicalRerankerOptions.k1 must be between 0 and 1000000");
         }
-        if (!(options_.b >= 0.0 && options_.b <= 1.0)) {
+        if (detail::is_nan(options_.b) || options_.b < 0.0 || options_.b > 1.0) {
             throw std::invalid_argument("residency: option LexicalRerankerOptions.b must be between 0 and 1");
         }
     }

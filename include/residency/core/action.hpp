@@ -24,13 +24,14 @@ enum class ActionType : std::uint8_t {
     grant,
     /// The waiter `subject` gets `code` in `stage`. It no longer waits.
     fail,
-    /// The deadline of `subject`, which has its lease, has passed: tell its caller. The lease goes on until it is released.
+    /// The deadline of `subject`, which has its lease, has passed: complete it early. The lease goes on until it is released.
     expire,
-    /// Hand the key of `resident` to the backend; then call `loaded` or `load_failed`.
+    /// Have a loading thread call `load_begins` for `resident` and, if that returns true, the backend; then call `loaded` or
+    /// `load_failed`.
     load,
     /// Ask the load of `resident` to stop. It still ends with `loaded` or `load_failed`.
     stop_load,
-    /// Tell those who run on `resident` that it was revoked.
+    /// Complete the requests that run on `resident` early, with `code`: it was revoked.
     revoke,
     /// Destroy the model of `resident`; then call `unloaded`.
     unload,
@@ -45,9 +46,9 @@ enum class ActionType : std::uint8_t {
 struct Action {
     /// What is to be done.
     ActionType type = ActionType::event;
-    /// What a failed request gets, with `fail`.
+    /// What a failed request gets, with `fail`, `expire` and `revoke`.
     errc code = errc::invalid_request;
-    /// Where it ended, with `fail` and `expire`.
+    /// Where it ended, with `fail`, `expire` and the event `timed_out`.
     Stage stage = Stage::queue;
     /// What happened, with `event`.
     EventType event = EventType::load_started;
@@ -61,9 +62,13 @@ struct Action {
     Index subject = none;
     /// The resident's index; none if it concerns none.
     Index resident = none;
+    /// With the event `timed_out`: the index of the request's key entry, valid until the next call of the scheduler.
+    Index key = none;
+    /// With the event `rejected`: how many requests; `refused_key` has the latest key.
+    Index count = 0;
     /// The resident's generation.
     Generation generation{};
-    /// How long it took, with `event`; when to try again, with `fail`.
+    /// How long it took, with `event`; after how long to try again, with `fail`.
     Duration duration{0};
 
     /// Same in every field.

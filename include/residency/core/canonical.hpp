@@ -19,12 +19,16 @@ namespace detail {
 /// Writes down what of a scheduler decides what it will do. One writer for many states needs no memory of its own for each.
 class CanonicalWriter {
 public:
-    /// From now on writes each key of `keys` as if it were called what stands in its place in `names`: who looks for states that
-    /// differ in names alone compares them so. Both outlive the writer; the names are distinct.
+    /// From now on writes each key of `keys` under the name in the same place of `names`, so that states that differ in names alone can be
+    /// compared. Both outlive the writer; the names are distinct.
     void rename(const std::vector<ModelKey>& keys, const std::vector<ModelKey>& names) {
         renamed_ = &keys;
         names_ = &names;
     }
+
+    /// From now on also writes how many leases on each resident are for a model call, by its index: the scheduler knows only the sum, but
+    /// which of them can be released differs. It outlives the writer.
+    void distinguish_calls(const std::vector<std::size_t>& calls) { calls_ = &calls; }
 
     /// Writes `scheduler` as it is at `now` to the end of `words`: first its options, if `with_options`, then its state.
     void write(const SlotScheduler& scheduler, Time now, bool with_options, std::vector<std::uint64_t>& words) {
@@ -43,23 +47,33 @@ private:
         add(options.keep_alive.count());
         add(options.max_resident);
         add(options.max_leases);
+        add(options.max_calls);
+        add(options.max_loads);
         add(options.max_queue);
         add(options.cooldown.count());
         add(options.max_cooldown.count());
         add(options.aging.count());
+        add(options.abandon_after.count());
     }
 
     void write_state() {
         add(scheduler_->closed());
         add(remaining(scheduler_->next_alarm()));
         add(scheduler_->noted_timeout().count());
+        add(scheduler_->unfinished());
+        add(scheduler_->calls());
+        add(scheduler_->lease_by_age());
+        add(scheduler_->place_by_age());
+        for (const Reason reason : {Reason::overloaded, Reason::cooling_down}) {
+            add(scheduler_->refused(reason) != 0);
+            add(remaining(scheduler_->next_refusal(reason)));
+        }
         rank_everything();
         add(keys_.size());
         for (const Index key : keys_) {
             write_key(key);
         }
         write_operations();
-        write_serving_order();
     }
 
     template <class Number>
@@ -108,13 +122,15 @@ private:
         }
         const KeyTable& table = scheduler_->queue().keys();
         for (Index key = 0; key < table.end_index(); ++key) {
-            if (table.used(key)) {
+            // An entry that waits to be collected is as good as gone.
+            if (table.used(key) && (table[key].waiting != 0 || table[key].resident != none || table[key].ranks_last ||
+                                    table.failures_of(key) != 0)) {
                 keys_.push_back(key);
             }
         }
         sort(keys_, [&](Index left, Index right) { return name(*table[left].key) < name(*table[right].key); });
-        for (Index key = table.newest_failure(); key != none; key = table[key].older_failure) {
-            failed_.push_back(key);
+        for (const Failure& failure : table.failures()) {
+            failed_.push_back(failure.key);
         }
 
         const auto& residents = scheduler_->residents();
@@ -140,7 +156,7 @@ private:
         arrivals_.resize(requests.end_index());
         for (Index index = 0; index < requests.end_index(); ++index) {
             if (requests.used(index)) {
-                (requests[index].leased ? leased_ : waiting_).push_back(index);
+                (requests[index].state == RequestState::leased ? leased_ : waiting_).push_back(index);
             }
         }
         sort(waiting_, [&](Index left, Index right) { return requests[left].arrival < requests[right].arrival; });
@@ -160,12 +176,13 @@ private:
 
     void write_key(Index key) {
         const KeyEntry& entry = scheduler_->queue().keys()[key];
+        const Index failures = scheduler_->queue().keys().failures_of(key);
         add(name(*entry.key).name);
         add(name(*entry.key).quantization);
-        add(entry.failures != 0);
-        if (entry.failures != 0) {
-            add(scheduler_->cooldown_after(entry.failures).count());
-            add(remaining(entry.cooling_until));
+        add(failures != 0);
+        if (failures != 0) {
+            add(scheduler_->cooldown_after(failures).count());
+            add(remaining(scheduler_->queue().keys().cooling_until(key)));
             add(rank(failed_, key));
         }
         add(entry.resident != none);
@@ -173,13 +190,15 @@ private:
             write_resident(entry.resident);
         }
         add(entry.waiting);
-        if (entry.waiting != 0) {
-            add(entry.claims);
-            add(entry.aged ? 0 : remaining(later(entry.front_since, to_duration(scheduler_->options().aging))));
-            for (Index request = entry.first; request != none; request = scheduler_->queue().requests()[request].next) {
-                write_waiter(request, entry);
+        for (Index first : entry.first) {
+            for (; first != none; first = scheduler_->queue().requests()[first].next) {
+                write_waiter(first, entry);
             }
         }
+        add(entry.ranks_last);
+        const KeyTable& table = scheduler_->queue().keys();
+        const bool evicts = entry.evicted != none && table.used(entry.evicted) && table[entry.evicted].ranks_last;
+        add(evicts ? rank(keys_, entry.evicted) : 0);
         const auto& requests = scheduler_->queue().requests();
         const auto is_of_key = [&](Index request) { return requests[request].key == key; };
         add(std::count_if(leased_.begin(), leased_.end(), is_of_key));
@@ -194,9 +213,16 @@ private:
         const Resident& resident = scheduler_->residents()[index];
         add(resident.state);
         switch (resident.state) {
+            case ResidentState::queued: add(resident.discard); break;
             case ResidentState::loading:
                 add(resident.stop_requested);
                 add(resident.discard);
+                add(remaining(resident.abandoned_at));
+                add(resident.failed);
+                add(resident.failure);
+                add(std::count_if(waiting_.begin(), waiting_.end(), [&](Index request) {
+                    return scheduler_->queue().requests()[request].arrival <= resident.last_failed;
+                }));
                 break;
             case ResidentState::draining:
                 add(resident.for_good);
@@ -207,9 +233,11 @@ private:
         }
         add(resident.reason);
         add(resident.leases);
+        add(calls_ == nullptr ? 0 : (*calls_)[index]);
         if (resident.usable()) {
             add(std::min(resident.capacity, scheduler_->options().max_leases));
             add(resident.keep_alive.count());
+            add(resident.unused());
             add(rank(used_, index));
             add(rank(draining_, index));
             add(rank(idle_, index));
@@ -223,14 +251,22 @@ private:
         const RequestSpec& spec = scheduler_->queue().requests()[index].spec;
         add(arrivals_[index]);
         add(spec.wants_lease);
-        add(spec.wants_lease && spec.deadline_covers_lease && spec.deadline != never);
         add(spec.priority);
+        add(remaining(later(spec.since, to_duration(scheduler_->options().aging))));
+        add(index == entry.claim);
+        if (index == entry.claim) {
+            const auto& claims = scheduler_->queue().claims();
+            const auto found =
+                std::find_if(claims.begin(), claims.end(), [&](const Claim& claim) { return claim.request == index; });
+            add(remaining(found->until));
+            return;
+        }
+        add(spec.is_inference);
         add(remaining(spec.deadline));
         add((spec.overrides_keep_alive ? spec.keep_alive : to_duration(scheduler_->options().keep_alive)).count());
-        const bool expects = spec.expected != Generation{};
         const bool is_met =
             entry.resident != none && scheduler_->residents()[entry.resident].generation == spec.expected;
-        add(expects ? (is_met ? 1 : 2) : 0);
+        add(spec.expects ? (is_met ? 1 : 2) : 0);
     }
 
     void write_operations() {
@@ -260,27 +296,9 @@ private:
         }
     }
 
-    // One tick can let who ensures a load pass on several residents, and it goes from place to place; which of them was used last
-    // follows from that. So the order of the places counts, but only of those.
-    void write_serving_order() {
-        const auto& residents = scheduler_->residents();
-        const auto& room = scheduler_->queue();
-        for (Index index = 0; index < residents.end_index(); ++index) {
-            if (!residents.used(index) || residents[index].state != ResidentState::ready) {
-                continue;
-            }
-            const Index key = residents[index].key;
-            for (Index request = room.keys()[key].first; request != none; request = room.requests()[request].next) {
-                if (!room.requests()[request].spec.wants_lease) {
-                    add(rank(keys_, key));
-                    break;
-                }
-            }
-        }
-    }
-
     const std::vector<ModelKey>* renamed_ = nullptr;
     const std::vector<ModelKey>* names_ = nullptr;
+    const std::vector<std::size_t>* calls_ = nullptr;
     const SlotScheduler* scheduler_ = nullptr;
     Time now_{0};
     std::vector<std::uint64_t>* words_ = nullptr;

@@ -1,9 +1,9 @@
 #pragma once
 
+#include "residency/core/chunked_vector.hpp"
 #include "residency/core/slab.hpp"
 
 #include <cstddef>
-#include <vector>
 
 namespace residency::core {
 
@@ -11,23 +11,37 @@ namespace residency::core {
 ///
 /// A 4-ary heap that knows where each of its members stands. Adding members in the order of their ranks, which is what deadlines
 /// of equal length and arrivals do, takes constant time; everything else takes time in the logarithm of its size, four ranks to a
-/// cache line. Equal ranks come in no particular order: give distinct ranks where it matters. A plain value.
+/// cache line. Equal ranks come in no particular order: give distinct ranks where it matters. Growth moves no member. A plain value.
 template <class Rank>
 class IndexedHeap {
 public:
-    /// Makes room for members 0 to `count` - 1, so that `push` of those never allocates.
-    void reserve(std::size_t count) {
-        if (positions_.size() < count) {
-            const std::size_t room = count < positions_.size() * 2 ? positions_.size() * 2 : count;
-            entries_.reserve(room);
-            positions_.resize(room, none);
+    /// Makes room for members 0 to `count` - 1, of which at most `most` are in at once: until `trim`, `push` of those never allocates.
+    /// Throws bad_alloc; then the members are unchanged.
+    void reserve(std::size_t count, std::size_t most) {
+        ranks_.reserve(most);
+        members_.reserve(most);
+        positions_.reserve(count);
+        while (positions_.size() < count) {
+            positions_.push_back(none);
         }
     }
+    /// The same if all of them may be in at once.
+    void reserve(std::size_t count) { reserve(count, count); }
 
-    /// Adds `member`; precondition: it is not in yet, and `reserve` has made room for it.
+    /// Gives back memory that members 0 to `count` - 1, at most `most` of them at once, do not need; precondition: no other member is in.
+    /// `push` of those still does not allocate if `reserve` had made room for them.
+    void trim(std::size_t count, std::size_t most) noexcept {
+        positions_.truncate(count);
+        positions_.trim(count);
+        ranks_.trim(most);
+        members_.trim(most);
+    }
+
+    /// Adds `member`; precondition: it is not in yet, and `reserve` has made room for it. Allocates only in a copy.
     void push(Index member, Rank rank) noexcept {
-        entries_.push_back({rank, member});
-        sift_up(entries_.size() - 1);
+        ranks_.push_back(rank);
+        members_.push_back(member);
+        sift_up(members_.size() - 1, rank, member);
     }
 
     /// Takes `member` out, if it is in.
@@ -37,15 +51,14 @@ public:
         }
         const std::size_t hole = positions_[member];
         positions_[member] = none;
-        const Entry last = entries_.back();
-        entries_.pop_back();
-        if (hole == entries_.size()) {
-            return;
+        const std::size_t end = members_.size() - 1;
+        const Rank rank = ranks_[end];
+        const Index moving = members_[end];
+        ranks_.pop_back();
+        members_.pop_back();
+        if (hole != end) {
+            sift_up(sift_down(hole, rank), rank, moving);
         }
-        entries_[hole] = last;
-        positions_[last.member] = static_cast<Index>(hole);
-        sift_down(hole);
-        sift_up(positions_[last.member]);
     }
 
     /// Gives `member` a new rank, adding it if it is not in.
@@ -59,15 +72,15 @@ public:
         return member < positions_.size() && positions_[member] != none;
     }
     /// Whether there is no member.
-    [[nodiscard]] bool empty() const noexcept { return entries_.empty(); }
+    [[nodiscard]] bool empty() const noexcept { return members_.empty(); }
     /// How many members there are.
-    [[nodiscard]] std::size_t size() const noexcept { return entries_.size(); }
+    [[nodiscard]] std::size_t size() const noexcept { return members_.size(); }
     /// The member with the least rank; precondition: not empty.
-    [[nodiscard]] Index top() const noexcept { return entries_.front().member; }
+    [[nodiscard]] Index top() const noexcept { return members_[0]; }
     /// The least rank; precondition: not empty.
-    [[nodiscard]] const Rank& top_rank() const noexcept { return entries_.front().rank; }
+    [[nodiscard]] const Rank& top_rank() const noexcept { return ranks_[0]; }
     /// The rank of `member`; precondition: it is in.
-    [[nodiscard]] const Rank& rank(Index member) const noexcept { return entries_[positions_[member]].rank; }
+    [[nodiscard]] const Rank& rank(Index member) const noexcept { return ranks_[positions_[member]]; }
 
     /// How many members rank before `rank`, but no more than `most`. Takes time in `most`, not in the size.
     [[nodiscard]] std::size_t count_before(const Rank& rank, std::size_t most) const noexcept {
@@ -80,15 +93,9 @@ public:
 private:
     static constexpr std::size_t arity = 4;
 
-    struct Entry {
-        Rank rank;
-        Index member;
-        friend bool operator==(const Entry&, const Entry&) = default;
-    };
-
     // Of the member at `position` and those below it. Below one that does not rank before, none does.
     [[nodiscard]] std::size_t count_before(const Rank& rank, std::size_t most, std::size_t position) const noexcept {
-        if (most == 0 || position >= entries_.size() || !(entries_[position].rank < rank)) {
+        if (most == 0 || position >= ranks_.size() || !(ranks_[position] < rank)) {
             return 0;
         }
         std::size_t count = 1;
@@ -98,49 +105,52 @@ private:
         return count;
     }
 
-    void place(std::size_t position, Entry entry) noexcept {
-        positions_[entry.member] = static_cast<Index>(position);
-        entries_[position] = entry;
+    void place(std::size_t position, Rank rank, Index member) noexcept {
+        ranks_[position] = rank;
+        members_[position] = member;
+        positions_[member] = static_cast<Index>(position);
     }
 
-    void sift_up(std::size_t position) noexcept {
-        const Entry moving = entries_[position];
+    // Moves down those above the free `position` that rank behind, and puts `member` in the place that becomes free.
+    void sift_up(std::size_t position, Rank rank, Index member) noexcept {
         while (position > 0) {
             const std::size_t parent = (position - 1) / arity;
-            if (!(moving.rank < entries_[parent].rank)) {
+            if (!(rank < ranks_[parent])) {
                 break;
             }
-            place(position, entries_[parent]);
+            place(position, ranks_[parent], members_[parent]);
             position = parent;
         }
-        place(position, moving);
+        place(position, rank, member);
     }
 
-    void sift_down(std::size_t position) noexcept {
-        const Entry moving = entries_[position];
+    // Moves up those below the free `position` that rank before; returns the place that becomes free.
+    [[nodiscard]] std::size_t sift_down(std::size_t position, Rank rank) noexcept {
         for (;;) {
             const std::size_t first = position * arity + 1;
-            if (first >= entries_.size()) {
-                break;
+            if (first >= ranks_.size()) {
+                return position;
             }
-            const std::size_t end = first + arity < entries_.size() ? first + arity : entries_.size();
+            const std::size_t end = first + arity < ranks_.size() ? first + arity : ranks_.size();
             std::size_t least = first;
             for (std::size_t child = first + 1; child < end; ++child) {
-                if (entries_[child].rank < entries_[least].rank) {
+                if (ranks_[child] < ranks_[least]) {
                     least = child;
                 }
             }
-            if (!(entries_[least].rank < moving.rank)) {
-                break;
+            if (!(ranks_[least] < rank)) {
+                return position;
             }
-            place(position, entries_[least]);
+            place(position, ranks_[least], members_[least]);
             position = least;
         }
-        place(position, moving);
     }
 
-    std::vector<Entry> entries_;
-    std::vector<Index> positions_;
+    // By place, each beside the other: no space is lost between a rank and a member.
+    ChunkedVector<Rank> ranks_;
+    ChunkedVector<Index> members_;
+    // By member: its place, or none.
+    ChunkedVector<Index> positions_;
 };
 
 }  // namespace residency::core

@@ -1,80 +1,89 @@
 #pragma once
 
+#include "residency/core/chunked_vector.hpp"
 #include "residency/core/shared_key.hpp"
+#include "residency/core/shared_text.hpp"
 #include "residency/core/slab.hpp"
 #include "residency/core/time.hpp"
 #include "residency/model_key.hpp"
 
+#include <algorithm>
+#include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <string>
 #include <utility>
 #include <vector>
 
 namespace residency::core {
 
-/// In which order a key stands, if it waits for something.
+/// What a key waits for.
 enum class QueueState : std::uint8_t {
-    /// It has no waiter, or its front waiter waits for its own resident.
+    /// Nothing, or its resident, which can take no lease now.
     not_queued,
-    /// Its resident is ready and can take one more lease; only the slot's lease limit stands between.
+    /// A lease on its resident, which can take one more: only the slot's limits of leases and calls stand between.
     grantable,
-    /// It has no resident and wants a place.
+    /// A place: it has no resident.
     needs_place,
-    /// The same, and it has started a switch: the next place is its own.
-    claimed,
 };
 
 /// What the slot knows of one key, for as long as it has a waiter, a resident or a failure to remember.
 struct KeyEntry {
     /// The key.
     SharedKey key{};
-    /// Its hash.
-    std::size_t hash = 0;
+    /// Its hash, as far as the table needs it.
+    std::uint32_t hash = 0;
     /// The next entry with the same bucket.
     Index next_in_bucket = none;
+    /// Its place in `KeyTable::failures()`; none if its last load did not fail, or that is forgotten.
+    Index failure = none;
 
     /// Its resident, in whichever state.
     Index resident = none;
-    /// Its front waiter.
-    Index first = none;
-    /// The waiter that came last.
-    Index last = none;
-    /// How many wait.
+    /// The first of each of its lists, see `WaitQueue`. The `previous` of the first is the last.
+    std::array<Index, 6> first{none, none, none, none, none, none};
+    /// The waiter that expects a generation and came last; the others follow.
+    Index expecting = none;
+    /// How many wait, a claim included.
     Index waiting = 0;
-    /// How many of them expect a generation.
-    Index expecting = 0;
+    /// The request that timed out and keeps the key's turn, if there is one.
+    Index claim = none;
+    /// The key whose resident was evicted for this one.
+    Index evicted = none;
+    /// The next of the entries that are to be collected.
+    Index next_unused = none;
 
-    /// Where it stands among the keys that wait.
-    QueueState standing = QueueState::not_queued;
-    /// Whether its front waiter has been passed over for so long that it ranks highest.
-    bool aged = false;
-    /// Whether it has started a switch.
-    bool claims = false;
-    /// Since when its front waiter is the front waiter.
-    Time front_since{0};
-    /// The entry whose front waiter became that just before.
-    Index older_front = none;
-    /// The entry whose front waiter became that just after.
-    Index newer_front = none;
-
-    /// How many loads failed in a row.
-    Index failures = 0;
-    /// Until when it answers `cooling_down`.
-    Time cooling_until = Time::min();
-    /// What the last failure said.
-    std::string failure_message{};
-    /// The entry that failed just before.
-    Index older_failure = none;
-    /// The entry that failed just after.
-    Index newer_failure = none;
+    /// What it waits for.
+    QueueState state = QueueState::not_queued;
+    /// Its resident was evicted for another key: it ranks last until that key's load has ended or its waiters have left.
+    bool ranks_last = false;
+    /// Whether it is among the entries that are to be collected.
+    bool unused = false;
 
     /// Same in every field.
     friend bool operator==(const KeyEntry&, const KeyEntry&) = default;
 };
 
+/// What is remembered of a key whose last loads failed.
+struct Failure {
+    /// Its key's entry.
+    Index key = none;
+    /// How many loads failed in a row.
+    Index count = 0;
+    /// Until when it answers `cooling_down`.
+    Time cooling_until = Time::min();
+    /// What the last failure said; may be null.
+    SharedText message{};
+
+    /// Same in every field; the same message if it is the same object.
+    friend bool operator==(const Failure&, const Failure&) = default;
+};
+
 /// Finds the entry of a key, and remembers which keys failed last. A plain value.
+///
+/// Hashes linearly: there are as many buckets as entries, `intern` splits one bucket and `collect` merges one. So no call takes time in
+/// the number of keys, and the memory of forgotten keys is given back.
 class KeyTable {
 public:
     /// How many failed keys are remembered: enough for every model of a host, few enough to be forgotten safely.
@@ -94,7 +103,7 @@ public:
         if (buckets_.empty()) {
             return none;
         }
-        const std::size_t hash = std::hash<ModelKey>{}(key);
+        const std::uint32_t hash = hash_of(key);
         for (Index index = buckets_[bucket(hash)]; index != none; index = entries_[index].next_in_bucket) {
             if (entries_[index].hash == hash && *entries_[index].key == key) {
                 return index;
@@ -111,14 +120,20 @@ public:
         if (found != none) {
             return found;
         }
-        grow();
+        entries_.reserve_one();
+        buckets_.reserve(std::max(least_buckets, entries_.size() + 1));
+        // Any key may fail, and `note_failure` must not.
+        const auto failures = std::min<std::size_t>(entries_.size() + 1, most_failures + 1);
+        if (failures_.capacity() < failures) {
+            failures_.reserve(std::min<std::size_t>(failures * 2, most_failures + 1));
+        }
+
         KeyEntry entry;
         entry.key = key;
-        entry.hash = std::hash<ModelKey>{}(*key);
-        const std::size_t home = bucket(entry.hash);
-        entry.next_in_bucket = buckets_[home];
+        entry.hash = hash_of(*key);
         const Index index = entries_.insert(std::move(entry)).index;
-        buckets_[home] = index;
+        add_buckets();
+        link(index);
         return latest_ = index;
     }
 
@@ -131,42 +146,65 @@ public:
     /// Forgets the entry unless something is known of its key.
     void collect(Index index) noexcept {
         const KeyEntry& entry = entries_[index];
-        if (entry.resident != none || entry.waiting != 0 || entry.failures != 0) {
+        if (entry.resident != none || entry.waiting != 0 || entry.failure != none || entry.ranks_last) {
             return;
         }
-        Index* link = &buckets_[bucket(entry.hash)];
-        while (*link != index) {
-            link = &entries_[*link].next_in_bucket;
+        Index* place = &buckets_[bucket(entry.hash)];
+        while (*place != index) {
+            place = &entries_[*place].next_in_bucket;
         }
-        *link = entry.next_in_bucket;
+        *place = entry.next_in_bucket;
         if (latest_ == index) {
             latest_ = none;
         }
         entries_.erase(index);
+        remove_buckets();
     }
 
     /// Notes one more failure of the key; the oldest of too many is forgotten.
-    void note_failure(Index index, std::string message, Time cooling_until) noexcept {
-        forget_failure(index, false);
-        KeyEntry& entry = entries_[index];
-        ++entry.failures;
-        entry.cooling_until = cooling_until;
-        entry.failure_message = std::move(message);
-        entry.older_failure = newest_failure_;
-        (newest_failure_ == none ? oldest_failure_ : entries_[newest_failure_].newer_failure) = index;
-        newest_failure_ = index;
-        if (++failures_ > most_failures) {
-            const Index oldest = oldest_failure_;
-            forget_failure(oldest, true);
+    void note_failure(Index index, SharedText message, Time cooling_until) noexcept {
+        Failure failure{index, failures_of(index) + 1, cooling_until, std::move(message)};
+        clear_failures(index);
+        entries_[index].failure = static_cast<Index>(failures_.size());
+        failures_.push_back(std::move(failure));
+        if (failures_.size() > most_failures) {
+            const Index oldest = failures_.front().key;
+            clear_failures(oldest);
             collect(oldest);
         }
     }
 
     /// The key's load succeeded: whatever failed before is forgotten.
-    void clear_failures(Index index) noexcept { forget_failure(index, true); }
+    void clear_failures(Index index) noexcept {
+        const Index place = std::exchange(entries_[index].failure, none);
+        if (place == none) {
+            return;
+        }
+        failures_.erase(failures_.begin() + static_cast<std::ptrdiff_t>(place));
+        for (Index moved = place; moved < failures_.size(); ++moved) {
+            entries_[failures_[moved].key].failure = moved;
+        }
+    }
 
-    /// The key that failed last, or none; the one before it is its `older_failure`.
-    [[nodiscard]] Index newest_failure() const noexcept { return newest_failure_; }
+    /// The keys that failed, the latest last; at most `most_failures`.
+    [[nodiscard]] const std::vector<Failure>& failures() const noexcept { return failures_; }
+    /// What is remembered of the key's failures, or null.
+    [[nodiscard]] const Failure* failure(Index index) const noexcept {
+        const Index place = entries_[index].failure;
+        return place == none ? nullptr : &failures_[place];
+    }
+    /// How many of the key's loads failed in a row.
+    [[nodiscard]] Index failures_of(Index index) const noexcept {
+        const Failure* const found = failure(index);
+        return found == nullptr ? 0 : found->count;
+    }
+    /// Until when the key answers `cooling_down`; long ago if it did not fail.
+    [[nodiscard]] Time cooling_until(Index index) const noexcept {
+        const Failure* const found = failure(index);
+        return found == nullptr ? Time::min() : found->cooling_until;
+    }
+    /// The key that failed last, or none.
+    [[nodiscard]] Index newest_failure() const noexcept { return failures_.empty() ? none : failures_.back().key; }
 
     /// The entry at `index`; precondition: it is one that `find` or `intern` gave and `collect` has not taken.
     [[nodiscard]] KeyEntry& operator[](Index index) noexcept { return entries_[index]; }
@@ -177,55 +215,70 @@ public:
     [[nodiscard]] std::size_t size() const noexcept { return entries_.size(); }
     /// Whether there is an entry at `index`.
     [[nodiscard]] bool used(Index index) const noexcept { return entries_.used(index); }
-    /// One past the greatest index that was ever used.
+    /// One past the greatest index in use.
     [[nodiscard]] Index end_index() const noexcept { return entries_.end_index(); }
 
     /// Same entries in the same places.
     friend bool operator==(const KeyTable&, const KeyTable&) = default;
 
 private:
-    [[nodiscard]] std::size_t bucket(std::size_t hash) const noexcept { return hash & (buckets_.size() - 1); }
+    static constexpr std::size_t least_buckets = 16;
 
-    // Twice as many buckets as entries, so that a chain is short; a power of two, so that the bucket is a mask.
-    void grow() {
-        if (entries_.size() * 2 < buckets_.size()) {
-            return;
+    [[nodiscard]] static std::uint32_t hash_of(const ModelKey& key) noexcept {
+        const std::uint64_t hash = std::hash<ModelKey>{}(key);
+        return static_cast<std::uint32_t>(hash ^ (hash >> 32U));
+    }
+
+    // The first buckets have been split already and use one bit more than the others.
+    [[nodiscard]] std::size_t bucket(std::uint32_t hash) const noexcept {
+        const std::size_t range = std::bit_ceil(buckets_.size());
+        const std::size_t home = hash & (range - 1);
+        return home < buckets_.size() ? home : home & (range / 2 - 1);
+    }
+
+    // The bucket that `later` was split from.
+    [[nodiscard]] static std::size_t origin(std::size_t later) noexcept { return later - std::bit_floor(later); }
+
+    void link(Index index) noexcept {
+        Index& home = buckets_[bucket(entries_[index].hash)];
+        entries_[index].next_in_bucket = home;
+        home = index;
+    }
+
+    // As many as entries: `intern` has reserved the room.
+    void add_buckets() noexcept {
+        while (buckets_.size() < least_buckets) {
+            buckets_.push_back(none);
         }
-        std::vector<Index> buckets(buckets_.empty() ? 16 : buckets_.size() * 2, none);
-        buckets_.swap(buckets);
-        for (Index index = 0; index < entries_.end_index(); ++index) {
-            if (entries_.used(index)) {
-                Index& home = buckets_[bucket(entries_[index].hash)];
-                entries_[index].next_in_bucket = home;
-                home = index;
+        if (buckets_.size() < entries_.size()) {
+            Index rest = std::exchange(buckets_[origin(buckets_.size())], none);
+            buckets_.push_back(none);
+            while (rest != none) {
+                link(std::exchange(rest, entries_[rest].next_in_bucket));
             }
         }
     }
 
-    void forget_failure(Index index, bool for_good) noexcept {
-        KeyEntry& entry = entries_[index];
-        if (entry.failures == 0) {
-            return;
+    void remove_buckets() noexcept {
+        if (entries_.size() == 0) {
+            buckets_.truncate(0);
+        } else if (buckets_.size() > std::max(least_buckets, entries_.size())) {
+            const std::size_t last = buckets_.size() - 1;
+            Index* end = &buckets_[origin(last)];
+            while (*end != none) {
+                end = &entries_[*end].next_in_bucket;
+            }
+            *end = buckets_[last];
+            buckets_.pop_back();
         }
-        (entry.older_failure == none ? oldest_failure_ : entries_[entry.older_failure].newer_failure) =
-            entry.newer_failure;
-        (entry.newer_failure == none ? newest_failure_ : entries_[entry.newer_failure].older_failure) =
-            entry.older_failure;
-        entry.older_failure = entry.newer_failure = none;
-        --failures_;
-        if (for_good) {
-            entry.failures = 0;
-            entry.cooling_until = Time::min();
-            entry.failure_message.clear();
-        }
+        buckets_.trim(buckets_.size());
     }
 
     Slab<KeyEntry, struct KeyTag> entries_;
-    std::vector<Index> buckets_;
+    ChunkedVector<Index> buckets_;
     Index latest_ = none;
-    Index oldest_failure_ = none;
-    Index newest_failure_ = none;
-    Index failures_ = 0;
+    // The latest last. Few, and rarely changed: an erased one moves those after it.
+    std::vector<Failure> failures_;
 };
 
 }  // namespace residency::core

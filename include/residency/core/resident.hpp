@@ -2,6 +2,7 @@
 
 #include "residency/core/slab.hpp"
 #include "residency/core/time.hpp"
+#include "residency/error_code.hpp"
 #include "residency/event.hpp"
 #include "residency/generation.hpp"
 #include "residency/status.hpp"
@@ -13,15 +14,20 @@ namespace residency::core {
 
 /// What the scheduler knows of one resident.
 ///
-/// loading -> ready -> draining -> unloading -> gone; loading -> gone if the load fails; loading -> unloading if it is not wanted
-/// any more; ready -> unloading if nobody uses it; draining -> ready if it drained for a switch that nobody wants any more.
+/// queued -> loading -> ready -> draining -> unloading -> gone; queued -> gone if the load is not wanted any more; loading -> gone if
+/// the load fails; loading -> unloading if the model is not wanted any more; ready -> unloading if it is not in use; draining -> ready
+/// if it drained for a switch that is not wanted any more.
 struct Resident {
     /// What it is doing.
-    ResidentState state = ResidentState::loading;
+    ResidentState state = ResidentState::queued;
     /// Loading: it was asked to stop. What it throws from then on is no failure.
     bool stop_requested = false;
-    /// Loading: what it yields is unloaded unused.
+    /// Queued: the load is not begun. Loading: what it yields is unloaded unused.
     bool discard = false;
+    /// Loading: the load has failed, and the resident stays until its waiters have been failed with `failure`.
+    bool failed = false;
+    /// What the waiters of a failed load get.
+    errc failure = errc::load_failed;
     /// Draining: for `unload` or shutdown, so that it never returns; if not, for a switch.
     bool for_good = false;
     /// It was revoked.
@@ -42,17 +48,33 @@ struct Resident {
     Time idle_since{0};
     /// When its load, or its unload, began.
     Time began{0};
+    /// Loading: when the load is asked to stop; `never` while it has waiters.
+    Time abandoned_at = never;
+    /// The latest arrival among the waiters of a failed load.
+    std::uint64_t last_failed = 0;
     /// Its latest grant, or its load if it was never granted, among all of the slot; greater is later.
     std::uint64_t granted = 0;
+    /// `granted` when it became ready.
+    std::uint64_t readied = 0;
     /// When it began to drain, among all drains; greater is later.
     std::uint64_t drained = 0;
     /// When it came to be, among all residents and operations.
     std::uint64_t birth = 0;
 
-    /// Whether it could still be answering somebody's expectation: ready, or draining for a switch.
-    [[nodiscard]] bool usable() const noexcept {
-        return state == ResidentState::ready || (state == ResidentState::draining && !for_good);
+    /// Whether it drains for a switch.
+    [[nodiscard]] bool switches() const noexcept { return state == ResidentState::draining && !for_good; }
+    /// Whether its load has not begun or has not ended.
+    [[nodiscard]] bool is_load() const noexcept {
+        return state == ResidentState::queued || state == ResidentState::loading;
     }
+    /// Whether its load runs and was not asked to stop.
+    [[nodiscard]] bool runs_load() const noexcept {
+        return state == ResidentState::loading && !stop_requested && !failed;
+    }
+    /// Whether it was not used since it became ready.
+    [[nodiscard]] bool unused() const noexcept { return granted == readied; }
+    /// Whether a request may still expect its generation: ready, or draining for a switch.
+    [[nodiscard]] bool usable() const noexcept { return state == ResidentState::ready || switches(); }
     /// Whether it may be unloaded as idle, once it is due.
     [[nodiscard]] bool idle() const noexcept { return state == ResidentState::ready && leases == 0; }
     /// When it is unloaded if it stays idle; precondition: idle().
@@ -68,7 +90,7 @@ struct Resident {
     friend bool operator==(const Resident&, const Resident&) = default;
 };
 
-/// An `unload` or a `shutdown` that waits for residents to be gone.
+/// An `unload` or a `shutdown` that waits for residents to be gone; a shutdown also for the waiters to be failed.
 struct Teardown {
     /// Whether it is a shutdown.
     bool shutdown = false;
@@ -80,6 +102,8 @@ struct Teardown {
     std::uint64_t birth = 0;
     /// When it completes in any case.
     Time deadline = never;
+    /// Whether the deadline completes the requests that are still in flight.
+    bool revokes = false;
 
     /// Same in every field.
     friend bool operator==(const Teardown&, const Teardown&) = default;

@@ -2,8 +2,10 @@
 
 #include "residency/core/action.hpp"
 #include "residency/core/indexed_heap.hpp"
+#include "residency/core/request.hpp"
 #include "residency/core/resident.hpp"
 #include "residency/core/shared_key.hpp"
+#include "residency/core/shared_text.hpp"
 #include "residency/core/slab.hpp"
 #include "residency/core/time.hpp"
 #include "residency/core/wait_queue.hpp"
@@ -13,61 +15,41 @@
 #include "residency/status.hpp"
 
 #include <algorithm>
+#include <array>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <string>
 #include <utility>
 
 namespace residency::core {
 
-/// A lease, as the scheduler knows it.
-struct Grant {
-    /// What it is a lease on.
-    ResidentId resident{};
-    /// Its request, if that has a deadline that goes on; if not, it names nothing.
-    RequestId request{};
-
-    /// The same lease, or one that cannot be told apart from it.
-    friend bool operator==(const Grant&, const Grant&) = default;
-};
-
-/// How an attempt to be granted at once went.
-enum class Attempt : std::uint8_t {
-    /// It has its lease, or what it wanted to be loaded is.
-    granted,
-    /// It has to wait: call `enqueue`.
-    must_wait,
-    /// The slot shuts down.
-    shutting_down,
-    /// It expects another residency than there is.
-    model_changed,
-};
-
-/// What became of a request that could not be granted at once.
-struct Enqueued {
-    /// Its name while it waits; names nothing if it was refused.
-    RequestId request{};
-    /// Why it was refused.
-    errc code = errc::overloaded;
-    /// When to try again, with cooling_down.
-    Duration retry_after{0};
-};
-
-/// Every decision about the residents of one slot: who gets a lease, what is loaded, what is unloaded, when to wake.
+/// Every decision about the residents of one slot: which request gets a lease, what is loaded, what is unloaded, when to wake.
 ///
-/// A plain value: no thread, no lock, no clock, no I/O. The shell (`ModelSlot`) calls one method at a time under its mutex, passes the
-/// time, and carries out the actions that the method appends, in their order. Time never runs backwards from call to call.
+/// A plain value: no thread, no lock, no clock, no I/O. The shell calls one method at a time under its mutex, passes the time, and carries
+/// out the actions that the method appends, in their order. Time never runs backwards from call to call.
 ///
 /// Memory: every method wants room in `actions` for `most_actions()` more. With that, `try_grant`, `enqueue`, `unload` and `shut_down`
 /// may allocate, and if that fails they throw bad_alloc and nothing has changed; the other methods never allocate.
 ///
-/// What holds between any two calls (DESIGN.md section 2 in this class's terms):
-/// - residents() never exceeds max_resident, leases() never max_leases, waiting() never max_queue;
-/// - a key has at most one resident, and a resident that can take a lease has no waiter for one, unless max_leases stands between;
-/// - a place is free only if no key wants one;
+/// Work: a call completes at most `slice` requests, and a submit expires at most `submit_slice`. If more is due, `unfinished()` is true and
+/// `next_alarm()` is not after the time of the call: an immediate `tick` goes on.
+///
+/// What holds between any two calls unless `unfinished()` (DESIGN.md section 2 in this class's terms):
+/// - residents() never exceeds max_resident, leases() never max_leases, calls() never max_calls, waiting() never max_queue;
+/// - at most max_loads residents are queued or loading;
+/// - a key has at most one resident, and a resident that can take a lease has no waiter for one, unless max_leases or max_calls stands
+///   between;
+/// - a place is free only if no key wants one or max_loads stands between;
 /// - next_alarm() is not later than anything that is due.
 class SlotScheduler {
 public:
+    /// How many requests a call completes at most.
+    static constexpr std::size_t slice = 1'024;
+    /// How many of them a submit expires at most.
+    static constexpr std::size_t submit_slice = 64;
+    /// How long refusals of one kind are summed up into one event.
+    static constexpr Duration refusal_period = std::chrono::seconds(1);
+
     /// A slot with nothing resident. Precondition: `options` passed `check`.
     explicit SlotScheduler(const SlotOptions& options = {});
 
@@ -77,12 +59,12 @@ public:
     /// goes on is remembered, which may allocate.
     Attempt try_grant(const ModelKey& key, const RequestSpec& spec, Grant& grant);
 
-    /// Counts as a use of the key's model if that is ready and nobody waits for it. Precondition: not spec.wants_lease.
+    /// Counts as a use of the key's model if that is ready. Precondition: not spec.wants_lease.
     Attempt try_ensure(const ModelKey& key, const RequestSpec& spec, Time now, Generation& generation,
                        Actions& actions);
 
-    /// A request comes with a timeout of this length. Where one comes others follow, and most of them end long before: the next alarm is
-    /// set so early that those need not move it.
+    /// A request comes with a timeout of this length. Others will follow, and most of them end long before: the next alarm is set so early
+    /// that those need not move it.
     void note_timeout(Duration timeout) noexcept {
         if (timeout > Duration::zero()) {
             shortest_timeout_ = std::min(shortest_timeout_, timeout);
@@ -91,25 +73,25 @@ public:
 
     /// Makes a request wait that must. It may already be granted by the actions when this returns.
     Enqueued enqueue(const SharedKey& key, const RequestSpec& spec, Time now, Actions& actions);
-    /// The same for a key that nobody needs afterwards.
+    /// The same for a key that is not shared yet.
     Enqueued enqueue(const ModelKey& key, const RequestSpec& spec, Time now, Actions& actions) {
         return enqueue(share(key), spec, now, actions);
     }
-    /// The key as all who have to do with it share it. Throws bad_alloc, and then nothing has changed.
+    /// The key as everything that has to do with it shares it. Throws bad_alloc, and then nothing has changed.
     [[nodiscard]] SharedKey share(const ModelKey& key) { return queue_.keys().share(key); }
 
-    /// The request no longer waits: its caller has left. False if it does not wait.
+    /// The request leaves because it was cancelled. False if it does not wait.
     bool cancel(RequestId request, Time now, Actions& actions);
 
     /// Ends a lease. Precondition: it lives.
     void release(const Grant& grant, Time now, Actions& actions);
 
-    /// Ends a lease if that changes nothing but counts and the time of last use: nobody waits, the resident does not drain, and it
-    /// will not be due before the alarm. `now` counts only if this is the resident's last lease. False: nothing has changed, call
+    /// Ends a lease if that changes nothing but counts and the time of last use: no key waits for anything, the resident does not drain,
+    /// and it will not be due before the alarm. `now` counts only if this is the resident's last lease. False: nothing has changed, call
     /// `release`. Precondition: the lease lives.
     [[nodiscard]] bool release_quietly(const Grant& grant, Time now) noexcept {
         Resident& resident = residents_[grant.resident.index];
-        if (queue_.waiting() != 0 || resident.state != ResidentState::ready || grant.request.valid()) {
+        if (!queue_.empty() || resident.state != ResidentState::ready || grant.request.valid()) {
             return false;
         }
         if (resident.leases == 1) {
@@ -120,16 +102,21 @@ public:
         }
         --resident.leases;
         --leases_;
+        calls_ -= grant.is_inference ? 1U : 0U;
         return true;
     }
 
     // -- What the backend answered -------------------------------------------------------------------------------------------
 
+    /// The backend is about to be called for a queued resident. False: the load is not wanted any more, and the resident is gone.
+    [[nodiscard]] bool load_begins(ResidentId resident, Time now, Actions& actions);
+
     /// The load has given a model that takes `capacity` leases at once.
     void loaded(ResidentId resident, std::size_t capacity, Time now, Actions& actions);
 
-    /// The load has ended without a model. `cools_down`: whether a failure starts a cooldown. `message` is for `failures()`.
-    void load_failed(ResidentId resident, bool cools_down, std::string message, Time now, Actions& actions);
+    /// The load has ended without a model. Its waiters get `code`: the backend's own, or load_failed. A request that was invalid starts no
+    /// cooldown. `message` is for `status()`.
+    void load_failed(ResidentId resident, errc code, SharedText message, Time now, Actions& actions);
 
     /// The model has been destroyed.
     void unloaded(ResidentId resident, Time now, Actions& actions);
@@ -138,6 +125,9 @@ public:
 
     /// Looks at what is due. Harmless at any time: early, late, twice.
     void tick(Time now, Actions& actions);
+
+    /// Whether a call left work for an immediate `tick`.
+    [[nodiscard]] bool unfinished() const noexcept { return resume_ != never; }
 
     /// When `tick` is to be called at the latest; `never` if nothing will be due.
     [[nodiscard]] Time next_alarm() const noexcept { return wake_; }
@@ -151,35 +141,50 @@ public:
     /// Makes room for one more operation: the next `unload` or `shut_down` will not allocate.
     void reserve_teardown() { teardowns_.reserve_one(); }
 
-    /// Forgets the operation: its caller has left. What it began goes on.
+    /// Forgets the operation, whose wait was cancelled. What it began goes on.
     void forget(TeardownId operation) noexcept;
 
-    /// Refuses new requests, fails those that wait, asks loads to stop, unloads everything that nobody uses. Again: no effect.
+    /// Refuses new requests, fails those that wait, asks loads to stop, unloads everything that is not in use. Again: no effect.
     void close(Time now, Actions& actions);
 
-    /// Closes, and completes when nothing is resident, or at `deadline`. Names nothing if nothing is resident.
-    TeardownId shut_down(Time deadline, Time now, Actions& actions);
+    /// Closes, and completes when nothing is resident and nothing waits, or at `deadline`. Names nothing if that is so already. `revokes`:
+    /// the deadline also completes what is still in flight, with `shutting_down` (H9).
+    TeardownId shut_down(Time deadline, Time now, Actions& actions, bool revokes = false);
 
     // -- Looking in -------------------------------------------------------------------------------------------------------------
 
     /// The generation counter.
     [[nodiscard]] Generation generation() const noexcept { return generation_; }
-    /// The shortest timeout that `note_timeout` was told of since the alarm last rang; `Duration::max()` for none.
+    /// The shortest timeout that `note_timeout` got since the alarm last rang; `Duration::max()` for none.
     [[nodiscard]] Duration noted_timeout() const noexcept { return shortest_timeout_; }
     /// How many leases live.
     [[nodiscard]] std::size_t leases() const noexcept { return leases_; }
+    /// How many of them are for a model call.
+    [[nodiscard]] std::size_t calls() const noexcept { return calls_; }
     /// How many requests wait.
     [[nodiscard]] std::size_t waiting() const noexcept { return queue_.waiting(); }
     /// Whether new requests are refused.
     [[nodiscard]] bool closed() const noexcept { return closed_; }
     /// The residents, in whichever state.
     [[nodiscard]] const Slab<Resident, ResidentTag>& residents() const noexcept { return residents_; }
-    /// Who waits.
+    /// What waits.
     [[nodiscard]] const WaitQueue& queue() const noexcept { return queue_; }
     /// What waits for residents to be gone.
     [[nodiscard]] const Slab<Teardown, TeardownTag>& teardowns() const noexcept { return teardowns_; }
     /// What has been done so far; `timer_waits` is the shell's.
     [[nodiscard]] const SlotCounters& counters() const noexcept { return counters_; }
+    /// Whether the next lease goes to the oldest waiter, if that is older than `aging` (R15).
+    [[nodiscard]] bool lease_by_age() const noexcept { return lease_by_age_; }
+    /// The same for the next place.
+    [[nodiscard]] bool place_by_age() const noexcept { return place_by_age_; }
+    /// How many requests were refused for this reason, `overloaded` or `cooling_down`, since the last event said so.
+    [[nodiscard]] std::size_t refused(Reason reason) const noexcept { return refusals(reason).count; }
+    /// When the next such event may come.
+    [[nodiscard]] Time next_refusal(Reason reason) const noexcept { return refusals(reason).next; }
+    /// The key of the latest of them.
+    [[nodiscard]] const SharedKey& refused_key(Reason reason) const noexcept { return refusals(reason).key; }
+    /// The key of an action that has one, before the next call.
+    [[nodiscard]] const SharedKey& key_of_entry(Index key) const noexcept { return queue_.keys()[key].key; }
     /// The key of a resident.
     [[nodiscard]] const SharedKey& key_of(Index resident) const noexcept {
         return queue_.keys()[residents_[resident].key].key;
@@ -192,71 +197,137 @@ public:
 
     /// How many actions the next call of any method appends at most.
     [[nodiscard]] std::size_t most_actions() const noexcept {
-        return queue_.requests().size() + 6 * residents_.size() + teardowns_.size() + room_for_loads;
+        return 2 * std::min(queue_.requests().size() + 1, slice) + 8 * residents_.size() + teardowns_.size() +
+               room_for_loads;
     }
 
     /// Same in every part, places included: what behaves alike from here on may still differ. `canonical` compares behaviour.
     friend bool operator==(const SlotScheduler&, const SlotScheduler&) = default;
 
 private:
-    // What a single call appends for the residents that only come to be in it.
+    // What a single call appends for the residents that it makes, and for events of the whole slot.
     static constexpr std::size_t room_for_loads = 16;
 
-    [[nodiscard]] bool expectation_fails(Index key, const RequestSpec& spec) const noexcept;
+    // One call: its time, its actions, and how many requests it may still complete.
+    struct Step {
+        Time now;
+        Actions& actions;
+        std::size_t left = slice;
+    };
     // Places that come free without a switch.
     struct Coming {
-        // Of residents that unload, or whose load nobody waits for.
+        // Of residents that unload, or whose load is not wanted any more.
         std::size_t soon = 0;
         // Of residents that drain for good: when their leases end.
         std::size_t drained = 0;
     };
+    // Requests that were refused for one reason since the last event.
+    struct Refusals {
+        SharedKey key{};
+        Index count = 0;
+        // The next event comes no earlier.
+        Time next = Time::min();
+        friend bool operator==(const Refusals&, const Refusals&) = default;
+    };
 
-    [[nodiscard]] QueueState standing(Index key) const noexcept;
+    void begin_call() noexcept;
+    void collect_later(Index key) noexcept;
+    void resume(Time now) noexcept { wake_by(resume_ = now); }
+    [[nodiscard]] Refusals& refusals(Reason reason) noexcept { return refusals_[reason == Reason::overloaded ? 0 : 1]; }
+    [[nodiscard]] const Refusals& refusals(Reason reason) const noexcept {
+        return refusals_[reason == Reason::overloaded ? 0 : 1];
+    }
+    [[nodiscard]] bool expectation_fails(Index key, const RequestSpec& spec) const noexcept;
+    [[nodiscard]] bool is_aged(Index request, Time now) const noexcept {
+        return later(queue_.requests()[request].spec.since, aging_) <= now;
+    }
+    [[nodiscard]] bool wanted(const Resident& load) const noexcept;
+    [[nodiscard]] QueueState state_of(Index key) const noexcept;
+    void refresh(Index key) noexcept { queue_.stand(key, state_of(key)); }
+
+    // Waiters: impl/slot_scheduler_waiting.hpp.
+    void use(Resident& resident, const RequestSpec& spec) noexcept;
+    void count_lease(Resident& resident, bool is_inference) noexcept;
+    void grant(Index request, Step& step);
+    [[nodiscard]] bool can_serve(Index request) const noexcept;
+    [[nodiscard]] Index oldest_to_grant(Time now) const noexcept;
+    [[nodiscard]] Index next_to_grant(Time now, bool& by_age) const noexcept;
+    void grant_ready(Step& step);
+    void complete_ensures(Index key, Step& step);
+    void fail(Index request, errc code, Duration retry_after, Step& step);
+    void time_out(Index request, Step& step);
+    void expire_due(Step& step);
+    void fail_expecting(Index key, Step& step);
+    void fail_waiters(Index resident, Step& step);
+    void fail_closed(Step& step);
+    void note_left(Index key, Step& step);
+    void drop_claim(Index key, Step& step);
+    void refuse(Reason reason, const SharedKey& key, Step& step);
+    void publish_refusals(Reason reason, Step& step);
+
+    // Places: impl/slot_scheduler_places.hpp.
+    void decide(Step& step);
+    void assign_places(Step& step);
+    [[nodiscard]] Index aged_key(Time now) const noexcept;
+    [[nodiscard]] Index next_key(Time now) const noexcept;
     [[nodiscard]] Coming places_coming() const noexcept;
     [[nodiscard]] Index longest_idle() const noexcept;
-    [[nodiscard]] Index first_to_drain(const IndexedHeap<Rank>& lacking, std::size_t served) const noexcept;
-
-    void use(Resident& resident, const RequestSpec& spec) noexcept;
-    void count_lease(Resident& resident) noexcept;
-    void grant_front(Index key, Time now, Actions& actions);
-    void fail(Index request, errc code, Duration retry_after, Time now, Actions& actions);
-    void fail_expecting(Index key, Time now, Actions& actions);
-    void abandon_if_unwanted(Index key, Actions& actions);
-    void refresh(Index key) noexcept { queue_.stand(key, standing(key)); }
-
-    void start_load(Index key, Time now, Actions& actions);
-    void stop_load(Index resident, Actions& actions);
-    void end_latest_drain(Time now, Actions& actions);
-    void remove(Index resident, UnloadMode mode, Reason reason, Time now, Actions& actions);
-    void switch_to(Index key, Index victim, Time now, Actions& actions);
-    void start_unload(Index resident, Reason reason, Time now, Actions& actions);
-    void gone(Index resident, Time now, Actions& actions);
-    void complete(Index operation, bool late, Actions& actions);
-    void note_idle(Index resident, Time now, Actions& actions);
+    [[nodiscard]] bool yields(const Resident& resident, std::size_t served, Index aged, Time now) const noexcept;
+    [[nodiscard]] Index first_to_drain(std::size_t served, Index aged, Time now) const noexcept;
+    [[nodiscard]] Index next_to_return(std::size_t sure, Index aged, bool surplus, Time now) const noexcept;
+    void start_load(Index key, Step& step);
+    void stop_load(Index resident, Step& step);
+    void switch_from(Index victim, Step& step);
+    void evict(Index victim, Step& step);
+    void forgive(Index key) noexcept;
+    void end_drain(Index resident, Step& step);
+    void remove(Index resident, UnloadMode mode, Reason reason, Step& step);
+    void revoke(Index resident, errc code, Step& step);
+    void start_unload(Index resident, Reason reason, Step& step);
+    void end_load(const Resident& resident) noexcept;
+    void gone(Index resident, Step& step);
+    void complete(Index operation, bool late, Step& step);
+    void complete_teardowns(Step& step);
+    void note_idle(Index resident, Step& step);
     void raise_generation() noexcept { generation_ = Generation{generation_.value() + 1}; }
 
-    void complete_ensures(Index key, Time now, Actions& actions);
-    void grant_ready(Time now, Actions& actions);
-    void assign_places(Time now, Actions& actions);
     void wake_by(Time due) noexcept { wake_ = due < wake_ ? due : wake_; }
     void recompute_alarm() noexcept;
-    void publish(EventType type, Reason reason, Index resident, Duration duration, Actions& actions) const;
+    Action& publish(EventType type, Reason reason, Index resident, Duration duration, Step& step) const;
+    static Action& act(ActionType type, Index subject, Index resident, Step& step);
 
     SlotOptions options_;
+    std::size_t max_calls_;
     Duration keep_alive_;
+    Duration aging_;
+    Duration abandon_after_;
     WaitQueue queue_;
     Slab<Resident, ResidentTag> residents_;
     Slab<Teardown, TeardownTag> teardowns_;
     std::size_t leases_ = 0;
+    std::size_t calls_ = 0;
+    // Residents that are queued or loading.
+    std::size_t loads_ = 0;
+    // Residents that drain for a switch.
+    std::size_t switching_ = 0;
     Generation generation_{};
     std::uint64_t grants_ = 0;
     std::uint64_t drains_ = 0;
     std::uint64_t births_ = 0;
-    std::size_t switching_ = 0;
     Time wake_ = never;
+    // The time of the call that left work for the next tick.
+    Time resume_ = never;
     // Of the requests since the alarm last rang.
     Duration shortest_timeout_ = Duration::max();
+    // The first of the key entries to be collected by the next call.
+    Index unused_ = none;
+    // The next key whose waiters are to be failed because the slot is closed.
+    Index closing_ = 0;
     bool closed_ = false;
+    // Whether the next lease, the next place goes by age if a waiter is old enough: the last one went by rank.
+    bool lease_by_age_ = true;
+    bool place_by_age_ = true;
+    std::array<Refusals, 2> refusals_{};
     SlotCounters counters_{};
 };
 

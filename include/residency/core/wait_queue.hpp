@@ -3,156 +3,149 @@
 #include "residency/core/action.hpp"
 #include "residency/core/indexed_heap.hpp"
 #include "residency/core/key_table.hpp"
+#include "residency/core/request.hpp"
 #include "residency/core/shared_key.hpp"
 #include "residency/core/slab.hpp"
 #include "residency/core/time.hpp"
-#include "residency/generation.hpp"
-#include "residency/options.hpp"
 
-#include <compare>
+#include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <utility>
+#include <vector>
 
 namespace residency::core {
 
-/// What a request wants of the scheduler.
-struct RequestSpec {
-    /// When it is given up; `never` if it has no timeout.
-    Time deadline = never;
-    /// The keep-alive from its grant on, if it overrides it.
-    Duration keep_alive{0};
-    /// The generation it expects; none if any will do.
-    Generation expected{};
-    /// Orders its key while it is its key's front waiter.
-    Priority priority = Priority::normal;
-    /// Whether it wants a lease; if not, it wants its model to be loaded (`ensure_loaded`).
-    bool wants_lease : 1 = true;
-    /// Whether its deadline goes on after the grant, until its lease is released.
-    bool deadline_covers_lease : 1 = false;
-    /// Whether it overrides the keep-alive.
-    bool overrides_keep_alive : 1 = false;
-
-    /// Same in every field.
-    friend bool operator==(const RequestSpec&, const RequestSpec&) = default;
-};
-
-/// A request that waits, or one that has its lease and a deadline that goes on.
-struct Request {
-    /// What it wants. As many wait, what follows begins in its last bytes, which are free.
-    [[no_unique_address]] RequestSpec spec{};
-    /// Whether it has its lease.
-    bool leased = false;
-    /// Its key's entry.
-    Index key = none;
-    /// The one before it in its key's queue.
-    Index previous = none;
-    /// The one behind it in its key's queue.
-    Index next = none;
-    /// Its place in the order of all arrivals.
-    std::uint64_t arrival = 0;
-
-    /// Same in every field.
-    friend bool operator==(const Request&, const Request&) = default;
-};
-
-/// Where a key stands among those that wait: the least is served first.
+/// Where a waiter or a key stands among all: the least is served first. Priority first, then arrival; a plain number.
 struct Rank {
-    /// 0 if it was passed over for too long, else by its front waiter's priority.
-    std::uint8_t level = 0;
-    /// When its front waiter arrived, among all arrivals.
-    std::uint64_t arrival = 0;
+    /// The level in the highest bits, the arrival in the others.
+    std::uint64_t value = ~std::uint64_t{0};
 
-    /// Level first, then arrival.
-    friend constexpr auto operator<=>(const Rank&, const Rank&) = default;
+    /// The rank of an arrival at a level; the last of all if nothing is given.
+    static constexpr Rank of(unsigned level, std::uint64_t arrival) noexcept {
+        return {(std::uint64_t{level} << 60U) | arrival};
+    }
+    /// By level, then by arrival.
+    friend constexpr bool operator<(Rank left, Rank right) noexcept { return left.value < right.value; }
+    /// Same level and arrival.
+    friend constexpr bool operator==(Rank, Rank) = default;
 };
 
-/// Who waits, for what, and in which order: first in, first out within a key; the keys by their front waiters.
+/// A key that keeps its turn although its last waiter timed out.
+struct Claim {
+    /// The request that timed out.
+    Index request = none;
+    /// Until when.
+    Time until = never;
+
+    /// Same in both.
+    friend bool operator==(const Claim&, const Claim&) = default;
+};
+
+/// What waits, for what, and in which order.
 ///
+/// A key has a list for each priority of its waiters for a lease (0 to 2) and of those for a load (3 to 5), each first in, first out. Keys
+/// that need a place, and residents that can take a lease, are ordered by the best waiter of their key; beside that by the oldest one.
 /// Joining, leaving and finding the next cost the same however many wait; they take time in the logarithm of the number of keys that
 /// wait and of deadlines. A plain value.
 class WaitQueue {
 public:
-    /// A room in which a front waiter may be passed over for `aging`.
-    explicit WaitQueue(Duration aging = Duration::zero()) : aging_(aging) {}
+    /// How many keys without a waiter may keep their turn.
+    static constexpr std::size_t most_claims = 256;
 
     /// The keys.
     [[nodiscard]] KeyTable& keys() noexcept { return keys_; }
     /// The keys.
     [[nodiscard]] const KeyTable& keys() const noexcept { return keys_; }
-    /// The requests: those that wait, and those that have a lease and a deadline.
+    /// The requests: those that wait, those that keep a turn, and those that have a lease and a deadline.
     [[nodiscard]] const Slab<Request, RequestTag>& requests() const noexcept { return requests_; }
     /// How many wait.
-    [[nodiscard]] std::size_t waiting() const noexcept { return waiting_; }
+    [[nodiscard]] std::size_t waiting() const noexcept { return members_ - claims_.size(); }
+    /// Whether no key waits for anything: there is no waiter and no claim.
+    [[nodiscard]] bool empty() const noexcept { return members_ == 0; }
+    /// The claims, the oldest first.
+    [[nodiscard]] const std::vector<Claim>& claims() const noexcept { return claims_; }
 
-    /// Makes room for one more request of one more key: what follows will not allocate. Throws bad_alloc; then nothing has changed.
-    Index prepare(const ModelKey& key, bool with_deadline) { return prepare(keys_.share(key), with_deadline); }
-    /// The same for a key that is shared.
-    Index prepare(const SharedKey& key, bool with_deadline) {
+    /// Makes room for one more request of one more key, and for `residents` residents: what follows will not allocate. Throws bad_alloc;
+    /// then nothing has changed.
+    Index prepare(const SharedKey& key, bool with_deadline, std::size_t residents) {
         requests_.reserve_one();
+        by_rank_[0].reserve(residents);
+        by_rank_[1].reserve(residents);
+        by_age_.reserve(residents);
+        if (const std::size_t claims = std::min(most_claims, members_ + 1); claims_.capacity() < claims) {
+            claims_.reserve(std::min(most_claims, std::max(claims, claims_.capacity() * 2)));
+        }
         const Index index = keys_.intern(key);
         try {
             const std::size_t most_keys = std::size_t{index} + 1;
-            grantable_.reserve(most_keys);
-            placeless_.reserve(most_keys);
-            claimed_.reserve(most_keys);
+            needs_by_rank_.reserve(most_keys, keys_.size());
+            needs_by_age_.reserve(most_keys, keys_.size());
             if (with_deadline) {
-                deadlines_.reserve(requests_.next_index() + std::size_t{1});
+                reserve_deadline();
             }
         } catch (...) {
-            keys_.collect(index);
+            collect(index);
             throw;
         }
         return index;
     }
+    /// Makes room for the deadline of a request that has its lease from the start. Throws bad_alloc; then nothing has changed.
+    void prepare_deadline() {
+        requests_.reserve_one();
+        reserve_deadline();
+    }
 
-    /// Puts a request at the end of its key's queue; `prepare` has just made room for it.
+    /// Adds a waiter; `prepare` has just made room for it.
     RequestId join(Index key, const RequestSpec& spec, Time now) noexcept {
         const RequestId id = add(key, spec);
         KeyEntry& entry = keys_[key];
         Request& request = requests_[id.index];
-        request.previous = entry.last;
-        (entry.last == none ? entry.first : requests_[entry.last].next) = id.index;
-        entry.last = id.index;
-        ++entry.waiting;
-        ++waiting_;
-        if (spec.expected != Generation{}) {
-            ++entry.expecting;
+        request.spec.since = now;
+        Index& first = entry.first[list_of(spec)];
+        if (first == none) {
+            first = request.previous = id.index;
+        } else {
+            request.previous = std::exchange(requests_[first].previous, id.index);
+            requests_[request.previous].next = id.index;
         }
-        if (entry.first == id.index) {
-            begin_front(key, now);
-        }
-        return id;
-    }
-
-    /// Keeps the deadline of a request that has its lease from the start; `prepare` has just made room for it.
-    RequestId keep_deadline(Index key, const RequestSpec& spec) noexcept {
-        const RequestId id = add(key, spec);
-        requests_[id.index].leased = true;
-        return id;
-    }
-
-    /// Takes a waiter out of its queue. It is gone, unless `to_lease` and its deadline goes on. Returns whether it is still known.
-    bool leave(Index index, Time now, bool to_lease) noexcept {
-        Request& request = requests_[index];
-        const Index key = request.key;
-        KeyEntry& entry = keys_[key];
-        const bool was_front = entry.first == index;
-        (request.previous == none ? entry.first : requests_[request.previous].next) = request.next;
-        (request.next == none ? entry.last : requests_[request.next].previous) = request.previous;
-        request.previous = request.next = none;
-        --entry.waiting;
-        --waiting_;
-        if (request.spec.expected != Generation{}) {
-            --entry.expecting;
-        }
-        if (was_front) {
-            end_front(key);
-            if (entry.first != none) {
-                begin_front(key, now);
+        if (spec.expects) {
+            request.older_expecting = std::exchange(entry.expecting, id.index);
+            if (request.older_expecting != none) {
+                requests_[request.older_expecting].newer_expecting = id.index;
             }
         }
-        if (to_lease && request.spec.deadline_covers_lease && request.spec.deadline != never) {
-            request.leased = true;
+        ++entry.waiting;
+        ++members_;
+        return id;
+    }
+
+    /// Keeps the deadline of a request that has its lease from the start; `prepare_deadline` has just made room for it.
+    RequestId keep_deadline(Index key, const RequestSpec& spec) noexcept {
+        const RequestId id = add(key, spec);
+        requests_[id.index].state = RequestState::leased;
+        return id;
+    }
+
+    /// Takes a waiter out of its list. It is gone, unless `to_lease` and its deadline goes on. Returns whether it is still known.
+    bool leave(Index index, bool to_lease) noexcept {
+        Request& request = requests_[index];
+        KeyEntry& entry = keys_[request.key];
+        Index& first = entry.first[list_of(request.spec)];
+        // The last is known as the `previous` of the first.
+        if (request.next != none) {
+            requests_[request.next].previous = request.previous;
+        } else if (first != index) {
+            requests_[first].previous = request.previous;
+        }
+        (first == index ? first : requests_[request.previous].next) = request.next;
+        request.previous = request.next = none;
+        stop_expecting(entry, request);
+        --entry.waiting;
+        --members_;
+        if (to_lease && request.spec.is_inference && request.spec.deadline != never) {
+            request.state = RequestState::leased;
             return true;
         }
         erase(index);
@@ -163,71 +156,163 @@ public:
     void erase(Index index) noexcept {
         deadlines_.erase(index);
         requests_.erase(index);
+        // With the room of one more: requests may leave between `prepare` and `join`.
+        deadlines_.trim(requests_.end_index() + std::size_t{1}, requests_.size() + 1);
+    }
+
+    /// Forgets the key unless something is known of it, and gives back the memory that the other keys do not need.
+    void collect(Index key) noexcept {
+        keys_.collect(key);
+        needs_by_rank_.trim(keys_.end_index(), keys_.size());
+        needs_by_age_.trim(keys_.end_index(), keys_.size());
     }
 
     /// Lets a request that has its lease go on without its deadline.
     void drop_deadline(Index index) noexcept { deadlines_.erase(index); }
 
-    /// Puts the key where it belongs now. Called after whatever changed its front waiter, its claim or its resident.
-    void stand(Index key, QueueState standing) noexcept {
+    /// The key's last waiter has timed out: it keeps the key's turn until then, or gives the one that does as much time. Preconditions:
+    /// fewer than most_claims, or the key has one; no claim ends later.
+    void keep_claim(Index index, Time until) noexcept {
+        Request& request = requests_[index];
+        KeyEntry& entry = keys_[request.key];
+        if (entry.claim != none) {
+            claims_.erase(find_claim(entry.claim));
+            leave(index, false);
+        } else {
+            entry.claim = index;
+            request.state = RequestState::claim;
+            deadlines_.erase(index);
+        }
+        claims_.push_back({entry.claim, until});
+    }
+
+    /// The key has no claim any more; precondition: it has one.
+    void drop_claim(Index key) noexcept {
+        const Index request = std::exchange(keys_[key].claim, none);
+        claims_.erase(find_claim(request));
+        leave(request, false);
+    }
+
+    /// Puts the key where it belongs now. Called after whatever changed its waiters, its rank or its resident. Precondition: a key that is
+    /// or becomes `grantable` has the resident for which it is that.
+    void stand(Index key, QueueState state) noexcept {
         KeyEntry& entry = keys_[key];
-        if (entry.waiting == 0) {
-            standing = QueueState::not_queued;
-            entry.claims = false;
+        if (entry.state == QueueState::needs_place && state != QueueState::needs_place) {
+            needs_by_rank_.erase(key);
+            needs_by_age_.erase(key);
         }
-        if (entry.standing != standing) {
-            if (entry.standing != QueueState::not_queued) {
-                heap(entry.standing).erase(key);
+        if (entry.state == QueueState::grantable && state != QueueState::grantable) {
+            by_rank_[0].erase(entry.resident);
+            by_rank_[1].erase(entry.resident);
+            by_age_.erase(entry.resident);
+        }
+        entry.state = state;
+        if (state == QueueState::needs_place) {
+            change(needs_by_rank_, key, rank(key));
+            if (entry.ranks_last) {
+                needs_by_age_.erase(key);
+            } else {
+                change(needs_by_age_, key, requests_[oldest(key)].arrival);
             }
-            entry.standing = standing;
-        } else if (standing != QueueState::not_queued && order(standing).rank(key) == rank(key)) {
-            return;
         }
-        if (standing != QueueState::not_queued) {
-            heap(standing).update(key, rank(key));
-        }
-    }
-
-    /// Lets those who were passed over for too long rank highest, from `now` on.
-    void age(Time now) noexcept {
-        while (oldest_front_ != none && later(keys_[oldest_front_].front_since, aging_) <= now) {
-            const Index key = oldest_front_;
-            unlink_front(key);
-            keys_[key].aged = true;
-            stand(key, keys_[key].standing);
+        if (state == QueueState::grantable) {
+            const Index best = first_lease(key);
+            const bool is_inference = requests_[best].spec.is_inference;
+            by_rank_[is_inference ? 0 : 1].erase(entry.resident);
+            change(by_rank_[is_inference ? 1 : 0], entry.resident, rank_of(best));
+            change(by_age_, entry.resident, requests_[oldest_lease(key)].arrival);
         }
     }
 
-    /// Where the key's front waiter puts it; precondition: it has one.
-    [[nodiscard]] Rank rank(Index key) const noexcept {
+    /// The key's first waiter for a lease, or none.
+    [[nodiscard]] Index first_lease(Index key) const noexcept {
         const KeyEntry& entry = keys_[key];
-        const Request& front = requests_[entry.first];
-        return {entry.aged ? std::uint8_t{0}
-                           : static_cast<std::uint8_t>(static_cast<std::uint8_t>(front.spec.priority) + 1),
-                front.arrival};
+        return entry.first[0] != none ? entry.first[0] : entry.first[1] != none ? entry.first[1] : entry.first[2];
+    }
+    /// The key's first waiter for a load, or none.
+    [[nodiscard]] Index first_ensure(Index key) const noexcept {
+        const KeyEntry& entry = keys_[key];
+        return entry.first[3] != none ? entry.first[3] : entry.first[4] != none ? entry.first[4] : entry.first[5];
+    }
+    /// The key's waiter for a lease that came first, or none.
+    [[nodiscard]] Index oldest_lease(Index key) const noexcept { return oldest(key, 3); }
+    /// The key's waiter that came first, or none.
+    [[nodiscard]] Index oldest(Index key) const noexcept { return oldest(key, 6); }
+
+    /// Where a waiter stands among all.
+    [[nodiscard]] Rank rank_of(Index request) const noexcept {
+        return Rank::of(static_cast<unsigned>(requests_[request].spec.priority), requests_[request].arrival);
+    }
+    /// Where a key stands by its best waiter; last of all if it has none.
+    [[nodiscard]] Rank rank(Index key) const noexcept {
+        const Index lease = first_lease(key);
+        const Index ensure = first_ensure(key);
+        Rank best = std::min(lease == none ? Rank{} : rank_of(lease), ensure == none ? Rank{} : rank_of(ensure));
+        if (keys_[key].ranks_last) {
+            best.value |= std::uint64_t{1} << 62U;
+        }
+        return best;
     }
 
-    /// The keys of one standing, in order.
-    [[nodiscard]] const IndexedHeap<Rank>& order(QueueState standing) const noexcept {
-        return standing == QueueState::grantable     ? grantable_
-               : standing == QueueState::needs_place ? placeless_
-                                                     : claimed_;
+    /// The residents whose key can be granted a lease, by the best waiter: those where it is a model call, or those where it is not.
+    [[nodiscard]] const IndexedHeap<Rank>& grantable(bool is_inference) const noexcept {
+        return by_rank_[is_inference ? 1 : 0];
     }
-
+    /// The same residents, by the oldest waiter for a lease.
+    [[nodiscard]] const IndexedHeap<std::uint64_t>& grantable_by_age() const noexcept { return by_age_; }
+    /// The keys that need a place, by rank.
+    [[nodiscard]] const IndexedHeap<Rank>& needs_place() const noexcept { return needs_by_rank_; }
+    /// The same keys, but for those that rank last, by the oldest waiter.
+    [[nodiscard]] const IndexedHeap<std::uint64_t>& needs_place_by_age() const noexcept { return needs_by_age_; }
     /// The deadlines, the next on top.
     [[nodiscard]] const IndexedHeap<Time>& deadlines() const noexcept { return deadlines_; }
-
-    /// How many keys want a place.
-    [[nodiscard]] std::size_t wanted_places() const noexcept { return placeless_.size() + claimed_.size(); }
+    /// How many requests have joined so far.
+    [[nodiscard]] std::uint64_t arrivals() const noexcept { return arrivals_; }
 
     /// Same in every part.
     friend bool operator==(const WaitQueue&, const WaitQueue&) = default;
 
 private:
-    [[nodiscard]] IndexedHeap<Rank>& heap(QueueState standing) noexcept {
-        return standing == QueueState::grantable     ? grantable_
-               : standing == QueueState::needs_place ? placeless_
-                                                     : claimed_;
+    [[nodiscard]] static std::size_t list_of(const RequestSpec& spec) noexcept {
+        return (spec.wants_lease ? 0U : 3U) + static_cast<std::size_t>(spec.priority);
+    }
+
+    void reserve_deadline() { deadlines_.reserve(requests_.next_index() + std::size_t{1}, requests_.size() + 1); }
+
+    // The heap moves a member only if that is needed.
+    template <class Order>
+    static void change(IndexedHeap<Order>& heap, Index member, Order order) noexcept {
+        if (!heap.contains(member) || heap.rank(member) != order) {
+            heap.update(member, order);
+        }
+    }
+
+    [[nodiscard]] Index oldest(Index key, std::size_t lists) const noexcept {
+        Index oldest = none;
+        for (std::size_t list = 0; list < lists; ++list) {
+            const Index first = keys_[key].first[list];
+            if (first != none && (oldest == none || requests_[first].arrival < requests_[oldest].arrival)) {
+                oldest = first;
+            }
+        }
+        return oldest;
+    }
+
+    [[nodiscard]] std::vector<Claim>::const_iterator find_claim(Index request) const noexcept {
+        return std::find_if(claims_.begin(), claims_.end(),
+                            [&](const Claim& claim) { return claim.request == request; });
+    }
+
+    void stop_expecting(KeyEntry& entry, Request& request) noexcept {
+        if (!request.spec.expects) {
+            return;
+        }
+        (request.newer_expecting == none ? entry.expecting : requests_[request.newer_expecting].older_expecting) =
+            request.older_expecting;
+        if (request.older_expecting != none) {
+            requests_[request.older_expecting].newer_expecting = request.newer_expecting;
+        }
+        request.older_expecting = request.newer_expecting = none;
     }
 
     RequestId add(Index key, const RequestSpec& spec) noexcept {
@@ -242,42 +327,17 @@ private:
         return id;
     }
 
-    void begin_front(Index key, Time now) noexcept {
-        KeyEntry& entry = keys_[key];
-        entry.front_since = now;
-        entry.aged = false;
-        entry.older_front = newest_front_;
-        entry.newer_front = none;
-        (newest_front_ == none ? oldest_front_ : keys_[newest_front_].newer_front) = key;
-        newest_front_ = key;
-    }
-
-    void end_front(Index key) noexcept {
-        if (keys_[key].aged) {
-            keys_[key].aged = false;
-        } else {
-            unlink_front(key);
-        }
-    }
-
-    void unlink_front(Index key) noexcept {
-        KeyEntry& entry = keys_[key];
-        (entry.older_front == none ? oldest_front_ : keys_[entry.older_front].newer_front) = entry.newer_front;
-        (entry.newer_front == none ? newest_front_ : keys_[entry.newer_front].older_front) = entry.older_front;
-        entry.older_front = entry.newer_front = none;
-    }
-
-    Duration aging_;
     KeyTable keys_;
     Slab<Request, RequestTag> requests_;
-    std::size_t waiting_ = 0;
+    // Waiters and claims.
+    std::size_t members_ = 0;
     std::uint64_t arrivals_ = 0;
-    IndexedHeap<Rank> grantable_;
-    IndexedHeap<Rank> placeless_;
-    IndexedHeap<Rank> claimed_;
+    std::array<IndexedHeap<Rank>, 2> by_rank_;
+    IndexedHeap<std::uint64_t> by_age_;
+    IndexedHeap<Rank> needs_by_rank_;
+    IndexedHeap<std::uint64_t> needs_by_age_;
     IndexedHeap<Time> deadlines_;
-    Index oldest_front_ = none;
-    Index newest_front_ = none;
+    std::vector<Claim> claims_;
 };
 
 }  // namespace residency::core

@@ -1,18 +1,20 @@
 #pragma once
 
 #include "residency/runtime/asio.hpp"
+#include "residency/runtime/mutex.hpp"
 
 #include <chrono>
+#include <cstdint>
 #include <optional>
 #include <utility>
 
 namespace residency::runtime {
 
-/// One timer with at most one wait outstanding. Before a wait is replaced it is cancelled, and its handler has run: the next wait
-/// starts only after `ended()`.
+/// One timer with at most one wait outstanding. Before a wait is replaced it is cancelled and its handler has run: the next wait starts
+/// only after `ended()` (R7).
 ///
-/// Its owner decides under a mutex (`plan`, `ended`, `quiet`, `stands_at`) and acts without it (`start`, `cancel`), one thread at a
-/// time. An expiry decides nothing: its handler calls `ended()` and looks at the owner's state.
+/// Its owner plans under its own mutex (`wants`, `plan`, `ended`, `quiet`) and calls `sync` without it, on any thread. An expiry
+/// decides nothing: its handler calls `ended()` and looks at the owner's state.
 template <class Clock>
 class Alarm {
 public:
@@ -21,75 +23,82 @@ public:
     /// No wait is wanted.
     static constexpr Time never = Time::max();
 
-    /// What the owner has to do next, outside its mutex.
-    enum class Step {
-        /// The wait that stands, or that there is none, is right, or the handler of a cancelled one has yet to run.
-        nothing,
-        /// Call `start`.
+    /// What is to be done with the timer.
+    enum class Step : std::uint8_t {
+        /// Nothing: the present wait is early enough, or the handler of a cancelled one has yet to run.
+        none,
+        /// Start the wait.
         start,
-        /// Call `cancel`.
+        /// Cancel it.
         cancel,
     };
 
     /// An alarm on `executor`'s timers.
     explicit Alarm(const asio::any_io_executor& executor) : timer_(std::in_place, executor) {}
 
-    /// Brings the alarm in line with the time at which its owner wants to be woken at the latest. A wait that ends earlier is
-    /// good enough; one that ends later is replaced. Under the owner's mutex.
+    /// Whether `plan(wanted)` would ask for a step. Under the owner's mutex.
+    [[nodiscard]] bool wants(Time wanted) const noexcept {
+        return !cancelling_ && (wanted < due_ || (wanted == never && due_ != never));
+    }
+
+    /// Brings the plan in line with the time at which the owner wants to be woken at the latest. A wait that ends earlier is good
+    /// enough; one that ends later is replaced. Under the owner's mutex.
     [[nodiscard]] Step plan(Time wanted) noexcept {
-        if (!timer_ || cancelling_) {
-            return Step::nothing;
+        if (!wants(wanted)) {
+            return Step::none;
         }
-        if (stands_at_ == never) {
-            if (wanted == never) {
-                return Step::nothing;
-            }
-            stands_at_ = wanted;
+        if (due_ == never) {
+            due_ = wanted;
             return Step::start;
         }
-        if (wanted < stands_at_ || wanted == never) {
-            cancelling_ = true;
-            return Step::cancel;
-        }
-        return Step::nothing;
+        cancelling_ = true;
+        return Step::cancel;
     }
 
-    /// Whether `plan(wanted)` would ask for something. Under the owner's mutex.
-    [[nodiscard]] bool wants(Time wanted) const noexcept {
-        return timer_ && !cancelling_ && (wanted < stands_at_ || (wanted == never && stands_at_ != never));
-    }
-
-    /// The handler has run. Under the owner's mutex.
+    /// The wait's handler runs. Under the owner's mutex.
     void ended() noexcept {
-        stands_at_ = never;
+        due_ = never;
         cancelling_ = false;
     }
 
     /// Whether no wait is outstanding. Under the owner's mutex.
-    [[nodiscard]] bool quiet() const noexcept { return stands_at_ == never; }
+    [[nodiscard]] bool quiet() const noexcept { return due_ == never; }
 
-    /// Starts the planned wait: `handler(error_code)` runs when it ends, for whatever reason.
-    template <class Handler>
-    void start(Time at, Handler handler) {
-        // Rounded up to the clock's ticks, so that it never wakes before something is due.
-        timer_->expires_at(typename Clock::time_point(std::chrono::ceil<typename Clock::duration>(at)));
-        timer_->async_wait(std::move(handler));
+    /// Does what `next()` asks for, a pair of a step and a time, until that is `Step::none`. `next` takes the owner's mutex and calls
+    /// `plan`: steps are planned and taken one at a time, so that two threads cannot swap theirs. `make_handler()` gives the handler of
+    /// a wait. Throws what starting a wait throws; then no wait is outstanding, and the owner has to call `ended()`.
+    template <class Next, class MakeHandler>
+    void sync(const Next& next, const MakeHandler& make_handler) {
+        const MutexLock lock(mutex_);
+        while (timer_) {
+            const auto [step, at] = next();
+            if (step == Step::none) {
+                return;
+            }
+            if (step == Step::cancel) {
+                timer_->cancel();
+                continue;
+            }
+            // Rounded up to the clock's ticks: it never wakes before something is due.
+            timer_->expires_at(typename Clock::time_point(std::chrono::ceil<typename Clock::duration>(at)));
+            timer_->async_wait(make_handler());
+        }
     }
 
-    /// Ends the wait early; its handler still runs.
-    void cancel() { timer_->cancel(); }
-
-    /// Gives the timer up for good, because its context ends or its owner does: takes it out, to be destroyed without the owner's mutex.
-    std::optional<asio::basic_waitable_timer<Clock>> take() {
-        std::optional<asio::basic_waitable_timer<Clock>> timer = std::move(timer_);
+    /// Gives the timer up for good; the handler of an outstanding wait still runs. No wait starts afterwards.
+    void close() {
+        const MutexLock lock(mutex_);
         timer_.reset();
-        return timer;
     }
 
 private:
-    std::optional<asio::basic_waitable_timer<Clock>> timer_;
-    Time stands_at_ = never;
+    // Guarded by the owner's mutex.
+    Time due_ = never;
     bool cancelling_ = false;
+
+    // Held while the timer is used, and before the owner's mutex: never the other way round.
+    Mutex mutex_;
+    std::optional<asio::basic_waitable_timer<Clock>> timer_ RESIDENCY_GUARDED_BY(mutex_);
 };
 
 }  // namespace residency::runtime

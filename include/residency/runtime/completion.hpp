@@ -4,9 +4,9 @@
 #include "residency/runtime/mutex.hpp"
 #include "residency/runtime/user_code_scope.hpp"
 
+#include <chrono>
 #include <concepts>
 #include <condition_variable>
-#include <cstdint>
 #include <exception>
 #include <memory>
 #include <mutex>
@@ -18,13 +18,24 @@
 
 namespace residency::runtime {
 
-/// Where a handler runs: its associated executor, or `control` if it has none.
+/// Where the library calls handlers.
+struct Delivery {
+    /// Where a handler without an executor of its own runs.
+    asio::any_io_executor callbacks{};
+    /// What passes an erased handler on to its executor, which cannot be posted to.
+    asio::any_io_executor control{};
+    /// Whose thread a handler on `callbacks` occupies; see `UserCodeScope`.
+    const void* owner = nullptr;
+};
+
+/// Where a handler runs: its associated executor, or `Delivery::callbacks` if it has none.
 template <class Handler>
 using HandlerExecutor = asio::associated_executor_t<Handler, asio::any_io_executor>;
 
-/// Whether a handler's executor cannot be posted to directly (an erased completion executor): what is posted elsewhere passes it on there.
+/// Whether a handler's executor cannot be posted to directly (an erased completion executor): it is posted to elsewhere, and dispatched to
+/// its executor from there.
 template <class Handler>
-inline constexpr bool goes_by_way_of_control =
+inline constexpr bool needs_forwarding =
     !asio::can_require_v<HandlerExecutor<Handler>, asio::execution::blocking_t::never_t>;
 
 /// Keeps a handler for as long as its operation is pending, in memory of the handler's associated allocator. That memory is given back
@@ -96,48 +107,6 @@ private:
     std::optional<Handler> handler_;
 };
 
-/// A handler and what it is called with, ready to be posted: clears the cancellation slot, frees what the operation held, calls.
-template <class Handler, class... Results>
-class Completion {
-public:
-    using allocator_type = asio::associated_allocator_t<Handler>;
-
-    template <class... Arguments>
-    explicit Completion(Handler&& handler, Arguments&&... results)
-        : handler_(std::move(handler)), results_(std::forward<Arguments>(results)...) {}
-
-    [[nodiscard]] allocator_type get_allocator() const noexcept { return asio::get_associated_allocator(handler_); }
-
-    void operator()() {
-        if (auto slot = asio::get_associated_cancellation_slot(handler_); slot.is_connected()) {
-            slot.clear();
-        }
-        const UserCodeScope mark;
-        std::apply([this](Results&... results) { std::move(handler_)(std::move(results)...); }, results_);
-    }
-
-private:
-    Handler handler_;
-    std::tuple<Results...> results_;
-};
-
-/// The same for a handler that goes by way of control: it says where it belongs, and whoever runs it passes it on.
-template <class Handler, class... Results>
-class ForwardedCompletion : public Completion<Handler, Results...> {
-public:
-    using executor_type = HandlerExecutor<Handler>;
-
-    template <class... Arguments>
-    ForwardedCompletion(executor_type executor, Handler&& handler, Arguments&&... results)
-        : Completion<Handler, Results...>(std::move(handler), std::forward<Arguments>(results)...),
-          executor_(std::move(executor)) {}
-
-    [[nodiscard]] executor_type get_executor() const noexcept { return executor_; }
-
-private:
-    executor_type executor_;
-};
-
 template <class Result>
 class BlockingHandler;
 
@@ -146,37 +115,154 @@ struct IsBlockingHandler : std::false_type {};
 template <class Result>
 struct IsBlockingHandler<BlockingHandler<Result>> : std::true_type {};
 
-/// How a handler that goes by way of control gets to its executor.
-enum class Way : std::uint8_t {
-    /// Control passes it on.
-    control,
-    /// This thread does, and calls it if that is where it belongs: a context ends, and control or the handler's own may be the next.
-    at_once,
-    /// One of Asio's own threads passes it on, as control has ended.
-    system_executor,
+/// Keeps a handler's executor busy while its operation is pending, and `control` if the handler is forwarded by it.
+template <class Handler>
+class HandlerWork {
+public:
+    /// No work.
+    HandlerWork() = default;
+    /// Begins to keep the executor of `handler` busy.
+    HandlerWork(const Handler& handler, const Delivery& delivery) {
+        tracked_.emplace(asio::prefer(asio::get_associated_executor(handler, delivery.callbacks),
+                                      asio::execution::outstanding_work.tracked));
+        if constexpr (needs_forwarding<Handler>) {
+            control_.emplace(asio::prefer(delivery.control, asio::execution::outstanding_work.tracked));
+        }
+    }
+    /// Takes over what `other` keeps busy; nothing of it is left behind.
+    HandlerWork(HandlerWork&& other) noexcept
+        : tracked_(std::move(other.tracked_)), control_(std::move(other.control_)) {
+        other.reset();
+    }
+    HandlerWork& operator=(HandlerWork&&) = delete;
+    ~HandlerWork() = default;
+
+    /// Lets control go, from there.
+    void reset_control() noexcept {
+        if constexpr (needs_forwarding<Handler>) {
+            control_.reset();
+        }
+    }
+    /// Lets everything go.
+    void reset() noexcept {
+        tracked_.reset();
+        reset_control();
+    }
+
+private:
+    template <class Executor>
+    using Tracked = std::optional<std::decay_t<decltype(asio::prefer(std::declval<const Executor&>(),
+                                                                     asio::execution::outstanding_work.tracked))>>;
+    struct None {
+        void reset() noexcept {}
+    };
+
+    Tracked<HandlerExecutor<Handler>> tracked_{};
+    [[no_unique_address]] std::conditional_t<needs_forwarding<Handler>, Tracked<asio::any_io_executor>, None>
+        control_{};
 };
 
-/// Has `handler(results...)` called on its executor; never in here, but for a `BlockingHandler`, which only wakes a thread, and on the way
-/// `at_once`.
+/// A thread that waits needs no executor.
+template <class Result>
+class HandlerWork<BlockingHandler<Result>> {
+public:
+    HandlerWork() = default;
+    HandlerWork(const BlockingHandler<Result>& /*handler*/, const Delivery& /*delivery*/) noexcept {}
+    void reset() noexcept {}
+};
+
+/// A handler and what it is called with, ready to be posted: releases the handler's executor, clears the cancellation slot, calls. Once the
+/// handler has been called, nothing of its executor is touched.
+template <class Handler, class... Results>
+class Completion {
+public:
+    using allocator_type = asio::associated_allocator_t<Handler>;
+
+    template <class... Arguments>
+    explicit Completion(const void* owner, HandlerWork<Handler>&& work, Handler&& handler, Arguments&&... results)
+        : owner_(owner),
+          work_(std::move(work)),
+          handler_(std::move(handler)),
+          results_(std::forward<Arguments>(results)...) {}
+
+    [[nodiscard]] allocator_type get_allocator() const noexcept { return asio::get_associated_allocator(handler_); }
+
+    void operator()() {
+        work_.reset();
+        if (auto slot = asio::get_associated_cancellation_slot(handler_); slot.is_connected()) {
+            slot.clear();
+        }
+        const UserCodeScope scope(owner_);
+        std::apply([this](Results&... results) { std::move(handler_)(std::move(results)...); }, results_);
+    }
+
+    /// Lets go of the `control` that it was forwarded by, from there.
+    void reset_control() noexcept { work_.reset_control(); }
+
+private:
+    const void* owner_;
+    HandlerWork<Handler> work_;
+    Handler handler_;
+    std::tuple<Results...> results_;
+};
+
+/// A completion on its way to an executor that cannot be posted to: what runs this on `control` dispatches it.
+template <class Executor, class Posted>
+class ForwardedCompletion {
+public:
+    using allocator_type = typename Posted::allocator_type;
+
+    ForwardedCompletion(Executor executor, Posted&& completion)
+        : executor_(std::move(executor)), completion_(std::move(completion)) {}
+
+    [[nodiscard]] allocator_type get_allocator() const noexcept { return completion_.get_allocator(); }
+
+    void operator()() {
+        completion_.reset_control();
+        asio::dispatch(executor_, std::move(completion_));
+    }
+
+private:
+    Executor executor_;
+    Posted completion_;
+};
+
+/// Whether an executor calls what is dispatched to it on the spot, as far as that can be known.
+template <class Executor>
+[[nodiscard]] bool is_system_executor(const Executor& executor) noexcept {
+    if constexpr (requires { executor.template target<asio::system_executor>(); }) {
+        return executor.template target<asio::system_executor>() != nullptr;
+    } else {
+        return false;
+    }
+}
+
+/// Has `handler(results...)` called on its executor; never in here, but for a `BlockingHandler`, which only wakes a thread. `work` is
+/// what kept the executor busy until now.
 ///
-/// Precondition: the handler's executor runs.
-template <class... Results, class Plain, class... Arguments>
-void complete(const asio::any_io_executor& control, Way way, Plain handler, Arguments&&... results) {
-    if constexpr (IsBlockingHandler<Plain>::value) {
+/// Precondition: the handler's executor runs. Throws what the executor's post throws.
+template <class... Results, class Handler, class... Arguments>
+void complete(const Delivery& delivery, HandlerWork<Handler>&& work, Handler handler, Arguments&&... results) {
+    if constexpr (IsBlockingHandler<Handler>::value) {
         std::move(handler)(Results(std::forward<Arguments>(results))...);
     } else {
-        HandlerExecutor<Plain> executor = asio::get_associated_executor(handler, control);
-        if constexpr (!goes_by_way_of_control<Plain>) {
-            asio::post(executor,
-                       Completion<Plain, Results...>(std::move(handler), std::forward<Arguments>(results)...));
+        using Posted = Completion<Handler, Results...>;
+        // A copy that counts as work would be released after the post, when the handler may have run and its context be gone.
+        auto executor = asio::prefer(asio::get_associated_executor(handler, delivery.callbacks),
+                                     asio::execution::outstanding_work.untracked);
+        const void* owner = nullptr;
+        if constexpr (std::is_same_v<decltype(executor), asio::any_io_executor>) {
+            owner = executor == delivery.callbacks ? delivery.owner : nullptr;
+        }
+        Posted completion(owner, std::move(work), std::move(handler), std::forward<Arguments>(results)...);
+        if constexpr (!needs_forwarding<Handler>) {
+            asio::post(executor, std::move(completion));
+        } else if (is_system_executor(executor)) {
+            // Control would call the handler itself.
+            completion.reset_control();
+            asio::post(asio::system_executor(), std::move(completion));
         } else {
-            ForwardedCompletion<Plain, Results...> completion(executor, std::move(handler),
-                                                              std::forward<Arguments>(results)...);
-            switch (way) {
-                case Way::control: asio::post(control, std::move(completion)); break;
-                case Way::at_once: asio::dispatch(std::move(completion)); break;
-                case Way::system_executor: asio::post(asio::system_executor(), std::move(completion)); break;
-            }
+            asio::post(delivery.control, ForwardedCompletion(std::move(executor), std::move(completion)));
         }
     }
 }
@@ -190,6 +276,13 @@ class BlockingCall {
 public:
     /// What to pass where a completion handler is wanted. Once.
     [[nodiscard]] BlockingHandler<Result> handler() noexcept { return BlockingHandler<Result>(*this); }
+
+    /// Waits for the handler until `deadline`. False: it has not been called by then.
+    template <class Clock>
+    [[nodiscard]] bool wait_until(std::chrono::time_point<Clock> deadline) {
+        std::unique_lock lock(mutex_);
+        return changed_.wait_until(lock, deadline, [this] { return done_; });
+    }
 
     /// Waits for the handler and gives its result, or throws its exception. If the handler was destroyed uncalled, because its
     /// executor is gone, throws std::runtime_error.

@@ -21,6 +21,8 @@ public:
     void lock() RESIDENCY_THREAD_ANNOTATION(acquire_capability()) { mutex_.lock(); }
     /// Gives it back.
     void unlock() RESIDENCY_THREAD_ANNOTATION(release_capability()) { mutex_.unlock(); }
+    /// For the compiler alone: this thread holds it, which the compiler cannot see in a lambda that is called under it.
+    void assert_held() const noexcept RESIDENCY_THREAD_ANNOTATION(assert_capability(this)) {}
     /// The std::mutex itself, for a condition variable.
     [[nodiscard]] std::mutex& native() noexcept { return mutex_; }
 

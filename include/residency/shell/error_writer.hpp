@@ -3,6 +3,7 @@
 #include "residency/core/time.hpp"
 #include "residency/error.hpp"
 #include "residency/options.hpp"
+#include "residency/shared_cause.hpp"
 #include "residency/shell/slot_base.hpp"
 
 #include <boost/system/error_code.hpp>
@@ -16,21 +17,19 @@ namespace residency::detail {
 
 /// Writes the errors that a slot gives to those whom it refuses, or whose calls it does not wait for.
 ///
-/// One for those who are told in one go: where many are refused for one reason, as in a shutdown, the words are put together once.
+/// One for the requests that fail together: where many fail for one reason, as in a shutdown or with one load, they share its text.
 class ErrorWriter {
 public:
     ErrorWriter(const std::string& slot, const SlotOptions& options) noexcept : slot_(slot), options_(options) {}
 
     /// The error of one who waited, or was refused at once. Without memory for it, bad_alloc.
-    [[nodiscard]] std::exception_ptr refused(const Waiter& waiter) noexcept {
+    [[nodiscard]] std::exception_ptr failed(const Waiter& waiter) noexcept {
         try {
-            if (waiter.cause) {
-                return make_error(of_load(waiter), waiter.cause);
-            }
             if (!has_written(waiter)) {
-                last_.emplace(Last{waiter.code, waiter.retry_after, waiter.is_cancelled, of_waiter(waiter)});
+                last_.emplace(Last{waiter.code, waiter.retry_after, waiter.is_cancelled, waiter.stage, waiter.cause,
+                                   waiter.cause ? of_load(waiter) : of_waiter(waiter)});
             }
-            return make_error(last_->error.apart());
+            return nest(last_->error, last_->cause);
         } catch (...) {
             return std::current_exception();
         }
@@ -51,13 +50,15 @@ private:
         errc code;
         core::Duration retry_after;
         bool cancelled;
+        Stage stage;
+        SharedCause cause;
         Error error;
     };
 
     [[nodiscard]] bool has_written(const Waiter& waiter) const noexcept {
         return last_ && last_->code == waiter.code && last_->retry_after == waiter.retry_after &&
-               last_->cancelled == waiter.is_cancelled && last_->error.stage() == waiter.stage &&
-               last_->error.key() == *waiter.key;
+               last_->cancelled == waiter.is_cancelled && last_->stage == waiter.stage &&
+               last_->cause == waiter.cause && last_->error.key() == *waiter.key;
     }
 
     [[nodiscard]] Error of_waiter(const Waiter& waiter) const {
@@ -75,7 +76,7 @@ private:
     [[nodiscard]] static Error of_load(const Waiter& waiter) {
         boost::system::error_code code = make_error_code(waiter.code);
         try {
-            std::rethrow_exception(waiter.cause);
+            std::rethrow_exception(waiter.cause.exception());
         } catch (const Error& error) {
             code = error.code();
         } catch (...) {  // NOLINT(bugprone-empty-catch): only an Error has a code to keep
@@ -84,7 +85,7 @@ private:
         if (code == errc::load_failed) {
             retry_after = in_milliseconds(waiter.retry_after);
         }
-        return {code, *waiter.key, waiter.stage, message_of(waiter.cause), retry_after};
+        return {code, *waiter.key, waiter.stage, message_of(waiter.cause.exception()), retry_after};
     }
 
     // Rounded up: who waits that long finds the cooldown over.

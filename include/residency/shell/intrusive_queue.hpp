@@ -5,8 +5,8 @@
 
 namespace residency::detail {
 
-/// A queue that runs through its members themselves, so that it needs no memory: `Next` is the member of theirs that names, and maybe
-/// owns, who comes after. Whoever is in a chain is in no other through the same member. First in, first out.
+/// Intrusive FIFO; `Next` is the link member, a pointer that may own the next node. It needs no memory. A node is in one queue at a time
+/// through the same link.
 template <auto Next>
 class IntrusiveQueue;
 
@@ -14,20 +14,22 @@ template <class Node, class Pointer, Pointer Node::*Next>
 class IntrusiveQueue<Next> {
 public:
     IntrusiveQueue() noexcept = default;
-    IntrusiveQueue(const IntrusiveQueue&) = delete;
-    IntrusiveQueue& operator=(const IntrusiveQueue&) = delete;
+    /// Takes all nodes of `other`.
+    IntrusiveQueue(IntrusiveQueue&& other) noexcept
+        : first_(std::exchange(other.first_, nullptr)), last_(std::exchange(other.last_, nullptr)) {}
+    IntrusiveQueue& operator=(IntrusiveQueue&&) = delete;
     ~IntrusiveQueue() = default;
 
     [[nodiscard]] bool empty() const noexcept { return last_ == nullptr; }
 
-    /// Adds a node behind the others. Precondition: it is there, and in no chain.
+    /// Adds a node behind the others. Precondition: not null, and in no queue.
     void push(Pointer node) noexcept {
         Node* const last = std::to_address(node);
         end() = std::move(node);
         last_ = last;
     }
 
-    /// Adds all nodes of another chain, in their order, which leaves that one empty.
+    /// Moves all nodes of `other` behind the others, in their order.
     void append(IntrusiveQueue& other) noexcept {
         if (!other.empty()) {
             end() = std::exchange(other.first_, nullptr);

@@ -1,14 +1,16 @@
 #pragma once
 
+#include "residency/bounded_text.hpp"
 #include "residency/error.hpp"
 #include "residency/event.hpp"
 #include "residency/options.hpp"
 #include "residency/runtime/asio.hpp"
+#include "residency/runtime/completion.hpp"
 #include "residency/runtime/executors.hpp"
+#include "residency/runtime/owned_threads.hpp"
 #include "residency/shell/event_queue.hpp"
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <cstddef>
 #include <exception>
@@ -18,22 +20,56 @@
 #include <string_view>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 namespace residency::detail {
+
+/// Where one slot does its work.
+struct SlotExecutors {
+    asio::any_io_executor control{};
+    asio::any_io_executor inference{};
+    asio::any_io_executor loading{};
+    asio::any_io_executor unloading{};
+    asio::any_io_executor callbacks{};
+    /// The runtime, as `UserCodeScope` knows it.
+    const void* owner = nullptr;
+
+    /// Whether stop requests have no executor that they could not delay: then the thread that decides requests them.
+    [[nodiscard]] bool stops_in_place() const noexcept {
+        const asio::execution_context* const context = runtime::context_of(callbacks);
+        return context == runtime::context_of(inference) || context == runtime::context_of(loading);
+    }
+};
+
+/// What a runtime asks of a slot's shell as both end.
+class EndingSlot {
+public:
+    /// Refuses new requests, completes all others, requests stop. Work already posted keeps the shell alive.
+    virtual void abandon() noexcept = 0;
+    /// From now on models are destroyed where their last lease or call ends, and nothing is posted to an executor. With `executors_ended`
+    /// also those that an executor did not come to.
+    virtual void unload_in_place(bool executors_ended) noexcept = 0;
+
+protected:
+    ~EndingSlot() = default;
+};
 
 /// What the slots of one manager share: executors, the host's or threads of their own, and the queue of events.
 template <class Clock>
 class SlotRuntime {
 public:
-    /// Uses the host's executors if it gave them, or makes threads for `slots` slots that grant at most `most_leases` leases each.
-    /// Throws std::invalid_argument if the host gave some of the three and not all; std::system_error if a thread cannot be made.
-    SlotRuntime(const Executors& executors, const Observer& observer, std::size_t slots, std::size_t most_leases)
-        : executors_(executors) {
+    /// Uses the host's executors if it gave them, or starts threads. The options have been checked, and their `max_calls` resolved.
+    /// Throws std::invalid_argument if the host gave some executors and not all; std::system_error if a thread cannot be made.
+    SlotRuntime(const Executors& executors, const Observer& observer, std::vector<SlotOptions> slots)
+        : options_(std::move(slots)) {
         if (executors.complete()) {
-            events_ = std::make_shared<EventQueue>(observer, executors_.control);
+            const asio::any_io_executor callbacks = executors.callbacks ? executors.callbacks : executors.control;
+            slots_.assign(options_.size(), {executors.control, executors.inference, executors.loading,
+                                            executors.loading, callbacks, this});
+            events_ = std::make_shared<EventQueue>(observer, callbacks, this);
             return;
         }
-        if (executors.control || executors.inference || executors.loading) {
+        if (executors.control || executors.inference || executors.loading || executors.callbacks) {
             throw std::invalid_argument(
                 "residency: Executors needs all of control, inference and loading, or none of them; Executors::all "
                 "gives one for all");
@@ -43,90 +79,102 @@ public:
                 "residency: with a Clock other than std::chrono::steady_clock give all of Executors: threads that wait "
                 "for another clock would spin");
         }
-        owned_ = std::make_unique<Owned>(slots, runtime::default_inference_threads(most_leases), observer);
-        executors_ = {owned_->control.context()->get_executor(), owned_->inference.context()->get_executor(),
-                      owned_->loading.context()->get_executor()};
-        events_ = owned_->events;
+        start_threads(observer);
     }
     SlotRuntime(const SlotRuntime&) = delete;
     SlotRuntime& operator=(const SlotRuntime&) = delete;
-    /// After the slots were abandoned: waits for owned threads to finish what runs; with the host's executors, or on a thread of its own,
-    /// it lets everything go and returns at once.
+    /// Ends the threads if `end` was not called, because a slot could not be made.
     ~SlotRuntime() {
-        if (owned_ && owned_->runs_in_this_thread()) {
-            events_->close();
-            owned_->detach();
+        if (threads_ && !ended_) {
+            threads_->end_and_join();
         }
-        owned_.reset();
-        // Nobody is there any more to deliver to the observer.
-        events_->close();
     }
 
-    /// The executors.
-    [[nodiscard]] const Executors& executors() const noexcept { return executors_; }
+    /// The options of slot number `index`.
+    [[nodiscard]] const SlotOptions& options(std::size_t index) const noexcept { return options_[index]; }
+    /// Where slot number `index` does its work.
+    [[nodiscard]] const SlotExecutors& executors(std::size_t index) const noexcept { return slots_[index]; }
     /// The events.
     [[nodiscard]] const std::shared_ptr<EventQueue>& events() const noexcept { return events_; }
-    /// Whether the threads are its own.
-    [[nodiscard]] bool owns_threads() const noexcept { return owned_ != nullptr; }
-    /// Keeps the contexts of owned threads alive.
-    [[nodiscard]] std::shared_ptr<void> keep() const {
-        return owned_ ? std::make_shared<std::array<std::shared_ptr<asio::io_context>, 3>>(std::array{
-                            owned_->control.context(), owned_->inference.context(), owned_->loading.context()})
-                      : nullptr;
+
+    /// Ends the slots. Waits for what runs if the threads are its own, so that callbacks may use the slots until the last of them has
+    /// returned; with the host's executors, or on a thread of its own, it returns at once.
+    template <class... Slots>
+    void end(Slots&... slots) noexcept {
+        ended_ = true;
+        (slots.abandon(), ...);
+        const bool joins = threads_ && !threads_->runs_in_this_thread();
+        if (joins) {
+            threads_->end_and_join();
+        } else {
+            events_->close();
+        }
+        (slots.unload_in_place(joins), ...);
+        if (threads_ && !joins) {
+            threads_->end_and_detach();
+        }
     }
 
 private:
-    struct Owned {
-        Owned(std::size_t slots, std::size_t inference_threads, const Observer& observer)
-            : context(std::make_shared<asio::io_context>(1)),
-              events(std::make_shared<EventQueue>(observer, context->get_executor())),
-              control(context, 1, report_to(events)),
-              loading(std::make_shared<asio::io_context>(static_cast<int>(slots)), slots, report_to(events)),
-              inference(std::make_shared<asio::io_context>(static_cast<int>(inference_threads)), inference_threads,
-                        report_to(events)) {}
+    // Each slot's calls, loads and unloads, in this order; then callbacks; then control. They end in this order, too: each may post to those
+    // behind it. Control is the last because a callback may complete a handler that control forwards; what it forwards to callbacks is work
+    // that keeps callbacks from ending.
+    void start_threads(const Observer& observer) {
+        const std::size_t slots = options_.size();
+        std::vector<std::size_t> counts;
+        for (const SlotOptions& slot : options_) {
+            counts.push_back(slot.max_calls);
+        }
+        for (const SlotOptions& slot : options_) {
+            counts.push_back(slot.max_loads);
+        }
+        counts.insert(counts.end(), slots + 2, 1);
+        threads_ = std::make_shared<runtime::OwnedThreads>(counts);
+        const std::size_t callbacks_pool = counts.size() - 2;
+        const asio::any_io_executor callbacks = threads_->executor(callbacks_pool);
+        const asio::any_io_executor control = threads_->executor(callbacks_pool + 1);
+        for (std::size_t index = 0; index < slots; ++index) {
+            slots_.push_back({control, threads_->executor(index), threads_->executor(index + slots),
+                              threads_->executor(index + 2 * slots), callbacks, this});
+        }
+        events_ = std::make_shared<EventQueue>(observer, callbacks, this);
+        threads_->start(
+            [events = events_, callbacks_pool](const std::exception_ptr& thrown, std::size_t pool) {
+                report(*events, pool == callbacks_pool, thrown);
+            },
+            callbacks_pool, [events = events_] { events->close(); });
+    }
 
-        [[nodiscard]] bool runs_in_this_thread() const noexcept {
-            return control.runs_in_this_thread() || loading.runs_in_this_thread() || inference.runs_in_this_thread();
+    // The thread for callbacks delivers what waits for it; another one must not, as that may be in the observer.
+    static void report(EventQueue& events, bool delivers, const std::exception_ptr& thrown) noexcept {
+        try {
+            Event event;
+            event.type = EventType::handler_threw;
+            event.message = sentence_of(thrown);
+            events.push(std::move(event));
+        } catch (...) {  // NOLINT(bugprone-empty-catch): out of memory: an event less
         }
-        void detach() noexcept {
-            inference.detach();
-            loading.detach();
-            control.detach();
+        if (delivers) {
+            events.deliver_all();
         }
-        // All of it: the event has neither the key nor the stage of a request whose error the handler let go on.
-        static std::string sentence_of(const std::exception_ptr& exception) {
-            try {
-                std::rethrow_exception(exception);
-            } catch (const Error& error) {
-                return error.what();
-            } catch (...) {
-                return message_of(exception);
-            }
-        }
-        static runtime::OwnedThreads::Report report_to(const std::shared_ptr<EventQueue>& events) {
-            return [events](const std::exception_ptr& exception) {
-                try {
-                    Event event;
-                    event.type = EventType::handler_threw;
-                    event.message = sentence_of(exception);
-                    events->push(std::move(event));
-                } catch (...) {  // NOLINT(bugprone-empty-catch): out of memory: an event less
-                }
-                events->flush();
-            };
-        }
+    }
 
-        // Ended from the last to the first: calls need the loading threads for what they unload, and all need control.
-        std::shared_ptr<asio::io_context> context;
-        std::shared_ptr<EventQueue> events;
-        runtime::OwnedThreads control;
-        runtime::OwnedThreads loading;
-        runtime::OwnedThreads inference;
-    };
+    // All of it: the event has neither the key nor the stage of a request whose error the handler let go on.
+    static std::string sentence_of(const std::exception_ptr& exception) {
+        try {
+            std::rethrow_exception(exception);
+        } catch (const Error& error) {
+            return bounded(error.what());
+        } catch (...) {
+            return message_of(exception);
+        }
+    }
 
-    Executors executors_;
-    std::unique_ptr<Owned> owned_;
+    std::vector<SlotOptions> options_;
+    std::vector<SlotExecutors> slots_;
     std::shared_ptr<EventQueue> events_;
+    std::shared_ptr<runtime::OwnedThreads> threads_;
+    bool ended_ = false;
 };
 
 /// One slot of a runtime to be made.
@@ -135,17 +183,26 @@ struct SlotPlan {
     std::string_view name;
 };
 
+/// The options with what they leave to the library. How many calls a host's inference executor can run only the host knows.
+[[nodiscard]] inline SlotOptions resolved(SlotOptions options, const Executors& executors) {
+    if (options.max_calls == 0) {
+        options.max_calls = executors.inference ? options.max_leases : runtime::default_max_calls(options.max_leases);
+    }
+    options.max_calls = std::min(options.max_calls, options.max_leases);
+    return options;
+}
+
 /// Checks the options, then makes what slots with these options share.
 template <class Clock, std::size_t Slots>
 [[nodiscard]] std::shared_ptr<SlotRuntime<Clock>> make_runtime(const Executors& executors,
                                                                const SlotPlan (&slots)[Slots],  // NOLINT
                                                                const Observer& observer) {
-    std::size_t most_leases = 0;
+    std::vector<SlotOptions> options;
     for (const SlotPlan& slot : slots) {
         check(slot.options, slot.name);
-        most_leases = std::max(most_leases, slot.options.max_leases);
+        options.push_back(resolved(slot.options, executors));
     }
-    return std::make_shared<SlotRuntime<Clock>>(executors, observer, Slots, most_leases);
+    return std::make_shared<SlotRuntime<Clock>>(executors, observer, std::move(options));
 }
 
 }  // namespace residency::detail

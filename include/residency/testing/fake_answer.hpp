@@ -7,6 +7,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <stdexcept>
 #include <string_view>
 
@@ -17,6 +18,9 @@ inline constexpr std::size_t fake_dimension = 4;
 
 /// After how many models the scores of fake rerankers begin to repeat: a float holds no more than 24 bits exactly.
 inline constexpr std::uint64_t fake_score_period = 4096;
+
+/// What FakeFault::nan puts into an answer. A constant: with -ffast-math a call might give anything else.
+inline constexpr float fake_nan = std::numeric_limits<float>::quiet_NaN();
 
 /// The row that the FakeEmbedder with number `serial` gives for text `index` of a call: its number, the index, and the
 /// text's length and checksum. All are exact in a float for the first 2^24 models.

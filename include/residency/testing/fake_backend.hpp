@@ -10,7 +10,6 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -107,7 +106,7 @@ public:
                 std::copy(row.begin(), row.end(), rows[index].begin());
             }
             if (fault == FakeFault::nan && !rows.empty()) {
-                rows[rows.size() - 1].back() = std::numeric_limits<float>::quiet_NaN();
+                rows[rows.size() - 1].back() = fake_nan;
             }
             return rows;
         });
@@ -129,7 +128,7 @@ public:
                              scores[index] = fake_score(serial, documents[index]);
                          }
                          if (fault == FakeFault::nan && !scores.empty()) {
-                             scores.back() = std::numeric_limits<float>::quiet_NaN();
+                             scores.back() = fake_nan;
                          }
                          return scores;
                      });

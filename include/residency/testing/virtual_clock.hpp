@@ -98,11 +98,33 @@ namespace residency::testing {
 
 namespace detail {
 
-// How many probes ran on this thread that a round before had left behind, because a handler threw or stopped the context.
-inline std::size_t& stray_probes() noexcept {
-    thread_local std::size_t count = 0;
-    return count;
+// The probes that ran on this thread, and how many of those ran in rounds within another.
+struct Probes {
+    std::size_t ran = 0;
+    std::size_t nested = 0;
+};
+inline Probes& probes() noexcept {
+    thread_local Probes probes;
+    return probes;
 }
+
+// One round: whatever ran in it ran in a nested one for the round around it, however this one ends.
+class RoundScope {
+public:
+    RoundScope() noexcept : before_(probes()) {}
+    RoundScope(const RoundScope&) = delete;
+    RoundScope& operator=(const RoundScope&) = delete;
+    ~RoundScope() { probes().nested = before_.nested + ran(); }
+
+    // How many probes ran in this round itself: its own, and those that an earlier round left behind because a handler threw or
+    // stopped the context.
+    [[nodiscard]] std::size_t ran_directly() const noexcept { return ran() - (probes().nested - before_.nested); }
+
+private:
+    [[nodiscard]] std::size_t ran() const noexcept { return probes().ran - before_.ran; }
+
+    const Probes before_;
+};
 
 // Polls until every handler that is ready and every timer that is due has run, or a handler stops the context. Gives how
 // many ran.
@@ -112,18 +134,17 @@ inline std::size_t run_round(asio::io_context& context) {
     const auto seen = std::make_shared<bool>(false);
     asio::basic_waitable_timer<VirtualClock> probe(context, VirtualClock::time_point::min());
     probe.async_wait([round = std::weak_ptr<bool>(seen)](const boost::system::error_code&) {
+        ++probes().ran;
         if (const std::shared_ptr<bool> mine = round.lock()) {
             *mine = true;
-        } else {
-            ++stray_probes();
         }
     });
-    const std::size_t strays = stray_probes();
+    const RoundScope scope;
     std::size_t count = 0;
     while (!*seen && !context.stopped()) {
         count += context.poll();
     }
-    return count - (stray_probes() - strays) - (*seen ? 1 : 0);
+    return count - scope.ran_directly();
 }
 
 // Makes a context that has stopped usable again, and keeps it from stopping for want of work.
@@ -137,7 +158,7 @@ inline auto keep_running(asio::io_context& context) {
 }  // namespace detail
 
 /// Runs everything that is ready in these contexts, and what becomes ready by that, until nothing is. Gives how many
-/// handlers ran.
+/// handlers ran; those that a nested call of this function ran are counted by that.
 ///
 /// The time stands still, but for what the handlers themselves advance it by. What a handler throws leaves this call. A
 /// context that had stopped is restarted; once a handler stops one, no more is run. Precondition: no other thread runs

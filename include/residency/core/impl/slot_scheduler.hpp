@@ -2,16 +2,45 @@
 
 #include "residency/core/slot_scheduler.hpp"
 
-// What SlotScheduler is told, method by method, in the order of the class. Whom it grants is in slot_scheduler_waiting.hpp, what it loads
-// and unloads in slot_scheduler_places.hpp.
+// SlotScheduler and its calls: requests, leases, and what the backend answers. The other parts are included at the end.
 
 namespace residency::core {
 
 inline SlotScheduler::SlotScheduler(const SlotOptions& options)
-    : options_(options), keep_alive_(to_duration(options.keep_alive)), queue_(to_duration(options.aging)) {}
+    : options_(options),
+      max_calls_(options.max_calls == 0 ? options.max_leases : std::min(options.max_calls, options.max_leases)),
+      keep_alive_(to_duration(options.keep_alive)),
+      aging_(to_duration(options.aging)),
+      abandon_after_(to_duration(options.abandon_after)) {}
+
+// Entries of keys of which nothing is known any more go at the beginning of the next call: until then the actions may name them.
+inline void SlotScheduler::begin_call() noexcept {
+    while (unused_ != none) {
+        const Index key = unused_;
+        KeyEntry& entry = queue_.keys()[key];
+        unused_ = std::exchange(entry.next_unused, none);
+        entry.unused = false;
+        queue_.collect(key);
+    }
+}
+
+inline void SlotScheduler::collect_later(Index key) noexcept {
+    KeyEntry& entry = queue_.keys()[key];
+    if (!entry.unused && !entry.ranks_last && entry.waiting == 0 && entry.resident == none &&
+        queue_.keys().failures_of(key) == 0) {
+        entry.unused = true;
+        entry.next_unused = std::exchange(unused_, key);
+    }
+}
 
 // -- Requests -----------------------------------------------------------------------------------------------------------------------
 
+// A lease at once (DESIGN.md H4, H5):
+//
+//  1. The slot is closed: shutting_down.
+//  2. The request expects another residency: model_changed.
+//  3. No lease or, for a model call, no call is free; the key has waiters; or its resident can take no lease: must_wait.
+//  4. The lease is granted.
 inline Attempt SlotScheduler::try_grant(const ModelKey& key, const RequestSpec& spec, Grant& grant) {
     if (closed_) {
         return Attempt::shutting_down;
@@ -20,7 +49,7 @@ inline Attempt SlotScheduler::try_grant(const ModelKey& key, const RequestSpec& 
     if (expectation_fails(index, spec)) {
         return Attempt::model_changed;
     }
-    if (index == none || leases_ >= options_.max_leases) {
+    if (index == none || leases_ >= options_.max_leases || (spec.is_inference && calls_ >= max_calls_)) {
         return Attempt::must_wait;
     }
     const KeyEntry& entry = queue_.keys()[index];
@@ -33,13 +62,14 @@ inline Attempt SlotScheduler::try_grant(const ModelKey& key, const RequestSpec& 
     }
     grant.resident = residents_.handle(entry.resident);
     grant.request = {};
-    if (spec.deadline_covers_lease && spec.deadline != never) {
-        queue_.prepare(key, true);
+    grant.is_inference = spec.is_inference;
+    if (spec.is_inference && spec.deadline != never) {
+        queue_.prepare_deadline();
         grant.request = queue_.keep_deadline(index, spec);
         wake_by(spec.deadline);
     }
     use(resident, spec);
-    count_lease(resident);
+    count_lease(resident, spec.is_inference);
     return Attempt::granted;
 }
 
@@ -52,103 +82,156 @@ inline Attempt SlotScheduler::try_ensure(const ModelKey& key, const RequestSpec&
     if (expectation_fails(index, spec)) {
         return Attempt::model_changed;
     }
-    if (index == none || queue_.keys()[index].waiting != 0 || queue_.keys()[index].resident == none) {
+    const Index resident = index == none ? none : queue_.keys()[index].resident;
+    if (resident == none || residents_[resident].state != ResidentState::ready) {
         return Attempt::must_wait;
     }
-    const Index resident = queue_.keys()[index].resident;
-    if (residents_[resident].state != ResidentState::ready) {
-        return Attempt::must_wait;
-    }
+    begin_call();
+    Step step{now, actions};
     generation = residents_[resident].generation;
     use(residents_[resident], spec);
     residents_[resident].idle_since = now;
-    note_idle(resident, now, actions);
+    note_idle(resident, step);
     return Attempt::granted;
 }
 
+// The checks that are left after `try_grant` or `try_ensure` (DESIGN.md H5):
+//
+//  1. The key cools down: cooling_down.
+//  2. The queue is full, also after what is due has left it: overloaded. The last quarter is kept from `low`.
+//  3. The deadline has passed: timed_out.
+//  4. The request waits.
 inline Enqueued SlotScheduler::enqueue(const SharedKey& key, const RequestSpec& spec, Time now, Actions& actions) {
-    if (residents_.size() < options_.max_resident) {
-        residents_.reserve_one();
-    }
-    const Index index = queue_.prepare(key, spec.deadline != never);
+    begin_call();
+    // Every key that waits may become a resident in a call that must not allocate.
+    const std::size_t residents = std::min(options_.max_resident, residents_.size() + queue_.needs_place().size() + 1);
+    residents_.reserve(residents);
+    const Index index = queue_.prepare(key, spec.deadline != never, residents);
+    Step step{now, actions, submit_slice};
     const KeyEntry& entry = queue_.keys()[index];
-    Enqueued refused;
-    if (entry.resident == none && now < entry.cooling_until) {
-        refused.code = errc::cooling_down;
-        refused.retry_after = entry.cooling_until - now;
+    const std::size_t places = options_.max_queue - (spec.priority == Priority::low ? options_.max_queue / 4 : 0);
+    Enqueued result;
+    const bool has_resident = entry.resident != none && !residents_[entry.resident].failed;
+    if (!has_resident && now < queue_.keys().cooling_until(index)) {
+        result.code = errc::cooling_down;
+        result.retry_after = queue_.keys().cooling_until(index) - now;
         ++counters_.cooling_down;
-    } else if (queue_.waiting() >= options_.max_queue) {
-        refused.code = errc::overloaded;
+        refuse(Reason::cooling_down, entry.key, step);
+        collect_later(index);
+        return result;
+    }
+    const bool was_full = queue_.waiting() >= places;
+    if (was_full) {
+        expire_due(step);
+    }
+    if (queue_.waiting() >= places) {
         ++counters_.overloaded;
+        refuse(Reason::overloaded, entry.key, step);
     } else if (spec.deadline <= now) {
-        refused.code = errc::timed_out;
+        result.code = errc::timed_out;
+        result.stage = Stage::queue;
         ++counters_.timed_out;
+        Action& event = publish(EventType::timed_out, Reason::none, none, Duration::zero(), step);
+        event.stage = Stage::queue;
+        event.key = index;
     } else {
-        const RequestId request = queue_.join(index, spec, now);
+        result.joined_after = actions.size();
+        result.request = queue_.join(index, spec, now);
         counters_.most_waiting = std::max(counters_.most_waiting, queue_.waiting());
         wake_by(spec.deadline);
-        complete_ensures(index, now, actions);
-        grant_ready(now, actions);
-        assign_places(now, actions);
-        return {request, errc::overloaded, Duration::zero()};
+        if (entry.resident != none) {
+            residents_[entry.resident].abandoned_at = never;
+        }
+        refresh(index);
+        complete_ensures(index, step);
     }
-    queue_.keys().collect(index);
-    return refused;
+    if (result.request.valid() || was_full) {
+        decide(step);
+    }
+    collect_later(index);
+    return result;
 }
 
 inline bool SlotScheduler::cancel(RequestId request, Time now, Actions& actions) {
-    if (!queue_.requests().contains(request) || queue_.requests()[request.index].leased) {
+    if (!queue_.requests().contains(request) || queue_.requests()[request.index].state != RequestState::waiting) {
         return false;
     }
+    begin_call();
+    Step step{now, actions};
     const Index key = queue_.requests()[request.index].key;
-    queue_.leave(request.index, now, false);
+    queue_.leave(request.index, false);
     ++counters_.cancelled;
-    abandon_if_unwanted(key, actions);
-    complete_ensures(key, now, actions);
-    grant_ready(now, actions);
-    assign_places(now, actions);
-    if (queue_.keys()[key].resident != none) {
-        note_idle(queue_.keys()[key].resident, now, actions);
+    const KeyEntry& entry = queue_.keys()[key];
+    if (entry.claim != none && entry.waiting == 1) {
+        queue_.drop_claim(key);
     }
-    queue_.keys().collect(key);
+    note_left(key, step);
+    decide(step);
+    if (entry.resident != none) {
+        note_idle(entry.resident, step);
+    }
     return true;
 }
 
 inline void SlotScheduler::release(const Grant& grant, Time now, Actions& actions) {
+    begin_call();
+    Step step{now, actions};
     const Index index = grant.resident.index;
     Resident& resident = residents_[index];
     --resident.leases;
     --leases_;
+    calls_ -= grant.is_inference ? 1U : 0U;
     if (grant.request.valid()) {
         queue_.erase(grant.request.index);
     }
     if (resident.leases == 0) {
         resident.idle_since = now;
-        if (resident.state == ResidentState::draining) {
-            start_unload(index, resident.reason, now, actions);
-        }
     }
-    if (queue_.waiting() != 0) {
-        complete_ensures(resident.key, now, actions);
-        // Who has waited long enough to rank first may want this very resident's place: that comes before the next lease on it.
-        assign_places(now, actions);
-        grant_ready(now, actions);
-        assign_places(now, actions);
+    if (resident.leases == 0 && resident.switches()) {
+        evict(index, step);
+    } else if (resident.leases == 0 && resident.state == ResidentState::draining) {
+        start_unload(index, resident.reason, step);
     }
-    note_idle(index, now, actions);
+    if (!queue_.empty()) {
+        refresh(resident.key);
+        decide(step);
+    }
+    note_idle(index, step);
 }
 
 // -- What the backend answered ---------------------------------------------------------------------------------------------------
 
-inline void SlotScheduler::loaded(ResidentId id, std::size_t capacity, Time now, Actions& actions) {
+inline bool SlotScheduler::load_begins(ResidentId id, Time now, Actions& actions) {
+    begin_call();
+    Step step{now, actions};
     Resident& resident = residents_[id.index];
-    const Index key = resident.key;
+    const KeyEntry& entry = queue_.keys()[resident.key];
+    if (!wanted(resident)) {
+        end_load(resident);
+        gone(id.index, step);
+        return false;
+    }
+    resident.state = ResidentState::loading;
+    resident.began = now;
+    ++counters_.loads;
+    publish(EventType::load_started, Reason::requested, id.index, Duration::zero(), step);
+    if (entry.claim != none) {
+        drop_claim(resident.key, step);
+    }
+    return true;
+}
+
+inline void SlotScheduler::loaded(ResidentId id, std::size_t capacity, Time now, Actions& actions) {
+    begin_call();
+    Step step{now, actions};
+    Resident& resident = residents_[id.index];
     const Duration took = now - resident.began;
     ++counters_.loaded;
-    queue_.keys().clear_failures(key);
+    queue_.keys().clear_failures(resident.key);
+    end_load(resident);
     if (resident.discard) {
-        start_unload(id.index, resident.reason, now, actions);
-        assign_places(now, actions);
+        start_unload(id.index, resident.reason, step);
+        decide(step);
         return;
     }
     raise_generation();
@@ -158,36 +241,42 @@ inline void SlotScheduler::loaded(ResidentId id, std::size_t capacity, Time now,
     resident.capacity = std::max<std::size_t>(capacity, 1);
     resident.keep_alive = keep_alive_;
     resident.idle_since = now;
-    resident.granted = ++grants_;
-    publish(EventType::ready, Reason::requested, id.index, took, actions);
-    complete_ensures(key, now, actions);
-    grant_ready(now, actions);
-    assign_places(now, actions);
-    note_idle(id.index, now, actions);
+    resident.granted = resident.readied = ++grants_;
+    publish(EventType::ready, Reason::requested, id.index, took, step);
+    refresh(resident.key);
+    complete_ensures(resident.key, step);
+    // The load has cost much: its waiters are granted before another key may have the place.
+    grant_ready(step);
+    decide(step);
+    note_idle(id.index, step);
 }
 
-inline void SlotScheduler::load_failed(ResidentId id, bool cools_down, std::string message, Time now,
-                                       Actions& actions) {
-    const Resident& resident = residents_[id.index];
-    const Index key = resident.key;
+inline void SlotScheduler::load_failed(ResidentId id, errc code, SharedText message, Time now, Actions& actions) {
+    begin_call();
+    Step step{now, actions};
+    Resident& resident = residents_[id.index];
     const Duration took = now - resident.began;
+    end_load(resident);
     if (resident.stop_requested) {
         ++counters_.loads_aborted;
-        publish(EventType::load_aborted, resident.discard ? resident.reason : Reason::abandoned, id.index, took,
-                actions);
-    } else {
-        ++counters_.load_failures;
-        Duration cooldown = Duration::zero();
-        if (cools_down) {
-            cooldown = cooldown_after(queue_.keys()[key].failures);
-            queue_.keys().note_failure(key, std::move(message), later(now, cooldown));
-        }
-        publish(EventType::load_failed, Reason::requested, id.index, took, actions);
-        while (queue_.keys()[key].first != none) {
-            fail(queue_.keys()[key].first, errc::load_failed, cooldown, now, actions);
-        }
+        publish(EventType::load_aborted, resident.discard ? resident.reason : Reason::abandoned, id.index, took, step);
+        gone(id.index, step);
+        return;
     }
-    gone(id.index, now, actions);
+    ++counters_.load_failures;
+    if (code != errc::invalid_request) {
+        const Duration cooldown = cooldown_after(queue_.keys().failures_of(resident.key));
+        queue_.keys().note_failure(resident.key, std::move(message), later(now, cooldown));
+    }
+    publish(EventType::load_failed, Reason::requested, id.index, took, step);
+    // A load that could not begin still has its key's claim, which is no waiter.
+    if (queue_.keys()[resident.key].claim != none) {
+        drop_claim(resident.key, step);
+    }
+    resident.failed = true;
+    resident.failure = code;
+    resident.last_failed = queue_.arrivals();
+    fail_waiters(id.index, step);
 }
 
 inline Duration SlotScheduler::cooldown_after(Index failures) const noexcept {
@@ -201,150 +290,37 @@ inline Duration SlotScheduler::cooldown_after(Index failures) const noexcept {
 }
 
 inline void SlotScheduler::unloaded(ResidentId id, Time now, Actions& actions) {
+    begin_call();
+    Step step{now, actions};
     const Resident& resident = residents_[id.index];
     ++counters_.unloads[static_cast<std::size_t>(resident.reason)];
-    publish(EventType::unloaded, resident.reason, id.index, now - resident.began, actions);
-    gone(id.index, now, actions);
+    publish(EventType::unloaded, resident.reason, id.index, now - resident.began, step);
+    gone(id.index, step);
 }
 
-// -- Time ---------------------------------------------------------------------------------------------------------------------------
+// -- Actions ------------------------------------------------------------------------------------------------------------------------
 
-inline void SlotScheduler::tick(Time now, Actions& actions) {
-    const bool rings = wake_ <= now;
-    // First everybody whose time is up leaves, and only then is anything granted: nobody gets a lease past its deadline.
-    while (!queue_.deadlines().empty() && queue_.deadlines().top_rank() <= now) {
-        const Index index = queue_.deadlines().top();
-        const Request& request = queue_.requests()[index];
-        if (request.leased) {
-            ++counters_.timed_out;
-            queue_.drop_deadline(index);
-            Action action;
-            action.type = ActionType::expire;
-            action.code = errc::timed_out;
-            action.stage = Stage::inference;
-            action.subject = index;
-            actions.push_back(action);
-        } else {
-            const Index key = request.key;
-            fail(index, errc::timed_out, Duration::zero(), now, actions);
-            abandon_if_unwanted(key, actions);
-            refresh(key);
-            queue_.keys().collect(key);
-        }
-    }
-    for (Index index = 0; index < residents_.end_index(); ++index) {
-        if (!residents_.used(index)) {
-            continue;
-        }
-        const Index key = residents_[index].key;
-        if (queue_.keys()[key].waiting != 0) {
-            complete_ensures(key, now, actions);
-        }
-        if (queue_.keys()[key].waiting == 0 && residents_[index].idle() && residents_[index].due() <= now) {
-            start_unload(index, Reason::idle, now, actions);
-        }
-    }
-    for (Index index = 0; index < teardowns_.end_index(); ++index) {
-        if (teardowns_.used(index) && teardowns_[index].deadline <= now) {
-            complete(index, true, actions);
-        }
-    }
-    grant_ready(now, actions);
-    assign_places(now, actions);
-    if (!rings) {
-        // What the alarm was set for may be over, but it stays: requests that have a timeout and end long before would only move it to
-        // and fro.
-        return;
-    }
-    recompute_alarm();
-    const Duration timeout = std::exchange(shortest_timeout_, Duration::max());
-    if (residents_.size() != 0) {
-        wake_by(later(now, timeout));
-    }
-}
-
-// -- Unloading ----------------------------------------------------------------------------------------------------------------------
-
-inline TeardownId SlotScheduler::unload(const ModelKey* key, UnloadMode mode, Time now, Actions& actions) {
-    const Index only = key == nullptr ? none : queue_.keys().find(*key);
-    if (key != nullptr && (only == none || queue_.keys()[only].resident == none)) {
-        return {};
-    }
-    if (residents_.size() == 0) {
-        return {};
-    }
-    Teardown operation;
-    operation.key = only;
-    operation.birth = ++births_;
-    operation.remaining = only == none ? residents_.size() : 1;
-    const TeardownId id = teardowns_.insert(operation);
-    const Reason reason = mode == UnloadMode::revoke ? Reason::revoked : Reason::unload;
-    for (Index index = 0; index < residents_.end_index(); ++index) {
-        if (residents_.used(index) && (only == none || residents_[index].key == only)) {
-            remove(index, mode, reason, now, actions);
-        }
-    }
-    assign_places(now, actions);
-    return id;
-}
-
-inline void SlotScheduler::forget(TeardownId operation) noexcept {
-    if (teardowns_.contains(operation)) {
-        teardowns_.erase(operation.index);
-    }
-}
-
-inline void SlotScheduler::close(Time now, Actions& actions) {
-    if (closed_) {
-        return;
-    }
-    closed_ = true;
-    publish(EventType::shutdown_started, Reason::shutdown, none, Duration::zero(), actions);
-    for (Index key = 0; key < queue_.keys().end_index(); ++key) {
-        if (queue_.keys().used(key) && queue_.keys()[key].waiting != 0) {
-            while (queue_.keys()[key].first != none) {
-                fail(queue_.keys()[key].first, errc::shutting_down, Duration::zero(), now, actions);
-            }
-            refresh(key);
-            queue_.keys().collect(key);
-        }
-    }
-    for (Index index = 0; index < residents_.end_index(); ++index) {
-        if (residents_.used(index)) {
-            remove(index, UnloadMode::drain, Reason::shutdown, now, actions);
-        }
-    }
-    recompute_alarm();
-}
-
-inline TeardownId SlotScheduler::shut_down(Time deadline, Time now, Actions& actions) {
-    teardowns_.reserve_one();
-    close(now, actions);
-    if (residents_.size() == 0) {
-        return {};
-    }
-    Teardown operation;
-    operation.shutdown = true;
-    operation.birth = ++births_;
-    operation.remaining = residents_.size();
-    operation.deadline = deadline;
-    wake_by(deadline);
-    return teardowns_.insert(operation);
-}
-
-inline void SlotScheduler::publish(EventType type, Reason reason, Index resident, Duration duration,
-                                   Actions& actions) const {
+inline Action& SlotScheduler::act(ActionType type, Index subject, Index resident, Step& step) {
     Action action;
-    action.type = ActionType::event;
+    action.type = type;
+    action.subject = subject;
+    action.resident = resident;
+    return step.actions.emplace_back(action);
+}
+
+inline Action& SlotScheduler::publish(EventType type, Reason reason, Index resident, Duration duration,
+                                      Step& step) const {
+    Action& action = act(ActionType::event, none, resident, step);
     action.event = type;
     action.reason = reason;
-    action.resident = resident;
     action.generation = resident == none ? Generation{} : residents_[resident].generation;
     action.duration = duration;
-    actions.push_back(action);
+    return action;
 }
 
 }  // namespace residency::core
 
-#include "residency/core/impl/slot_scheduler_places.hpp"   // IWYU pragma: export
-#include "residency/core/impl/slot_scheduler_waiting.hpp"  // IWYU pragma: export
+#include "residency/core/impl/slot_scheduler_places.hpp"     // IWYU pragma: export
+#include "residency/core/impl/slot_scheduler_residents.hpp"  // IWYU pragma: export
+#include "residency/core/impl/slot_scheduler_time.hpp"       // IWYU pragma: export
+#include "residency/core/impl/slot_scheduler_waiting.hpp"    // IWYU pragma: export

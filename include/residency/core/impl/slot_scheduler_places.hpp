@@ -2,44 +2,79 @@
 
 #include "residency/core/slot_scheduler.hpp"
 
-// SlotScheduler and its places: who has one, who gives way to whom, and what becomes of a resident from its load until it is gone.
+// SlotScheduler and its places: which key gets one, and which resident gives way to which key.
 
 namespace residency::core {
 
-// Gives free places away, and sees to it that as many more come free as are wanted.
-inline void SlotScheduler::assign_places(Time now, Actions& actions) {
-    queue_.age(now);
-    const auto& claimed = queue_.order(QueueState::claimed);
-    const auto& needs_place = queue_.order(QueueState::needs_place);
-    while (residents_.size() < options_.max_resident && queue_.wanted_places() != 0) {
-        start_load((claimed.empty() ? needs_place : claimed).top(), now, actions);
+// A drain comes before the next lease on the same resident, and a lease may be what kept a resident from draining.
+inline void SlotScheduler::decide(Step& step) {
+    assign_places(step);
+    grant_ready(step);
+    assign_places(step);
+}
+
+// Gives free places to keys, and makes as many more come free as are wanted (DESIGN.md H3, H6):
+//
+//  1. A place is free and a load may begin: the next key gets the place.
+//  2. More places come than are wanted: the last drain that began ends.
+//  3. A resident drains for a key that no longer ranks before its own waiters: that drain ends.
+//  4. Too few places come without a switch, and a resident is idle: the one that has been so the longest is unloaded.
+//  5. No more places are wanted than come: done.
+//  6. A resident yields to the key that lacks a place: the least recently granted one drains.
+//  7. The last place went by age, no place or load is under way, and no resident yields by rank: the next place goes by age, too (R15).
+inline void SlotScheduler::assign_places(Step& step) {
+    const auto& needs_place = queue_.needs_place();
+    while (!closed_ && residents_.size() < options_.max_resident && loads_ < options_.max_loads &&
+           !needs_place.empty()) {
+        start_load(next_key(step.now), step);
     }
-    while (queue_.wanted_places() + switching_ != 0) {
-        const std::size_t wanted = queue_.wanted_places();
+    while (!needs_place.empty() || switching_ != 0) {
+        const std::size_t loads = closed_ ? 0 : options_.max_loads - std::min(options_.max_loads, loads_);
+        const std::size_t wanted = std::min(needs_place.size(), loads);
         const Coming coming = places_coming();
         const std::size_t sure = coming.soon + coming.drained;
-        if (switching_ != 0 && switching_ + sure > wanted) {
-            end_latest_drain(now, actions);
+        const Index oldest = aged_key(step.now);
+        const Index aged = place_by_age_ ? oldest : none;
+        const Index returns = switching_ == 0 ? none : next_to_return(sure, aged, switching_ + sure > wanted, step.now);
+        if (returns != none) {
+            end_drain(returns, step);
             continue;
         }
-        // The places that come go to the keys with a claim first: is one of those left without, it is its turn.
-        const bool claims_lack = needs_place.empty() || switching_ + sure < claimed.size();
-        const auto& lacking = claims_lack ? claimed : needs_place;
-        // A drain may take as long as a lease: nobody waits for one while the place of an idle resident can be had.
+        // A drain may take as long as a lease: no key waits for one while it can have the place of an idle resident.
         const Index idle = coming.soon < wanted ? longest_idle() : none;
         if (idle != none) {
-            switch_to(lacking.top(), idle, now, actions);
+            evict(idle, step);
             continue;
         }
         if (switching_ + sure >= wanted) {
             return;
         }
-        const Index victim = first_to_drain(lacking, switching_ + sure - (claims_lack ? 0 : claimed.size()));
+        Index victim = first_to_drain(switching_ + sure, aged, step.now);
+        if (victim == none && aged == none && oldest != none && switching_ + sure + loads_ == 0) {
+            victim = first_to_drain(0, oldest, step.now);
+            place_by_age_ = victim != none;
+        }
         if (victim == none) {
             return;
         }
-        switch_to(lacking.top(), victim, now, actions);
+        switch_from(victim, step);
     }
+}
+
+// The key of the oldest waiter that has no resident, if that waiter is older than `aging`; or none. A key that was evicted for another is
+// left out while it ranks last.
+inline Index SlotScheduler::aged_key(Time now) const noexcept {
+    if (queue_.needs_place_by_age().empty()) {
+        return none;
+    }
+    const Index key = queue_.needs_place_by_age().top();
+    return is_aged(queue_.oldest(key), now) ? key : none;
+}
+
+// The key that gets the next place; precondition: one needs a place.
+inline Index SlotScheduler::next_key(Time now) const noexcept {
+    const Index aged = place_by_age_ ? aged_key(now) : none;
+    return aged != none ? aged : queue_.needs_place().top();
 }
 
 // Places that come free without a switch.
@@ -50,8 +85,9 @@ inline SlotScheduler::Coming SlotScheduler::places_coming() const noexcept {
             continue;
         }
         const Resident& resident = residents_[index];
-        const bool given_up = resident.state == ResidentState::loading && resident.stop_requested &&
-                              (resident.discard || queue_.keys()[resident.key].waiting == 0);
+        const bool given_up =
+            resident.failed || (resident.state == ResidentState::queued && !wanted(resident)) ||
+            (resident.state == ResidentState::loading && resident.stop_requested && !wanted(resident));
         if (resident.state == ResidentState::unloading || given_up) {
             ++coming.soon;
         } else if (resident.state == ResidentState::draining && resident.for_good) {
@@ -61,7 +97,7 @@ inline SlotScheduler::Coming SlotScheduler::places_coming() const noexcept {
     return coming;
 }
 
-// The least recently used resident of those that are idle and that nobody waits for, or none.
+// The resident that has been idle for the longest time, of those that nothing waits for; or none.
 inline Index SlotScheduler::longest_idle() const noexcept {
     Index longest = none;
     for (Index index = 0; index < residents_.end_index(); ++index) {
@@ -73,31 +109,77 @@ inline Index SlotScheduler::longest_idle() const noexcept {
     return longest;
 }
 
-// The least recently granted resident of those that give way to a key that lacks a place: nobody waits for it, or that key comes
-// before who does. Places are coming for the first `served` of the keys that are lacking. None if there is none.
-inline Index SlotScheduler::first_to_drain(const IndexedHeap<Rank>& lacking, std::size_t served) const noexcept {
+// Whether a resident that is in use gives its place to the key that lacks one while the first `served` keys have one coming. `aged` is the
+// key that gets the next place because of its age, or none.
+//
+//  1. For `aged`: if the resident has no waiter, or only younger ones and was used since its load. Were it evicted unused, it could be
+//     loaded and evicted for ever while no lease is free.
+//  2. Else, if more keys than are served rank before the waiters of the resident. A key whose last load failed does not count before
+//     its waiter is older than `aging`.
+inline bool SlotScheduler::yields(const Resident& resident, std::size_t served, Index aged, Time now) const noexcept {
+    const auto& needs_place = queue_.needs_place();
+    const bool has_waiter = queue_.keys()[resident.key].waiting != 0;
+    if (aged != none && served-- == 0) {
+        const auto arrival = [&](Index key) { return queue_.requests()[queue_.oldest(key)].arrival; };
+        return !has_waiter || (!resident.unused() && arrival(aged) < arrival(resident.key));
+    }
+    const Rank rank = queue_.rank(resident.key);
+    // Of the keys that rank before, these do not count.
+    std::size_t others = aged != none && needs_place.rank(aged) < rank ? 1 : 0;
+    for (const Failure& failure : queue_.keys().failures()) {
+        others += needs_place.contains(failure.key) && needs_place.rank(failure.key) < rank &&
+                          !is_aged(queue_.oldest(failure.key), now)
+                      ? 1U
+                      : 0U;
+    }
+    return needs_place.count_before(rank, served + others + 1) > served + others;
+}
+
+// The least recently granted resident that yields, or none.
+inline Index SlotScheduler::first_to_drain(std::size_t served, Index aged, Time now) const noexcept {
     Index first = none;
     for (Index index = 0; index < residents_.end_index(); ++index) {
-        if (!residents_.used(index) || residents_[index].state != ResidentState::ready) {
-            continue;
-        }
-        const Resident& resident = residents_[index];
-        const bool yields = queue_.keys()[resident.key].waiting == 0 ||
-                            lacking.count_before(queue_.rank(resident.key), served + 1) > served;
-        if (yields && (first == none || resident.used_before(residents_[first]))) {
+        if (residents_.used(index) && residents_[index].state == ResidentState::ready &&
+            (first == none || residents_[index].used_before(residents_[first])) &&
+            yields(residents_[index], served, aged, now)) {
             first = index;
         }
     }
     return first;
 }
 
-// Begins to give the victim's place to `key`, which has it for sure once it is free.
-inline void SlotScheduler::switch_to(Index key, Index victim, Time now, Actions& actions) {
-    queue_.keys()[key].claims = true;
-    refresh(key);
+// The last that began to drain for a switch: of all if there is a surplus, else of those that no longer yield; or none. Drains serve keys
+// in the order in which they began, after the places that come without a switch.
+inline Index SlotScheduler::next_to_return(std::size_t sure, Index aged, bool surplus, Time now) const noexcept {
+    Index last = none;
+    for (Index index = 0; index < residents_.end_index(); ++index) {
+        if (!residents_.used(index) || !residents_[index].switches() ||
+            (last != none && residents_[index].drained < residents_[last].drained)) {
+            continue;
+        }
+        bool returns = surplus;
+        if (!surplus && queue_.keys()[residents_[index].key].waiting != 0) {
+            std::size_t served = sure;
+            for (Index other = 0; other < residents_.end_index(); ++other) {
+                served += residents_.used(other) && residents_[other].switches() &&
+                                  residents_[other].drained < residents_[index].drained
+                              ? 1U
+                              : 0U;
+            }
+            returns = !yields(residents_[index], served, aged, now);
+        }
+        if (returns) {
+            last = index;
+        }
+    }
+    return last;
+}
+
+// Begins to give the victim's place to a key that lacks one.
+inline void SlotScheduler::switch_from(Index victim, Step& step) {
     Resident& resident = residents_[victim];
     if (resident.leases == 0) {
-        start_unload(victim, Reason::switched, now, actions);
+        evict(victim, step);
         return;
     }
     resident.state = ResidentState::draining;
@@ -105,172 +187,41 @@ inline void SlotScheduler::switch_to(Index key, Index victim, Time now, Actions&
     resident.drained = ++drains_;
     ++switching_;
     refresh(resident.key);
-    publish(EventType::drain_started, Reason::switched, victim, Duration::zero(), actions);
+    publish(EventType::drain_started, Reason::switched, victim, Duration::zero(), step);
 }
 
-inline void SlotScheduler::end_latest_drain(Time now, Actions& actions) {
-    Index latest = none;
-    for (Index index = 0; index < residents_.end_index(); ++index) {
-        if (residents_.used(index) && residents_[index].state == ResidentState::draining &&
-            !residents_[index].for_good && (latest == none || residents_[index].drained > residents_[latest].drained)) {
-            latest = index;
-        }
+// Unloads the victim for the key that gets the next place. The victim's key ranks last until that key's load has ended or its waiters have
+// left: else the two could take the place from each other for ever (H6).
+inline void SlotScheduler::evict(Index victim, Step& step) {
+    const Index key = residents_[victim].key;
+    if (!queue_.needs_place().empty()) {
+        const Index other = next_key(step.now);
+        forgive(other);
+        queue_.keys()[other].evicted = key;
+        queue_.keys()[key].ranks_last = true;
     }
-    residents_[latest].state = ResidentState::ready;
-    residents_[latest].reason = Reason::none;
+    start_unload(victim, Reason::switched, step);
+}
+
+// The key that was evicted for this one ranks as any other.
+inline void SlotScheduler::forgive(Index key) noexcept {
+    const Index evicted = std::exchange(queue_.keys()[key].evicted, none);
+    if (evicted != none && queue_.keys().used(evicted) && queue_.keys()[evicted].ranks_last) {
+        queue_.keys()[evicted].ranks_last = false;
+        refresh(evicted);
+        collect_later(evicted);
+    }
+}
+
+inline void SlotScheduler::end_drain(Index index, Step& step) {
+    Resident& resident = residents_[index];
+    resident.state = ResidentState::ready;
+    resident.reason = Reason::none;
     --switching_;
-    publish(EventType::drain_ended, Reason::none, latest, Duration::zero(), actions);
-    complete_ensures(residents_[latest].key, now, actions);
-    grant_ready(now, actions);
-}
-
-inline void SlotScheduler::start_load(Index key, Time now, Actions& actions) {
-    Resident resident;
-    resident.key = key;
-    resident.began = now;
-    resident.birth = ++births_;
-    const Index index = residents_.insert(resident).index;
-    KeyEntry& entry = queue_.keys()[key];
-    entry.resident = index;
-    entry.claims = false;
-    refresh(key);
-    ++counters_.loads;
-    publish(EventType::load_started, Reason::requested, index, Duration::zero(), actions);
-    Action action;
-    action.type = ActionType::load;
-    action.resident = index;
-    actions.push_back(action);
-}
-
-inline void SlotScheduler::stop_load(Index index, Actions& actions) {
-    if (residents_[index].stop_requested) {
-        return;
-    }
-    residents_[index].stop_requested = true;
-    Action action;
-    action.type = ActionType::stop_load;
-    action.resident = index;
-    actions.push_back(action);
-}
-
-// Takes a resident out of use for good, for `unload` or shutdown.
-inline void SlotScheduler::remove(Index index, UnloadMode mode, Reason reason, Time now, Actions& actions) {
-    Resident& resident = residents_[index];
-    if (resident.state == ResidentState::unloading) {
-        return;
-    }
-    if (resident.state == ResidentState::loading) {
-        if (!resident.discard) {
-            resident.discard = true;
-            resident.reason = reason;
-        }
-        stop_load(index, actions);
-        return;
-    }
-    const bool revokes = mode == UnloadMode::revoke && !resident.revoked;
-    const bool drains_for_switch = resident.state == ResidentState::draining && !resident.for_good;
-    if (!resident.for_good || revokes) {
-        resident.reason = reason;
-    }
-    if (drains_for_switch) {
-        --switching_;
-    }
-    if (resident.state == ResidentState::ready && resident.leases != 0) {
-        publish(EventType::drain_started, reason, index, Duration::zero(), actions);
-    }
-    resident.state = ResidentState::draining;
-    resident.for_good = true;
-    if (revokes) {
-        resident.revoked = true;
-        raise_generation();
-        Action action;
-        action.type = ActionType::revoke;
-        action.resident = index;
-        actions.push_back(action);
-    }
-    if (resident.leases == 0) {
-        start_unload(index, resident.reason, now, actions);
-        return;
-    }
-    fail_expecting(resident.key, now, actions);
+    publish(EventType::drain_ended, Reason::none, index, Duration::zero(), step);
     refresh(resident.key);
-}
-
-inline void SlotScheduler::start_unload(Index index, Reason reason, Time now, Actions& actions) {
-    Resident& resident = residents_[index];
-    if (resident.state == ResidentState::draining && !resident.for_good) {
-        --switching_;
-    }
-    if (resident.state != ResidentState::loading && !resident.revoked) {
-        raise_generation();
-    }
-    resident.state = ResidentState::unloading;
-    resident.reason = reason;
-    resident.began = now;
-    publish(EventType::unload_started, reason, index, Duration::zero(), actions);
-    Action action;
-    action.type = ActionType::unload;
-    action.resident = index;
-    actions.push_back(action);
-    fail_expecting(resident.key, now, actions);
-    refresh(resident.key);
-}
-
-// The resident's place is free.
-inline void SlotScheduler::gone(Index index, Time now, Actions& actions) {
-    const Index key = residents_[index].key;
-    const std::uint64_t birth = residents_[index].birth;
-    residents_.erase(index);
-    queue_.keys()[key].resident = none;
-    for (Index operation = 0; operation < teardowns_.end_index(); ++operation) {
-        if (teardowns_.used(operation) && teardowns_[operation].birth > birth &&
-            (teardowns_[operation].key == none || teardowns_[operation].key == key) &&
-            --teardowns_[operation].remaining == 0) {
-            complete(operation, false, actions);
-        }
-    }
-    refresh(key);
-    assign_places(now, actions);
-    queue_.keys().collect(key);
-    recompute_alarm();
-}
-
-inline void SlotScheduler::complete(Index operation, bool late, Actions& actions) {
-    Action action;
-    action.type = ActionType::complete;
-    action.subject = operation;
-    action.late = late;
-    actions.push_back(action);
-    teardowns_.erase(operation);
-}
-
-// Unloads the resident if it is idle and due, or sees to it that somebody looks when it is.
-inline void SlotScheduler::note_idle(Index index, Time now, Actions& actions) {
-    const Resident& resident = residents_[index];
-    if (!resident.idle() || queue_.keys()[resident.key].waiting != 0) {
-        return;
-    }
-    if (resident.due() <= now) {
-        start_unload(index, Reason::idle, now, actions);
-        assign_places(now, actions);
-    } else {
-        wake_by(resident.due());
-    }
-}
-
-// Forgets stale reasons to wake: the alarm stands at what is due next, exactly.
-inline void SlotScheduler::recompute_alarm() noexcept {
-    wake_ = queue_.deadlines().empty() ? never : queue_.deadlines().top_rank();
-    for (Index index = 0; index < residents_.end_index(); ++index) {
-        if (residents_.used(index) && residents_[index].idle() && queue_.keys()[residents_[index].key].waiting == 0) {
-            wake_by(residents_[index].due());
-        }
-    }
-    for (Index index = 0; index < teardowns_.end_index(); ++index) {
-        if (teardowns_.used(index)) {
-            wake_by(teardowns_[index].deadline);
-        }
-    }
+    complete_ensures(resident.key, step);
+    grant_ready(step);
 }
 
 }  // namespace residency::core

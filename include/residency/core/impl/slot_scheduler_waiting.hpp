@@ -2,12 +2,12 @@
 
 #include "residency/core/slot_scheduler.hpp"
 
-// SlotScheduler and those who wait: where a key stands, who is granted, who is failed.
+// SlotScheduler and its waiters: where a key stands, which waiter is granted, which is failed.
 
 namespace residency::core {
 
 inline bool SlotScheduler::expectation_fails(Index key, const RequestSpec& spec) const noexcept {
-    if (spec.expected == Generation{}) {
+    if (!spec.expects) {
         return false;
     }
     if (key == none || queue_.keys()[key].resident == none) {
@@ -17,17 +17,22 @@ inline bool SlotScheduler::expectation_fails(Index key, const RequestSpec& spec)
     return !resident.usable() || resident.generation != spec.expected;
 }
 
-inline QueueState SlotScheduler::standing(Index key) const noexcept {
+// Whether a load that is queued or running is of use: for a waiter or a claim of its key.
+inline bool SlotScheduler::wanted(const Resident& load) const noexcept {
+    return !load.discard && queue_.keys()[load.key].waiting != 0;
+}
+
+inline QueueState SlotScheduler::state_of(Index key) const noexcept {
     const KeyEntry& entry = queue_.keys()[key];
     if (entry.waiting == 0) {
         return QueueState::not_queued;
     }
     if (entry.resident == none) {
-        return entry.claims ? QueueState::claimed : QueueState::needs_place;
+        return QueueState::needs_place;
     }
     const Resident& resident = residents_[entry.resident];
     const bool takes_one_more = resident.state == ResidentState::ready && resident.leases < resident.capacity;
-    return takes_one_more ? QueueState::grantable : QueueState::not_queued;
+    return takes_one_more && queue_.first_lease(key) != none ? QueueState::grantable : QueueState::not_queued;
 }
 
 inline void SlotScheduler::use(Resident& resident, const RequestSpec& spec) noexcept {
@@ -35,86 +40,295 @@ inline void SlotScheduler::use(Resident& resident, const RequestSpec& spec) noex
     resident.granted = ++grants_;
 }
 
-inline void SlotScheduler::count_lease(Resident& resident) noexcept {
+inline void SlotScheduler::count_lease(Resident& resident, bool is_inference) noexcept {
     ++resident.leases;
     ++leases_;
+    calls_ += is_inference ? 1U : 0U;
     ++counters_.leases_granted;
     counters_.most_leases = std::max(counters_.most_leases, leases_);
 }
 
-inline void SlotScheduler::grant_front(Index key, Time now, Actions& actions) {
-    const KeyEntry& entry = queue_.keys()[key];
-    const Index index = entry.first;
-    const RequestSpec spec = queue_.requests()[index].spec;
-    Resident& resident = residents_[entry.resident];
+// Grants the waiter, whose key's resident is ready, unless its deadline or its generation has passed.
+inline void SlotScheduler::grant(Index request, Step& step) {
+    const RequestSpec spec = queue_.requests()[request].spec;
+    const Index key = queue_.requests()[request].key;
+    const Index index = queue_.keys()[key].resident;
+    Resident& resident = residents_[index];
+    if (spec.deadline <= step.now) {
+        time_out(request, step);
+        return;
+    }
+    if (spec.expects && spec.expected != resident.generation) {
+        fail(request, errc::model_changed, Duration::zero(), step);
+        refresh(key);
+        return;
+    }
+    --step.left;
     use(resident, spec);
     if (spec.wants_lease) {
-        count_lease(resident);
+        count_lease(resident, spec.is_inference);
     } else {
-        resident.idle_since = now;
+        resident.idle_since = step.now;
     }
-    Action action;
-    action.type = ActionType::grant;
-    action.subject = index;
-    action.resident = entry.resident;
+    Action& action = act(ActionType::grant, request, index, step);
     action.generation = resident.generation;
-    action.kept = queue_.leave(index, now, spec.wants_lease);
-    actions.push_back(action);
+    action.kept = queue_.leave(request, spec.wants_lease);
+    refresh(key);
 }
 
-inline void SlotScheduler::fail(Index request, errc code, Duration retry_after, Time now, Actions& actions) {
-    const KeyEntry& entry = queue_.keys()[queue_.requests()[request].key];
-    Action action;
-    action.type = ActionType::fail;
-    action.code = code;
-    action.stage = entry.resident != none && residents_[entry.resident].state == ResidentState::loading ? Stage::load
-                                                                                                        : Stage::queue;
-    action.subject = request;
-    action.resident = entry.resident;
-    action.duration = retry_after;
-    actions.push_back(action);
-    if (code == errc::timed_out) {
-        ++counters_.timed_out;
+// Whether the slot's limits allow the lease that the waiter wants.
+inline bool SlotScheduler::can_serve(Index request) const noexcept {
+    return leases_ < options_.max_leases && (!queue_.requests()[request].spec.is_inference || calls_ < max_calls_);
+}
+
+// The oldest waiter that its resident can serve now, if it is older than `aging`; or none.
+inline Index SlotScheduler::oldest_to_grant(Time now) const noexcept {
+    if (queue_.grantable_by_age().empty()) {
+        return none;
     }
-    queue_.leave(request, now, false);
+    const Index first = queue_.oldest_lease(residents_[queue_.grantable_by_age().top()].key);
+    if (!is_aged(first, now)) {
+        return none;
+    }
+    if (can_serve(first)) {
+        return first;
+    }
+    // No call is free: only a bare lease can be granted.
+    Index oldest = none;
+    for (Index index = 0; index < residents_.end_index(); ++index) {
+        if (!queue_.grantable_by_age().contains(index)) {
+            continue;
+        }
+        const Index each = queue_.oldest_lease(residents_[index].key);
+        if (can_serve(each) && is_aged(each, now) &&
+            (oldest == none || queue_.requests()[each].arrival < queue_.requests()[oldest].arrival)) {
+            oldest = each;
+        }
+    }
+    return oldest;
 }
 
-inline void SlotScheduler::fail_expecting(Index key, Time now, Actions& actions) {
-    Index next = queue_.keys()[key].first;
-    while (queue_.keys()[key].expecting != 0 && next != none) {
-        const Index request = next;
-        next = queue_.requests()[request].next;
-        if (queue_.requests()[request].spec.expected != Generation{}) {
-            fail(request, errc::model_changed, Duration::zero(), now, actions);
+// The waiter that is granted next, or none. `by_age` becomes whether it is so because of its age.
+//
+//  1. No lease is free: none.
+//  2. The last lease went by rank, and a waiter is older than `aging` (R15): the oldest such waiter that its resident can serve.
+//  3. The first by rank. While no call is free, of the keys whose first waiter wants a bare lease.
+inline Index SlotScheduler::next_to_grant(Time now, bool& by_age) const noexcept {
+    by_age = false;
+    if (leases_ >= options_.max_leases) {
+        return none;
+    }
+    if (lease_by_age_) {
+        if (const Index oldest = oldest_to_grant(now); oldest != none) {
+            by_age = true;
+            return oldest;
+        }
+    }
+    const auto& bare = queue_.grantable(false);
+    const auto& calls = queue_.grantable(true);
+    const bool may_call = calls_ < max_calls_ && !calls.empty();
+    if (!may_call && bare.empty()) {
+        return none;
+    }
+    const bool call_first = may_call && (bare.empty() || calls.top_rank() < bare.top_rank());
+    return queue_.first_lease(residents_[(call_first ? calls : bare).top()].key);
+}
+
+inline void SlotScheduler::grant_ready(Step& step) {
+    bool by_age = false;
+    for (Index next = next_to_grant(step.now, by_age); next != none; next = next_to_grant(step.now, by_age)) {
+        if (step.left == 0) {
+            resume(step.now);
+            return;
+        }
+        const std::size_t before = leases_;
+        grant(next, step);
+        if (leases_ != before) {
+            lease_by_age_ = !by_age;
         }
     }
 }
 
-inline void SlotScheduler::abandon_if_unwanted(Index key, Actions& actions) {
+// Completes the waiters for a load if the key's resident is ready.
+inline void SlotScheduler::complete_ensures(Index key, Step& step) {
     const KeyEntry& entry = queue_.keys()[key];
-    if (entry.waiting == 0 && entry.resident != none && residents_[entry.resident].state == ResidentState::loading) {
-        stop_load(entry.resident, actions);
+    if (entry.resident == none || residents_[entry.resident].state != ResidentState::ready) {
+        return;
+    }
+    for (Index next = queue_.first_ensure(key); next != none; next = queue_.first_ensure(key)) {
+        if (step.left == 0) {
+            resume(step.now);
+            return;
+        }
+        grant(next, step);
     }
 }
 
-// Completes whoever at the front of the key's queue needs no lease, and puts the key where it belongs.
-inline void SlotScheduler::complete_ensures(Index key, Time now, Actions& actions) {
+// Fails a waiter. The caller puts the key where it belongs then.
+inline void SlotScheduler::fail(Index request, errc code, Duration retry_after, Step& step) {
+    --step.left;
+    const KeyEntry& entry = queue_.keys()[queue_.requests()[request].key];
+    const bool loading = entry.resident != none && residents_[entry.resident].state == ResidentState::loading;
+    Action& action = act(ActionType::fail, request, entry.resident, step);
+    action.code = code;
+    action.stage = loading ? Stage::load : Stage::queue;
+    action.duration = retry_after;
+    queue_.leave(request, false);
+}
+
+// The deadline of a request has passed.
+//
+//  1. It has its lease: it completes early, and the lease goes on.
+//  2. It was the last waiter of a key whose load has not begun: it fails and becomes the key's claim (H1).
+//  3. Else it fails.
+inline void SlotScheduler::time_out(Index index, Step& step) {
+    const Request& request = queue_.requests()[index];
+    const Index key = request.key;
+    const Duration since = step.now - request.spec.since;
     const KeyEntry& entry = queue_.keys()[key];
-    while (entry.resident != none && residents_[entry.resident].state == ResidentState::ready && entry.first != none &&
-           !queue_.requests()[entry.first].spec.wants_lease) {
-        grant_front(key, now, actions);
+    const bool leased = request.state == RequestState::leased;
+    const bool is_queued = entry.resident != none && residents_[entry.resident].state == ResidentState::queued &&
+                           !residents_[entry.resident].discard;
+    const bool may_claim = !closed_ && abandon_after_ != Duration::zero() && (entry.resident == none || is_queued);
+    const bool is_last = entry.waiting == (entry.claim == none ? 1U : 2U);
+    ++counters_.timed_out;
+    Stage stage = Stage::inference;
+    if (leased) {
+        --step.left;
+        queue_.drop_deadline(index);
+        Action& action = act(ActionType::expire, index, none, step);
+        action.code = errc::timed_out;
+        action.stage = stage;
+    } else if (may_claim && is_last) {
+        if (entry.claim == none && queue_.claims().size() == WaitQueue::most_claims) {
+            drop_claim(queue_.requests()[queue_.claims().front().request].key, step);
+        }
+        --step.left;
+        Action& action = act(ActionType::fail, index, entry.resident, step);
+        action.code = errc::timed_out;
+        stage = action.stage;
+        queue_.keep_claim(index, later(step.now, abandon_after_));
+        wake_by(later(step.now, abandon_after_));
+    } else {
+        fail(index, errc::timed_out, Duration::zero(), step);
+        stage = step.actions.back().stage;
+    }
+    Action& event = publish(EventType::timed_out, Reason::none, none, since, step);
+    event.stage = stage;
+    event.key = key;
+    if (leased) {
+        event.generation = residents_[entry.resident].generation;
+    } else {
+        note_left(key, step);
+    }
+}
+
+inline void SlotScheduler::expire_due(Step& step) {
+    while (!queue_.deadlines().empty() && queue_.deadlines().top_rank() <= step.now) {
+        if (step.left == 0) {
+            resume(step.now);
+            return;
+        }
+        time_out(queue_.deadlines().top(), step);
+    }
+}
+
+// The key's resident is no longer the one that these waiters expect.
+inline void SlotScheduler::fail_expecting(Index key, Step& step) {
+    while (queue_.keys()[key].expecting != none) {
+        if (step.left == 0) {
+            resume(step.now);
+            break;
+        }
+        fail(queue_.keys()[key].expecting, errc::model_changed, Duration::zero(), step);
+    }
+}
+
+// Fails the waiters of a failed load, not those that came later. Then the resident is gone.
+inline void SlotScheduler::fail_waiters(Index index, Step& step) {
+    const Resident& resident = residents_[index];
+    const Index key = resident.key;
+    const Duration retry_after = std::max(Duration::zero(), later(queue_.keys().cooling_until(key), -step.now));
+    for (Index next = queue_.oldest(key); next != none && queue_.requests()[next].arrival <= resident.last_failed;
+         next = queue_.oldest(key)) {
+        if (step.left == 0) {
+            resume(step.now);
+            return;
+        }
+        fail(next, resident.failure, retry_after, step);
+    }
+    gone(index, step);
+}
+
+// Fails what waits in a slot that is closed.
+inline void SlotScheduler::fail_closed(Step& step) {
+    for (; closing_ < queue_.keys().end_index(); ++closing_) {
+        if (!queue_.keys().used(closing_)) {
+            continue;
+        }
+        for (Index next = queue_.oldest(closing_); next != none; next = queue_.oldest(closing_)) {
+            if (step.left == 0) {
+                refresh(closing_);
+                resume(step.now);
+                return;
+            }
+            fail(next, errc::shutting_down, Duration::zero(), step);
+        }
+        forgive(closing_);
+        refresh(closing_);
+        collect_later(closing_);
+    }
+    complete_teardowns(step);
+}
+
+// A waiter or a claim of the key has left. If it was the last:
+//
+//  1. A load that runs is asked to stop after `abandon_after` (H1).
+//  2. A resident that is idle is unloaded after its keep-alive.
+//  3. A key that was evicted for this one no longer ranks last.
+inline void SlotScheduler::note_left(Index key, Step& step) {
+    const KeyEntry& entry = queue_.keys()[key];
+    if (entry.waiting == 0) {
+        if (entry.resident != none && residents_[entry.resident].runs_load()) {
+            Resident& resident = residents_[entry.resident];
+            resident.abandoned_at = later(step.now, abandon_after_);
+            if (resident.abandoned_at <= step.now) {
+                stop_load(entry.resident, step);
+            } else {
+                wake_by(resident.abandoned_at);
+            }
+        } else if (entry.resident != none && residents_[entry.resident].idle()) {
+            wake_by(residents_[entry.resident].due());
+        }
+        forgive(key);
     }
     refresh(key);
+    collect_later(key);
 }
 
-// Grants whatever can be granted, in order.
-inline void SlotScheduler::grant_ready(Time now, Actions& actions) {
-    queue_.age(now);
-    while (leases_ < options_.max_leases && !queue_.order(QueueState::grantable).empty()) {
-        const Index key = queue_.order(QueueState::grantable).top();
-        grant_front(key, now, actions);
-        complete_ensures(key, now, actions);
+inline void SlotScheduler::drop_claim(Index key, Step& step) {
+    queue_.drop_claim(key);
+    note_left(key, step);
+}
+
+// Counts a request that is refused. The first one of a period makes an event at once, the others one at its end (H19).
+inline void SlotScheduler::refuse(Reason reason, const SharedKey& key, Step& step) {
+    Refusals& each = refusals(reason);
+    each.key = key;
+    ++each.count;
+    if (each.next <= step.now) {
+        publish_refusals(reason, step);
+        // The alarm may have stood for it.
+        recompute_alarm();
+    } else {
+        wake_by(each.next);
     }
+}
+
+inline void SlotScheduler::publish_refusals(Reason reason, Step& step) {
+    Refusals& each = refusals(reason);
+    publish(EventType::rejected, reason, none, Duration::zero(), step).count = std::exchange(each.count, 0);
+    each.next = later(step.now, refusal_period);
 }
 
 }  // namespace residency::core

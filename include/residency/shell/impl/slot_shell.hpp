@@ -2,66 +2,32 @@
 
 #include "residency/shell/slot_shell.hpp"
 
-// What operations and leases call of SlotShell: under the mutex they tell the scheduler, and what that decided is carried out once the mutex
-// is free (slot_shell_actions.hpp). Its threads of work (jobs, control, contexts that end) are in slot_shell_work.hpp, what people read in
-// slot_shell_status.hpp.
+// What operations and leases call of SlotShell. Each call is one `apply` (slot_shell_apply.hpp): under the mutex the scheduler decides, and
+// the decision is carried out once the mutex is free. Loads, unloads, the alarm and the end are in slot_shell_work.hpp.
 
 namespace residency::detail {
 
-template <class Clock>
-core::RequestSpec SlotShell<Clock>::spec_of(const RequestOptions& options, bool wants_lease, bool is_call) {
-    core::RequestSpec spec;
-    spec.wants_lease = wants_lease;
-    spec.deadline_covers_lease = is_call;
-    spec.priority = options.priority;
-    if (options.timeout) {
-        spec.deadline = core::later(clock_time(), core::to_duration(*options.timeout));
-    }
-    if (options.keep_alive) {
-        spec.overrides_keep_alive = true;
-        spec.keep_alive = core::to_duration(*options.keep_alive);
-    }
-    if (options.expected_generation) {
-        spec.expected = *options.expected_generation;
-    }
-    return spec;
-}
-
-// Makes room for whatever one more request may lead to, so that nothing on its way needs memory.
+// Makes room for what one more request may lead to, so that nothing on its way needs memory but the record of a load.
 template <class Clock>
 void SlotShell<Clock>::reserve() {
     const std::size_t residents = scheduler_.residents().size();
-    const std::size_t in_sight = std::min(scheduler_.options().max_resident, residents + scheduler_.waiting() + 1);
-    // Each key that waits will be loaded, sooner or later.
-    const std::size_t loads = std::min(scheduler_.waiting(), scheduler_.queue().keys().size()) + 1;
-    // A load that cannot begin is three, and the next follows at once.
-    const std::size_t actions =
-        scheduler_.most_actions() + 6 * (in_sight - std::min(in_sight, residents)) + 3 * loads + 8;
+    const std::size_t in_sight = std::min(options_.max_resident, residents + scheduler_.waiting() + 1);
+    // A few for each resident that may come before the next request.
+    const std::size_t actions = scheduler_.most_actions() + 8 * (in_sight - std::min(in_sight, residents)) + 8;
     if (actions_.capacity() < actions) {
         actions_.reserve(actions + actions / 2);
     }
     const std::size_t requests = std::size_t{scheduler_.queue().requests().next_index()} + 1;
     if (waiters_.size() < requests) {
-        waiters_.resize(requests + requests / 2);
+        constexpr std::size_t some = 64;
+        waiters_.resize(requests + some);
     }
-    const std::size_t operations = std::size_t{scheduler_.teardowns().next_index()} + 1;
-    if (operations_.size() < operations) {
-        operations_.resize(operations * 2);
-    }
-    if (records_.size() < in_sight) {
-        records_.resize(in_sight * 2);
-    }
-    if (spare_records_.capacity() < loads) {
-        spare_records_.reserve(loads * 2);
-    }
-    while (spare_records_.size() < loads) {
-        spare_records_.push_back(std::make_shared<ResidentRecord>());
-    }
+    teardowns_.reserve(std::size_t{scheduler_.teardowns().next_index()} + 1);
 }
 
 template <class Clock>
 ResidentRecord* SlotShell<Clock>::try_acquire(const ModelKey& key, const RequestOptions& options) {
-    const core::RequestSpec spec = spec_of(options, true, false);
+    const core::RequestSpec spec = spec_of(options, true, false, clock_time);
     core::Grant grant;
     const Lock lock(mutex_);
     return scheduler_.try_grant(key, spec, grant) == core::Attempt::granted ? records_[grant.resident.index].get()
@@ -71,85 +37,69 @@ ResidentRecord* SlotShell<Clock>::try_acquire(const ModelKey& key, const Request
 template <class Clock>
 void SlotShell<Clock>::submit(const boost::intrusive_ptr<Waiter>& waiter, const ModelKey& key,
                               const RequestOptions& options) {
-    const bool wants_lease = waiter->wants_lease;
-    const core::RequestSpec spec = spec_of(options, wants_lease, waiter->is_call);
-    Outbox out;
-    {
-        const Lock lock(mutex_);
+    const core::RequestSpec spec = spec_of(options, waiter->wants_lease, waiter->is_inference, clock_time);
+    apply([&](Outbox& out) {
+        mutex_.assert_held();
         if (spec.deadline != core::never) {
             reserve();
             scheduler_.note_timeout(core::to_duration(*options.timeout));
         }
         core::Grant grant;
         Generation generation;
-        const core::Attempt attempt = wants_lease ? scheduler_.try_grant(key, spec, grant)
-                                                  : scheduler_.try_ensure(key, spec, now(), generation, actions_);
+        const core::Attempt attempt = spec.wants_lease ? scheduler_.try_grant(key, spec, grant)
+                                                       : scheduler_.try_ensure(key, spec, now(), generation, actions_);
         if (attempt != core::Attempt::granted) {
             waiter->key = scheduler_.share(key);
         }
         switch (attempt) {
             case core::Attempt::granted:
-                waiter->is_granted = true;
-                waiter->state = Waiter::State::done;
-                if (!wants_lease) {
-                    std::construct_at(&waiter->generation, generation);
-                } else {
-                    waiter->record = records_[grant.resident.index].get();
-                    waiter->request = grant.request;
-                    waiter->state = Waiter::State::leased;
-                    begin_call(*waiter);
-                    if (grant.request.valid()) {
-                        waiters_[grant.request.index] = waiter;
-                    }
+                out.grant(waiter, spec.wants_lease ? records_[grant.resident.index].get() : nullptr, generation,
+                          grant.request);
+                out.delivers = true;
+                if (grant.request.valid()) {
+                    waiters_[grant.request.index] = waiter;
                 }
-                out.ready.push(waiter);
                 break;
-            case core::Attempt::shutting_down: refuse(waiter, errc::shutting_down, Stage::admission, {}, out); break;
-            case core::Attempt::model_changed: refuse(waiter, errc::model_changed, Stage::admission, {}, out); break;
+            case core::Attempt::shutting_down: out.fail(waiter, errc::shutting_down, Stage::admission, {}); break;
+            case core::Attempt::model_changed: out.fail(waiter, errc::model_changed, Stage::admission, {}); break;
             case core::Attempt::must_wait: {
                 reserve();
                 const core::Enqueued enqueued = scheduler_.enqueue(waiter->key, spec, now(), actions_);
                 if (enqueued.request.valid()) {
+                    collect_actions(out, enqueued.joined_after);
                     waiter->request = enqueued.request;
                     waiters_[enqueued.request.index] = waiter;
                 } else {
-                    const bool timed_out = enqueued.code == errc::timed_out;
-                    refuse(waiter, enqueued.code, timed_out ? Stage::queue : Stage::admission, enqueued.retry_after,
-                           out);
-                    const Reason reason = enqueued.code == errc::overloaded ? Reason::overloaded : Reason::cooling_down;
-                    publish_request(timed_out ? EventType::timed_out : EventType::rejected,
-                                    timed_out ? Reason::none : reason, key, out);
+                    out.fail(waiter, enqueued.code, enqueued.stage, enqueued.retry_after);
                 }
                 break;
             }
         }
-        collect(out);
-    }
-    carry_out(std::move(out));
+    });
 }
 
 template <class Clock>
 void SlotShell<Clock>::cancel(Waiter& waiter, bool terminal) noexcept {
-    Outbox out;
-    {
-        const Lock lock(mutex_);
-        if (waiter.state == Waiter::State::leased && waiter.is_call && terminal) {
-            complete_early(static_cast<InferenceWaiter&>(waiter), errc::timed_out, true, out);
+    apply([&](Outbox& out) {
+        mutex_.assert_held();
+        if (waiter.state == Waiter::State::leased && waiter.is_inference && terminal) {
+            out.complete_early(static_cast<InferenceWaiter&>(waiter), errc::timed_out, true);
+            out.delivers = true;
         } else if (waiter.state == Waiter::State::waiting && scheduler_.cancel(waiter.request, now(), actions_)) {
             waiter.state = Waiter::State::done;
             waiter.is_cancelled = true;
             out.ready.push(std::move(waiters_[waiter.request.index]));
+            out.delivers = true;
         }
-        collect(out);
-    }
-    carry_out(std::move(out));
+    });
 }
 
 template <class Clock>
-void SlotShell<Clock>::release(ResidentRecord& record) noexcept {
+void SlotShell<Clock>::release(LeasedModel& model) noexcept {
+    auto& record = static_cast<ResidentRecord&>(model);
     {
         const Lock lock(mutex_);
-        if (release_quietly({record.id, {}})) {
+        if (release_quietly({record.id, {}, false})) {
             return;
         }
     }
@@ -160,9 +110,13 @@ template <class Clock>
 bool SlotShell<Clock>::finish(InferenceWaiter& call) noexcept {
     {
         const Lock lock(mutex_);
-        if (release_quietly({call.record->id, call.request})) {
+        if (release_quietly({call.record->id, call.request, true})) {
             end_call(call);
-            return !call.completed_early.exchange(true);
+            const bool completes = !call.completed_early.exchange(true);
+            if (completes) {
+                ++deliveries_;
+            }
+            return completes;
         }
     }
     return end_lease(*call.record, &call);
@@ -178,19 +132,21 @@ bool SlotShell<Clock>::release_quietly(const core::Grant& grant) noexcept {
 
 template <class Clock>
 bool SlotShell<Clock>::end_lease(ResidentRecord& record, InferenceWaiter* call) noexcept {
-    // Kept until all is carried out: what they own may be the last of something of the user's, or of this.
+    // Kept until all is carried out: they may be the last owners of something of the user's, or of this.
     boost::intrusive_ptr<Waiter> keep_waiter;
     std::shared_ptr<SlotShell> keep_self;
-    bool tells = false;
-    Outbox out;
-    {
-        const Lock lock(mutex_);
-        // While the lease is counted somebody owns this: the ModelSlot, or itself. Once it is not, and the mutex is free, whoever owns the
+    bool completes = false;
+    apply([&](Outbox& /*out*/) {
+        mutex_.assert_held();
+        // While the lease is counted this has an owner: the ModelSlot, or itself. Once it is not, and the mutex is free, the owner of the
         // ModelSlot may destroy it.
         keep_self = this->shared_from_this();
-        core::Grant grant{record.id, {}};
+        core::Grant grant{record.id, {}, call != nullptr};
         if (call != nullptr) {
-            tells = !call->completed_early.exchange(true);
+            completes = !call->completed_early.exchange(true);
+            if (completes) {
+                ++deliveries_;
+            }
             end_call(*call);
             grant.request = call->request;
             if (grant.request.valid()) {
@@ -201,89 +157,108 @@ bool SlotShell<Clock>::end_lease(ResidentRecord& record, InferenceWaiter* call) 
         if (abandoned_ && scheduler_.leases() == 0) {
             self_.reset();
         }
-        collect(out);
-    }
-    carry_out(std::move(out));
-    return tells;
+    });
+    return completes;
 }
 
 template <class Clock>
-void SlotShell<Clock>::report_inference_failure(const ResidentRecord& record, const std::string& message) noexcept {
-    if (!events_->listened_to()) {
-        return;
-    }
-    try {
-        Event event;
-        event.type = EventType::inference_failed;
-        event.slot = name_;
-        event.key = *record.key;
-        event.generation = record.generation;
-        event.message = message;
-        events_->push(std::move(event));
-    } catch (...) {  // NOLINT(bugprone-empty-catch): out of memory: an event less
-    }
-    if (!has_lost_any_) {
-        events_->flush();
+void SlotShell<Clock>::delivered() noexcept {
+    // Both sides are sequentially consistent: either this sees that a shutdown waits, or that sees that there is nothing to wait for.
+    if (deliveries_.fetch_sub(1) == 1 && shutdown_waits_) {
+        apply([](Outbox& /*out*/) {});
     }
 }
 
 template <class Clock>
-std::shared_ptr<PendingOperation> SlotShell<Clock>::prepare(std::shared_ptr<SlotOperation> operation) {
-    auto pending = std::make_shared<PendingOperation>();
-    pending->operation = std::move(operation);
+bool SlotShell<Clock>::revoked(const LeasedModel& model) const noexcept {
+    const Lock lock(mutex_);
+    return scheduler_.residents()[static_cast<const ResidentRecord&>(model).id.index].revoked;
+}
+
+template <class Clock>
+bool SlotShell<Clock>::closed() const noexcept {
+    const Lock lock(mutex_);
+    return scheduler_.closed();
+}
+
+template <class Clock>
+SlotStatus SlotShell<Clock>::status() const {
+    StatusReader reader(name_);
+    {
+        const Lock lock(mutex_);
+        reader.read(scheduler_, now());
+        reader.counters().timer_waits = timer_waits_;
+    }
+    return reader.finish();
+}
+
+template <class Clock>
+void SlotShell<Clock>::tick() noexcept {
+    apply([this](Outbox& /*out*/) {
+        mutex_.assert_held();
+        scheduler_.tick(now(), actions_);
+    });
+}
+
+template <class Clock>
+void SlotShell<Clock>::prepare_teardown() {
     const Lock lock(mutex_);
     reserve();
     scheduler_.reserve_teardown();
-    return pending;
 }
 
 template <class Clock>
 void SlotShell<Clock>::start_unload(const ModelKey* key, UnloadMode mode,
-                                    const std::shared_ptr<PendingOperation>& pending) {
-    Outbox out;
-    {
-        const Lock lock(mutex_);
+                                    const std::shared_ptr<PendingTeardown>& teardown) {
+    apply([&](Outbox& out) {
+        mutex_.assert_held();
         reserve();
-        pending->id = scheduler_.unload(key, mode, now(), actions_);
-        if (pending->id.valid()) {
-            operations_[pending->id.index] = pending;
+        teardown->id = scheduler_.unload(key, mode, now(), actions_);
+        if (teardown->id.valid()) {
+            teardowns_.add(teardown);
         } else {
-            out.complete.push(pending);
+            out.teardowns.push(teardown);
         }
-        collect(out);
         if (abandoned_) {
-            end_operations(out);
+            collect_actions(out, actions_.size());
+            end_teardowns(out);
         }
-    }
-    carry_out(std::move(out));
+    });
 }
 
 template <class Clock>
-void SlotShell<Clock>::start_shutdown(std::optional<std::chrono::milliseconds> deadline,
-                                      const std::shared_ptr<PendingOperation>& pending) {
-    pending->shutdown = true;
-    Outbox out;
-    {
-        const Lock lock(mutex_);
+void SlotShell<Clock>::start_shutdown(const ShutdownOptions& options,
+                                      const std::shared_ptr<PendingTeardown>& teardown) {
+    teardown->is_shutdown = true;
+    apply([&](Outbox& out) {
+        mutex_.assert_held();
         reserve();
         const core::Time time = now();
-        const core::Time due = deadline ? core::later(time, core::to_duration(*deadline)) : core::never;
-        pending->id = scheduler_.shut_down(due, time, actions_);
-        if (pending->id.valid()) {
-            operations_[pending->id.index] = pending;
+        const core::Time due = options.deadline ? core::later(time, core::to_duration(*options.deadline)) : core::never;
+        teardown->id = scheduler_.shut_down(due, time, actions_, options.revoke_at_deadline);
+        if (teardown->id.valid()) {
+            teardowns_.add(teardown);
         } else {
-            finishing_.push(pending);
+            teardowns_.finish(teardown);
         }
-        collect(out);
         if (abandoned_) {
-            end_operations(out);
+            collect_actions(out, actions_.size());
+            end_teardowns(out);
         }
-    }
-    carry_out(std::move(out));
+    });
+}
+
+template <class Clock>
+void SlotShell<Clock>::forget(PendingTeardown& teardown) noexcept {
+    // Destroyed without the mutex.
+    std::shared_ptr<PendingTeardown> forgotten;
+    const Lock lock(mutex_);
+    scheduler_.forget(teardown.id);
+    forgotten = teardowns_.remove(teardown);
+    shutdown_waits_ = shutdown_waits_ && teardowns_.has_finishing();
 }
 
 }  // namespace residency::detail
 
-#include "residency/shell/impl/slot_shell_actions.hpp"  // IWYU pragma: export
-#include "residency/shell/impl/slot_shell_status.hpp"   // IWYU pragma: export
-#include "residency/shell/impl/slot_shell_work.hpp"     // IWYU pragma: export
+#include "residency/shell/impl/slot_shell_apply.hpp"  // IWYU pragma: export
+#include "residency/shell/impl/slot_shell_work.hpp"   // IWYU pragma: export

@@ -1,0 +1,226 @@
+#pragma once
+
+#include "residency/core/slot_scheduler.hpp"
+
+// SlotScheduler and its residents: what becomes of one from its load until it is gone.
+
+namespace residency::core {
+
+inline void SlotScheduler::start_load(Index key, Step& step) {
+    place_by_age_ = !place_by_age_ || key != aged_key(step.now);
+    Resident resident;
+    resident.key = key;
+    resident.began = step.now;
+    resident.birth = ++births_;
+    const Index index = residents_.insert(resident).index;
+    KeyEntry& entry = queue_.keys()[key];
+    entry.ranks_last = false;
+    queue_.stand(key, QueueState::not_queued);
+    entry.resident = index;
+    ++loads_;
+    act(ActionType::load, none, index, step);
+}
+
+inline void SlotScheduler::stop_load(Index index, Step& step) {
+    Resident& resident = residents_[index];
+    if (!resident.stop_requested && !resident.failed) {
+        resident.stop_requested = true;
+        act(ActionType::stop_load, none, index, step);
+    }
+}
+
+// The load was not begun, or it has ended.
+inline void SlotScheduler::end_load(const Resident& resident) noexcept {
+    --loads_;
+    forgive(resident.key);
+}
+
+// Takes a resident out of use for good, for `unload` or shutdown.
+inline void SlotScheduler::remove(Index index, UnloadMode mode, Reason reason, Step& step) {
+    Resident& resident = residents_[index];
+    if (resident.state == ResidentState::unloading) {
+        return;
+    }
+    if (resident.is_load()) {
+        if (!resident.discard) {
+            resident.discard = true;
+            resident.reason = reason;
+        }
+        if (resident.state == ResidentState::loading) {
+            stop_load(index, step);
+        }
+        return;
+    }
+    const bool revokes = mode == UnloadMode::revoke && !resident.revoked;
+    if (!resident.for_good || revokes) {
+        resident.reason = reason;
+    }
+    if (resident.switches()) {
+        --switching_;
+    }
+    if (resident.state == ResidentState::ready && resident.leases != 0) {
+        publish(EventType::drain_started, reason, index, Duration::zero(), step);
+    }
+    resident.state = ResidentState::draining;
+    resident.for_good = true;
+    if (revokes) {
+        revoke(index, errc::model_changed, step);
+    }
+    if (resident.leases == 0) {
+        start_unload(index, resident.reason, step);
+        return;
+    }
+    fail_expecting(resident.key, step);
+    refresh(resident.key);
+}
+
+// Completes the requests that run on a resident early, with `code`.
+inline void SlotScheduler::revoke(Index index, errc code, Step& step) {
+    residents_[index].revoked = true;
+    raise_generation();
+    act(ActionType::revoke, none, index, step).code = code;
+}
+
+inline void SlotScheduler::start_unload(Index index, Reason reason, Step& step) {
+    Resident& resident = residents_[index];
+    if (resident.switches()) {
+        --switching_;
+    }
+    if (resident.state != ResidentState::loading && !resident.revoked) {
+        raise_generation();
+    }
+    resident.state = ResidentState::unloading;
+    resident.reason = reason;
+    resident.began = step.now;
+    publish(EventType::unload_started, reason, index, Duration::zero(), step);
+    act(ActionType::unload, none, index, step);
+    fail_expecting(resident.key, step);
+    refresh(resident.key);
+}
+
+// The resident's place is free.
+inline void SlotScheduler::gone(Index index, Step& step) {
+    const Index key = residents_[index].key;
+    const std::uint64_t birth = residents_[index].birth;
+    residents_.erase(index);
+    queue_.keys()[key].resident = none;
+    for (Index operation = 0; operation < teardowns_.end_index(); ++operation) {
+        if (teardowns_.used(operation) && teardowns_[operation].birth > birth &&
+            (teardowns_[operation].key == none || teardowns_[operation].key == key)) {
+            --teardowns_[operation].remaining;
+        }
+    }
+    complete_teardowns(step);
+    refresh(key);
+    decide(step);
+    collect_later(key);
+    recompute_alarm();
+}
+
+inline void SlotScheduler::complete(Index operation, bool late, Step& step) {
+    for (Index index = 0; late && teardowns_[operation].revokes && index < residents_.end_index(); ++index) {
+        if (residents_.used(index) && residents_[index].leases != 0 && !residents_[index].revoked) {
+            revoke(index, errc::shutting_down, step);
+        }
+    }
+    act(ActionType::complete, operation, none, step).late = late;
+    teardowns_.erase(operation);
+}
+
+// Completes the operations whose residents are gone; a shutdown only when the waiters are gone, too (R12).
+inline void SlotScheduler::complete_teardowns(Step& step) {
+    for (Index operation = 0; operation < teardowns_.end_index(); ++operation) {
+        if (teardowns_.used(operation) && teardowns_[operation].remaining == 0 &&
+            (!teardowns_[operation].shutdown || queue_.empty())) {
+            complete(operation, false, step);
+        }
+    }
+}
+
+// Unloads the resident if it is idle and due, or makes the alarm ring when it will be.
+inline void SlotScheduler::note_idle(Index index, Step& step) {
+    const Resident& resident = residents_[index];
+    if (!resident.idle() || queue_.keys()[resident.key].waiting != 0) {
+        return;
+    }
+    if (resident.due() <= step.now) {
+        start_unload(index, Reason::idle, step);
+        decide(step);
+    } else {
+        wake_by(resident.due());
+    }
+}
+
+// -- Unload and shutdown ----------------------------------------------------------------------------------------------------------------------
+
+inline TeardownId SlotScheduler::unload(const ModelKey* key, UnloadMode mode, Time now, Actions& actions) {
+    const Index only = key == nullptr ? none : queue_.keys().find(*key);
+    if (residents_.size() == 0 || (key != nullptr && (only == none || queue_.keys()[only].resident == none))) {
+        return {};
+    }
+    Teardown operation;
+    operation.key = only;
+    operation.birth = births_ + 1;
+    operation.remaining = only == none ? residents_.size() : 1;
+    const TeardownId id = teardowns_.insert(operation);
+    ++births_;
+    begin_call();
+    Step step{now, actions};
+    const Reason reason = mode == UnloadMode::revoke ? Reason::revoked : Reason::unload;
+    for (Index index = 0; index < residents_.end_index(); ++index) {
+        if (residents_.used(index) && (only == none || residents_[index].key == only)) {
+            remove(index, mode, reason, step);
+        }
+    }
+    decide(step);
+    return id;
+}
+
+inline void SlotScheduler::forget(TeardownId operation) noexcept {
+    if (teardowns_.contains(operation)) {
+        teardowns_.erase(operation.index);
+    }
+}
+
+inline void SlotScheduler::close(Time now, Actions& actions) {
+    if (closed_) {
+        return;
+    }
+    begin_call();
+    Step step{now, actions};
+    closed_ = true;
+    publish(EventType::shutdown_started, Reason::shutdown, none, Duration::zero(), step);
+    for (const Reason reason : {Reason::overloaded, Reason::cooling_down}) {
+        if (refusals(reason).count != 0) {
+            publish_refusals(reason, step);
+        }
+    }
+    while (!queue_.claims().empty()) {
+        drop_claim(queue_.requests()[queue_.claims().front().request].key, step);
+    }
+    fail_closed(step);
+    for (Index index = 0; index < residents_.end_index(); ++index) {
+        if (residents_.used(index)) {
+            remove(index, UnloadMode::drain, Reason::shutdown, step);
+        }
+    }
+    recompute_alarm();
+}
+
+inline TeardownId SlotScheduler::shut_down(Time deadline, Time now, Actions& actions, bool revokes) {
+    teardowns_.reserve_one();
+    close(now, actions);
+    if (residents_.size() == 0 && queue_.empty()) {
+        return {};
+    }
+    Teardown operation;
+    operation.shutdown = true;
+    operation.birth = ++births_;
+    operation.remaining = residents_.size();
+    operation.deadline = deadline;
+    operation.revokes = revokes;
+    wake_by(deadline);
+    return teardowns_.insert(operation);
+}
+
+}  // namespace residency::core

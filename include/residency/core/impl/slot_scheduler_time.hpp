@@ -1,0 +1,97 @@
+#pragma once
+
+#include "residency/core/slot_scheduler.hpp"
+
+// SlotScheduler and time: what is due, and when the next thing is.
+
+namespace residency::core {
+
+inline void SlotScheduler::tick(Time now, Actions& actions) {
+    begin_call();
+    Step step{now, actions};
+    const bool rings = wake_ <= now;
+    resume_ = never;
+    // What is due leaves before anything is granted.
+    expire_due(step);
+    while (!queue_.claims().empty() && queue_.claims().front().until <= now) {
+        drop_claim(queue_.requests()[queue_.claims().front().request].key, step);
+    }
+    for (Index index = 0; index < residents_.end_index(); ++index) {
+        if (!residents_.used(index)) {
+            continue;
+        }
+        const Resident& resident = residents_[index];
+        if (resident.failed) {
+            fail_waiters(index, step);
+        } else if (resident.state == ResidentState::loading) {
+            if (resident.abandoned_at <= now) {
+                stop_load(index, step);
+            }
+        } else if (resident.state == ResidentState::ready) {
+            complete_ensures(resident.key, step);
+            if (queue_.keys()[resident.key].waiting == 0 && resident.idle() && resident.due() <= now) {
+                start_unload(index, Reason::idle, step);
+            }
+        } else if (!resident.usable()) {
+            fail_expecting(resident.key, step);
+        }
+    }
+    if (closed_) {
+        fail_closed(step);
+    }
+    for (Index index = 0; index < teardowns_.end_index(); ++index) {
+        if (teardowns_.used(index) && teardowns_[index].deadline <= now) {
+            complete(index, true, step);
+        }
+    }
+    for (const Reason reason : {Reason::overloaded, Reason::cooling_down}) {
+        if (refusals(reason).count != 0 && refusals(reason).next <= now) {
+            publish_refusals(reason, step);
+        }
+    }
+    decide(step);
+    if (!rings) {
+        // What the alarm was set for may be over, but it stays: requests that have a timeout and end long before would only move it to
+        // and fro.
+        return;
+    }
+    recompute_alarm();
+    const Duration timeout = std::exchange(shortest_timeout_, Duration::max());
+    if (residents_.size() != 0) {
+        wake_by(later(now, timeout));
+    }
+}
+
+// Forgets stale reasons to wake: the alarm stands at what is due next, exactly.
+inline void SlotScheduler::recompute_alarm() noexcept {
+    wake_ = resume_;
+    if (!queue_.deadlines().empty()) {
+        wake_by(queue_.deadlines().top_rank());
+    }
+    if (!queue_.claims().empty()) {
+        wake_by(queue_.claims().front().until);
+    }
+    for (Index index = 0; index < residents_.end_index(); ++index) {
+        if (!residents_.used(index)) {
+            continue;
+        }
+        const Resident& resident = residents_[index];
+        if (resident.runs_load()) {
+            wake_by(resident.abandoned_at);
+        } else if (resident.idle() && queue_.keys()[resident.key].waiting == 0) {
+            wake_by(resident.due());
+        }
+    }
+    for (Index index = 0; index < teardowns_.end_index(); ++index) {
+        if (teardowns_.used(index)) {
+            wake_by(teardowns_[index].deadline);
+        }
+    }
+    for (const Refusals& each : refusals_) {
+        if (each.count != 0) {
+            wake_by(each.next);
+        }
+    }
+}
+
+}  // namespace residency::core

@@ -1,0 +1,112 @@
+#pragma once
+
+#include "residency/core/action.hpp"
+#include "residency/core/slab.hpp"
+#include "residency/core/time.hpp"
+#include "residency/error_code.hpp"
+#include "residency/generation.hpp"
+#include "residency/options.hpp"
+
+#include <cstddef>
+#include <cstdint>
+
+namespace residency::core {
+
+/// What a request wants of the scheduler.
+struct RequestSpec {
+    /// When it is given up; `never` if it has no timeout.
+    Time deadline = never;
+    /// When the request came. Needed with a deadline; `enqueue` sets it.
+    Time since{0};
+    /// The keep-alive from its grant on, if it overrides it.
+    Duration keep_alive{0};
+    /// The generation that it expects, if it expects one.
+    Generation expected{};
+    /// Orders it among the waiters.
+    Priority priority = Priority::normal;
+    /// Whether it wants a lease; if not, it wants its model to be loaded (`ensure_loaded`).
+    bool wants_lease : 1 = true;
+    /// Whether its lease is for a model call: it counts in `max_calls`, and its deadline goes on until the lease is released.
+    bool is_inference : 1 = false;
+    /// Whether it expects a generation. None is never what is resident.
+    bool expects : 1 = false;
+    /// Whether it overrides the keep-alive.
+    bool overrides_keep_alive : 1 = false;
+
+    /// Same in every field.
+    friend bool operator==(const RequestSpec&, const RequestSpec&) = default;
+};
+
+/// What became of a request.
+enum class RequestState : std::uint8_t {
+    /// It waits.
+    waiting,
+    /// It has its lease, and its deadline goes on.
+    leased,
+    /// It timed out and stays in its list, so that its key keeps its turn.
+    claim,
+};
+
+/// A request that waits, one that keeps its key's turn, or one that has its lease and a deadline that goes on.
+struct Request {
+    /// What it wants. As many wait, what follows begins in its last bytes, which are free.
+    [[no_unique_address]] RequestSpec spec{};
+    /// What became of it.
+    RequestState state = RequestState::waiting;
+    /// Its key's entry.
+    Index key = none;
+    /// The one before it in its list; of the first, the last.
+    Index previous = none;
+    /// The one behind it in its list.
+    Index next = none;
+    /// The one that expects a generation and came next for the same key.
+    Index newer_expecting = none;
+    /// The one that expects a generation and came just before.
+    Index older_expecting = none;
+    /// Its place in the order of all arrivals.
+    std::uint64_t arrival = 0;
+
+    /// Same in every field.
+    friend bool operator==(const Request&, const Request&) = default;
+};
+
+/// A lease, as the scheduler knows it.
+struct Grant {
+    /// What it is a lease on.
+    ResidentId resident{};
+    /// Its request, if that has a deadline that goes on; if not, it names nothing.
+    RequestId request{};
+    /// Whether it is for a model call, which counts in `max_calls`.
+    bool is_inference = false;
+
+    /// The same lease, or one that cannot be distinguished from it.
+    friend bool operator==(const Grant&, const Grant&) = default;
+};
+
+/// How an attempt to be granted at once went.
+enum class Attempt : std::uint8_t {
+    /// It has its lease, or what it wanted to be loaded is.
+    granted,
+    /// It has to wait: call `enqueue`.
+    must_wait,
+    /// The slot shuts down.
+    shutting_down,
+    /// It expects another residency than there is.
+    model_changed,
+};
+
+/// What became of a request that could not be granted at once.
+struct Enqueued {
+    /// Its name while it waits; names nothing if it was refused.
+    RequestId request{};
+    /// How many actions came before the request joined: those may be about one that had the same index.
+    std::size_t joined_after = 0;
+    /// Why it was refused.
+    errc code = errc::overloaded;
+    /// In which stage.
+    Stage stage = Stage::admission;
+    /// When to try again, with cooling_down.
+    Duration retry_after{0};
+};
+
+}  // namespace residency::core

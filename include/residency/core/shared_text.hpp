@@ -1,0 +1,11 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+namespace residency::core {
+
+/// A text that all who report it share: copied without memory, so that noting it cannot fail. Null stands for no text.
+using SharedText = std::shared_ptr<const std::string>;
+
+}  // namespace residency::core

@@ -1,0 +1,37 @@
+#pragma once
+
+#include "residency/backend.hpp"
+#include "residency/model_key.hpp"
+#include "residency/shell/slot_shell.hpp"
+
+#include <cstddef>
+#include <memory>
+#include <utility>
+
+namespace residency::detail {
+
+/// A slot's shell with its backend.
+template <class Backend, class Clock>
+class BackendSlot final : public SlotShell<Clock> {
+public:
+    using Model = typename Backend::model_type;
+
+    template <class... Arguments>
+    explicit BackendSlot(Backend&& backend, Arguments&&... arguments)
+        : SlotShell<Clock>(std::forward<Arguments>(arguments)...), backend_(std::move(backend)) {}
+    ~BackendSlot() override { this->destroy_all(); }
+
+private:
+    void* load_model(const ModelKey& key, LoadContext& context, std::size_t& capacity) override {
+        std::unique_ptr<Model> model = call_load(backend_, key, context);
+        if (model) {
+            capacity = concurrency_of(*model);
+        }
+        return model.release();
+    }
+    void destroy_model(void* model) noexcept override { delete static_cast<Model*>(model); }
+
+    Backend backend_;
+};
+
+}  // namespace residency::detail

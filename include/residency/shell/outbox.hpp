@@ -1,0 +1,133 @@
+#pragma once
+
+#include "residency/core/action.hpp"
+#include "residency/core/time.hpp"
+#include "residency/error_code.hpp"
+#include "residency/generation.hpp"
+#include "residency/runtime/user_code_scope.hpp"
+#include "residency/shell/error_writer.hpp"
+#include "residency/shell/intrusive_queue.hpp"
+#include "residency/shell/pending_teardown.hpp"
+#include "residency/shell/resident_record.hpp"
+#include "residency/shell/running_calls.hpp"
+#include "residency/shell/waiter.hpp"
+
+#include <boost/smart_ptr/intrusive_ptr.hpp>
+
+#include <memory>
+#include <utility>
+
+namespace residency::detail {
+
+/// Loads and calls that are to be asked to stop. Calling it runs stop callbacks, which are user code.
+class StopRequests {
+public:
+    [[nodiscard]] bool empty() const noexcept { return loads_.empty() && calls_.empty(); }
+    void push(std::shared_ptr<ResidentRecord> load) noexcept { loads_.push(std::move(load)); }
+    void push(boost::intrusive_ptr<InferenceWaiter> call) noexcept { calls_.push(std::move(call)); }
+
+    /// Requests the stops, on a thread of `owner`.
+    void request(const void* owner) noexcept {
+        const runtime::UserCodeScope scope(owner);
+        while (!loads_.empty()) {
+            loads_.pop()->stop.request_stop();
+        }
+        while (!calls_.empty()) {
+            calls_.pop()->request_stop();
+        }
+    }
+
+private:
+    IntrusiveQueue<&ResidentRecord::next_stop> loads_{};
+    IntrusiveQueue<&InferenceWaiter::next_early> calls_{};
+};
+
+/// What a decision asks the shell to do once the mutex is free. Collecting it needs no memory.
+struct Outbox {
+    /// Loads to begin.
+    IntrusiveQueue<&ResidentRecord::next_job> loads{};
+    /// Models to destroy.
+    IntrusiveQueue<&ResidentRecord::next_job> unloads{};
+    /// Whether models are destroyed on this thread.
+    bool unloads_in_place = false;
+    /// Whether the alarm is to be moved.
+    bool moves_alarm = false;
+    /// Waiters that have what they wanted, or failed.
+    IntrusiveQueue<&Waiter::next_ready> ready{};
+    /// Inferences that complete before their models return.
+    IntrusiveQueue<&InferenceWaiter::next_early> early{};
+    /// Unloads and shutdowns that are complete.
+    IntrusiveQueue<&PendingTeardown::next> teardowns{};
+    /// Loads to stop; the calls are those in `early`.
+    StopRequests stops{};
+    /// Whether this thread requests the stops.
+    bool stops_in_place = false;
+    /// Whether requests complete that were accepted.
+    bool delivers = false;
+    /// Records of residents that are gone: what they own is destroyed without the mutex.
+    IntrusiveQueue<&ResidentRecord::next_job> gone{};
+
+    /// The waiter has what it wanted: a lease on `record`, or its model is ready as `generation`. `request` is its name in the scheduler
+    /// from now on, if it keeps one.
+    void grant(const boost::intrusive_ptr<Waiter>& waiter, ResidentRecord* record, Generation generation,
+               core::RequestId request) noexcept {
+        waiter->is_granted = true;
+        if (waiter->wants_lease) {
+            waiter->state = Waiter::State::leased;
+            waiter->record = record;
+        } else {
+            waiter->state = Waiter::State::done;
+            std::construct_at(&waiter->generation, generation);
+        }
+        waiter->request = request;
+        if (waiter->is_inference) {
+            begin_call(static_cast<InferenceWaiter&>(*waiter));
+        }
+        ready.push(waiter);
+    }
+    /// The waiter fails.
+    void fail(const boost::intrusive_ptr<Waiter>& waiter, errc code, Stage stage, core::Duration retry_after) noexcept {
+        waiter->state = Waiter::State::done;
+        waiter->request = {};
+        waiter->code = code;
+        waiter->stage = stage;
+        waiter->retry_after = retry_after;
+        ready.push(waiter);
+    }
+    /// A call that has its lease completes before its model returns, unless it has completed already.
+    void complete_early(InferenceWaiter& call, errc code, bool cancelled = false) noexcept {
+        if (call.completed_early.exchange(true)) {
+            return;
+        }
+        call.code = code;
+        call.is_cancelled = cancelled;
+        // Once the mutex is free it may end, and its record with it.
+        call.key = call.record->key;
+        early.push(&call);
+    }
+    /// The same for all calls on a resident.
+    void complete_all_early(ResidentRecord& record, errc code) noexcept {
+        for (InferenceWaiter* call = record.running; call != nullptr; call = call->next_running) {
+            complete_early(*call, code);
+        }
+    }
+
+    /// Completes the requests. Their calls are to be asked to stop afterwards. Without a lock.
+    void complete(ErrorWriter& errors) noexcept {
+        while (!ready.empty()) {
+            const boost::intrusive_ptr<Waiter> waiter = ready.pop();
+            if (waiter->is_granted) {
+                waiter->granted();
+            } else {
+                waiter->failed(errors.failed(*waiter));
+            }
+        }
+        while (!early.empty()) {
+            boost::intrusive_ptr<InferenceWaiter> call = early.pop();
+            call->failed(errors.completed_early(*call));
+            stops.push(std::move(call));
+        }
+    }
+};
+
+}  // namespace residency::detail
