@@ -24,8 +24,9 @@ asio::awaitable<void> one_request(Models& models, std::string text) {
 //! [coroutine]
 
 int main() {
-    Models models;
+    // First the context, then the manager: a handler's context outlives its requests.
     asio::io_context context;
+    Models models;
     for (const char* text : {"first", "second", "third"}) {
         asio::co_spawn(context, one_request(models, text), asio::detached);
     }

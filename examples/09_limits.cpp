@@ -6,15 +6,15 @@
 namespace {
 
 //! [answer]
-/// What an HTTP service would answer for a failure: `retryable` is worth another try, `caller` is not.
+/// What an HTTP service would answer for a failure. With a `retry_after()`, that is its Retry-After.
 int http_status(const residency::Error& error) {
     if (error.code() == residency::condition::caller) {
         return 400;
     }
-    if (error.code() == residency::condition::retryable) {
-        return 503;  // with Retry-After: *error.retry_after(), if it has a value
+    if (error.code() == residency::condition::backend) {
+        return 502;
     }
-    return error.code() == residency::condition::backend ? 502 : 500;
+    return error.retryable() ? 503 : 500;
 }
 //! [answer]
 

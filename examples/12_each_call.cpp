@@ -57,8 +57,8 @@ asio::awaitable<bool> each_call(Models& models) {
 }
 
 int main() {
-    Models models;
     asio::io_context context;
+    Models models;
     std::future<bool> ok = asio::co_spawn(context, each_call(models), asio::use_future);
     context.run();
     return ok.get() ? 0 : 1;

@@ -19,7 +19,7 @@ int main() {
         }
     } catch (const residency::Error& error) {
         std::cerr << error.what() << '\n';
-        return error.code() == residency::condition::retryable ? 75 : 1;
+        return error.retryable() ? 75 : 1;
     }
     std::cout << models.status();
 }
