@@ -22,12 +22,12 @@
 
 namespace residency {
 
-/// What a load may use: learn that it is no longer wanted, and tell how it goes. Progress and log lines become events.
+/// Passed to `load`: shows whether the load is still wanted, and reports its progress and log lines as events.
 ///
 /// Lives as long as the call of `load`. All of it may be used from the loading thread; `stop_token()` from any.
 class LoadContext {
 public:
-    /// Receives what a load tells.
+    /// Receives the progress and the log lines of a load.
     struct Sink {
         /// Gets progress, from 0 to 1.
         std::function<void(float)> progress{};
@@ -35,16 +35,17 @@ public:
         std::function<void(Severity, std::string_view)> log{};
     };
 
-    /// For a backend's own tests: a context with this token, telling to `sink`.
+    /// For a backend's own tests: a context with this token that reports to `sink`.
     explicit LoadContext(std::stop_token stop, Sink sink) : stop_(std::move(stop)), sink_(std::move(sink)) {}
-    /// A context that tells nobody.
+    /// A context whose reports are dropped.
     explicit LoadContext(std::stop_token stop = {}) : stop_(std::move(stop)) {}
 
-    /// Stop is requested when the model has had no waiter for `SlotOptions::abandon_after`, is to be unloaded, or the slot shuts down. A
-    /// load that then throws, whatever it throws, counts as aborted, not as failed.
+    /// Stop is requested when the model has had no waiter for `SlotOptions::abandon_after`, is to be unloaded, or the
+    /// slot shuts down. A load that then throws, whatever it throws, counts as aborted, not as failed.
     [[nodiscard]] const std::stop_token& stop_token() const noexcept { return stop_; }
 
-    /// Tells how far the load is, from 0 to 1; an event `load_progress`. May be called often: steps below 1 % are not published.
+    /// Reports the progress of the load, from 0 to 1; an event `load_progress`. May be called often: steps below 1 %
+    /// are not published.
     void progress(float done) const {
         if (sink_.progress) {
             sink_.progress(done);
@@ -117,7 +118,8 @@ concept NamesModelType = requires { typename Backend::model_type; } && std::is_c
 
 /// The model's destructor, which is what unloads it, does not throw.
 template <class Backend>
-concept UnloadsWithoutThrowing = NamesModelType<Backend> && std::is_nothrow_destructible_v<typename Backend::model_type>;
+concept UnloadsWithoutThrowing =
+    NamesModelType<Backend> && std::is_nothrow_destructible_v<typename Backend::model_type>;
 
 /// The backend loads: `std::unique_ptr<model_type> load(const ModelKey&)`, which may also take a `std::stop_token` or a
 /// `LoadContext&`.
@@ -127,10 +129,12 @@ concept LoadsModels = NamesModelType<Backend> && (
     detail::LoadsWithToken<Backend> ||    // std::unique_ptr<model_type> load(const ModelKey&, std::stop_token)
     detail::LoadsPlainly<Backend>);       // std::unique_ptr<model_type> load(const ModelKey&)
 
-/// What a `ModelSlot` can hold models of: it has a `model_type` and a `load`, is movable, and its models' destructors do not throw.
+/// What a `ModelSlot` can hold models of: it has a `model_type` and a `load`, is movable, and its models' destructors
+/// do not throw.
 ///
-/// `load` may block. It runs on the loading executor, at most `SlotOptions::max_loads` calls at once in a slot and possibly beside the
-/// destructor of another model, never under a lock. It throws to fail and never returns null. A `residency::Error` that it throws keeps its code; `invalid_request` starts no cooldown.
+/// `load` may block. It runs on the loading executor, at most `SlotOptions::max_loads` calls at once in a slot and
+/// possibly beside the destructor of another model, never under a lock. It throws to fail and never returns null. A
+/// `residency::Error` that it throws keeps its code; `invalid_request` starts no cooldown.
 template <class Backend>
 concept ModelBackend = NamesModelType<Backend> && UnloadsWithoutThrowing<Backend> && LoadsModels<Backend> &&
                        std::move_constructible<Backend>;
@@ -142,12 +146,15 @@ concept EmbeddingModel =
     detail::EmbedsWithToken<Model> ||  // Embeddings embed(std::span<const std::string>, std::stop_token)
     detail::EmbedsPlainly<Model>;      // Embeddings embed(std::span<const std::string>)
 
-/// A model that reranks: `std::vector<float> rerank(std::string_view, std::span<const std::string>)`, a score for each document,
-/// greater is better; it may also take a `std::stop_token`. Called from as many threads at once as an embedding model.
+/// A model that reranks: `std::vector<float> rerank(std::string_view, std::span<const std::string>)`, a score for each
+/// document, greater is better; it may also take a `std::stop_token`. Called from as many threads at once as an
+/// embedding model.
 template <class Model>
 concept RerankerModel =
-    detail::ReranksWithToken<Model> ||  // std::vector<float> rerank(std::string_view, std::span<const std::string>, std::stop_token)
-    detail::ReranksPlainly<Model>;      // std::vector<float> rerank(std::string_view, std::span<const std::string>)
+    // std::vector<float> rerank(std::string_view, std::span<const std::string>, std::stop_token)
+    detail::ReranksWithToken<Model> ||
+    // std::vector<float> rerank(std::string_view, std::span<const std::string>)
+    detail::ReranksPlainly<Model>;
 
 /// A backend whose models embed.
 template <class Backend>
@@ -196,15 +203,16 @@ std::vector<float> call_rerank(Model& model, std::string_view query, std::span<c
 template <class Model>
 std::size_t concurrency_of(const Model& model) {
     if constexpr (TellsConcurrency<Model>) {
-        const auto told = model.max_concurrency();
-        if constexpr (std::is_signed_v<decltype(told)>) {
-            if (told < 0) {
+        const auto limit = model.max_concurrency();
+        if constexpr (std::is_signed_v<decltype(limit)>) {
+            if (limit < 0) {
                 return 1;
             }
         }
-        return std::max<std::size_t>(1, static_cast<std::size_t>(told));
+        return std::max<std::size_t>(1, static_cast<std::size_t>(limit));
     } else {
-        static_assert(!requires(Model& asked) { asked.max_concurrency(); }, "max_concurrency() must be const and give a number");
+        static_assert(!requires(Model& asked) { asked.max_concurrency(); },
+                      "max_concurrency() must be const and give a number");
         return static_cast<std::size_t>(-1);
     }
 }

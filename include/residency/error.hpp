@@ -21,18 +21,20 @@ namespace residency {
 
 /// What every failed request throws or hands to its handler.
 ///
-/// `what()` is a sentence for people: what happened, to which key, in which stage, and what to do. If the backend or the model
-/// threw, its own exception is nested: `std::rethrow_if_nested(error)` gives it back. A cancelled request has the code
-/// `boost::asio::error::operation_aborted`. A backend or model may throw one itself: its code is kept.
+/// `what()` is a sentence for people: what happened, to which key, in which stage, and what to do. If the backend or
+/// the model threw, its own exception is nested: `std::rethrow_if_nested(error)` gives it back. A cancelled request has
+/// the code `boost::asio::error::operation_aborted`. A backend or model may throw one itself: its code is kept.
 class Error : public boost::system::system_error {
 public:
-    /// The error `code` of a request for `key` in `stage`; `detail` says what happened, if there is more to say than the code.
+    /// The error `code` of a request for `key` in `stage`; `detail` says what happened, if there is more to say than
+    /// the code.
     Error(boost::system::error_code code, ModelKey key, Stage stage, const std::string& detail = {},
           std::optional<std::chrono::milliseconds> retry_after = {})
         : boost::system::system_error(code),
           facts_(std::make_shared<const Facts>(code, std::move(key), stage, detail, retry_after)) {}
 
-    /// The same for an `errc`, which is what a backend writes: `throw residency::Error(errc::invalid_request, key, Stage::load, "...")`.
+    /// The same for an `errc`, which is what a backend writes: `throw residency::Error(errc::invalid_request, key,
+    /// Stage::load, "...")`.
     Error(errc code, ModelKey key, Stage stage, const std::string& detail = {},
           std::optional<std::chrono::milliseconds> retry_after = {})
         : Error(make_error_code(code), std::move(key), stage, detail, retry_after) {}
@@ -49,7 +51,8 @@ public:
     [[nodiscard]] Stage stage() const noexcept { return facts_->stage; }
     /// When to try again, counted from the answer; with `cooling_down` and `load_failed` only.
     [[nodiscard]] std::optional<std::chrono::milliseconds> retry_after() const noexcept { return facts_->retry_after; }
-    /// Whether the same request may succeed later: the code meets the condition `retryable`, or there is a `retry_after()`.
+    /// Whether the same request may succeed later: the code meets the condition `retryable`, or there is a
+    /// `retry_after()`.
     [[nodiscard]] bool retryable() const noexcept {
         return facts_->retry_after.has_value() || code() == condition::retryable;
     }
@@ -106,7 +109,8 @@ struct CauseOwner {
     SharedCause cause;
 };
 
-// An Error that carries the exception being handled where it is made, which is `cause`. Bases end from the last to the first.
+// An Error that carries the exception being handled where it is made, which is `cause`. Bases end from the last to the
+// first.
 class NestedError final : private CauseOwner, public Error, public std::nested_exception {
 public:
     NestedError(Error error, SharedCause of) noexcept : CauseOwner{std::move(of)}, Error(std::move(error)) {}
@@ -130,8 +134,8 @@ public:
 
 }  // namespace detail
 
-/// The error as an exception_ptr of its own, with `cause` nested if there is one. Never throws: out of memory, it gives bad_alloc, or the
-/// error without its cause.
+/// The error as an exception_ptr of its own, with `cause` nested if there is one. Never throws: out of memory, it gives
+/// bad_alloc, or the error without its cause.
 [[nodiscard]] inline std::exception_ptr make_error(const Error& error,
                                                    const std::exception_ptr& cause = nullptr) noexcept {
     return detail::nest(error, detail::SharedCause(cause));
@@ -151,8 +155,8 @@ template <class Make>
 
 }  // namespace detail
 
-/// The message of an exception, for a sentence: an Error's `detail()`, another's `what()`, or that it is not a std::exception. At most 4 KiB;
-/// a longer one ends in "... (N bytes more)".
+/// The message of an exception, for a sentence: an Error's `detail()`, another's `what()`, or that it is not a
+/// std::exception. At most 4 KiB; a longer one ends in "... (N bytes more)".
 [[nodiscard]] inline std::string message_of(const std::exception_ptr& exception) {
     if (!exception) {
         return {};

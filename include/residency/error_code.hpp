@@ -23,7 +23,8 @@ enum class errc : std::uint8_t {
     timed_out,
     /// The backend could not load the model; its exception is nested. Condition `backend`.
     load_failed,
-    /// A load of this key failed lately, and the backend is left alone until `retry_after()` has passed. Condition `retryable`.
+    /// A load of this key failed lately, and the backend is left alone until `retry_after()` has passed. Condition
+    /// `retryable`.
     cooling_down,
     /// The model threw; its exception is nested. Condition `backend`.
     inference_failed,

@@ -38,8 +38,8 @@ enum class EventType : std::uint8_t {
     unload_started,
     /// The model is gone and its memory back: `reason`.
     unloaded,
-    /// Requests were turned away: `reason` is `overloaded` or `cooling_down`. At most one event a second a reason, with `count` and the
-    /// latest `key`.
+    /// Requests were turned away: `reason` is `overloaded` or `cooling_down`. At most one event a second a reason, with
+    /// `count` and the latest `key`.
     rejected,
     /// A request's timeout passed: `stage`, and in `duration` how long it had waited or run.
     timed_out,
@@ -149,17 +149,18 @@ struct Event {
     Reason reason = Reason::none;
     /// How grave, with `load_log`.
     Severity severity = Severity::info;
-    /// The slot's name: "embedding" or "reranker" in a manager. Empty with `handler_threw` and `dropped`: a manager's threads, and its
-    /// queue of events, are those of both.
+    /// The slot's name: "embedding" or "reranker" in a manager. Empty with `handler_threw` and `dropped`: a manager's
+    /// threads, and its queue of events, are those of both.
     std::string slot{};
     /// The key that it happened to; empty if it concerns the whole slot.
     ModelKey key{};
     /// The generation of the residency that it happened to; none before its model was ready.
     Generation generation{};
-    /// When it happened, on the slot's clock: nanoseconds since its epoch. Zero with `dropped` and `handler_threw`, which are no slot's.
+    /// When it happened, on the slot's clock: nanoseconds since its epoch. Zero with `dropped` and `handler_threw`,
+    /// which are no slot's.
     std::chrono::nanoseconds time{0};
-    /// How long it took: the load with `ready`, `load_failed` and `load_aborted`; the unload with `unloaded`; with `timed_out` the time
-    /// since the request came.
+    /// How long it took: the load with `ready`, `load_failed` and `load_aborted`; the unload with `unloaded`; with
+    /// `timed_out` the time since the request came.
     std::chrono::nanoseconds duration{0};
     /// In which stage the request was, with `timed_out` and `inference_failed`.
     Stage stage = Stage::admission;
@@ -170,7 +171,8 @@ struct Event {
     /// More, for people.
     std::string message{};
 
-    /// Prints one line: `embedding: ready minilm@q8_0 generation 3 (requested) after 812 ms: ...`. Control characters are escaped.
+    /// Prints one line: `embedding: ready minilm@q8_0 generation 3 (requested) after 812 ms: ...`. Control characters
+    /// are escaped.
     friend std::ostream& operator<<(std::ostream& out, const Event& event) {
         if (!event.slot.empty()) {
             out << detail::on_one_line(event.slot) << ": ";

@@ -9,8 +9,8 @@ namespace residency {
 /// A value of a slot's generation counter.
 ///
 /// The counter is raised when a model becomes usable and again when it stops being so. The number it has when a load
-/// finished is that residency's own, for ever; no number is used twice. Two equal readings of a slot's counter mean that
-/// no residency began or ended between them.
+/// finished is that residency's own, for ever; no number is used twice. Two equal readings of a slot's counter mean
+/// that no residency began or ended between them.
 class Generation {
 public:
     /// No generation: what a slot's counter shows before its first model was ready.

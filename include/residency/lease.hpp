@@ -27,10 +27,11 @@ struct LeaseAccess {
 
 /// Permission to use one resident model. While it lives, that very model stays, whatever else happens.
 ///
-/// Holding a lease delays the unloading of its model and takes one of the slot's `max_leases`: hold it for as long as it is used.
-/// One lease allows one model call at a time; for calls at once take a lease each. It may be moved to another thread, and may outlive
-/// its slot: then whoever ends the last lease destroys the model there. An empty lease holds nothing; one that was released
-/// or moved from is empty. Where asserts are on, using an empty one ends the process and says why.
+/// Holding a lease delays the unloading of its model and takes one of the slot's `max_leases`: hold it for as long as
+/// it is used. One lease allows one model call at a time; for calls at once take a lease each. It may be moved to
+/// another thread, and may outlive its slot: then whoever ends the last lease destroys the model there. An empty lease
+/// holds nothing; one that was released or moved from is empty. Where asserts are on, using an empty one ends the
+/// process and says why.
 ///
 /// Threads: distinct leases may be used at once; one lease by one thread at a time.
 template <class Model>

@@ -21,8 +21,8 @@ struct ModelKey {
     /// The precision of its weights, as the backend names it ("f32", "f16", "q8_0"); may be empty.
     std::string quantization;
 
-    /// The longest name or quantization that a slot accepts, in bytes. A longer one is `invalid_request`: it is a mistake
-    /// (a text passed for a key), and every event and error would carry it.
+    /// The longest name or quantization that a slot accepts, in bytes. A longer one is `invalid_request`: it is a
+    /// mistake (a text passed for a key), and every event and error would carry it.
     static constexpr std::size_t max_part_length = 4096;
 
     // Not an aggregate: g++ 12 destroys a braced aggregate argument twice inside `co_await`.
@@ -50,8 +50,8 @@ struct ModelKey {
     }
 };
 
-/// The key as `operator<<` prints it, made fit for a message: cut to at most 80 bytes, between two characters of UTF-8, and control
-/// characters as `?`, so that no key can break a line.
+/// The key as `operator<<` prints it, made fit for a message: cut to at most 80 bytes, between two characters of UTF-8,
+/// and control characters as `?`, so that no key can break a line.
 inline std::string to_string(const ModelKey& key) {
     constexpr std::size_t longest = 80;
     std::string text = key.name;

@@ -25,17 +25,18 @@
 
 namespace residency {
 
-/// Two slots, one of embedding models and one of reranker models, with one set of executors, one shutdown and one status.
+/// Two slots, one of embedding models and one of reranker models, with one set of executors, one shutdown and one
+/// status.
 ///
-/// Errors of every asynchronous call arrive as a `residency::Error` in the handler's exception_ptr (where there is no memory for one, as
-/// std::bad_alloc). A handler runs on its associated executor, on `Executors::callbacks` if it has none, and never inside the call that
-/// started it.
+/// Errors of every asynchronous call arrive as a `residency::Error` in the handler's exception_ptr (where there is no
+/// memory for one, as std::bad_alloc). A handler runs on its associated executor, on `Executors::callbacks` if it has
+/// none, and never inside the call that started it.
 ///
-/// Threads: all member functions may be called from any thread at once. The destructor refuses new requests, completes all others with
-/// `shutting_down`, sets the stop_tokens of loads and calls, and, if the threads are the manager's own, joins them: callbacks on
-/// them may use the manager until it returns. On one of its own threads, or with the host's executors, it returns at once; handlers that run
-/// later must not use it. It waits for no lease. The contexts of a host's executors outlive the manager, the context of a handler's
-/// executor its request.
+/// Threads: all member functions may be called from any thread at once. The destructor refuses new requests, completes
+/// all others with `shutting_down`, sets the stop_tokens of loads and calls, and, if the threads are the manager's own,
+/// joins them: callbacks on them may use the manager until it returns. On one of its own threads, or with the host's
+/// executors, it returns at once; handlers that run later must not use it. It waits for no lease. The contexts of a
+/// host's executors outlive the manager, the context of a handler's executor its request.
 template <EmbeddingBackend Embedding, RerankerBackend Reranker, class Clock = std::chrono::steady_clock>
 class ModelManager {
 public:
@@ -63,14 +64,17 @@ public:
     /// The slot of the reranker models.
     [[nodiscard]] reranker_slot_type& reranker() noexcept { return reranker_; }
 
-    /// Embeds `texts` with the model for `key`, loading it if need be. An empty list gives an empty result and loads nothing.
+    /// Embeds `texts` with the model for `key`, loading it if need be. An empty list gives an empty result and loads
+    /// nothing.
     ///
     /// Signature  void(std::exception_ptr, Embeddings): row i is that of texts[i]
-    /// Completes  when the model has answered and its lease is given back, or when the request fails; never inside this call
-    /// Errors     invalid_request, shutting_down, model_changed, cooling_down, overloaded, timed_out (queue, load, inference),
-    ///            load_failed, inference_failed or the code of the backend's or model's own Error, bad_result; operation_aborted
-    /// Cancel     waiting: any type, the waiter leaves the queue; running: terminal, the caller goes at once, and the lease lives until
-    ///            the model returns
+    /// Completes  when the model has answered and its lease is given back, or when the request fails; never inside this
+    ///            call
+    /// Errors     invalid_request, shutting_down, model_changed, cooling_down, overloaded, timed_out (queue, load,
+    ///            inference), load_failed, inference_failed or the code of the backend's or model's own Error,
+    ///            bad_result; operation_aborted
+    /// Cancel     waiting: any type, the waiter leaves the queue; running: terminal, the caller goes at once, and the
+    ///            lease lives until the model returns
     /// Threads    any
     /// Example    examples/12_each_call.cpp [async_embed]
     template <asio::completion_token_for<void(std::exception_ptr, Embeddings)> Token = asio::use_awaitable_t<>>
@@ -86,9 +90,10 @@ public:
     }
     /// The same, blocking.
     ///
-    /// Throws     the errors of `async_embed`; would_deadlock where it could only hang: inside a backend, a model, an observer or a handler
-    ///            without an executor, and on a thread that runs one of the manager's executors, if that is an io_context's, a
-    ///            thread_pool's or a strand of one. Executors of other types cannot be recognised; the call then hangs
+    /// Throws     the errors of `async_embed`; would_deadlock where it could only hang: inside a backend, a model, an
+    ///            observer or a handler without an executor, and on a thread that runs one of the manager's executors,
+    ///            if that is an io_context's, a thread_pool's or a strand of one. Executors of other types cannot be
+    ///            recognised; the call then hangs
     /// Threads    any but those
     [[nodiscard]] Embeddings embed(const ModelKey& key, std::vector<std::string> texts, RequestOptions options = {}) {
         return embedding_.template block_on<Embeddings>(key, options.timeout, [&](auto handler) {
@@ -96,11 +101,12 @@ public:
         });
     }
 
-    /// Ranks `documents` by how well they answer `query`, with the model for `key`, loading it if need be. An empty list of documents
-    /// gives an empty result and loads nothing; an empty query is `invalid_request`.
+    /// Ranks `documents` by how well they answer `query`, with the model for `key`, loading it if need be. An empty
+    /// list of documents gives an empty result and loads nothing; an empty query is `invalid_request`.
     ///
     /// Signature  void(std::exception_ptr, Ranking): index and score of every document, best first
-    /// Completes  when the model has answered and its lease is given back, or when the request fails; never inside this call
+    /// Completes  when the model has answered and its lease is given back, or when the request fails; never inside this
+    ///            call
     /// Errors     those of `async_embed`
     /// Cancel     as `async_embed`
     /// Threads    any
@@ -125,13 +131,15 @@ public:
         });
     }
 
-    /// Ends both slots: refuses new requests, fails those that wait, lets leases and calls end, asks loads to stop, unloads everything.
-    /// Past the deadline it completes with the keys that are left; each of them is unloaded when its last lease ends.
+    /// Ends both slots: refuses new requests, fails those that wait, lets leases and calls end, asks loads to stop,
+    /// unloads everything. Past the deadline it completes with the keys that are left; each of them is unloaded when
+    /// its last lease ends.
     ///
     /// Signature  void(std::exception_ptr, ShutdownReport)
-    /// Completes  when nothing is left in either slot and the handlers of all requests before it were posted, or at the deadline; never
-    ///            inside this call. Several shutdowns complete each at its own deadline
-    /// Errors     operation_aborted. With std::bad_alloc the shutdown of the reranker's slot may not have begun: call this again
+    /// Completes  when nothing is left in either slot and the handlers of all requests before it were posted, or at the
+    ///            deadline; never inside this call. Several shutdowns complete each at its own deadline
+    /// Errors     operation_aborted. With std::bad_alloc the shutdown of the reranker's slot may not have begun: call
+    ///            this again
     /// Cancel     any type: the wait ends, the shutdown goes on
     /// Threads    any, also inside handlers
     /// Example    examples/12_each_call.cpp [async_shutdown]
@@ -150,7 +158,8 @@ public:
     auto async_shutdown(Token&& token = Token()) {
         return async_shutdown(ShutdownOptions(), std::forward<Token>(token));
     }
-    /// The same, blocking. Throws would_deadlock as `embed` does. Precondition: this thread holds no lease of the manager's.
+    /// The same, blocking. Throws would_deadlock as `embed` does. Precondition: this thread holds no lease of the
+    /// manager's.
     ShutdownReport shutdown(ShutdownOptions options = {}) {
         return embedding_.template block_on<ShutdownReport>(ModelKey(), options.deadline, [&](auto handler) {
             InitiateShutdown{embedding_.shell_, reranker_.shell_}(std::move(handler), options);

@@ -31,18 +31,20 @@ namespace residency {
 template <EmbeddingBackend, RerankerBackend, class>
 class ModelManager;
 
-/// The models of one kind: loads them on first use, lets any number of requests use them at once within its limits, switches between
-/// them, unloads what is idle. Works alone, for whatever is expensive to hold and safe to drop; a `ModelManager` is two of them.
+/// The models of one kind: loads them on first use, lets any number of requests use them at once within its limits,
+/// switches between them, unloads what is idle. Works alone, for whatever is expensive to hold and safe to drop; a
+/// `ModelManager` is two of them.
 ///
-/// Errors of every asynchronous call arrive as a `residency::Error` in the handler's exception_ptr (where there is no memory for one, as
-/// std::bad_alloc); no call throws one. A call itself throws only bad_alloc, and then it has started nothing. A handler runs on its
-/// associated executor, on `Executors::callbacks` if it has none, and never inside the call that started it; its associated allocator is
-/// used.
+/// Errors of every asynchronous call arrive as a `residency::Error` in the handler's exception_ptr (where there is no
+/// memory for one, as std::bad_alloc); no call throws one. A call itself throws only bad_alloc, and then it has started
+/// nothing. A handler runs on its associated executor, on `Executors::callbacks` if it has none, and never inside the
+/// call that started it; its associated allocator is used.
 ///
-/// Threads: all member functions may be called from any thread at once. The destructor refuses new requests, completes all others with
-/// `shutting_down`, requests stop, and, if the threads are the slot's own, joins them: callbacks on them may use the slot until it
-/// returns. It waits for no lease; a lease keeps its model. Destroying a slot while another thread is in one of its functions is undefined.
-/// The contexts of a host's executors outlive the slot, the context of a handler's executor its request.
+/// Threads: all member functions may be called from any thread at once. The destructor refuses new requests, completes
+/// all others with `shutting_down`, requests stop, and, if the threads are the slot's own, joins them: callbacks on
+/// them may use the slot until it returns. It waits for no lease; a lease keeps its model. Destroying a slot while
+/// another thread is in one of its functions is undefined. The contexts of a host's executors outlive the slot, the
+/// context of a handler's executor its request.
 template <ModelBackend Backend, class Clock = std::chrono::steady_clock>
 class ModelSlot {
 public:
@@ -69,14 +71,14 @@ public:
         }
     }
 
-    // -- Leases -----------------------------------------------------------------------------------------------------------------------
+    // -- Leases -------------------------------------------------------------------------------------------------------
 
     /// Takes a lease on the model for `key`; loads the model if it is not resident.
     ///
     /// Signature  void(std::exception_ptr, Lease<model_type>)
     /// Completes  when the lease is granted or can no longer be; never inside this call
-    /// Errors     invalid_request, shutting_down, model_changed, cooling_down, overloaded, timed_out (queue, load), load_failed or the
-    ///            code of the backend's own Error; operation_aborted
+    /// Errors     invalid_request, shutting_down, model_changed, cooling_down, overloaded, timed_out (queue, load),
+    ///            load_failed or the code of the backend's own Error; operation_aborted
     /// Cancel     any type: the waiter leaves the queue; a load that others wait for goes on
     /// Threads    any
     /// Example    examples/12_each_call.cpp [async_acquire]
@@ -93,16 +95,18 @@ public:
 
     /// The same, blocking.
     ///
-    /// Throws     the errors of `async_acquire`; would_deadlock where it could only hang: inside a backend, a model, an observer or a handler
-    ///            without an executor, and on a thread that runs one of the slot's executors, if that is an io_context's, a
-    ///            thread_pool's or a strand of one. Executors of other types cannot be recognised; the call then hangs
+    /// Throws     the errors of `async_acquire`; would_deadlock where it could only hang: inside a backend, a model, an
+    ///            observer or a handler without an executor, and on a thread that runs one of the slot's executors, if
+    ///            that is an io_context's, a thread_pool's or a strand of one. Executors of other types cannot be
+    ///            recognised; the call then hangs
     /// Threads    any but those. Precondition: this thread holds no lease that the grant would have to wait for
     lease_type acquire(const ModelKey& key, RequestOptions options = {}) {
         return block_on<lease_type>(key, options.timeout,
                                     [&](auto handler) { InitiateAcquire{shell_}(std::move(handler), key, options); });
     }
 
-    /// A lease now, or an empty one: if the model is not ready, has waiters or drains, or no lease is free. Never waits, never loads.
+    /// A lease now, or an empty one: if the model is not ready, has waiters or drains, or no lease is free. Never
+    /// waits, never loads.
     ///
     /// Threads    any, also inside handlers
     lease_type try_acquire(const ModelKey& key) {
@@ -136,10 +140,11 @@ public:
         });
     }
 
-    // -- Unloading ----------------------------------------------------------------------------------------------------------------------
+    // -- Unloading ----------------------------------------------------------------------------------------------------
 
-    /// Unloads the model for `key`: grants no more leases on it, waits for those that live, destroys it. A request for the key
-    /// meanwhile waits and gets a fresh load. A load that is running is asked to stop, and what it yields is unloaded unused.
+    /// Unloads the model for `key`: grants no more leases on it, waits for those that live, destroys it. A request for
+    /// the key meanwhile waits and gets a fresh load. A load that is running is asked to stop, and what it yields is
+    /// unloaded unused.
     ///
     /// Signature  void(std::exception_ptr)
     /// Completes  when the model is gone and its memory back; soon if it is not resident; never inside this call
@@ -178,12 +183,14 @@ public:
             ModelKey(), {}, [&](auto handler) { InitiateUnload{shell_}(std::move(handler), std::nullopt, mode); });
     }
 
-    /// Ends the slot: refuses new requests, fails those that wait, lets leases and calls end, asks loads to stop, unloads everything.
-    /// Past the deadline it completes with the keys that are left; each of them is unloaded when its last lease ends.
+    /// Ends the slot: refuses new requests, fails those that wait, lets leases and calls end, asks loads to stop,
+    /// unloads everything. Past the deadline it completes with the keys that are left; each of them is unloaded when
+    /// its last lease ends.
     ///
     /// Signature  void(std::exception_ptr, ShutdownReport)
-    /// Completes  when nothing is left: no model, no timer, no waiter, and the handlers of all requests before it were posted; or at
-    ///            the deadline; never inside this call. Several shutdowns complete each at its own deadline
+    /// Completes  when nothing is left: no model, no timer, no waiter, and the handlers of all requests before it were
+    ///            posted; or at the deadline; never inside this call. Several shutdowns complete each at its own
+    ///            deadline
     /// Errors     operation_aborted
     /// Cancel     any type: the wait ends, the shutdown goes on
     /// Threads    any, also inside handlers
@@ -204,7 +211,8 @@ public:
         return async_shutdown(ShutdownOptions(), std::forward<Token>(token));
     }
 
-    /// The same, blocking. Throws would_deadlock as `acquire` does. Precondition: this thread holds no lease of the slot.
+    /// The same, blocking. Throws would_deadlock as `acquire` does. Precondition: this thread holds no lease of the
+    /// slot.
     ShutdownReport shutdown(ShutdownOptions options = {}) {
         return block_on<ShutdownReport>(ModelKey(), options.deadline,
                                         [&](auto handler) { InitiateShutdown{shell_}(std::move(handler), options); });
@@ -214,7 +222,7 @@ public:
         return shutdown(ShutdownOptions{deadline});
     }
 
-    // -- Looking in ---------------------------------------------------------------------------------------------------------------------
+    // -- Looking in ---------------------------------------------------------------------------------------------------
 
     /// The generation counter. Two equal readings mean that no residency began or ended between them. Takes no lock.
     [[nodiscard]] Generation generation() const noexcept { return shell_->generation(); }

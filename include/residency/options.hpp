@@ -19,8 +19,8 @@ struct Event;
 /// A keep-alive that never ends: the model stays until it is switched out, unloaded or shut down.
 inline constexpr std::chrono::milliseconds keep_alive_forever = std::chrono::milliseconds::max();
 
-/// Orders the waiters of one slot, also those of one key: priority first, then arrival. `SlotOptions::aging` limits how long a waiter
-/// can be passed over.
+/// Orders the waiters of one slot, also those of one key: priority first, then arrival. `SlotOptions::aging` limits how
+/// long a waiter can be passed over.
 enum class Priority : std::uint8_t {
     /// Before all others: a person waits for the answer.
     high,
@@ -34,13 +34,13 @@ enum class Priority : std::uint8_t {
 enum class UnloadMode : std::uint8_t {
     /// They end as if nothing had happened; then the model is unloaded.
     drain,
-    /// Those made through the manager (`embed`, `rerank`) complete with `model_changed` at once and their stop_tokens are
-    /// set; bare leases see it in `Lease::revoked()`. The model still lives until the last of them has let go.
+    /// Those made through the manager (`embed`, `rerank`) complete with `model_changed` at once and their stop_tokens
+    /// are set; bare leases see it in `Lease::revoked()`. The model still lives until the last of them has let go.
     revoke,
 };
 
-/// How a slot keeps its models. All fields are checked in the slot's constructor, which throws std::invalid_argument naming
-/// the field.
+/// How a slot keeps its models. All fields are checked in the slot's constructor, which throws std::invalid_argument
+/// naming the field.
 struct SlotOptions {
     /// How long a resident stays after its last lease ended. Zero: unloads when free. `keep_alive_forever`: never.
     /// Not negative. Default 5 min: ollama's, long enough for a person's pause, short enough to give memory back.
@@ -54,36 +54,36 @@ struct SlotOptions {
     /// Default 10: what one machine can use at once, with a few bare leases beside the model calls.
     std::size_t max_leases = 10;
 
-    /// How many model calls of `embed` and `rerank` may run at once. Bare leases do not count. At most 1,000,000, and never more than
-    /// `max_leases`. Default 0: the number of processors or `max_leases`, whichever is less; `max_leases` with the host's executors, of
-    /// which only the host knows how many calls they run at once.
+    /// How many model calls of `embed` and `rerank` may run at once. Bare leases do not count. At most 1,000,000, and
+    /// never more than `max_leases`. Default 0: the number of processors or `max_leases`, whichever is less;
+    /// `max_leases` with the host's executors, of which only the host knows how many calls they run at once.
     std::size_t max_calls = 0;
 
     /// How many loads may run at once. Between 1 and 1,000,000.
     /// Default 1: two loads share the disk, and the first of them then takes as long as both.
     std::size_t max_loads = 1;
 
-    /// How many requests may wait for a lease or a load; one more is `overloaded`. Requests of priority `low` may use three quarters of it.
-    /// Between 1, because a request that needs a load waits for it, and 1,000,000.
-    /// Default 512: TEI's order of magnitude, seconds of work rather than minutes.
+    /// How many requests may wait for a lease or a load; one more is `overloaded`. Requests of priority `low` may use
+    /// three quarters of it. Between 1, because a request that needs a load waits for it, and 1,000,000. Default 512:
+    /// TEI's order of magnitude, seconds of work rather than minutes.
     std::size_t max_queue = 512;
 
-    /// How long a key answers `cooling_down` after its load failed; doubles with each failure that follows. Zero: no cooldown.
-    /// Not negative. Default 1 s: keeps a hot loop off a broken file, and a person does not notice it.
+    /// How long a key answers `cooling_down` after its load failed; doubles with each failure that follows. Zero: no
+    /// cooldown. Not negative. Default 1 s: keeps a hot loop off a broken file, and a person does not notice it.
     std::chrono::milliseconds cooldown{std::chrono::seconds{1}};
 
     /// The longest cooldown that doubling leads to. Not less than `cooldown`.
     /// Default 60 s: a repaired file is found within a minute.
     std::chrono::milliseconds max_cooldown{std::chrono::seconds{60}};
 
-    /// How long a waiter may be passed over. While one has waited longer, at least every second lease and every second place of the slot
-    /// goes to the oldest such waiter. Not negative; zero: every second goes by arrival.
-    /// Default 30 s: within the patience of batch work.
+    /// How long a waiter may be passed over. While one has waited longer, at least every second lease and every second
+    /// place of the slot goes to the oldest such waiter. Not negative; zero: every second goes by arrival. Default 30
+    /// s: within the patience of batch work.
     std::chrono::milliseconds aging{std::chrono::seconds{30}};
 
-    /// How long a load goes on after its last waiter left, and how long a key without a resident keeps its turn after its last waiter timed
-    /// out. So a client that retries with a timeout shorter than the load finds the model loaded. Not negative; zero: not at all.
-    /// Default 10 s: longer than the pause of a client that retries.
+    /// How long a load goes on after its last waiter left, and how long a key without a resident keeps its turn after
+    /// its last waiter timed out. So a client that retries with a timeout shorter than the load finds the model loaded.
+    /// Not negative; zero: not at all. Default 10 s: longer than the pause of a client that retries.
     std::chrono::milliseconds abandon_after{std::chrono::seconds{10}};
 
     /// Same in every field.
@@ -92,12 +92,13 @@ struct SlotOptions {
 
 /// What one request asks for beyond the slot's options. Trivially copyable: it may be braced inside `co_await`.
 struct RequestOptions {
-    /// How long the request may take in all: queue, load and inference. The error `timed_out` names the stage that it ended in.
-    /// None: as long as it takes. Zero or less: only what can be granted at once. Default none: a service sets its own.
+    /// How long the request may take in all: queue, load and inference. The error `timed_out` names the stage that it
+    /// ended in. None: as long as it takes. Zero or less: only what can be granted at once. Default none: a service
+    /// sets its own.
     std::optional<std::chrono::milliseconds> timeout{};
 
-    /// The resident's keep-alive from this request's grant until the next grant, in place of the slot's. Not negative; zero:
-    /// unload when free; `keep_alive_forever`: pin it. Default none: the slot's.
+    /// The resident's keep-alive from this request's grant until the next grant, in place of the slot's. Not negative;
+    /// zero: unload when free; `keep_alive_forever`: pin it. Default none: the slot's.
     std::optional<std::chrono::milliseconds> keep_alive{};
 
     /// Where the request stands among the waiters of its slot, those of its own key included. Default `normal`.
@@ -111,21 +112,23 @@ static_assert(std::is_trivially_copyable_v<RequestOptions>, "it must be safe to 
 
 /// How a shutdown ends. Trivially copyable: it may be braced inside `co_await`.
 struct ShutdownOptions {
-    /// How long the shutdown waits for leases, calls, loads and unloads. Past that it completes with a report of what is left.
-    /// Zero or less: not at all. Default none: until nothing is left.
+    /// How long the shutdown waits for leases, calls, loads and unloads. Past that it completes with a report of what
+    /// is left. Zero or less: not at all. Default none: until nothing is left.
     std::optional<std::chrono::milliseconds> deadline{};
 
-    /// Whether, at the deadline, the calls that still run complete with `shutting_down` and their stop_tokens are set; bare leases see it in
-    /// `Lease::revoked()`. Their models are unloaded when they return. Default false: they end as if nothing had happened.
+    /// Whether, at the deadline, the calls that still run complete with `shutting_down` and their stop_tokens are set;
+    /// bare leases see it in `Lease::revoked()`. Their models are unloaded when they return. Default false: they end as
+    /// if nothing had happened.
     bool revoke_at_deadline = false;
 };
 
 static_assert(std::is_trivially_copyable_v<ShutdownOptions>, "it must be safe to brace inside co_await on g++ 12");
 
-/// Called with each event, on `Executors::callbacks`, in order, one call at a time, with no lock held. Nothing waits for it: if it is
-/// slow, events are dropped and counted. What it throws is ignored; it may call back into the library, but not with a blocking call.
-/// What it captures by reference must outlive the manager: no call begins after the destructor has returned, but one that runs already may
-/// end after it, if the executors are the host's or the manager was destroyed on a thread of its own.
+/// Called with each event, on `Executors::callbacks`, in order, one call at a time, with no lock held. Nothing waits
+/// for it: if it is slow, events are dropped and counted. What it throws is ignored; it may call back into the library,
+/// but not with a blocking call. What it captures by reference must outlive the manager: no call begins after the
+/// destructor has returned, but one that runs already may end after it, if the executors are the host's or the manager
+/// was destroyed on a thread of its own.
 using Observer = std::function<void(const Event&)>;
 
 /// How a manager is set up.

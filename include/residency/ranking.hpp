@@ -23,8 +23,8 @@ struct RankedDocument {
 /// The documents of a rerank request, best first; equal scores in the request's order.
 using Ranking = std::vector<RankedDocument>;
 
-/// Orders the documents by their scores: `scores[i]` is that of document i. Writes to `ranking`, whose memory it uses if that has room.
-/// A NaN ranks last.
+/// Orders the documents by their scores: `scores[i]` is that of document i. Writes to `ranking`, whose memory it uses
+/// if that has room. A NaN ranks last.
 inline void rank(std::span<const float> scores, Ranking& ranking) {
     ranking.resize(scores.size());
     for (std::size_t index = 0; index < scores.size(); ++index) {

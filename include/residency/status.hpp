@@ -168,7 +168,8 @@ struct ShutdownReport {
     [[nodiscard]] bool clean() const noexcept { return leftovers.empty(); }
 };
 
-/// Prints what a shutdown left behind, for people, on one line: `minilm@q8_0 draining with 2 leases in embedding`, or `nothing is left`.
+/// Prints what a shutdown left behind, for people, on one line: `minilm@q8_0 draining with 2 leases in embedding`, or
+/// `nothing is left`.
 [[nodiscard]] inline std::string to_string(const ShutdownReport& report) {
     std::string text;
     for (const Leftover& leftover : report.leftovers) {

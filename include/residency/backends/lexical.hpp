@@ -53,8 +53,8 @@ struct LexicalOptions {
 
 /// How a `LexicalReranker` scores: the two parameters of BM25. Checked in the backend's constructor.
 struct LexicalRerankerOptions {
-    /// How soon more occurrences of a word stop to matter; 0: whether it occurs is all that counts. From 0 to 1,000,000.
-    /// Default 1.2: the middle of what Robertson and Zaragoza found good for most collections, and Lucene's.
+    /// How soon more occurrences of a word stop to matter; 0: whether it occurs is all that counts. From 0 to
+    /// 1,000,000. Default 1.2: the middle of what Robertson and Zaragoza found good for most collections, and Lucene's.
     double k1 = 1.2;
 
     /// How far long documents are held back: from 0, not at all, to 1, in full proportion.
@@ -91,8 +91,8 @@ public:
     LexicalEmbedder(ModelKey key, const LexicalOptions& options) : key_(std::move(key)), options_(options) {}
 
     /// A row of length 1 for each text, `dimension` floats wide; the dot product of two rows is their cosine. A text
-    /// without any letter or digit has a row of zeros. Takes about as long as the texts together are, and meanwhile many
-    /// times the memory of the longest.
+    /// without any letter or digit has a row of zeros. Takes about as long as the texts together are, and meanwhile
+    /// many times the memory of the longest.
     ///
     /// Errors   operation_aborted, when stop is requested between two texts
     /// Threads  any, also at once

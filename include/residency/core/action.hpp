@@ -24,10 +24,11 @@ enum class ActionType : std::uint8_t {
     grant,
     /// The waiter `subject` gets `code` in `stage`. It no longer waits.
     fail,
-    /// The deadline of `subject`, which has its lease, has passed: complete it early. The lease goes on until it is released.
+    /// The deadline of `subject`, which has its lease, has passed: complete it early. The lease goes on until it is
+    /// released.
     expire,
-    /// Have a loading thread call `load_begins` for `resident` and, if that returns true, the backend; then call `loaded` or
-    /// `load_failed`.
+    /// Have a loading thread call `load_begins` for `resident` and, if that returns true, the backend; then call
+    /// `loaded` or `load_failed`.
     load,
     /// Ask the load of `resident` to stop. It still ends with `loaded` or `load_failed`.
     stop_load,
@@ -41,8 +42,8 @@ enum class ActionType : std::uint8_t {
     event,
 };
 
-/// One thing that the shell has to do, in its order among the others. Numbers only, so that a list of them never allocates
-/// once it has its room.
+/// One thing that the shell has to do, in its order among the others. Numbers only, so that a list of them never
+/// allocates once it has its room.
 struct Action {
     /// What is to be done.
     ActionType type = ActionType::event;

@@ -16,21 +16,23 @@ namespace residency::core {
 
 namespace detail {
 
-/// Writes down what of a scheduler decides what it will do. One writer for many states needs no memory of its own for each.
+/// Writes down what of a scheduler decides what it will do. One writer for many states needs no memory of its own for
+/// each.
 class CanonicalWriter {
 public:
-    /// From now on writes each key of `keys` under the name in the same place of `names`, so that states that differ in names alone can be
-    /// compared. Both outlive the writer; the names are distinct.
+    /// From now on writes each key of `keys` under the name in the same place of `names`, so that states that differ in
+    /// names alone can be compared. Both outlive the writer; the names are distinct.
     void rename(const std::vector<ModelKey>& keys, const std::vector<ModelKey>& names) {
         renamed_ = &keys;
         names_ = &names;
     }
 
-    /// From now on also writes how many leases on each resident are for a model call, by its index: the scheduler knows only the sum, but
-    /// which of them can be released differs. It outlives the writer.
+    /// From now on also writes how many leases on each resident are for a model call, by its index: the scheduler knows
+    /// only the sum, but which of them can be released differs. It outlives the writer.
     void distinguish_calls(const std::vector<std::size_t>& calls) { calls_ = &calls; }
 
-    /// Writes `scheduler` as it is at `now` to the end of `words`: first its options, if `with_options`, then its state.
+    /// Writes `scheduler` as it is at `now` to the end of `words`: first its options, if `with_options`, then its
+    /// state.
     void write(const SlotScheduler& scheduler, Time now, bool with_options, std::vector<std::uint64_t>& words) {
         scheduler_ = &scheduler;
         now_ = now;
@@ -314,11 +316,12 @@ private:
 
 }  // namespace detail
 
-/// Everything that can influence what `scheduler` does from `now` on, and nothing else: the same words, the same behaviour.
+/// Everything that can influence what `scheduler` does from `now` on, and nothing else: the same words, the same
+/// behaviour.
 ///
-/// Times are what remains until they are due, counted from zero when they are past; generations, arrivals and grants are ranks; keys
-/// stand in their own order. What is only reported is left out: counters, messages, durations, the places of things in their tables.
-/// For tests that walk through states, not for the hot path: it allocates.
+/// Times are what remains until they are due, counted from zero when they are past; generations, arrivals and grants
+/// are ranks; keys stand in their own order. What is only reported is left out: counters, messages, durations, the
+/// places of things in their tables. For tests that walk through states, not for the hot path: it allocates.
 [[nodiscard]] inline std::vector<std::uint64_t> canonical(const SlotScheduler& scheduler, Time now) {
     std::vector<std::uint64_t> words;
     detail::CanonicalWriter().write(scheduler, now, true, words);

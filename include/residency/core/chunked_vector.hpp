@@ -10,8 +10,8 @@
 
 namespace residency::core {
 
-/// A vector of small trivial elements in chunks: growth allocates one chunk and moves no element, so that no single insertion is
-/// slow however many elements there are.
+/// A vector of small trivial elements in chunks: growth allocates one chunk and moves no element, so that no single
+/// insertion is slow however many elements there are.
 ///
 /// A plain value; a copy has room for its elements alone.
 template <class T>
@@ -50,8 +50,9 @@ public:
         }
     }
 
-    /// Gives back the chunks that `count` elements do not need, but for one, so that a size that goes to and fro allocates nothing.
-    /// With no elements and `count` zero, gives back everything if it was large. Room for `count` elements stays.
+    /// Gives back the chunks that `count` elements do not need, but for one, so that a size that goes to and fro
+    /// allocates nothing. With no elements and `count` zero, gives back everything if it was large. Room for `count`
+    /// elements stays.
     void trim(std::size_t count) noexcept {
         const std::size_t needed = chunks_for(std::max(count, size_));
         if (needed == 0 && chunks_.capacity() > large_directory) {
@@ -63,7 +64,8 @@ public:
         }
     }
 
-    /// Adds an element. Allocates only if `reserve` has not made room, as in a copy; if that throws, nothing has changed.
+    /// Adds an element. Allocates only if `reserve` has not made room, as in a copy; if that throws, nothing has
+    /// changed.
     void push_back(const T& element) {
         if (size_ == capacity()) {
             reserve(size_ + 1);

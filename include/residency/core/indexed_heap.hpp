@@ -7,16 +7,18 @@
 
 namespace residency::core {
 
-/// A priority queue of small integers, each with a rank, of which any may be taken out or ranked anew: the least rank is on top.
+/// A priority queue of small integers, each with a rank, of which any may be taken out or ranked anew: the least rank
+/// is on top.
 ///
-/// A 4-ary heap that knows where each of its members stands. Adding members in the order of their ranks, which is what deadlines
-/// of equal length and arrivals do, takes constant time; everything else takes time in the logarithm of its size, four ranks to a
-/// cache line. Equal ranks come in no particular order: give distinct ranks where it matters. Growth moves no member. A plain value.
+/// A 4-ary heap that knows where each of its members stands. Adding members in the order of their ranks, which is what
+/// deadlines of equal length and arrivals do, takes constant time; everything else takes time in the logarithm of its
+/// size, four ranks to a cache line. Equal ranks come in no particular order: give distinct ranks where it matters.
+/// Growth moves no member. A plain value.
 template <class Rank>
 class IndexedHeap {
 public:
-    /// Makes room for members 0 to `count` - 1, of which at most `most` are in at once: until `trim`, `push` of those never allocates.
-    /// Throws bad_alloc; then the members are unchanged.
+    /// Makes room for members 0 to `count` - 1, of which at most `most` are in at once: until `trim`, `push` of those
+    /// never allocates. Throws bad_alloc; then the members are unchanged.
     void reserve(std::size_t count, std::size_t most) {
         ranks_.reserve(most);
         members_.reserve(most);
@@ -28,8 +30,8 @@ public:
     /// The same if all of them may be in at once.
     void reserve(std::size_t count) { reserve(count, count); }
 
-    /// Gives back memory that members 0 to `count` - 1, at most `most` of them at once, do not need; precondition: no other member is in.
-    /// `push` of those still does not allocate if `reserve` had made room for them.
+    /// Gives back memory that members 0 to `count` - 1, at most `most` of them at once, do not need; precondition: no
+    /// other member is in. `push` of those still does not allocate if `reserve` had made room for them.
     void trim(std::size_t count, std::size_t most) noexcept {
         positions_.truncate(count);
         positions_.trim(count);

@@ -56,7 +56,8 @@ struct KeyEntry {
 
     /// What it waits for.
     QueueState state = QueueState::not_queued;
-    /// Its resident was evicted for another key: it ranks last until that key's load has ended or its waiters have left.
+    /// Its resident was evicted for another key: it ranks last until that key's load has ended or its waiters have
+    /// left.
     bool ranks_last = false;
     /// Whether it is among the entries that are to be collected.
     bool unused = false;
@@ -82,8 +83,8 @@ struct Failure {
 
 /// Finds the entry of a key, and remembers which keys failed last. A plain value.
 ///
-/// Hashes linearly: there are as many buckets as entries, `intern` splits one bucket and `collect` merges one. So no call takes time in
-/// the number of keys, and the memory of forgotten keys is given back.
+/// Hashes linearly: there are as many buckets as entries, `intern` splits one bucket and `collect` merges one. So no
+/// call takes time in the number of keys, and the memory of forgotten keys is given back.
 class KeyTable {
 public:
     /// How many failed keys are remembered: enough for every model of a host, few enough to be forgotten safely.

@@ -26,7 +26,8 @@ struct RequestSpec {
     Priority priority = Priority::normal;
     /// Whether it wants a lease; if not, it wants its model to be loaded (`ensure_loaded`).
     bool wants_lease : 1 = true;
-    /// Whether its lease is for a model call: it counts in `max_calls`, and its deadline goes on until the lease is released.
+    /// Whether its lease is for a model call: it counts in `max_calls`, and its deadline goes on until the lease is
+    /// released.
     bool is_inference : 1 = false;
     /// Whether it expects a generation. None is never what is resident.
     bool expects : 1 = false;

@@ -14,9 +14,9 @@ namespace residency::core {
 
 /// What the scheduler knows of one resident.
 ///
-/// queued -> loading -> ready -> draining -> unloading -> gone; queued -> gone if the load is not wanted any more; loading -> gone if
-/// the load fails; loading -> unloading if the model is not wanted any more; ready -> unloading if it is not in use; draining -> ready
-/// if it drained for a switch that is not wanted any more.
+/// queued -> loading -> ready -> draining -> unloading -> gone; queued -> gone if the load is not wanted any more;
+/// loading -> gone if the load fails; loading -> unloading if the model is not wanted any more; ready -> unloading if
+/// it is not in use; draining -> ready if it drained for a switch that is not wanted any more.
 struct Resident {
     /// What it is doing.
     ResidentState state = ResidentState::queued;

@@ -9,8 +9,8 @@
 
 namespace residency::core {
 
-/// A key that all requests and residents of one model share: one pointer, copied without memory, so that noting it cannot fail. Copies
-/// may be made and dropped on any thread. A plain value.
+/// A key that all requests and residents of one model share: one pointer, copied without memory, so that noting it
+/// cannot fail. Copies may be made and dropped on any thread. A plain value.
 class SharedKey {
 public:
     /// No key.

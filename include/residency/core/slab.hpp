@@ -21,8 +21,8 @@ using Index = std::uint32_t;
 /// No place in any table.
 inline constexpr Index none = std::numeric_limits<Index>::max();
 
-/// Names an item of a `Slab` for as long as it is there: after its end the handle matches nothing, also when its place is used
-/// again. `Tag` keeps the handles of different tables apart.
+/// Names an item of a `Slab` for as long as it is there: after its end the handle matches nothing, also when its place
+/// is used again. `Tag` keeps the handles of different tables apart.
 template <class Tag>
 struct Handle {
     /// Its place.
@@ -40,8 +40,9 @@ struct Handle {
 
 /// A table whose items keep their places and addresses: adding and erasing cost the same however many there are.
 ///
-/// The items stand in chunks of `chunk_size`: growth moves none of them, and an empty chunk is given back. A new item goes to the least
-/// free index, so that items gather in few chunks. Erasing never allocates. A plain value; a copy has no room reserved.
+/// The items stand in chunks of `chunk_size`: growth moves none of them, and an empty chunk is given back. A new item
+/// goes to the least free index, so that items gather in few chunks. Erasing never allocates. A plain value; a copy has
+/// no room reserved.
 template <class Item, class Tag>
 class Slab {
 public:
@@ -50,7 +51,8 @@ public:
     /// How many items a chunk holds.
     static constexpr Index chunk_size = 16;
 
-    /// Makes room for one more item: the next `insert` will not allocate. If memory runs out it throws, and nothing has changed.
+    /// Makes room for one more item: the next `insert` will not allocate. If memory runs out it throws, and nothing has
+    /// changed.
     void reserve_one() {
         if (next_chunk_ < chunks_.size() && chunks_[next_chunk_]) {
             return;
@@ -61,8 +63,8 @@ public:
         }
     }
 
-    /// Makes room for `count` items in all and keeps it, whatever is erased, until it is called again: up to then no `insert` that
-    /// makes at most `count` items allocates. If memory runs out it throws, and no item has changed.
+    /// Makes room for `count` items in all and keeps it, whatever is erased, until it is called again: up to then no
+    /// `insert` that makes at most `count` items allocates. If memory runs out it throws, and no item has changed.
     void reserve(std::size_t count) {
         const std::size_t chunks = (count + chunk_size - 1) / chunk_size;
         reserve_directory(chunks);

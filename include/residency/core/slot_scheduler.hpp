@@ -23,22 +23,26 @@
 
 namespace residency::core {
 
-/// Every decision about the residents of one slot: which request gets a lease, what is loaded, what is unloaded, when to wake.
+/// Every decision about the residents of one slot: which request gets a lease, what is loaded, what is unloaded, when
+/// to wake.
 ///
-/// A plain value: no thread, no lock, no clock, no I/O. The shell calls one method at a time under its mutex, passes the time, and carries
-/// out the actions that the method appends, in their order. Time never runs backwards from call to call.
+/// A plain value: no thread, no lock, no clock, no I/O. The shell calls one method at a time under its mutex, passes
+/// the time, and carries out the actions that the method appends, in their order. Time never runs backwards from call
+/// to call.
 ///
-/// Memory: every method wants room in `actions` for `most_actions()` more. With that, `try_grant`, `enqueue`, `unload` and `shut_down`
-/// may allocate, and if that fails they throw bad_alloc and nothing has changed; the other methods never allocate.
+/// Memory: every method wants room in `actions` for `most_actions()` more. With that, `try_grant`, `enqueue`, `unload`
+/// and `shut_down` may allocate, and if that fails they throw bad_alloc and nothing has changed; the other methods
+/// never allocate.
 ///
-/// Work: a call completes at most `slice` requests, and a submit expires at most `submit_slice`. If more is due, `unfinished()` is true and
-/// `next_alarm()` is not after the time of the call: an immediate `tick` goes on.
+/// Work: a call completes at most `slice` requests, and a submit expires at most `submit_slice`. If more is due,
+/// `unfinished()` is true and `next_alarm()` is not after the time of the call: an immediate `tick` goes on.
 ///
 /// What holds between any two calls unless `unfinished()` (DESIGN.md section 2 in this class's terms):
-/// - residents() never exceeds max_resident, leases() never max_leases, calls() never max_calls, waiting() never max_queue;
+/// - residents() never exceeds max_resident, leases() never max_leases, calls() never max_calls, waiting() never
+///   max_queue;
 /// - at most max_loads residents are queued or loading;
-/// - a key has at most one resident, and a resident that can take a lease has no waiter for one, unless max_leases or max_calls stands
-///   between;
+/// - a key has at most one resident, and a resident that can take a lease has no waiter for one, unless max_leases or
+///   max_calls stands between;
 /// - a place is free only if no key wants one or max_loads stands between;
 /// - next_alarm() is not later than anything that is due.
 class SlotScheduler {
@@ -53,18 +57,18 @@ public:
     /// A slot with nothing resident. Precondition: `options` passed `check`.
     explicit SlotScheduler(const SlotOptions& options = {});
 
-    // -- Requests ---------------------------------------------------------------------------------------------------------------
+    // -- Requests -----------------------------------------------------------------------------------------------------
 
-    /// Grants the request now if it can be, without a look at the clock. Precondition: spec.wants_lease. A request whose deadline
-    /// goes on is remembered, which may allocate.
+    /// Grants the request now if it can be, without a look at the clock. Precondition: spec.wants_lease. A request
+    /// whose deadline goes on is remembered, which may allocate.
     Attempt try_grant(const ModelKey& key, const RequestSpec& spec, Grant& grant);
 
     /// Counts as a use of the key's model if that is ready. Precondition: not spec.wants_lease.
     Attempt try_ensure(const ModelKey& key, const RequestSpec& spec, Time now, Generation& generation,
                        Actions& actions);
 
-    /// A request comes with a timeout of this length. Others will follow, and most of them end long before: the next alarm is set so early
-    /// that those need not move it.
+    /// A request comes with a timeout of this length. Others will follow, and most of them end long before: the next
+    /// alarm is set so early that those need not move it.
     void note_timeout(Duration timeout) noexcept {
         if (timeout > Duration::zero()) {
             shortest_timeout_ = std::min(shortest_timeout_, timeout);
@@ -86,9 +90,9 @@ public:
     /// Ends a lease. Precondition: it lives.
     void release(const Grant& grant, Time now, Actions& actions);
 
-    /// Ends a lease if that changes nothing but counts and the time of last use: no key waits for anything, the resident does not drain,
-    /// and it will not be due before the alarm. `now` counts only if this is the resident's last lease. False: nothing has changed, call
-    /// `release`. Precondition: the lease lives.
+    /// Ends a lease if that changes nothing but counts and the time of last use: no key waits for anything, the
+    /// resident does not drain, and it will not be due before the alarm. `now` counts only if this is the resident's
+    /// last lease. False: nothing has changed, call `release`. Precondition: the lease lives.
     [[nodiscard]] bool release_quietly(const Grant& grant, Time now) noexcept {
         Resident& resident = residents_[grant.resident.index];
         if (!queue_.empty() || resident.state != ResidentState::ready || grant.request.valid()) {
@@ -106,22 +110,23 @@ public:
         return true;
     }
 
-    // -- What the backend answered -------------------------------------------------------------------------------------------
+    // -- What the backend answered ------------------------------------------------------------------------------------
 
-    /// The backend is about to be called for a queued resident. False: the load is not wanted any more, and the resident is gone.
+    /// The backend is about to be called for a queued resident. False: the load is not wanted any more, and the
+    /// resident is gone.
     [[nodiscard]] bool load_begins(ResidentId resident, Time now, Actions& actions);
 
     /// The load has given a model that takes `capacity` leases at once.
     void loaded(ResidentId resident, std::size_t capacity, Time now, Actions& actions);
 
-    /// The load has ended without a model. Its waiters get `code`: the backend's own, or load_failed. A request that was invalid starts no
-    /// cooldown. `message` is for `status()`.
+    /// The load has ended without a model. Its waiters get `code`: the backend's own, or load_failed. A request that
+    /// was invalid starts no cooldown. `message` is for `status()`.
     void load_failed(ResidentId resident, errc code, SharedText message, Time now, Actions& actions);
 
     /// The model has been destroyed.
     void unloaded(ResidentId resident, Time now, Actions& actions);
 
-    // -- Time -------------------------------------------------------------------------------------------------------------------
+    // -- Time ---------------------------------------------------------------------------------------------------------
 
     /// Looks at what is due. Harmless at any time: early, late, twice.
     void tick(Time now, Actions& actions);
@@ -132,10 +137,10 @@ public:
     /// When `tick` is to be called at the latest; `never` if nothing will be due.
     [[nodiscard]] Time next_alarm() const noexcept { return wake_; }
 
-    // -- Unloading --------------------------------------------------------------------------------------------------------------
+    // -- Unloading ----------------------------------------------------------------------------------------------------
 
-    /// Unloads the resident of `key`, or all if that is null; the operation's action `complete` follows when they are gone. Names
-    /// nothing if there is none: it is complete already.
+    /// Unloads the resident of `key`, or all if that is null; the operation's action `complete` follows when they are
+    /// gone. Names nothing if there is none: it is complete already.
     TeardownId unload(const ModelKey* key, UnloadMode mode, Time now, Actions& actions);
 
     /// Makes room for one more operation: the next `unload` or `shut_down` will not allocate.
@@ -144,14 +149,15 @@ public:
     /// Forgets the operation, whose wait was cancelled. What it began goes on.
     void forget(TeardownId operation) noexcept;
 
-    /// Refuses new requests, fails those that wait, asks loads to stop, unloads everything that is not in use. Again: no effect.
+    /// Refuses new requests, fails those that wait, asks loads to stop, unloads everything that is not in use. Again:
+    /// no effect.
     void close(Time now, Actions& actions);
 
-    /// Closes, and completes when nothing is resident and nothing waits, or at `deadline`. Names nothing if that is so already. `revokes`:
-    /// the deadline also completes what is still in flight, with `shutting_down` (H9).
+    /// Closes, and completes when nothing is resident and nothing waits, or at `deadline`. Names nothing if that is so
+    /// already. `revokes`: the deadline also completes what is still in flight, with `shutting_down` (H9).
     TeardownId shut_down(Time deadline, Time now, Actions& actions, bool revokes = false);
 
-    // -- Looking in -------------------------------------------------------------------------------------------------------------
+    // -- Looking in ---------------------------------------------------------------------------------------------------
 
     /// The generation counter.
     [[nodiscard]] Generation generation() const noexcept { return generation_; }
@@ -201,7 +207,8 @@ public:
                room_for_loads;
     }
 
-    /// Same in every part, places included: what behaves alike from here on may still differ. `canonical` compares behaviour.
+    /// Same in every part, places included: what behaves alike from here on may still differ. `canonical` compares
+    /// behaviour.
     friend bool operator==(const SlotScheduler&, const SlotScheduler&) = default;
 
 private:

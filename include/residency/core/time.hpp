@@ -7,13 +7,15 @@ namespace residency::core {
 /// A length of time, as the decisions reckon with it.
 using Duration = std::chrono::nanoseconds;
 
-/// A point in time: nanoseconds since the epoch of whichever monotonic clock the caller uses. core/ has no clock of its own.
+/// A point in time: nanoseconds since the epoch of whichever monotonic clock the caller uses. core/ has no clock of its
+/// own.
 using Time = std::chrono::nanoseconds;
 
 /// Later than every other time: not due at all.
 inline constexpr Time never = Time::max();
 
-/// `length`, which counts whole nanoseconds or more, as a Duration; what is too large for it becomes the largest, which is as good as forever.
+/// `length`, which counts whole nanoseconds or more, as a Duration; what is too large for it becomes the largest, which
+/// is as good as forever.
 template <class Rep, class Period>
 [[nodiscard]] constexpr Duration to_duration(std::chrono::duration<Rep, Period> length) noexcept {
     using Wide = std::chrono::duration<Duration::rep, Period>;

@@ -45,10 +45,10 @@ struct Claim {
 
 /// What waits, for what, and in which order.
 ///
-/// A key has a list for each priority of its waiters for a lease (0 to 2) and of those for a load (3 to 5), each first in, first out. Keys
-/// that need a place, and residents that can take a lease, are ordered by the best waiter of their key; beside that by the oldest one.
-/// Joining, leaving and finding the next cost the same however many wait; they take time in the logarithm of the number of keys that
-/// wait and of deadlines. A plain value.
+/// A key has a list for each priority of its waiters for a lease (0 to 2) and of those for a load (3 to 5), each first
+/// in, first out. Keys that need a place, and residents that can take a lease, are ordered by the best waiter of their
+/// key; beside that by the oldest one. Joining, leaving and finding the next cost the same however many wait; they take
+/// time in the logarithm of the number of keys that wait and of deadlines. A plain value.
 class WaitQueue {
 public:
     /// How many keys without a waiter may keep their turn.
@@ -67,8 +67,8 @@ public:
     /// The claims, the oldest first.
     [[nodiscard]] const std::vector<Claim>& claims() const noexcept { return claims_; }
 
-    /// Makes room for one more request of one more key, and for `residents` residents: what follows will not allocate. Throws bad_alloc;
-    /// then nothing has changed.
+    /// Makes room for one more request of one more key, and for `residents` residents: what follows will not allocate.
+    /// Throws bad_alloc; then nothing has changed.
     Index prepare(const SharedKey& key, bool with_deadline, std::size_t residents) {
         requests_.reserve_one();
         by_rank_[0].reserve(residents);
@@ -91,7 +91,8 @@ public:
         }
         return index;
     }
-    /// Makes room for the deadline of a request that has its lease from the start. Throws bad_alloc; then nothing has changed.
+    /// Makes room for the deadline of a request that has its lease from the start. Throws bad_alloc; then nothing has
+    /// changed.
     void prepare_deadline() {
         requests_.reserve_one();
         reserve_deadline();
@@ -128,7 +129,8 @@ public:
         return id;
     }
 
-    /// Takes a waiter out of its list. It is gone, unless `to_lease` and its deadline goes on. Returns whether it is still known.
+    /// Takes a waiter out of its list. It is gone, unless `to_lease` and its deadline goes on. Returns whether it is
+    /// still known.
     bool leave(Index index, bool to_lease) noexcept {
         Request& request = requests_[index];
         KeyEntry& entry = keys_[request.key];
@@ -170,8 +172,8 @@ public:
     /// Lets a request that has its lease go on without its deadline.
     void drop_deadline(Index index) noexcept { deadlines_.erase(index); }
 
-    /// The key's last waiter has timed out: it keeps the key's turn until then, or gives the one that does as much time. Preconditions:
-    /// fewer than most_claims, or the key has one; no claim ends later.
+    /// The key's last waiter has timed out: it keeps the key's turn until then, or gives the one that does as much
+    /// time. Preconditions: fewer than most_claims, or the key has one; no claim ends later.
     void keep_claim(Index index, Time until) noexcept {
         Request& request = requests_[index];
         KeyEntry& entry = keys_[request.key];
@@ -193,8 +195,8 @@ public:
         leave(request, false);
     }
 
-    /// Puts the key where it belongs now. Called after whatever changed its waiters, its rank or its resident. Precondition: a key that is
-    /// or becomes `grantable` has the resident for which it is that.
+    /// Puts the key where it belongs now. Called after whatever changed its waiters, its rank or its resident.
+    /// Precondition: a key that is or becomes `grantable` has the resident for which it is that.
     void stand(Index key, QueueState state) noexcept {
         KeyEntry& entry = keys_[key];
         if (entry.state == QueueState::needs_place && state != QueueState::needs_place) {
@@ -254,7 +256,8 @@ public:
         return best;
     }
 
-    /// The residents whose key can be granted a lease, by the best waiter: those where it is a model call, or those where it is not.
+    /// The residents whose key can be granted a lease, by the best waiter: those where it is a model call, or those
+    /// where it is not.
     [[nodiscard]] const IndexedHeap<Rank>& grantable(bool is_inference) const noexcept {
         return by_rank_[is_inference ? 1 : 0];
     }

@@ -10,11 +10,11 @@
 
 namespace residency::runtime {
 
-/// One timer with at most one wait outstanding. Before a wait is replaced it is cancelled and its handler has run: the next wait starts
-/// only after `ended()` (R7).
+/// One timer with at most one wait outstanding. Before a wait is replaced it is cancelled and its handler has run: the
+/// next wait starts only after `ended()` (R7).
 ///
-/// Its owner plans under its own mutex (`wants`, `plan`, `ended`, `quiet`) and calls `sync` without it, on any thread. An expiry
-/// decides nothing: its handler calls `ended()` and looks at the owner's state.
+/// Its owner plans under its own mutex (`wants`, `plan`, `ended`, `quiet`) and calls `sync` without it, on any thread.
+/// An expiry decides nothing: its handler calls `ended()` and looks at the owner's state.
 template <class Clock>
 class Alarm {
 public:
@@ -41,8 +41,8 @@ public:
         return !cancelling_ && (wanted < due_ || (wanted == never && due_ != never));
     }
 
-    /// Brings the plan in line with the time at which the owner wants to be woken at the latest. A wait that ends earlier is good
-    /// enough; one that ends later is replaced. Under the owner's mutex.
+    /// Brings the plan in line with the time at which the owner wants to be woken at the latest. A wait that ends
+    /// earlier is good enough; one that ends later is replaced. Under the owner's mutex.
     [[nodiscard]] Step plan(Time wanted) noexcept {
         if (!wants(wanted)) {
             return Step::none;
@@ -64,9 +64,10 @@ public:
     /// Whether no wait is outstanding. Under the owner's mutex.
     [[nodiscard]] bool quiet() const noexcept { return due_ == never; }
 
-    /// Does what `next()` asks for, a pair of a step and a time, until that is `Step::none`. `next` takes the owner's mutex and calls
-    /// `plan`: steps are planned and taken one at a time, so that two threads cannot swap theirs. `make_handler()` gives the handler of
-    /// a wait. Throws what starting a wait throws; then no wait is outstanding, and the owner has to call `ended()`.
+    /// Does what `next()` asks for, a pair of a step and a time, until that is `Step::none`. `next` takes the owner's
+    /// mutex and calls `plan`: steps are planned and taken one at a time, so that two threads cannot swap theirs.
+    /// `make_handler()` gives the handler of a wait. Throws what starting a wait throws; then no wait is outstanding,
+    /// and the owner has to call `ended()`.
     template <class Next, class MakeHandler>
     void sync(const Next& next, const MakeHandler& make_handler) {
         const MutexLock lock(mutex_);

@@ -1,7 +1,7 @@
 #pragma once
 
-// The one header that includes Boost.Asio. What a header of ours needs of it is listed here, so that what including the library
-// costs is seen, and what differs between Boost versions is mended, in one place.
+// The one header that includes Boost.Asio. What a header of ours needs of it is listed here, so that what including the
+// library costs is seen, and what differs between Boost versions is mended, in one place.
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/associated_allocator.hpp>

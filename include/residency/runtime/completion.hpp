@@ -32,15 +32,15 @@ struct Delivery {
 template <class Handler>
 using HandlerExecutor = asio::associated_executor_t<Handler, asio::any_io_executor>;
 
-/// Whether a handler's executor cannot be posted to directly (an erased completion executor): it is posted to elsewhere, and dispatched to
-/// its executor from there.
+/// Whether a handler's executor cannot be posted to directly (an erased completion executor): it is posted to
+/// elsewhere, and dispatched to its executor from there.
 template <class Handler>
 inline constexpr bool needs_forwarding =
     !asio::can_require_v<HandlerExecutor<Handler>, asio::execution::blocking_t::never_t>;
 
-/// Keeps a handler for as long as its operation is pending, in memory of the handler's associated allocator. That memory is given back
-/// when the handler is taken out, and so before it is called, whoever may own the operation for longer: a signal that could cancel it,
-/// or a model that still reads what it was given.
+/// Keeps a handler for as long as its operation is pending, in memory of the handler's associated allocator. That
+/// memory is given back when the handler is taken out, and so before it is called, whoever may own the operation for
+/// longer: a signal that could cancel it, or a model that still reads what it was given.
 template <class Handler>
 class KeptHandler {
 public:
@@ -171,8 +171,8 @@ public:
     void reset() noexcept {}
 };
 
-/// A handler and what it is called with, ready to be posted: releases the handler's executor, clears the cancellation slot, calls. Once the
-/// handler has been called, nothing of its executor is touched.
+/// A handler and what it is called with, ready to be posted: releases the handler's executor, clears the cancellation
+/// slot, calls. Once the handler has been called, nothing of its executor is touched.
 template <class Handler, class... Results>
 class Completion {
 public:
@@ -237,8 +237,8 @@ template <class Executor>
     }
 }
 
-/// Has `handler(results...)` called on its executor; never in here, but for a `BlockingHandler`, which only wakes a thread. `work` is
-/// what kept the executor busy until now.
+/// Has `handler(results...)` called on its executor; never in here, but for a `BlockingHandler`, which only wakes a
+/// thread. `work` is what kept the executor busy until now.
 ///
 /// Precondition: the handler's executor runs. Throws what the executor's post throws.
 template <class... Results, class Handler, class... Arguments>
@@ -247,7 +247,8 @@ void complete(const Delivery& delivery, HandlerWork<Handler>&& work, Handler han
         std::move(handler)(Results(std::forward<Arguments>(results))...);
     } else {
         using Posted = Completion<Handler, Results...>;
-        // A copy that counts as work would be released after the post, when the handler may have run and its context be gone.
+        // A copy that counts as work would be released after the post, when the handler may have run and its context be
+        // gone.
         auto executor = asio::prefer(asio::get_associated_executor(handler, delivery.callbacks),
                                      asio::execution::outstanding_work.untracked);
         const void* owner = nullptr;
@@ -284,8 +285,8 @@ public:
         return changed_.wait_until(lock, deadline, [this] { return done_; });
     }
 
-    /// Waits for the handler and gives its result, or throws its exception. If the handler was destroyed uncalled, because its
-    /// executor is gone, throws std::runtime_error.
+    /// Waits for the handler and gives its result, or throws its exception. If the handler was destroyed uncalled,
+    /// because its executor is gone, throws std::runtime_error.
     Result wait() {
         std::unique_lock lock(mutex_);
         changed_.wait(lock, [this] { return done_; });

@@ -9,26 +9,30 @@
 
 namespace residency {
 
-/// Where a manager or a slot does its work. A host gives the first three, or none of them, and the manager has threads of its own. Some
-/// and not all are std::invalid_argument.
+/// Where a manager or a slot does its work. A host gives the first three, or none of them, and the manager has threads
+/// of its own. Some and not all are std::invalid_argument.
 ///
-/// They may all be the same. A host's contexts must be running for anything to happen, and must outlive the manager, as must its slots'
-/// and as everywhere in Asio the context of a handler's executor outlives the request: declare the contexts before the manager. With
-/// the host's executors the manager's destructor joins nothing; a handler that runs after it must not use the manager. A manager
-/// with a Clock other than std::chrono::steady_clock needs the host's executors.
+/// They may all be the same. A host's contexts must be running for anything to happen, and must outlive the manager, as
+/// must its slots' and as everywhere in Asio the context of a handler's executor outlives the request: declare the
+/// contexts before the manager. With the host's executors the manager's destructor joins nothing; a handler that runs
+/// after it must not use the manager. A manager with a Clock other than std::chrono::steady_clock needs the host's
+/// executors.
 ///
-/// Slow user code delays what shares its executor, and nothing else: timeouts and grants are late only where `control` runs it, too.
+/// Slow user code delays what shares its executor, and nothing else: timeouts and grants are late only where `control`
+/// runs it, too.
 struct Executors {
     /// Timers and bookkeeping. Default: one thread, on which no user code runs.
     asio::any_io_executor control{};
     /// Model calls, at most `SlotOptions::max_calls` a slot at once. Default: `max_calls` threads for each slot.
     asio::any_io_executor inference{};
-    /// Loads, at most `SlotOptions::max_loads` a slot at once, and unloads. Default for each slot: `max_loads` threads, and one for unloads.
+    /// Loads, at most `SlotOptions::max_loads` a slot at once, and unloads. Default for each slot: `max_loads` threads,
+    /// and one for unloads.
     asio::any_io_executor loading{};
-    /// Handlers that have no executor of their own, the observer, and stop requests. Empty: `control`. Default: one thread.
+    /// Handlers that have no executor of their own, the observer, and stop requests. Empty: `control`. Default: one
+    /// thread.
     ///
-    /// Where it is the same as `inference` or `loading`, the thread that decides to stop a call or a load requests that itself, after
-    /// everything else: a slow stop callback then delays that thread's caller.
+    /// Where it is the same as `inference` or `loading`, the thread that decides to stop a call or a load requests that
+    /// itself, after everything else: a slow stop callback then delays that thread's caller.
     asio::any_io_executor callbacks{};
 
     /// The same executor for everything. A load then delays whatever else it should run.
@@ -42,7 +46,8 @@ struct Executors {
 
 namespace runtime {
 
-/// How many model calls run at once in a slot that grants `max_leases` leases, unless its options say: one for each processor.
+/// How many model calls run at once in a slot that grants `max_leases` leases, unless its options say: one for each
+/// processor.
 [[nodiscard]] inline std::size_t default_max_calls(std::size_t max_leases) noexcept {
     return std::min(std::max<std::size_t>(1, std::thread::hardware_concurrency()), max_leases);
 }

@@ -2,7 +2,8 @@
 
 #include <mutex>
 
-// Clang checks with -Wthread-safety that whatever is annotated here is touched under its mutex; other compilers see nothing.
+// Clang checks with -Wthread-safety that whatever is annotated here is touched under its mutex; other compilers see
+// nothing.
 #if defined(__clang__)
 #define RESIDENCY_THREAD_ANNOTATION(x) __attribute__((x))
 #else

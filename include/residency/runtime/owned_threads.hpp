@@ -15,14 +15,15 @@
 
 namespace residency::runtime {
 
-/// Threads of the library's own: pools over an io_context each, in the order in which they end. A pool ends when its work is done and the
-/// pools before it have ended, so that a pool may post to those behind it until its last thread returns.
+/// Threads of the library's own: pools over an io_context each, in the order in which they end. A pool ends when its
+/// work is done and the pools before it have ended, so that a pool may post to those behind it until its last thread
+/// returns.
 ///
 /// The threads own this object: it may be given up on one of them.
 class OwnedThreads : public std::enable_shared_from_this<OwnedThreads> {
 public:
-    /// Called with an exception that a handler threw and the number of its pool, on the thread of the handler, before that ends the process.
-    /// The thread no longer counts as one that runs the pool's executor.
+    /// Called with an exception that a handler threw and the number of its pool, on the thread of the handler, before
+    /// that ends the process. The thread no longer counts as one that runs the pool's executor.
     using Report = std::function<void(std::exception_ptr, std::size_t)>;
 
     /// Pools of as many threads as `counts` says; no thread runs yet.
@@ -35,8 +36,8 @@ public:
     OwnedThreads& operator=(const OwnedThreads&) = delete;
     ~OwnedThreads() = default;
 
-    /// Starts the threads. `report` gets what a handler throws; `before` is called when the pools before pool `pool` have ended.
-    /// If a thread cannot be made, ends those that were and throws std::system_error.
+    /// Starts the threads. `report` gets what a handler throws; `before` is called when the pools before pool `pool`
+    /// have ended. If a thread cannot be made, ends those that were and throws std::system_error.
     void start(Report report, std::size_t pool, std::function<void()> before) {
         report_ = std::move(report);
         before_pool_ = pool;
@@ -52,7 +53,8 @@ public:
         }
     }
 
-    /// Lets the pools end one after the other, each when its work is done, and waits for that. Not on one of the threads.
+    /// Lets the pools end one after the other, each when its work is done, and waits for that. Not on one of the
+    /// threads.
     void end_and_join() {
         release(0);
         join();
@@ -81,7 +83,8 @@ private:
         explicit Pool(std::size_t threads_wanted) : count(threads_wanted), guard(context.get_executor()) {}
 
         std::size_t count;
-        // Without a concurrency hint: that of one thread lets another thread's post overtake what this thread has posted (R12).
+        // Without a concurrency hint: that of one thread lets another thread's post overtake what this thread has
+        // posted (R12).
         asio::io_context context{};
         asio::executor_work_guard<asio::io_context::executor_type> guard;
         std::vector<std::thread> threads{};

@@ -2,9 +2,9 @@
 
 namespace residency::runtime {
 
-/// Marks that a thread of `owner` (the runtime of a slot or of a manager) is inside user code: a backend, a model, an observer, or a
-/// handler on `Executors::callbacks`. A blocking call to the same owner from there could wait for the thread that it occupies, so
-/// it is refused; a blocking call to another owner is not.
+/// Marks that a thread of `owner` (the runtime of a slot or of a manager) is inside user code: a backend, a model, an
+/// observer, or a handler on `Executors::callbacks`. A blocking call to the same owner from there could wait for the
+/// thread that it occupies, so it is refused; a blocking call to another owner is not.
 class UserCodeScope {
 public:
     /// Enters user code on a thread of `owner`; null marks nothing.

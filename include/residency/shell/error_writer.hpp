@@ -17,7 +17,8 @@ namespace residency::detail {
 
 /// Writes the errors that a slot gives to those whom it refuses, or whose calls it does not wait for.
 ///
-/// One for the requests that fail together: where many fail for one reason, as in a shutdown or with one load, they share its text.
+/// One for the requests that fail together: where many fail for one reason, as in a shutdown or with one load, they
+/// share its text.
 class ErrorWriter {
 public:
     ErrorWriter(const std::string& slot, const SlotOptions& options) noexcept : slot_(slot), options_(options) {}
@@ -72,7 +73,8 @@ private:
         return {waiter.code, *waiter.key, waiter.stage, explain(waiter.code, waiter.stage), retry_after};
     }
 
-    // The load failed for a cause that it names. If that is an Error its code is kept, and only the library's own says when to try again.
+    // The load failed for a cause that it names. If that is an Error its code is kept, and only the library's own says
+    // when to try again.
     [[nodiscard]] static Error of_load(const Waiter& waiter) {
         boost::system::error_code code = make_error_code(waiter.code);
         try {

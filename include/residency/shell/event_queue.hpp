@@ -14,14 +14,15 @@
 
 namespace residency::detail {
 
-/// The events of a manager on their way to its observer: in order, one at a time, on the callbacks executor, bounded. Nothing waits for
-/// their delivery.
+/// The events of a manager on their way to its observer: in order, one at a time, on the callbacks executor, bounded.
+/// Nothing waits for their delivery.
 class EventQueue : public std::enable_shared_from_this<EventQueue> {
 public:
     /// How many events may wait for the observer: minutes of a busy manager's events, a megabyte or so.
     static constexpr std::size_t capacity = 4096;
 
-    /// A queue that hands its events to `observer` on `callbacks`, whose thread is `owner`'s; without an observer it takes none.
+    /// A queue that hands its events to `observer` on `callbacks`, whose thread is `owner`'s; without an observer it
+    /// takes none.
     EventQueue(const Observer& observer, asio::any_io_executor callbacks, const void* owner)
         : callbacks_(std::move(callbacks)),
           owner_(owner),
@@ -89,7 +90,8 @@ private:
         return event;
     }
 
-    // What is delivered next; false if nothing is. A gap at the end is an event, too: the one that would come after it may never come.
+    // What is delivered next; false if nothing is. A gap at the end is an event, too: the one that would come after it
+    // may never come.
     [[nodiscard]] bool take_next(Event& event) noexcept RESIDENCY_REQUIRES(mutex_) {
         if (!queue_.empty()) {
             event = std::move(queue_.front());

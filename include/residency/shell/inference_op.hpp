@@ -23,8 +23,9 @@ namespace residency::detail {
     throw Error(errc::bad_result, ModelKey(), Stage::inference, detail);
 }
 
-/// A request for a model call: takes a lease, calls `work(model, stop_token)` on the inference executor, gives the lease back, and then
-/// completes. It owns what the call needs until the model has returned, also if it completed early.
+/// A request for a model call: takes a lease, calls `work(model, stop_token)` on the inference executor, gives the
+/// lease back, and then completes. It owns what the call needs until the model has returned, also if it completed
+/// early.
 template <class Handler, class Model, class Work>
 class InferenceOp final : public InferenceWaiter {
 public:

@@ -5,8 +5,8 @@
 
 namespace residency::detail {
 
-/// Intrusive FIFO; `Next` is the link member, a pointer that may own the next node. It needs no memory. A node is in one queue at a time
-/// through the same link.
+/// Intrusive FIFO; `Next` is the link member, a pointer that may own the next node. It needs no memory. A node is in
+/// one queue at a time through the same link.
 template <auto Next>
 class IntrusiveQueue;
 

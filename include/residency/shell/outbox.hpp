@@ -67,8 +67,8 @@ struct Outbox {
     /// Records of residents that are gone: what they own is destroyed without the mutex.
     IntrusiveQueue<&ResidentRecord::next_job> gone{};
 
-    /// The waiter has what it wanted: a lease on `record`, or its model is ready as `generation`. `request` is its name in the scheduler
-    /// from now on, if it keeps one.
+    /// The waiter has what it wanted: a lease on `record`, or its model is ready as `generation`. `request` is its name
+    /// in the scheduler from now on, if it keeps one.
     void grant(const boost::intrusive_ptr<Waiter>& waiter, ResidentRecord* record, Generation generation,
                core::RequestId request) noexcept {
         waiter->is_granted = true;

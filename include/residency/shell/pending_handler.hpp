@@ -22,7 +22,8 @@ void complete_at_once(const runtime::Delivery& delivery, Handler handler, Argume
     runtime::complete<Results...>(delivery, std::move(work), std::move(handler), std::forward<Arguments>(results)...);
 }
 
-/// A handler on its way through an operation: keeps its executor busy, connects its cancellation slot, is called exactly once.
+/// A handler on its way through an operation: keeps its executor busy, connects its cancellation slot, is called
+/// exactly once.
 template <class Handler, class... Results>
 class PendingHandler {
 public:

@@ -10,7 +10,8 @@
 
 namespace residency::detail {
 
-/// The unloads and shutdowns of a slot that callers wait for. Guarded by the slot's mutex; what a teardown owns is destroyed without it.
+/// The unloads and shutdowns of a slot that callers wait for. Guarded by the slot's mutex; what a teardown owns is
+/// destroyed without it.
 class PendingTeardowns {
 public:
     /// Makes room for teardowns 0 to `count` - 1. Throws bad_alloc.

@@ -38,9 +38,9 @@ namespace residency::detail {
     return nullptr;
 }
 
-/// Makes a request's operation of a handler and lets the slot have it. The handler is kept in memory of its own allocator; the rest is the
-/// library's, which may need it for longer than the caller waits. Throws only what making it throws, or bad_alloc, and then nothing has
-/// begun.
+/// Makes a request's operation of a handler and lets the slot have it. The handler is kept in memory of its own
+/// allocator; the rest is the library's, which may need it for longer than the caller waits. Throws only what making it
+/// throws, or bad_alloc, and then nothing has begun.
 template <class Operation, class Handler, class... Arguments>
 void submit(Handler handler, const std::shared_ptr<SlotBase>& slot, const ModelKey& key, const RequestOptions& options,
             Arguments&&... arguments) {

@@ -6,7 +6,8 @@
 
 namespace residency::detail {
 
-/// What a request with these options wants of the scheduler. `clock()` gives the time, and is asked only if there is a timeout.
+/// What a request with these options wants of the scheduler. `clock()` gives the time, and is asked only if there is a
+/// timeout.
 template <class Clock>
 [[nodiscard]] core::RequestSpec spec_of(const RequestOptions& options, bool wants_lease, bool is_inference,
                                         const Clock& clock) {

@@ -13,7 +13,8 @@ namespace residency::detail {
 
 class InferenceWaiter;
 
-/// What the shell keeps of one residency, beside what the scheduler knows. Guarded by the slot's mutex but for what a `LeasedModel` is.
+/// What the shell keeps of one residency, beside what the scheduler knows. Guarded by the slot's mutex but for what a
+/// `LeasedModel` is.
 struct ResidentRecord : LeasedModel {
     /// Its name in the scheduler.
     core::ResidentId id{};

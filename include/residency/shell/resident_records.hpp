@@ -13,7 +13,8 @@
 
 namespace residency::detail {
 
-/// The records of a slot's residents, by the residents' indexes. Guarded by the slot's mutex; what a record owns is destroyed without it.
+/// The records of a slot's residents, by the residents' indexes. Guarded by the slot's mutex; what a record owns is
+/// destroyed without it.
 class ResidentRecords {
 public:
     using Gone = IntrusiveQueue<&ResidentRecord::next_job>;

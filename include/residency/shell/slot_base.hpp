@@ -22,14 +22,17 @@ class SlotBase : public LeaseOwner {
 public:
     virtual ~SlotBase() = default;
 
-    /// Grants a lease now if that can be; null if not. Never waits, never loads. A timeout is kept only for an inference.
+    /// Grants a lease now if that can be; null if not. Never waits, never loads. A timeout is kept only for an
+    /// inference.
     virtual ResidentRecord* try_acquire(const ModelKey& key, const RequestOptions& options) = 0;
     /// Lets the waiter have what it wants of `key`, now or later. Throws only bad_alloc, and then nothing has begun.
     virtual void submit(const boost::intrusive_ptr<Waiter>& waiter, const ModelKey& key,
                         const RequestOptions& options) = 0;
-    /// The waiter's caller has cancelled. If it waits it completes with `operation_aborted`; if it runs, only with `terminal`.
+    /// The waiter's caller has cancelled. If it waits it completes with `operation_aborted`; if it runs, only with
+    /// `terminal`.
     virtual void cancel(Waiter& waiter, bool terminal) noexcept = 0;
-    /// Ends an inference's lease. True if it has not completed early: then the caller completes it and calls `delivered`.
+    /// Ends an inference's lease. True if it has not completed early: then the caller completes it and calls
+    /// `delivered`.
     [[nodiscard]] virtual bool finish(InferenceWaiter& call) noexcept = 0;
     /// The handler of a request for which `finish` gave true has been posted.
     virtual void delivered() noexcept = 0;
@@ -40,7 +43,8 @@ public:
     /// Looks at what is due.
     virtual void tick() noexcept = 0;
 
-    /// Makes room for one more teardown, so that starting it needs no more memory. Throws bad_alloc, and then nothing has begun.
+    /// Makes room for one more teardown, so that starting it needs no more memory. Throws bad_alloc, and then nothing
+    /// has begun.
     virtual void prepare_teardown() = 0;
     /// Begins to unload `key`, or everything if that is null.
     virtual void start_unload(const ModelKey* key, UnloadMode mode,

@@ -20,7 +20,8 @@
 
 namespace residency::detail {
 
-/// What a slot publishes: makes events of decisions, loads and failed calls, and queues them. Out of memory is an event less.
+/// What a slot publishes: makes events of decisions, loads and failed calls, and queues them. Out of memory is an event
+/// less.
 class SlotEvents {
 public:
     SlotEvents(std::string slot, std::shared_ptr<EventQueue> queue) noexcept
@@ -35,8 +36,8 @@ public:
         }
     }
 
-    /// Queues what the scheduler decided to publish; `record` is that of the action's resident, or null. Under the slot's mutex, so that
-    /// events and their times are in order.
+    /// Queues what the scheduler decided to publish; `record` is that of the action's resident, or null. Under the
+    /// slot's mutex, so that events and their times are in order.
     void push(const core::Action& action, const ResidentRecord* record, const core::SlotScheduler& scheduler,
               core::Time now) const noexcept {
         push(now, [&](Event& event) {
@@ -82,7 +83,8 @@ public:
         }
     }
 
-    /// Where a load's progress and lines go: `publish(fill)` queues an event that `fill` makes. Of no use after the load.
+    /// Where a load's progress and lines go: `publish(fill)` queues an event that `fill` makes. Of no use after the
+    /// load.
     template <class Publish>
     [[nodiscard]] LoadContext::Sink sink_for(const ResidentRecord& record, Publish publish) const {
         if (!wanted()) {

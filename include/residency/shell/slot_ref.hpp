@@ -4,8 +4,8 @@
 
 namespace residency::detail {
 
-/// How an initiation knows its slot. It borrows the slot of the caller, which is enough for an operation that starts at once, as most do:
-/// they are spared two atomic steps. A copy, which a deferred operation keeps, owns the slot.
+/// How an initiation knows its slot. It borrows the slot of the caller, which is enough for an operation that starts at
+/// once, as most do: they are spared two atomic steps. A copy, which a deferred operation keeps, owns the slot.
 template <class Slot>
 class SlotRef {
 public:

@@ -46,8 +46,8 @@ class EndingSlot {
 public:
     /// Refuses new requests, completes all others, requests stop. Work already posted keeps the shell alive.
     virtual void abandon() noexcept = 0;
-    /// From now on models are destroyed where their last lease or call ends, and nothing is posted to an executor. With `executors_ended`
-    /// also those that an executor did not come to.
+    /// From now on models are destroyed where their last lease or call ends, and nothing is posted to an executor. With
+    /// `executors_ended` also those that an executor did not come to.
     virtual void unload_in_place(bool executors_ended) noexcept = 0;
 
 protected:
@@ -58,8 +58,9 @@ protected:
 template <class Clock>
 class SlotRuntime {
 public:
-    /// Uses the host's executors if it gave them, or starts threads. The options have been checked, and their `max_calls` resolved.
-    /// Throws std::invalid_argument if the host gave some executors and not all; std::system_error if a thread cannot be made.
+    /// Uses the host's executors if it gave them, or starts threads. The options have been checked, and their
+    /// `max_calls` resolved. Throws std::invalid_argument if the host gave some executors and not all;
+    /// std::system_error if a thread cannot be made.
     SlotRuntime(const Executors& executors, const Observer& observer, std::vector<SlotOptions> slots)
         : options_(std::move(slots)) {
         if (executors.complete()) {
@@ -97,8 +98,8 @@ public:
     /// The events.
     [[nodiscard]] const std::shared_ptr<EventQueue>& events() const noexcept { return events_; }
 
-    /// Ends the slots. Waits for what runs if the threads are its own, so that callbacks may use the slots until the last of them has
-    /// returned; with the host's executors, or on a thread of its own, it returns at once.
+    /// Ends the slots. Waits for what runs if the threads are its own, so that callbacks may use the slots until the
+    /// last of them has returned; with the host's executors, or on a thread of its own, it returns at once.
     template <class... Slots>
     void end(Slots&... slots) noexcept {
         ended_ = true;
@@ -116,9 +117,9 @@ public:
     }
 
 private:
-    // Each slot's calls, loads and unloads, in this order; then callbacks; then control. They end in this order, too: each may post to those
-    // behind it. Control is the last because a callback may complete a handler that control forwards; what it forwards to callbacks is work
-    // that keeps callbacks from ending.
+    // Each slot's calls, loads and unloads, in this order; then callbacks; then control. They end in this order, too:
+    // each may post to those behind it. Control is the last because a callback may complete a handler that control
+    // forwards; what it forwards to callbacks is work that keeps callbacks from ending.
     void start_threads(const Observer& observer) {
         const std::size_t slots = options_.size();
         std::vector<std::size_t> counts;
@@ -183,7 +184,8 @@ struct SlotPlan {
     std::string_view name;
 };
 
-/// The options with what they leave to the library. How many calls a host's inference executor can run only the host knows.
+/// The options with what they leave to the library. How many calls a host's inference executor can run only the host
+/// knows.
 [[nodiscard]] inline SlotOptions resolved(SlotOptions options, const Executors& executors) {
     if (options.max_calls == 0) {
         options.max_calls = executors.inference ? options.max_leases : runtime::default_max_calls(options.max_leases);

@@ -45,10 +45,11 @@
 
 namespace residency::detail {
 
-/// The shell of one slot: holds the mutex while the scheduler decides, and carries out the decision once the mutex is free. It decides
-/// nothing, and knows the backend and its models only as `load_model` and `destroy_model`.
+/// The shell of one slot: holds the mutex while the scheduler decides, and carries out the decision once the mutex is
+/// free. It decides nothing, and knows the backend and its models only as `load_model` and `destroy_model`.
 ///
-/// What is pending (a handler, a job, a call) owns this object, which outlives the `ModelSlot` that made it until the last of it is gone.
+/// What is pending (a handler, a job, a call) owns this object, which outlives the `ModelSlot` that made it until the
+/// last of it is gone.
 template <class Clock>
 class SlotShell : public SlotBase, public EndingSlot, public std::enable_shared_from_this<SlotShell<Clock>> {
 public:
@@ -175,8 +176,8 @@ private:
     const bool stops_in_place_;
     const SlotEvents events_;
     std::atomic<std::uint64_t> generation_{0};
-    // Completions that were decided and are not posted yet; a shutdown waits for them (R12). A request that is refused at once does not
-    // count: else such requests could keep a shutdown waiting for ever.
+    // Completions that were decided and are not posted yet; a shutdown waits for them (R12). A request that is refused
+    // at once does not count: else such requests could keep a shutdown waiting for ever.
     std::atomic<std::size_t> deliveries_{0};
     // Threads that are posting what was decided. The end of the slot waits for them: then its executors may end.
     std::atomic<std::size_t> carrying_out_{0};
@@ -195,7 +196,8 @@ private:
     bool unloads_in_place_ RESIDENCY_GUARDED_BY(mutex_) = false;
     std::uint64_t timer_waits_ RESIDENCY_GUARDED_BY(mutex_) = 0;
     runtime::Alarm<Clock> alarm_;
-    // Set while leases outlive the ModelSlot: they do not own this object one by one, so that a lease costs no atomic count.
+    // Set while leases outlive the ModelSlot: they do not own this object one by one, so that a lease costs no atomic
+    // count.
     std::shared_ptr<SlotShell> self_ RESIDENCY_GUARDED_BY(mutex_);
 };
 

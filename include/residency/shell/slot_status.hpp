@@ -13,7 +13,8 @@
 
 namespace residency::detail {
 
-/// Reads a slot's status in two steps, so that the copies of keys and messages, which may be long, are made without its mutex.
+/// Reads a slot's status in two steps, so that the copies of keys and messages, which may be long, are made without its
+/// mutex.
 class StatusReader {
 public:
     explicit StatusReader(std::string name) { status_.name = std::move(name); }

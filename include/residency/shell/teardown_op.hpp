@@ -22,7 +22,8 @@
 
 namespace residency::detail {
 
-/// An unload or a shutdown of `Slots` slots with its handler. Completes when all of them have; its caller may stop waiting earlier.
+/// An unload or a shutdown of `Slots` slots with its handler. Completes when all of them have; its caller may stop
+/// waiting earlier.
 template <std::size_t Slots, class Handler, class... Results>
 class TeardownOp final : public std::enable_shared_from_this<TeardownOp<Slots, Handler, Results...>> {
 public:
@@ -46,7 +47,8 @@ public:
                     handler_.forget_cancel();
                     throw;
                 }
-                // Another thread has used what was prepared. The first slot has begun, so this one's part ends as an error.
+                // Another thread has used what was prepared. The first slot has begun, so this one's part ends as an
+                // error.
                 parts_[index].error = std::current_exception();
                 part_completed();
             }

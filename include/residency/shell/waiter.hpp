@@ -16,8 +16,8 @@
 
 namespace residency::detail {
 
-/// A request on its way through a slot: it waits, has what it wants, is done. Many wait: it counts its owners itself and holds nothing
-/// that only few need.
+/// A request on its way through a slot: it waits, has what it wants, is done. Many wait: it counts its owners itself
+/// and holds nothing that only few need.
 class Waiter {
 public:
     /// How far it has come; guarded by the slot's mutex.
@@ -28,9 +28,11 @@ public:
     Waiter(const Waiter&) = delete;
     Waiter& operator=(const Waiter&) = delete;
 
-    /// It has its lease, or what it wanted to be loaded is ready; `record` or `generation` says which. Called once, without a lock.
+    /// It has its lease, or what it wanted to be loaded is ready; `record` or `generation` says which. Called once,
+    /// without a lock.
     virtual void granted() noexcept = 0;
-    /// It completes with `error`. Called at most once, without a lock; also after `granted` if it is an inference that still runs.
+    /// It completes with `error`. Called at most once, without a lock; also after `granted` if it is an inference that
+    /// still runs.
     virtual void failed(std::exception_ptr error) noexcept = 0;
 
     /// One owner more.
@@ -55,7 +57,8 @@ public:
     bool wants_lease : 1 = true;
     // Guarded by the slot's mutex.
     State state = State::waiting;
-    // From here on all but `request`: written under the mutex by the thread that decided, read by the same thread afterwards.
+    // From here on all but `request`: written under the mutex by the thread that decided, read by the same thread
+    // afterwards.
     bool is_granted = false;
     /// Whether its caller cancelled it, and it failed for that.
     bool is_cancelled = false;
@@ -92,12 +95,14 @@ public:
     /// Asks the model to stop, if that can be asked. Called without a lock.
     virtual void request_stop() noexcept = 0;
 
-    /// Whether it completed before the model returned. Written under the mutex; a call may look at it without, before it starts.
+    /// Whether it completed before the model returned. Written under the mutex; a call may look at it without, before
+    /// it starts.
     std::atomic<bool> completed_early{false};
     // Guarded by the slot's mutex: its neighbours among the calls on its record.
     InferenceWaiter* previous_running = nullptr;
     InferenceWaiter* next_running = nullptr;
-    // Written under the mutex by the thread that decided, read by the same thread, or the one that it posts to, afterwards.
+    // Written under the mutex by the thread that decided, read by the same thread, or the one that it posts to,
+    // afterwards.
     boost::intrusive_ptr<InferenceWaiter> next_early{};
 };
 

@@ -116,8 +116,8 @@ public:
     RoundScope& operator=(const RoundScope&) = delete;
     ~RoundScope() { probes().nested = before_.nested + ran(); }
 
-    // How many probes ran in this round itself: its own, and those that an earlier round left behind because a handler threw or
-    // stopped the context.
+    // How many probes ran in this round itself: its own, and those that an earlier round left behind because a handler
+    // threw or stopped the context.
     [[nodiscard]] std::size_t ran_directly() const noexcept { return ran() - (probes().nested - before_.nested); }
 
 private:
@@ -126,8 +126,8 @@ private:
     const Probes before_;
 };
 
-// Polls until every handler that is ready and every timer that is due has run, or a handler stops the context. Gives how
-// many ran.
+// Polls until every handler that is ready and every timer that is due has run, or a handler stops the context. Gives
+// how many ran.
 inline std::size_t run_round(asio::io_context& context) {
     // Nobody promises that one `poll()` sees every timer that is due: Asio learns it from the kernel. A timer of our
     // own that is due before all others shows when they have been looked at, for Asio takes all that are due at once.

@@ -104,7 +104,8 @@ private:
     }
 
     void collect_ngrams(std::string_view word) {
-        // Marks at its ends tell "un" at the start of a word from "un" within one; no word contains them.
+        // "<" and ">" mark the ends of a word, so that "un" at its start differs from "un" within it; no word contains
+        // them.
         marked_.assign(1, '<');
         marked_.append(word).push_back('>');
         for (std::size_t begin = 0; begin < marked_.size(); begin = next_boundary(begin)) {

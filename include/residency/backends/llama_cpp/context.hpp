@@ -28,7 +28,7 @@ enum class Outcome : std::uint8_t {
     done,
     /// It was asked to stop, and did; the context is as good as before.
     stopped,
-    /// llama.cpp could not do it; its errors tell why.
+    /// llama.cpp failed; the reason is in its error lines.
     failed,
 };
 

@@ -40,15 +40,16 @@ inline std::string why_not_tokenizable(const llama_vocab* vocabulary) {
     return {};
 }
 
-/// Whether the byte at `at` begins what would be a character past U+10FFFF: llama.cpp throws at those, and takes other bytes that are not
-/// UTF-8 for U+FFFD. (`unicode.cpp`, `unicode_cpt_to_utf8`.)
+/// Whether the byte at `at` begins what would be a character past U+10FFFF: llama.cpp throws at those, and takes other
+/// bytes that are not UTF-8 for U+FFFD. (`unicode.cpp`, `unicode_cpt_to_utf8`.)
 [[nodiscard]] inline bool begins_past_unicode(std::string_view text, std::size_t at) noexcept {
     const auto byte = static_cast<unsigned char>(text[at]);
     return (byte >= 0xF5 && byte <= 0xF7) ||
            (byte == 0xF4 && at + 1 < text.size() && static_cast<unsigned char>(text[at + 1]) >= 0x90);
 }
 
-/// `text` with no byte that begins a character past U+10FFFF: a byte that is no UTF-8 takes its place. Kept in `copy` if there is any.
+/// `text` with no byte that begins a character past U+10FFFF: a byte that is no UTF-8 takes its place. Kept in `copy`
+/// if there is any.
 [[nodiscard]] inline std::string_view within_unicode(std::string_view text, std::string& copy) {
     for (std::size_t at = 0; at < text.size(); ++at) {
         if (begins_past_unicode(text, at)) {

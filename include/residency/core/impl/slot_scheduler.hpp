@@ -13,7 +13,8 @@ inline SlotScheduler::SlotScheduler(const SlotOptions& options)
       aging_(to_duration(options.aging)),
       abandon_after_(to_duration(options.abandon_after)) {}
 
-// Entries of keys of which nothing is known any more go at the beginning of the next call: until then the actions may name them.
+// Entries of keys of which nothing is known any more go at the beginning of the next call: until then the actions may
+// name them.
 inline void SlotScheduler::begin_call() noexcept {
     while (unused_ != none) {
         const Index key = unused_;
@@ -33,13 +34,14 @@ inline void SlotScheduler::collect_later(Index key) noexcept {
     }
 }
 
-// -- Requests -----------------------------------------------------------------------------------------------------------------------
+// -- Requests ---------------------------------------------------------------------------------------------------------
 
 // A lease at once (DESIGN.md H4, H5):
 //
 //  1. The slot is closed: shutting_down.
 //  2. The request expects another residency: model_changed.
-//  3. No lease or, for a model call, no call is free; the key has waiters; or its resident can take no lease: must_wait.
+//  3. No lease or, for a model call, no call is free; the key has waiters; or its resident can take no lease:
+//     must_wait.
 //  4. The lease is granted.
 inline Attempt SlotScheduler::try_grant(const ModelKey& key, const RequestSpec& spec, Grant& grant) {
     if (closed_) {
@@ -199,7 +201,7 @@ inline void SlotScheduler::release(const Grant& grant, Time now, Actions& action
     note_idle(index, step);
 }
 
-// -- What the backend answered ---------------------------------------------------------------------------------------------------
+// -- What the backend answered ----------------------------------------------------------------------------------------
 
 inline bool SlotScheduler::load_begins(ResidentId id, Time now, Actions& actions) {
     begin_call();
@@ -298,7 +300,7 @@ inline void SlotScheduler::unloaded(ResidentId id, Time now, Actions& actions) {
     gone(id.index, step);
 }
 
-// -- Actions ------------------------------------------------------------------------------------------------------------------------
+// -- Actions ----------------------------------------------------------------------------------------------------------
 
 inline Action& SlotScheduler::act(ActionType type, Index subject, Index resident, Step& step) {
     Action action;

@@ -21,7 +21,8 @@ inline void SlotScheduler::decide(Step& step) {
 //  4. Too few places come without a switch, and a resident is idle: the one that has been so the longest is unloaded.
 //  5. No more places are wanted than come: done.
 //  6. A resident yields to the key that lacks a place: the least recently granted one drains.
-//  7. The last place went by age, no place or load is under way, and no resident yields by rank: the next place goes by age, too (R15).
+//  7. The last place went by age, no place or load is under way, and no resident yields by rank: the next place goes by
+//     age, too (R15).
 inline void SlotScheduler::assign_places(Step& step) {
     const auto& needs_place = queue_.needs_place();
     while (!closed_ && residents_.size() < options_.max_resident && loads_ < options_.max_loads &&
@@ -61,8 +62,8 @@ inline void SlotScheduler::assign_places(Step& step) {
     }
 }
 
-// The key of the oldest waiter that has no resident, if that waiter is older than `aging`; or none. A key that was evicted for another is
-// left out while it ranks last.
+// The key of the oldest waiter that has no resident, if that waiter is older than `aging`; or none. A key that was
+// evicted for another is left out while it ranks last.
 inline Index SlotScheduler::aged_key(Time now) const noexcept {
     if (queue_.needs_place_by_age().empty()) {
         return none;
@@ -109,13 +110,13 @@ inline Index SlotScheduler::longest_idle() const noexcept {
     return longest;
 }
 
-// Whether a resident that is in use gives its place to the key that lacks one while the first `served` keys have one coming. `aged` is the
-// key that gets the next place because of its age, or none.
+// Whether a resident that is in use gives its place to the key that lacks one while the first `served` keys have one
+// coming. `aged` is the key that gets the next place because of its age, or none.
 //
-//  1. For `aged`: if the resident has no waiter, or only younger ones and was used since its load. Were it evicted unused, it could be
-//     loaded and evicted for ever while no lease is free.
-//  2. Else, if more keys than are served rank before the waiters of the resident. A key whose last load failed does not count before
-//     its waiter is older than `aging`.
+//  1. For `aged`: if the resident has no waiter, or only younger ones and was used since its load. Were it evicted
+//     unused, it could be loaded and evicted for ever while no lease is free.
+//  2. Else, if more keys than are served rank before the waiters of the resident. A key whose last load failed does not
+//     count before its waiter is older than `aging`.
 inline bool SlotScheduler::yields(const Resident& resident, std::size_t served, Index aged, Time now) const noexcept {
     const auto& needs_place = queue_.needs_place();
     const bool has_waiter = queue_.keys()[resident.key].waiting != 0;
@@ -148,8 +149,8 @@ inline Index SlotScheduler::first_to_drain(std::size_t served, Index aged, Time 
     return first;
 }
 
-// The last that began to drain for a switch: of all if there is a surplus, else of those that no longer yield; or none. Drains serve keys
-// in the order in which they began, after the places that come without a switch.
+// The last that began to drain for a switch: of all if there is a surplus, else of those that no longer yield; or none.
+// Drains serve keys in the order in which they began, after the places that come without a switch.
 inline Index SlotScheduler::next_to_return(std::size_t sure, Index aged, bool surplus, Time now) const noexcept {
     Index last = none;
     for (Index index = 0; index < residents_.end_index(); ++index) {
@@ -190,8 +191,8 @@ inline void SlotScheduler::switch_from(Index victim, Step& step) {
     publish(EventType::drain_started, Reason::switched, victim, Duration::zero(), step);
 }
 
-// Unloads the victim for the key that gets the next place. The victim's key ranks last until that key's load has ended or its waiters have
-// left: else the two could take the place from each other for ever (H6).
+// Unloads the victim for the key that gets the next place. The victim's key ranks last until that key's load has ended
+// or its waiters have left: else the two could take the place from each other for ever (H6).
 inline void SlotScheduler::evict(Index victim, Step& step) {
     const Index key = residents_[victim].key;
     if (!queue_.needs_place().empty()) {

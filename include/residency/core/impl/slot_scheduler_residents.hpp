@@ -151,7 +151,7 @@ inline void SlotScheduler::note_idle(Index index, Step& step) {
     }
 }
 
-// -- Unload and shutdown ----------------------------------------------------------------------------------------------------------------------
+// -- Unload and shutdown ----------------------------------------------------------------------------------------------
 
 inline TeardownId SlotScheduler::unload(const ModelKey* key, UnloadMode mode, Time now, Actions& actions) {
     const Index only = key == nullptr ? none : queue_.keys().find(*key);

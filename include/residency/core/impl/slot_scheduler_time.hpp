@@ -51,8 +51,8 @@ inline void SlotScheduler::tick(Time now, Actions& actions) {
     }
     decide(step);
     if (!rings) {
-        // What the alarm was set for may be over, but it stays: requests that have a timeout and end long before would only move it to
-        // and fro.
+        // What the alarm was set for may be over, but it stays: requests that have a timeout and end long before would
+        // only move it to and fro.
         return;
     }
     recompute_alarm();

@@ -111,7 +111,8 @@ inline Index SlotScheduler::oldest_to_grant(Time now) const noexcept {
 // The waiter that is granted next, or none. `by_age` becomes whether it is so because of its age.
 //
 //  1. No lease is free: none.
-//  2. The last lease went by rank, and a waiter is older than `aging` (R15): the oldest such waiter that its resident can serve.
+//  2. The last lease went by rank, and a waiter is older than `aging` (R15): the oldest such waiter that its resident
+//     can serve.
 //  3. The first by rank. While no call is free, of the keys whose first waiter wants a bare lease.
 inline Index SlotScheduler::next_to_grant(Time now, bool& by_age) const noexcept {
     by_age = false;

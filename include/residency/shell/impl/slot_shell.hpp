@@ -2,8 +2,9 @@
 
 #include "residency/shell/slot_shell.hpp"
 
-// What operations and leases call of SlotShell. Each call is one `apply` (slot_shell_apply.hpp): under the mutex the scheduler decides, and
-// the decision is carried out once the mutex is free. Loads, unloads, the alarm and the end are in slot_shell_work.hpp.
+// What operations and leases call of SlotShell. Each call is one `apply` (slot_shell_apply.hpp): under the mutex the
+// scheduler decides, and the decision is carried out once the mutex is free. Loads, unloads, the alarm and the end are
+// in slot_shell_work.hpp.
 
 namespace residency::detail {
 
@@ -138,8 +139,8 @@ bool SlotShell<Clock>::end_lease(ResidentRecord& record, InferenceWaiter* call) 
     bool completes = false;
     apply([&](Outbox& /*out*/) {
         mutex_.assert_held();
-        // While the lease is counted this has an owner: the ModelSlot, or itself. Once it is not, and the mutex is free, the owner of the
-        // ModelSlot may destroy it.
+        // While the lease is counted this has an owner: the ModelSlot, or itself. Once it is not, and the mutex is
+        // free, the owner of the ModelSlot may destroy it.
         keep_self = this->shared_from_this();
         core::Grant grant{record.id, {}, call != nullptr};
         if (call != nullptr) {
@@ -163,7 +164,8 @@ bool SlotShell<Clock>::end_lease(ResidentRecord& record, InferenceWaiter* call) 
 
 template <class Clock>
 void SlotShell<Clock>::delivered() noexcept {
-    // Both sides are sequentially consistent: either this sees that a shutdown waits, or that sees that there is nothing to wait for.
+    // Both sides are sequentially consistent: either this sees that a shutdown waits, or that sees that there is
+    // nothing to wait for.
     if (deliveries_.fetch_sub(1) == 1 && shutdown_waits_) {
         apply([](Outbox& /*out*/) {});
     }

@@ -42,8 +42,8 @@ void SlotShell<Clock>::collect_actions(Outbox& out, std::size_t count) noexcept 
     actions_.erase(actions_.begin(), actions_.begin() + static_cast<std::ptrdiff_t>(count));
 }
 
-// Loads for which there was no memory before the backend was asked: to their waiters they have failed. Each failure is a call of its own, once
-// the actions of the one before are collected: there is room for those of one call.
+// Loads for which there was no memory before the backend was asked: to their waiters they have failed. Each failure is
+// a call of its own, once the actions of the one before are collected: there is room for those of one call.
 template <class Clock>
 void SlotShell<Clock>::fail_loads_without_record(Outbox& out) noexcept {
     const auto& residents = scheduler_.residents();

@@ -2,11 +2,12 @@
 
 #include "residency/shell/slot_shell.hpp"
 
-// The work of SlotShell that has an executor of its own: loads and unloads, model calls, stop requests, the alarm; and its end.
+// The work of SlotShell that has an executor of its own: loads and unloads, model calls, stop requests, the alarm; and
+// its end.
 
 namespace residency::detail {
 
-// -- Loads and unloads --------------------------------------------------------------------------------------------------------------
+// -- Loads and unloads ------------------------------------------------------------------------------------------------
 
 template <class Clock>
 void SlotShell<Clock>::post_load(std::shared_ptr<ResidentRecord> record) noexcept {
@@ -105,7 +106,7 @@ void SlotShell<Clock>::run_unload(ResidentRecord& record) noexcept {
     });
 }
 
-// -- Model calls ----------------------------------------------------------------------------------------------------------------------
+// -- Model calls ------------------------------------------------------------------------------------------------------
 
 template <class Clock>
 void SlotShell<Clock>::run_inference(boost::intrusive_ptr<InferenceWaiter> call) noexcept {
@@ -137,7 +138,7 @@ void SlotShell<Clock>::publish(const Fill& fill) noexcept {
     }
 }
 
-// -- Stop requests ----------------------------------------------------------------------------------------------------------------------
+// -- Stop requests ----------------------------------------------------------------------------------------------------
 
 template <class Clock>
 void SlotShell<Clock>::post_stops(StopRequests&& stops) noexcept {
@@ -152,7 +153,7 @@ void SlotShell<Clock>::post_stops(StopRequests&& stops) noexcept {
     }
 }
 
-// -- The alarm ----------------------------------------------------------------------------------------------------------------------------
+// -- The alarm --------------------------------------------------------------------------------------------------------
 
 template <class Clock>
 void SlotShell<Clock>::sync_alarm() noexcept {
@@ -191,7 +192,7 @@ void SlotShell<Clock>::alarm_ended() noexcept {
     });
 }
 
-// -- The end --------------------------------------------------------------------------------------------------------------------------
+// -- The end ----------------------------------------------------------------------------------------------------------
 
 template <class Clock>
 void SlotShell<Clock>::abandon() noexcept {
