@@ -292,6 +292,28 @@ namespace {
 /// A slot on the real clock, with threads of its own.
 using Slot = ModelSlot<PlainBackend>;
 
+/// Destroys `slot` while user code holds `gate` on `callbacks`: the destructor completes what waits, and then waits for
+/// the one call that runs. The waiter's handler runs on `mine`.
+void check_destructor_waits_for(Gate& gate, std::unique_ptr<Slot> slot, FakeWorld& world, asio::thread_pool& mine) {
+    const std::shared_ptr<Gate> loading = world.block(FakeStep::load, c);
+    Outcome<Generation> waiting;
+    slot->async_ensure_loaded(c, asio::bind_executor(mine, waiting.handler()));
+    loading->await_held();
+    std::atomic<bool> destroyed = false;
+    std::thread destroyer([&] {
+        slot.reset();
+        destroyed = true;
+    });
+    waiting.wait();
+    CHECK(waiting.code() == errc::shutting_down);
+    loading->open();
+    CHECK_FALSE(destroyed.load());
+    gate.open();
+    destroyer.join();
+    mine.join();
+    CHECK(world.counts().live == 0);
+}
+
 }  // namespace
 
 TEST_CASE("An observer that blocks holds up no unload, no switch, no timeout and no blocking call", "[H19][R16][S45]") {
@@ -300,7 +322,6 @@ TEST_CASE("An observer that blocks holds up no unload, no switch, no timeout and
     asio::thread_pool mine(1);
     const auto on_mine = [&](auto handler) { return asio::bind_executor(mine, std::move(handler)); };
     std::atomic<std::size_t> observed = 0;
-    std::atomic<bool> destroyed = false;
     auto slot =
         std::make_unique<Slot>(PlainBackend(world), SlotOptions{.max_leases = 1}, Executors{}, [&](const Event&) {
             ++observed;
@@ -323,23 +344,7 @@ TEST_CASE("An observer that blocks holds up no unload, no switch, no timeout and
     }
     CHECK(observed.load() == 1);
 
-    // The destructor completes what waits, and then waits for the one call that runs.
-    const std::shared_ptr<Gate> loading = world->block(FakeStep::load, c);
-    Outcome<Generation> waiting;
-    slot->async_ensure_loaded(c, on_mine(waiting.handler()));
-    loading->await_held();
-    std::thread destroyer([&] {
-        slot.reset();
-        destroyed = true;
-    });
-    waiting.wait();
-    CHECK(waiting.code() == errc::shutting_down);
-    loading->open();
-    CHECK_FALSE(destroyed.load());
-    gate.open();
-    destroyer.join();
-    mine.join();
-    CHECK(world->counts().live == 0);
+    check_destructor_waits_for(gate, std::move(slot), *world, mine);
 }
 
 // -- Handlers ---------------------------------------------------------------------------------------------------------
@@ -350,7 +355,6 @@ TEST_CASE("A handler that blocks holds up no unload, no switch, no timeout and n
     asio::thread_pool mine(1);
     const auto on_mine = [&](auto handler) { return asio::bind_executor(mine, std::move(handler)); };
     auto slot = std::make_unique<Slot>(PlainBackend(world), SlotOptions{.max_leases = 1, .max_queue = 1});
-    std::atomic<bool> destroyed = false;
     // It has no executor of its own.
     slot->async_ensure_loaded(a, [&](const std::exception_ptr&, const Generation&) { gate.pass(); });
     gate.await_held();
@@ -372,22 +376,7 @@ TEST_CASE("A handler that blocks holds up no unload, no switch, no timeout and n
     CHECK(world->counts().unloads == 2);
     CHECK(gate.held() == 1);
 
-    const std::shared_ptr<Gate> loading = world->block(FakeStep::load, c);
-    Outcome<Generation> waiting;
-    slot->async_ensure_loaded(c, on_mine(waiting.handler()));
-    loading->await_held();
-    std::thread destroyer([&] {
-        slot.reset();
-        destroyed = true;
-    });
-    waiting.wait();
-    CHECK(waiting.code() == errc::shutting_down);
-    loading->open();
-    CHECK_FALSE(destroyed.load());
-    gate.open();
-    destroyer.join();
-    mine.join();
-    CHECK(world->counts().live == 0);
+    check_destructor_waits_for(gate, std::move(slot), *world, mine);
 }
 
 TEST_CASE("A handler that blocks holds up no other context's handlers, and no model call", "[R16][S45]") {
