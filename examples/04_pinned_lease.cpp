@@ -1,5 +1,5 @@
-// New here: a lease pins its model. While it lives the model stays, through idleness, unload and switch; and a generation tells
-// whether two answers came from the same residency.
+// New here: a lease pins its model. While it lives the model stays, through idleness, unload and switch; and a
+// generation tells whether two answers came from the same residency.
 #include <residency/residency.hpp>
 
 #include <boost/asio/use_future.hpp>

@@ -1,4 +1,5 @@
-// New here: shutting down with a deadline. New work is refused, what runs may end, and past the deadline the report names what is left.
+// New here: shutting down with a deadline. New work is refused, what runs may end, and past the deadline the report
+// names what is left.
 #include <residency/residency.hpp>
 
 #include <iostream>

@@ -1,4 +1,5 @@
-// New here: the manager on executors of the host's: a context that the host runs, a pool for the models, a thread for loads; or one strand.
+// New here: the manager on executors of the host's: a context that the host runs, a pool for the models, a thread for
+// loads; or one strand.
 #include <residency/residency.hpp>
 
 #include <boost/asio/strand.hpp>
@@ -36,7 +37,8 @@ int main() {
 
     {
         //! [one strand]
-        // A strand makes all of the manager's work one sequence: no two calls of models at once, and a load delays them all.
+        // A strand makes all of the manager's work one sequence: no two calls of models at once, and a load delays them
+        // all.
         asio::thread_pool pool(4);
         {
             Models models({}, {}, {}, residency::Executors::all(asio::make_strand(pool)));

@@ -7,7 +7,8 @@
 int main() {
     //! [observer]
     std::atomic<int> idle_unloads = 0;
-    // Called on the callbacks executor, one event at a time, with no lock held. Nothing waits for it but the events behind it.
+    // Called on the callbacks executor, one event at a time, with no lock held. Nothing waits for it but the events
+    // behind it.
     const residency::Observer observer = [&idle_unloads](const residency::Event& event) {
         std::cout << event << '\n';
         if (event.type == residency::EventType::unloaded && event.reason == residency::Reason::idle) {

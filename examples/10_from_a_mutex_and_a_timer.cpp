@@ -1,4 +1,5 @@
-// New here: nothing but a comparison: the holder of a model that everybody writes first, and the slot that takes its place.
+// New here: nothing but a comparison: the holder of a model that everybody writes first, and the slot that takes its
+// place.
 #include <residency/residency.hpp>
 
 #include <boost/asio/steady_timer.hpp>
@@ -31,8 +32,8 @@ public:
         timer_.async_wait([this](const boost::system::error_code& error) {
             if (!error) {
                 const std::lock_guard again(mutex_);
-                model_
-                    .reset();  // a long inference goes on, so two models are in memory as soon as the next request loads
+                // A long inference goes on, so two models are in memory as soon as the next request loads.
+                model_.reset();
             }
         });
         return model_;

@@ -1,5 +1,5 @@
-// New here: a slot of something that neither embeds nor reranks. A slot holds whatever is expensive to keep and safe to drop; here it is
-// a word list.
+// New here: a slot of something that neither embeds nor reranks. A slot holds whatever is expensive to keep and safe to
+// drop; here it is a word list.
 #include <residency/model_slot.hpp>
 
 #include <iostream>

@@ -1,7 +1,8 @@
 // The main job: search over a folder, as a user would run it.
 //
 //     search "unload an idle model" include
-//     search --models FOLDER --embedding all-minilm-l6-v2@f16 --reranker qa-reranker-l6@f16 "unload an idle model" include
+//     search --models FOLDER --embedding all-minilm-l6-v2@f16 --reranker qa-reranker-l6@f16 "unload an idle model"
+//     include
 //
 // Several threads read and embed the folder's files through one ModelManager; the nearest passages are reranked, the
 // best printed. Both models are loaded on first use, shared by all threads, and unloaded when they have been idle for

@@ -1,6 +1,7 @@
-// What is allocated for one operation, exactly: from the heap by the library, by the model's answer, and from the handler's associated
-// allocator. What Boost.Asio asks for is counted, too, where that can be seen. Everything but the blocking call runs on one io_context on
-// one thread, as in benchmark/instructions.cpp. One more is a decision: it takes a commit that says why.
+// What is allocated for one operation, exactly: from the heap by the library, by the model's answer, and from the
+// handler's associated allocator. What Boost.Asio asks for is counted, too, where that can be seen. Everything but the
+// blocking call runs on one io_context on one thread, as in benchmark/instructions.cpp. One more is a decision: it
+// takes a commit that says why.
 
 #include "residency/model_manager.hpp"
 #include "residency/testing/virtual_clock.hpp"
@@ -108,7 +109,8 @@ const ModelKey key("bge-small-en-v1.5-of-the-first-kind", "q8_0");
 
 constexpr std::size_t rounds = 100;
 
-/// Operations one after the other, each started in the handler of the one before, as in a server: Asio uses its memory again.
+/// Operations one after the other, each started in the handler of the one before, as in a server: Asio uses its memory
+/// again.
 class Chain {
 public:
     /// Counts what `rounds` of them take, once as many were done and all memory has grown as far as it will.
@@ -319,7 +321,8 @@ TEST_CASE("allocations of a blocking embed, on both of its threads", "[H10]") {
             }
             return answered;
         };
-        // Here a load ends before the other thread has set the alarm that follows it. Two steps of that thread later it has.
+        // Here a load ends before the other thread has set the alarm that follows it. Two steps of that thread later it
+        // has.
         CHECK(embed() == rounds);
         const Allocations before_there = there();
         const Allocations before_here = so_far();

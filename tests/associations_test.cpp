@@ -1,4 +1,5 @@
-// Every kind of asynchronous call with whatever a handler may have associated with it: executor, allocator, cancellation slot.
+// Every kind of asynchronous call with whatever a handler may have associated with it: executor, allocator,
+// cancellation slot.
 
 #include "support/bench.hpp"
 

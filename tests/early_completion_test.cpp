@@ -1,4 +1,5 @@
-// What requests and observers are told: which words an error has in which stage, and which events come of what, with nothing beside them.
+// What requests and observers are told: which words an error has in which stage, and which events come of what, with
+// nothing beside them.
 
 #include "support/bench.hpp"
 

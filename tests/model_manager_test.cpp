@@ -1,4 +1,5 @@
-// The face: blocking calls, results, both slots, and many threads at once. What a slot decides is tested in scenarios/ and hard_cases/.
+// The face: blocking calls, results, both slots, and many threads at once. What a slot decides is tested in scenarios/
+// and hard_cases/.
 
 #include "residency/model_manager.hpp"
 

@@ -1,5 +1,5 @@
-// A slot by itself: the forms a backend may have, the blocking calls, and what errors and status say. What it decides is tested in
-// scenarios/ and hard_cases/.
+// A slot by itself: the forms a backend may have, the blocking calls, and what errors and status say. What it decides
+// is tested in scenarios/ and hard_cases/.
 
 #include "residency/model_slot.hpp"
 

@@ -1,4 +1,5 @@
-// What users get wrong, and what backends, models, observers and handlers do that they should not: each is answered, and harms nobody else.
+// What users get wrong, and what backends, models, observers and handlers do that they should not: each is answered,
+// and harms nobody else.
 
 #include "residency/model_manager.hpp"
 

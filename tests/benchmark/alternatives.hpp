@@ -12,12 +12,13 @@
 #include <mutex>
 #include <utility>
 
-// What a user would write instead of residency: correct for one model and one key, without a queue, limits, switches, cancellation,
-// timeouts, errors that say what happened, or a shutdown.
+// What a user would write instead of residency: correct for one model and one key, without a queue, limits, switches,
+// cancellation, timeouts, errors that say what happened, or a shutdown.
 
 namespace residency::cost {
 
-/// (a) A mutex, a shared_ptr, a use-count, and a steady_timer that is armed again at every request. The load happens under the mutex.
+/// (a) A mutex, a shared_ptr, a use-count, and a steady_timer that is armed again at every request. The load happens
+/// under the mutex.
 template <class Model>
 class MutexHolder : public std::enable_shared_from_this<MutexHolder<Model>> {
 public:

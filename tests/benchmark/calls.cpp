@@ -46,7 +46,8 @@ public:
     Host& operator=(const Host&) = delete;
 
     [[nodiscard]] auto pool() { return pool_.get_executor(); }
-    /// Where the benchmark's thread gets its answers. Not made anew for each run: who posts to it may still be leaving it when that ends.
+    /// Where the benchmark's thread gets its answers. Not made anew for each run: who posts to it may still be leaving
+    /// it when that ends.
     [[nodiscard]] asio::io_context& mine() { return mine_; }
     [[nodiscard]] Manager& manager() { return manager_; }
     template <template <class> class Holder>
@@ -69,7 +70,7 @@ private:
     Manager manager_{{}, {}, {.embedding = roomy()}, Executors::all(pool_.get_executor())};
 };
 
-// -- Asked for by a thread that runs its own context, answered there; one or ten at a time -----------------------------------------------
+// -- Asked for by a thread that runs its own context, answered there; one or ten at a time ----------------------------
 
 template <class Start>
 void run_chains(benchmark::State& state, asio::io_context& context, Chain<Start> chain) {
@@ -115,7 +116,7 @@ BENCHMARK(embed_floor)->Name("embed/floor")->Apply(depths);
 BENCHMARK(embed_alternative<MutexHolder>)->Name("embed/mutex")->Apply(depths);
 BENCHMARK(embed_alternative<StrandHolder>)->Name("embed/strand")->Apply(depths);
 
-// -- Asked for where everything is one context on one thread: no thread is woken, all that is left is work -------------------------------
+// -- Asked for where everything is one context on one thread: no thread is woken, all that is left is work ------------
 
 struct OneThread {
     asio::io_context context{1};
@@ -154,7 +155,7 @@ void embed_alone_floor(benchmark::State& state) {
 }
 BENCHMARK(embed_alone_floor)->Name("embed_alone/floor");
 
-// -- Blocking, from one thread and from many ------------------------------------------------------------------------------------------
+// -- Blocking, from one thread and from many --------------------------------------------------------------------------
 
 void blocking_ours(benchmark::State& state) {
     Manager& manager = Host::get().manager();

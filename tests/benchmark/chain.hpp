@@ -7,9 +7,9 @@ namespace residency::cost {
 /// How many operations one turn of a benchmark does.
 inline constexpr std::size_t chain_length = 1024;
 
-/// Operations each of which is started by the handler of one before, `width` of them at a time. With many at a time an io_context seldom
-/// asks the kernel for news between two of them, which would cost more than what is measured. `Start` is called with the chain, whose
-/// `done` its handler calls.
+/// Operations each of which is started by the handler of one before, `width` of them at a time. With many at a time an
+/// io_context seldom asks the kernel for news between two of them, which would cost more than what is measured. `Start`
+/// is called with the chain, whose `done` its handler calls.
 template <class Start>
 class Chain {
 public:

@@ -7,8 +7,8 @@
 
 namespace residency::cost {
 
-/// The least that a lease which can be ended from any thread costs: its mutex is taken and given back when it begins and when it ends, and
-/// one of the two looks at the clock.
+/// The least that a lease which can be ended from any thread costs: its mutex is taken and given back when it begins
+/// and when it ends, and one of the two looks at the clock.
 class LeaseFloor {
 public:
     void begin() {

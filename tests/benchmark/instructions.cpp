@@ -1,5 +1,5 @@
-// The hot paths for callgrind: does one of them again and again, everything on one io_context on one thread, so that the same instructions
-// run each time. instructions.py counts them.
+// The hot paths for callgrind: does one of them again and again, everything on one io_context on one thread, so that
+// the same instructions run each time. instructions.py counts them.
 
 #include "paths.hpp"
 

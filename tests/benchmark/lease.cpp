@@ -21,7 +21,8 @@ namespace {
 using Slot = ModelSlot<NoOpBackend>;
 using SlotLease = Slot::lease_type;
 
-// With threads of its own, like a host's first slot; the process has threads, without which a mutex costs less than it does in any host.
+// With threads of its own, like a host's first slot; the process has threads, without which a mutex costs less than it
+// does in any host.
 Slot& ready_slot() {
     static Slot slot{NoOpBackend(), roomy()};
     slot.ensure_loaded(usual_key());
@@ -63,7 +64,7 @@ void lease_mutex(benchmark::State& state) {
 }
 BENCHMARK(lease_mutex)->Name("lease/mutex");
 
-// -- Asked for, all executors one context on this thread ------------------------------------------------------------------------------
+// -- Asked for, all executors one context on this thread --------------------------------------------------------------
 
 constexpr std::size_t at_once = 32;
 

@@ -14,8 +14,8 @@
 
 namespace residency::cost {
 
-/// A model that does nothing, so that all that is measured is what stands around it. The answer that its concept demands, a row for each
-/// text, is one allocation.
+/// A model that does nothing, so that all that is measured is what stands around it. The answer that its concept
+/// demands, a row for each text, is one allocation.
 struct NoOpEmbedder {
     [[nodiscard]] Embeddings embed(std::span<const std::string> texts) { return {texts.size(), 1}; }
 };

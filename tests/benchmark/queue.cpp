@@ -1,5 +1,5 @@
-// Waiting: n requests join the queue of a slot, and then all are cancelled or all are granted; beside a list whose nodes are as big.
-// What counts is how the cost of one grows with n.
+// Waiting: n requests join the queue of a slot, and then all are cancelled or all are granted; beside a list whose
+// nodes are as big. What counts is how the cost of one grows with n.
 
 #include "no_op.hpp"
 

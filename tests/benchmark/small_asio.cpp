@@ -1,4 +1,5 @@
-// For the size of a program: posts, and waits on a timer. What a program has of Boost.Asio before it takes residency in.
+// For the size of a program: posts, and waits on a timer. What a program has of Boost.Asio before it takes residency
+// in.
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>

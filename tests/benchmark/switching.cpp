@@ -52,7 +52,7 @@ private:
     std::thread thread_{[this] { loading.run(); }};
 };
 
-// -- A switch: unload one model, load the other ----------------------------------------------------------------------------------------
+// -- A switch: unload one model, load the other -----------------------------------------------------------------------
 
 void switch_ours(benchmark::State& state) {
     Host& host = Host::get();
@@ -92,7 +92,7 @@ void switch_floor(benchmark::State& state) {
 BENCHMARK(switch_ours)->Name("switch/ours")->MeasureProcessCPUTime();
 BENCHMARK(switch_floor)->Name("switch/floor")->MeasureProcessCPUTime();
 
-// -- A shutdown that tells 100,000 who wait --------------------------------------------------------------------------------------------
+// -- A shutdown that tells 100,000 who wait ---------------------------------------------------------------------------
 
 constexpr std::size_t waiters = 100'000;
 
@@ -161,7 +161,7 @@ void shutdown_floor(benchmark::State& state) {
 BENCHMARK(shutdown_ours)->Name("shutdown/ours")->Unit(benchmark::kMillisecond);
 BENCHMARK(shutdown_floor)->Name("shutdown/floor")->Unit(benchmark::kMillisecond);
 
-// -- Looking in while others work ------------------------------------------------------------------------------------------------------
+// -- Looking in while others work -------------------------------------------------------------------------------------
 
 template <bool somebody_looks>
 void status_while_acquiring(benchmark::State& state) {

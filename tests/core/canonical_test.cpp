@@ -91,7 +91,8 @@ TEST_CASE("places and names in tables are not in the canonical state") {
         slot.cancel(second);
         slot.wait("b");
     };
-    // The other way round `a` and `b` have arrived in another order; what waits for loads that run anyway is told apart by that.
+    // The other way round `a` and `b` have arrived in another order; what waits for loads that run anyway is told apart
+    // by that.
     const History like_roundabout = [](SlotTable& slot, milliseconds) {
         slot.wait("b");
         slot.wait("a");

@@ -33,7 +33,7 @@ SlotOptions with(std::size_t residents, std::size_t leases) {
 
 }  // namespace
 
-// -- H1: a load that everybody has left ------------------------------------------------------------------------------------------------
+// -- H1: a load that everybody has left -------------------------------------------------------------------------------
 
 TEST_CASE("H1 a load whose waiters have all left is asked to stop, once", "[H1]") {
     SlotTable slot(plain);
@@ -93,7 +93,7 @@ TEST_CASE("H1 waiters whose time is up have left, too", "[H1]") {
                                           slot.timed_out_event("a", Stage::load, 10ms), stop_load(a)});
 }
 
-// -- H2: unload of what is loading -----------------------------------------------------------------------------------------------------
+// -- H2: unload of what is loading ------------------------------------------------------------------------------------
 
 TEST_CASE("H2 unload of a key that is loading", "[H2]") {
     SlotTable slot(plain);
@@ -149,7 +149,7 @@ TEST_CASE("H2 unload of a load that nobody waits for any more", "[H2][H1]") {
     CHECK(slot.unloaded(a) == Actions{event(EventType::unloaded, Reason::unload, a), completed(operation)});
 }
 
-// -- H3: draining for a switch ---------------------------------------------------------------------------------------------------------
+// -- H3: draining for a switch ----------------------------------------------------------------------------------------
 
 TEST_CASE("H3 only as many drain as places are wanted, the least recently granted first", "[H3]") {
     SlotTable slot(with(3, 10));
@@ -281,7 +281,7 @@ TEST_CASE("H3 who waits on a resident gives way only to a key that comes before 
           Actions{granted(waits, a, 1), event(EventType::drain_started, Reason::switched, a, 1)});
 }
 
-// -- H4 and H5: who needs a place in the queue -----------------------------------------------------------------------------------------
+// -- H4 and H5: who needs a place in the queue ------------------------------------------------------------------------
 
 TEST_CASE("H4 who can be granted at once needs no place in the queue, any other does", "[H4][H5]") {
     SlotOptions options = with(1, 10);
@@ -393,7 +393,8 @@ TEST_CASE("H5 checks in order", "[H5]") {
     slot.load_failed(slot.resident("a"));
     slot.wait("b");
     Grant none;
-    // model_changed comes before cooling_down, which comes before overloaded, which comes before a deadline that is past.
+    // model_changed comes before cooling_down, which comes before overloaded, which comes before a deadline that is
+    // past.
     CHECK(slot.try_grant("a", none, SlotTable::expecting(1)) == Attempt::model_changed);
     CHECK(slot.enqueue("a", SlotTable::until(0ms)).code == errc::cooling_down);
     CHECK(slot.enqueue("c", SlotTable::until(0ms)).code == errc::overloaded);
@@ -407,7 +408,7 @@ TEST_CASE("H5 checks in order", "[H5]") {
     CHECK(slot.try_grant("b", none) == Attempt::shutting_down);
 }
 
-// -- H6: order -------------------------------------------------------------------------------------------------------------------------
+// -- H6: order --------------------------------------------------------------------------------------------------------
 
 TEST_CASE("H6 within a key priority, then arrival", "[H6]") {
     SlotTable slot(with(1, 1));
@@ -626,7 +627,7 @@ TEST_CASE("R15 no resident drains by age while a waiter of its own is older", "[
     CHECK(slot.actions == Actions{event(EventType::drain_started, Reason::switched, a, 1)});
 }
 
-// -- H7: keep-alive of one's own -------------------------------------------------------------------------------------------------------
+// -- H7: keep-alive of one's own --------------------------------------------------------------------------------------
 
 TEST_CASE("H7 a keep-alive of one's own holds from the grant to the next grant", "[H7]") {
     SlotTable slot(plain);
@@ -722,7 +723,7 @@ TEST_CASE("H7 ensure_loaded counts as a use", "[H7]") {
     }
 }
 
-// -- H8: generations and unload --------------------------------------------------------------------------------------------------------
+// -- H8: generations and unload ---------------------------------------------------------------------------------------
 
 TEST_CASE("H8 a residency's generation is the counter's when its load finished, and stays", "[H8][R6]") {
     SlotTable slot(with(2, 10));
@@ -900,7 +901,7 @@ TEST_CASE("H8 forgetting an unload ends the wait, not the unload", "[H8]") {
     CHECK(slot.unloaded(a) == Actions{event(EventType::unloaded, Reason::unload, a, 1)});
 }
 
-// -- H9: shutdowns ---------------------------------------------------------------------------------------------------------------------
+// -- H9: shutdowns ----------------------------------------------------------------------------------------------------
 
 TEST_CASE("H9 concurrent shutdowns complete each at its own deadline", "[H9]") {
     SlotTable slot(plain);
@@ -933,7 +934,7 @@ TEST_CASE("H9 a shutdown joins an unload that is under way", "[H9][H8]") {
           Actions{event(EventType::unloaded, Reason::revoked, a, 1), completed(unloads), completed(shuts)});
 }
 
-// -- H19: failures ---------------------------------------------------------------------------------------------------------------------
+// -- H19: failures ----------------------------------------------------------------------------------------------------
 
 TEST_CASE("H19 records of failed keys are the latest 256", "[H19][cooldown]") {
     SlotOptions options = plain;

@@ -9,7 +9,8 @@
 #include <string>
 #include <vector>
 
-// What bounds a SlotScheduler: calls, loads, the work of one call; and what becomes of loads and claims that nothing waits for any more.
+// What bounds a SlotScheduler: calls, loads, the work of one call; and what becomes of loads and claims that nothing
+// waits for any more.
 
 namespace residency::test {
 
@@ -54,7 +55,7 @@ std::size_t count(const Actions& actions, EventType type) {
 
 }  // namespace
 
-// -- max_calls -----------------------------------------------------------------------------------------------------------------------
+// -- max_calls --------------------------------------------------------------------------------------------------------
 
 TEST_CASE("no more leases for model calls live than max_calls", "[R8][H27]") {
     SlotTable slot(with_calls(2));
@@ -119,7 +120,7 @@ TEST_CASE("max_calls is never more than max_leases, and max_leases if it is zero
     }
 }
 
-// -- max_loads -----------------------------------------------------------------------------------------------------------------------
+// -- max_loads --------------------------------------------------------------------------------------------------------
 
 TEST_CASE("H13 a resident is queued until its load begins: no event, no count, stage queue", "[H13]") {
     SlotTable slot(plain);
@@ -224,7 +225,7 @@ TEST_CASE("H13 nothing is evicted or drained for a load that cannot begin", "[H1
     }
 }
 
-// -- H6: places -----------------------------------------------------------------------------------------------------------------------
+// -- H6: places -------------------------------------------------------------------------------------------------------
 
 TEST_CASE("H6 a place goes to the key that ranks first when it becomes free", "[H6]") {
     SlotTable slot(plain);
@@ -348,7 +349,7 @@ TEST_CASE("H6 a key whose last load failed makes no busy resident drain before i
     }
 }
 
-// -- H1: abandoned loads and claims ------------------------------------------------------------------------------------------------------
+// -- H1: abandoned loads and claims -----------------------------------------------------------------------------------
 
 TEST_CASE("H1 a load whose waiters have left goes on for abandon_after", "[H1]") {
     SlotTable slot(plain);
@@ -521,7 +522,7 @@ TEST_CASE("H1 at most 256 keys keep their turn; the oldest loses it", "[H1]") {
     CHECK(still.known_keys() == 1);
 }
 
-// -- H8 ----------------------------------------------------------------------------------------------------------------------------------
+// -- H8 ---------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("H8 an expected generation of zero is nothing resident, and always model_changed", "[H8]") {
     SlotTable slot(plain);
@@ -547,7 +548,7 @@ TEST_CASE("H8 a wait for an unload that is cancelled leaves nothing behind", "[H
     CHECK(slot.scheduler.most_actions() < 100);
 }
 
-// -- H14: deadlines ------------------------------------------------------------------------------------------------------------------------
+// -- H14: deadlines ---------------------------------------------------------------------------------------------------
 
 TEST_CASE("H14 no waiter is granted past its deadline", "[H14]") {
     SlotTable slot(with(1, 1));
@@ -597,7 +598,7 @@ TEST_CASE("H14 a request that makes others leave keeps its own deadline", "[H14]
     CHECK(slot.at(20ms).tick().at(0) == failed(next, errc::timed_out, Stage::load, slot.resident("a")));
 }
 
-// -- Slices --------------------------------------------------------------------------------------------------------------------------------
+// -- Slices -----------------------------------------------------------------------------------------------------------
 
 TEST_CASE("expiry inside a submit stops after 64 requests, and an immediate tick does the rest", "[H14]") {
     constexpr std::size_t many = 3'000;
@@ -788,7 +789,7 @@ TEST_CASE("a waiter that expects a generation is not granted on another, also if
     CHECK(granted == 0);
 }
 
-// -- H19: refusals ---------------------------------------------------------------------------------------------------------------------------
+// -- H19: refusals ----------------------------------------------------------------------------------------------------
 
 TEST_CASE("H19 refusals of one kind are one event a second, with their number and the latest key", "[H19]") {
     SlotOptions options = plain;
@@ -859,7 +860,7 @@ TEST_CASE("H19 a timed-out request names its key while the actions of the call a
     CHECK(slot.known_keys() == 1);
 }
 
-// -- The backend's codes ----------------------------------------------------------------------------------------------------------------------
+// -- The backend's codes ----------------------------------------------------------------------------------------------
 
 TEST_CASE("the waiters of a failed load get the backend's own code", "[R3][cooldown]") {
     for (const errc code : {errc::load_failed, errc::inference_failed, errc::invalid_request}) {

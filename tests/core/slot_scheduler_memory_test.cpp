@@ -13,7 +13,8 @@
 #include <utility>
 #include <vector>
 
-// What SlotScheduler's documentation says of memory: what never allocates, and that whatever may allocate and cannot has not happened.
+// What SlotScheduler's documentation says of memory: what never allocates, and that whatever may allocate and cannot
+// has not happened.
 
 namespace residency::test {
 
@@ -21,7 +22,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// A world in which events are drawn, and beside it a scheduler that is never copied, so that what it once reserved stays.
+// A world in which events are drawn, and beside it a scheduler that is never copied, so that what it once reserved
+// stays.
 class Pair {
 public:
     explicit Pair(unsigned seed)

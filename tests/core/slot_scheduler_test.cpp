@@ -7,7 +7,8 @@
 #include <string>
 #include <vector>
 
-// What DESIGN.md sections 2 and 6 say of the scheduler. The hard cases of section 11 are in slot_scheduler_hard_cases_test.cpp.
+// What DESIGN.md sections 2 and 6 say of the scheduler. The hard cases of section 11 are in
+// slot_scheduler_hard_cases_test.cpp.
 
 namespace residency::test {
 
@@ -44,7 +45,7 @@ std::size_t unloads(const SlotTable& slot, Reason reason) {
 
 }  // namespace
 
-// -- From the first request to the last ---------------------------------------------------------------------------------------------
+// -- From the first request to the last -------------------------------------------------------------------------------
 
 TEST_CASE("a request loads its model, is granted, and the idle model is unloaded", "[R5][R6]") {
     SlotTable slot(plain);
@@ -183,7 +184,7 @@ TEST_CASE("a lease that has a deadline is never released quietly", "[R9]") {
     CHECK(slot.scheduler.queue().deadlines().empty());
 }
 
-// -- R1 to R4 -------------------------------------------------------------------------------------------------------------------------
+// -- R1 to R4 ---------------------------------------------------------------------------------------------------------
 
 TEST_CASE("nothing is unloaded under a lease", "[R1]") {
     SlotTable slot(plain);
@@ -283,7 +284,7 @@ TEST_CASE("a decision to unload reads the count at the moment it acts", "[R4]") 
     CHECK(slot.scheduler.next_alarm() == 500ms);
 }
 
-// -- R5: idle -------------------------------------------------------------------------------------------------------------------------
+// -- R5: idle ---------------------------------------------------------------------------------------------------------
 
 TEST_CASE("the keep-alive is counted from the end of the last lease", "[R5]") {
     SlotTable slot(plain);
@@ -467,7 +468,7 @@ TEST_CASE("one alarm however many leases", "[R5][R7]") {
     CHECK(slot.scheduler.next_alarm() == 149ms);
 }
 
-// -- R6, R8, R9, R11 --------------------------------------------------------------------------------------------------------------------
+// -- R6, R8, R9, R11 --------------------------------------------------------------------------------------------------
 
 TEST_CASE("the counter is raised when a model becomes usable and when it stops being so, and by nothing else", "[R6]") {
     SlotTable slot(with_residents(2));
@@ -619,7 +620,7 @@ TEST_CASE("a failed load makes place for the next key", "[R11]") {
                                   event(EventType::load_started, Reason::requested, b)});
 }
 
-// -- Cooldown ---------------------------------------------------------------------------------------------------------------------------
+// -- Cooldown ---------------------------------------------------------------------------------------------------------
 
 TEST_CASE("a cooldown starts with a failure, doubles up to its longest, and ends with a success", "[R11][cooldown]") {
     SlotTable slot(plain);
@@ -698,7 +699,7 @@ TEST_CASE("a cooldown as long as time does not overflow", "[cooldown]") {
     CHECK(slot.scheduler.cooldown_after(1'000'000) == core::Duration::max());
 }
 
-// -- Switch -----------------------------------------------------------------------------------------------------------------------------
+// -- Switch -----------------------------------------------------------------------------------------------------------
 
 TEST_CASE("with the places taken an idle resident goes at once, the least recently used first", "[switch][R2]") {
     SlotTable slot(with_residents(3));
@@ -857,7 +858,7 @@ TEST_CASE("a resident that is loading makes place when it is ready", "[switch]")
                                     event(EventType::drain_started, Reason::switched, a, 1)});
 }
 
-// -- Closing ----------------------------------------------------------------------------------------------------------------------------
+// -- Closing ----------------------------------------------------------------------------------------------------------
 
 TEST_CASE("closing refuses, fails the waiters, asks loads to stop and unloads what is free", "[R12][close]") {
     SlotTable slot(with_residents(3));
@@ -915,7 +916,7 @@ TEST_CASE("a shutdown completes when nothing is resident", "[R12][close]") {
     }
 }
 
-// -- Deadlines --------------------------------------------------------------------------------------------------------------------------
+// -- Deadlines --------------------------------------------------------------------------------------------------------
 
 TEST_CASE("a waiter whose deadline has passed leaves, and learns in which stage", "[H14]") {
     SlotTable slot(plain);
@@ -1015,7 +1016,7 @@ TEST_CASE("the alarm stands at the earliest of all that is due", "[H14][R7]") {
     CHECK(slot.scheduler.next_alarm() == 40ms);
 }
 
-// -- Many ------------------------------------------------------------------------------------------------------------------------------
+// -- Many -------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("a hundred thousand waiters on many keys are served, each once", "[R8][R9]") {
     constexpr std::size_t many = 100'000;

@@ -13,7 +13,8 @@ using namespace residency::test::starving;
 
 namespace {
 
-// Lets the first, the second, ... allocation of a start fail, until none is left that could. Gives how many starts threw.
+// Lets the first, the second, ... allocation of a start fail, until none is left that could. Gives how many starts
+// threw.
 template <class Operation>
 std::size_t starve(const Setting& setting, FaultPattern scarcity) {
     const std::string answer = try_start<Operation>(setting, 0, scarcity).answer;

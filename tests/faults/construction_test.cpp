@@ -1,4 +1,5 @@
-// H18 for what is not an operation: making a manager, on the host's executors and with threads of its own, and calls that block.
+// H18 for what is not an operation: making a manager, on the host's executors and with threads of its own, and calls
+// that block.
 
 #include "support/memory.hpp"
 #include "support/non_allocating_fakes.hpp"
@@ -20,8 +21,8 @@ namespace {
 // Past the small-string size, as names of models are.
 const ModelKey a("bge-small-en-v1.5-of-the-first-kind", "q8_0-with-a-long-name");
 
-// Calls `attempt(nth, scarcity)` with the first, second, ... allocation failing, until none is left that could; it gives how many failed.
-// Gives how many attempts there were with one that failed.
+// Calls `attempt(nth, scarcity)` with the first, second, ... allocation failing, until none is left that could; it
+// gives how many failed. Gives how many attempts there were with one that failed.
 template <class Attempt>
 std::size_t starve(const Attempt& attempt) {
     std::size_t failed = 0;
@@ -47,8 +48,8 @@ struct CountedBackend : NonAllocatingBackend {
 // With threads of its own.
 using Owner = ModelManager<NonAllocatingBackend, NonAllocatingBackend>;
 
-// Calls `call(manager)` on a manager with threads of its own where nothing is loaded, or the model is ready. A call that moves the alarm may
-// do without memory for its wait: the time is then looked at in its stead.
+// Calls `call(manager)` on a manager with threads of its own where nothing is loaded, or the model is ready. A call
+// that moves the alarm may do without memory for its wait: the time is then looked at in its stead.
 template <class Call>
 void starve_blocking(const Call& call, bool needs_none_when_ready = false, bool moves_alarm = false) {
     for (const bool ready : {false, true}) {

@@ -1,5 +1,5 @@
-// H18, down to malloc and aligned_alloc: what Boost.Asio asks for fails, too. Where that is inside an executor's own post the process may
-// end, so each series of starts runs in a process of its own.
+// H18, down to malloc and aligned_alloc: what Boost.Asio asks for fails, too. Where that is inside an executor's own
+// post the process may end, so each series of starts runs in a process of its own.
 
 #include "support/allocation_failure_sweep.hpp"
 #include "support/system_memory.hpp"
@@ -39,7 +39,8 @@ enum Exit : int { done = 0, found_a_problem = 10, ended_in_a_post = 11, ended_el
 template <class Attempt>
 [[noreturn]] void run_child(const Attempt& attempt, Progress& progress) {
     std::set_terminate([] {
-        // Nobody but Boost.Asio calls aligned_alloc, and of what it allocates only a post is where nothing can be thrown.
+        // Nobody but Boost.Asio calls aligned_alloc, and of what it allocates only a post is where nothing can be
+        // thrown.
         std::_Exit(aligned_failures() != 0 ? ended_in_a_post : ended_elsewhere);
     });
     for (;;) {

@@ -1,5 +1,6 @@
-// H18: what began while there was memory goes on when there is none, to the end: each request is told something once, nothing is lost and
-// nothing is kept. Each story is told again and again, with its first, second, ... allocation failing.
+// H18: what began while there was memory goes on when there is none, to the end: each request is told something once,
+// nothing is lost and nothing is kept. Each story is told again and again, with its first, second, ... allocation
+// failing.
 
 #include "support/memory.hpp"
 #include "support/non_allocating_fakes.hpp"
@@ -50,7 +51,8 @@ struct Scene : NonAllocatingBench {
     void shut_down(std::chrono::milliseconds deadline) {
         models->async_shutdown(
             deadline, cancellable(handlers.count([this](std::exception_ptr error, const ShutdownReport& report) {
-                // Whoever holds a lease is left over; if there is no memory to name the model, it is not said that there is none.
+                // Whoever holds a lease is left over; if there is no memory to name the model, it is not said that
+                // there is none.
                 lied = lied || (!error && report.clean());
             })));
     }

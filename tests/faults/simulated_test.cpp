@@ -17,7 +17,8 @@ TEST_CASE(
     Outcome<FakeLease> answer = f.acquire(a);
     f.run();
     FakeLease lease = std::move(answer.value());
-    // The destructor asks a load to stop: then, in the midst of it, the lease ends, and its model's events are delivered.
+    // The destructor asks a load to stop: then, in the midst of it, the lease ends, and its model's events are
+    // delivered.
     f.world->on(FakeStep::load, [&](const testing::FakeCall& call) {
         const std::stop_callback release(call.stop, [&] { lease.release(); });
         f.slot.reset();

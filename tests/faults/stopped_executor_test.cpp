@@ -1,5 +1,6 @@
-// An executor of the host's that stops under the manager: each of the three, at each stage of a request. What is left then waits; it goes on
-// when the executor is restarted. Contexts outlive their managers (H11): once the manager is destroyed they may end with what was posted.
+// An executor of the host's that stops under the manager: each of the three, at each stage of a request. What is left
+// then waits; it goes on when the executor is restarted. Contexts outlive their managers (H11): once the manager is
+// destroyed they may end with what was posted.
 
 #include "support/bench.hpp"
 
@@ -43,7 +44,8 @@ constexpr std::array<const char*, 7> stages{"before the load",  "in the load", "
 using Manager = ManagerBench::Manager;
 using EmbedderLease = Lease<testing::FakeEmbedder>;
 
-// A manager whose contexts can be stopped and destroyed one by one, and requests whose handlers run on control, or elsewhere.
+// A manager whose contexts can be stopped and destroyed one by one, and requests whose handlers run on control, or
+// elsewhere.
 struct Scene {
     Scene() {
         VirtualClock::reset();

@@ -1,5 +1,5 @@
-// A thread that cannot be made, at each of the threads that a manager or a slot makes: then it is not made either, and those that were have
-// ended.
+// A thread that cannot be made, at each of the threads that a manager or a slot makes: then it is not made either, and
+// those that were have ended.
 
 #include "support/bench.hpp"
 #include "support/threads.hpp"

@@ -1,5 +1,5 @@
-// Backends and models that throw wherever they are called: in load, in max_concurrency, in embed and rerank, when a backend is moved; all
-// kinds of things, while whoever asked waits, has left, or is gone.
+// Backends and models that throw wherever they are called: in load, in max_concurrency, in embed and rerank, when a
+// backend is moved; all kinds of things, while whoever asked waits, has left, or is gone.
 
 #include "support/bench.hpp"
 
@@ -58,7 +58,8 @@ const std::vector<Thrown>& all_thrown() {
     return all;
 }
 
-// What happens while it is called, and what may come of the request then: nothing means that the backend's failure is told.
+// What happens while it is called, and what may come of the request then: nothing means that the backend's failure is
+// told.
 struct Meanwhile {
     const char* name;
     std::function<void(ManagerBench&, Request<Embeddings>&)> act;
@@ -96,7 +97,8 @@ const std::vector<Meanwhile>& all_meanwhile() {
     return all;
 }
 
-// Lets the fake throw `thrown` in `step` while `meanwhile` happens, and gives what the caller was told. The manager, if it is left, goes on.
+// Lets the fake throw `thrown` in `step` while `meanwhile` happens, and gives what the caller was told. The manager, if
+// it is left, goes on.
 void throw_in(FakeStep step, const Thrown& thrown, const Meanwhile& meanwhile) {
     INFO((step == FakeStep::load ? "load" : "inference")
          << " throws " << thrown.name << " while " << meanwhile.name << " happens");
@@ -135,7 +137,8 @@ void throw_in(FakeStep step, const Thrown& thrown, const Meanwhile& meanwhile) {
         const SlotStatus status = bench.manager->embedding().status();
         CHECK(status.leases == 0);
         CHECK(status.waiting == 0);
-        // R11: after its cooldown it starts clean. A load that was asked to stop is aborted, and has none; nor has an invalid request (H1).
+        // R11: after its cooldown it starts clean. A load that was asked to stop is aborted, and has none; nor has an
+        // invalid request (H1).
         if (step == FakeStep::load) {
             CHECK(status.residents.empty());
             CHECK(status.failures.empty() == (meanwhile.abandons || thrown.kept == errc::invalid_request));

@@ -1,5 +1,5 @@
-// Handlers that throw when they are called, on the host's executors and on threads of the library's; handlers and allocators that throw while
-// an operation is being started.
+// Handlers that throw when they are called, on the host's executors and on threads of the library's; handlers and
+// allocators that throw while an operation is being started.
 
 #include "support/bench.hpp"
 
@@ -74,7 +74,8 @@ TEMPLATE_TEST_CASE(
             CHECK_THROWS_WITH(run(), "out of the handler");
             run();
             CHECK(calls == 1);
-            // The thread is no longer marked as inside user code: it may block, and would here read what is wrong with the request.
+            // The thread is no longer marked as inside user code: it may block, and would here read what is wrong with
+            // the request.
             CHECK(code_of_blocking(bench) == errc::invalid_request);
             const SlotStatus status = bench.manager->embedding().status();
             CHECK(status.leases == 0);
@@ -89,7 +90,8 @@ namespace {
 
 using OwnManager = ModelManager<testing::FakeEmbeddingBackend, testing::FakeRerankerBackend>;
 
-// What is left of a process in which `start` is called with a manager with threads of its own: each event and the end, a line each.
+// What is left of a process in which `start` is called with a manager with threads of its own: each event and the end,
+// a line each.
 std::string events_until_the_end(const std::function<void(OwnManager&, FakeWorld&)>& start) {
     return last_words_of_exception([&start] {
         const auto world = std::make_shared<FakeWorld>();

@@ -20,7 +20,8 @@ namespace {
 
 constexpr int types = static_cast<int>(EventType::dropped) + 1;
 
-// Has an event of every type but handler_threw, on the virtual clock, while the observer throws at `thrower`. Gives what was seen.
+// Has an event of every type but handler_threw, on the virtual clock, while the observer throws at `thrower`. Gives
+// what was seen.
 std::set<EventType> live_through(std::optional<EventType> thrower) {
     std::set<EventType> seen;
     SlotOptions options;

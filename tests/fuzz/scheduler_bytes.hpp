@@ -1,7 +1,7 @@
 #pragma once
 
-// Bytes that tell what happens to a slot: the first ones say how it is set up, each of the others what happens next. Every string of
-// bytes is a history, and every history of such a slot is some string of bytes.
+// Bytes that tell what happens to a slot: the first ones say how it is set up, each of the others what happens next.
+// Every string of bytes is a history, and every history of such a slot is some string of bytes.
 
 #include "support/scheduler_invariants.hpp"
 

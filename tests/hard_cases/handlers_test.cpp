@@ -19,7 +19,8 @@ namespace {
 const ModelKey a("a");
 const ModelKey b("b");
 
-// Calls the library whenever it is moved or destroyed, which would never return if that happened under the slot's mutex.
+// Calls the library whenever it is moved or destroyed, which would never return if that happened under the slot's
+// mutex.
 template <class Inner>
 class Touchy {
 public:

@@ -1,5 +1,5 @@
-// H11: the end of a slot while another thread is still at work in it, or ends its contexts. Freed memory is overwritten in this program, so
-// that who still uses it is found without a sanitizer.
+// H11: the end of a slot while another thread is still at work in it, or ends its contexts. Freed memory is overwritten
+// in this program, so that who still uses it is found without a sanitizer.
 
 #include "support/bench.hpp"
 
@@ -44,7 +44,8 @@ namespace {
 const ModelKey a("a");
 const ModelKey b("b");
 
-// An executor that lets something else happen before it runs what it is given: all that another thread could do just then.
+// An executor that lets something else happen before it runs what it is given: all that another thread could do just
+// then.
 struct Interrupting {
     std::function<void()>* interrupt;
 
@@ -68,7 +69,8 @@ TEST_CASE("A slot may be destroyed while the end of its last lease is still bein
     // Wants the place of a, which drains for it ...
     Outcome<Generation> other;
     bench.slot->async_ensure_loaded(b, other.handler());
-    // ... so that a request for that very residency waits, and fails as soon as the lease ends, on the thread that ends it.
+    // ... so that a request for that very residency waits, and fails as soon as the lease ends, on the thread that ends
+    // it.
     std::thread destroys;
     std::function<void()> interrupt = [&] { destroys = std::thread([&bench] { bench.slot.reset(); }); };
     Outcome<FakeLease> expecting;

@@ -1,4 +1,5 @@
-// H1, H2 and H13: loads that no request waits for any more, loads of what is to be unloaded, and what runs beside a load.
+// H1, H2 and H13: loads that no request waits for any more, loads of what is to be unloaded, and what runs beside a
+// load.
 
 #include "support/bench.hpp"
 

@@ -1,5 +1,5 @@
-// H18 and H22: memory that is there later because it was reserved, and a hot path that needs none. Starts that find no memory are in
-// faults/allocation_test.cpp.
+// H18 and H22: memory that is there later because it was reserved, and a hot path that needs none. Starts that find no
+// memory are in faults/allocation_test.cpp.
 
 #include "support/memory.hpp"
 #include "support/non_allocating_fakes.hpp"
@@ -61,7 +61,8 @@ TEST_CASE("An operation that has begun completes once, with or without memory", 
     bench.models->async_rerank(a, "query", {"one", "two"}, ranked.handler());
     bench.slot().async_acquire(c, last.handler());
     {
-        // Loads, grants, calls and switches: what finds no memory fails the requests that it concerns, and nothing else.
+        // Loads, grants, calls and switches: what finds no memory fails the requests that it concerns, and nothing
+        // else.
         const AllocationFaults scarce;
         bench.run_without_memory();
         release_granted(first, third);

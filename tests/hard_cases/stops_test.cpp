@@ -1,4 +1,5 @@
-// H15 where a stop is what the library calls: what a backend or a model has registered for it runs inside the call that requests it.
+// H15 where a stop is what the library calls: what a backend or a model has registered for it runs inside the call that
+// requests it.
 
 #include "residency/model_manager.hpp"
 #include "residency/testing/gate.hpp"
@@ -74,7 +75,8 @@ struct NoRerankerBackend {
 
 using Manager = ModelManager<StoppableBackend, NoRerankerBackend>;
 
-/// Cancels an embedding while its load or its call is held back, and gives what a blocking call that the stop runs was told.
+/// Cancels an embedding while its load or its call is held back, and gives what a blocking call that the stop runs was
+/// told.
 errc told_in_stop(bool during_load) {
     const auto stopped = std::make_shared<Stopped>();
     stopped->holds_load = during_load;

@@ -1,4 +1,5 @@
-// H12, H15 and H17: threads of the library's own, where a blocking call is refused, and clocks that need the host's executors.
+// H12, H15 and H17: threads of the library's own, where a blocking call is refused, and clocks that need the host's
+// executors.
 
 #include "support/bench.hpp"
 

@@ -1,5 +1,5 @@
-// The class templates and their asynchronous calls with all that is in them, so that a compiler's warnings, and clang's check of what is
-// guarded by which mutex, see the bodies too. Compiled on each compiler that is here, and never run.
+// The class templates and their asynchronous calls with all that is in them, so that a compiler's warnings, and clang's
+// check of what is guarded by which mutex, see the bodies too. Compiled on each compiler that is here, and never run.
 
 #include "residency/residency.hpp"
 

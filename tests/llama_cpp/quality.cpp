@@ -4,7 +4,8 @@
 //   quality [f16|q8_0]... [N]   which quantizations; both if none is named. With a number only so many queries, and the
 //                               documents judged for them, for which there is no reference: it shows that it works
 //
-// Ends with 1 if a figure of f16 is further than 0.005 from the reference, or nothing is found, with 77 if a folder is not named.
+// Ends with 1 if a figure of f16 is further than 0.005 from the reference, or nothing is found, with 77 if a folder is
+// not named.
 
 #include "residency/backends/llama_cpp.hpp"
 #include "residency/model_manager.hpp"

@@ -51,8 +51,8 @@ double median(std::vector<double> values) {
     return values[values.size() / 2];
 }
 
-// How fast `variant` is beside the fastest of those that it is compared with: of each the median over the rounds of the two's ratio within
-// a round, as neighbours in time had the same machine.
+// How fast `variant` is beside the fastest of those that it is compared with: of each the median over the rounds of the
+// two's ratio within a round, as neighbours in time had the same machine.
 double ratio_to_others(const Variant& variant, const std::vector<Variant>& variants) {
     double least = std::numeric_limits<double>::infinity();
     for (const Variant& other : variants) {

@@ -1,5 +1,6 @@
-// Walks through every state that a SlotScheduler can get into within some bounds: copies it, lets one thing happen, looks whether
-// everything that DESIGN.md promises still holds, and goes on from each state that it has not seen. See --help.
+// Walks through every state that a SlotScheduler can get into within some bounds: copies it, lets one thing happen,
+// looks whether everything that DESIGN.md promises still holds, and goes on from each state that it has not seen. See
+// --help.
 
 #include "proof/settings.hpp"
 #include "residency/core/canonical.hpp"
@@ -35,7 +36,7 @@ using namespace std::chrono_literals;
 using StateId = std::uint32_t;
 constexpr StateId no_state = ~StateId{0};
 
-// -- The states that were seen ------------------------------------------------------------------------------------------------------
+// -- The states that were seen ----------------------------------------------------------------------------------------
 
 std::uint64_t hash_of(const std::uint8_t* bytes, std::size_t length) {
     std::uint64_t sum = 0x9e3779b97f4a7c15ULL + length;
@@ -187,7 +188,7 @@ private:
     Blocks<State> states_;
 };
 
-// -- One setting --------------------------------------------------------------------------------------------------------------------
+// -- One setting ------------------------------------------------------------------------------------------------------
 
 struct Report {
     std::string name;
@@ -330,8 +331,8 @@ private:
         }
     }
 
-    // The state as it was when it was found. Neighbours in the table share most of their way from the start, so that this costs
-    // little more than one step, and no state has to be kept.
+    // The state as it was when it was found. Neighbours in the table share most of their way from the start, so that
+    // this costs little more than one step, and no state has to be kept.
     const CheckedScheduler& rebuild(StateId id) {
         way_.clear();
         for (StateId at = id; at != no_state; at = states_.parent(at)) {
@@ -397,8 +398,8 @@ private:
         return all;
     }
 
-    // If loads finish and leases end, in whichever order, there is an end: no circle of nothing but that. Where there is no way
-    // on, check_end() has looked already.
+    // If loads finish and leases end, in whichever order, there is an end: no circle of nothing but that. Where there
+    // is no way on, check_end() has looked already.
     void check_liveness() {
         states_.forget_bytes();
         enum Colour : std::uint8_t { unseen, open, done };
@@ -488,7 +489,7 @@ private:
     Report report_;
 };
 
-// -- The whole ----------------------------------------------------------------------------------------------------------------------
+// -- The whole --------------------------------------------------------------------------------------------------------
 
 struct Arguments {
     Dose dose = Dose::small;

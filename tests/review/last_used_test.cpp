@@ -1,8 +1,10 @@
-// Two faults of an earlier manager: the time of the last use was written after the lock had been released, and a helper wrote it with no
-// lock at all. A model could so be unloaded by the time of an older use, and the two writes were a data race.
+// Two faults of an earlier manager: the time of the last use was written after the lock had been released, and a helper
+// wrote it with no lock at all. A model could so be unloaded by the time of an older use, and the two writes were a
+// data race.
 //
-// Here the end of a lease stamps it under the slot's mutex. In these tests threads use a model while a time machine lets it expire: when
-// an idle unload begins, a full keep-alive must have passed since each end of use that any thread knew of. ThreadSanitizer sees the rest.
+// Here the end of a lease stamps it under the slot's mutex. In these tests threads use a model while a time machine
+// lets it expire: when an idle unload begins, a full keep-alive must have passed since each end of use that any thread
+// knew of. ThreadSanitizer sees the rest.
 
 #include "support/slot_fixture.hpp"
 #include "support/time_machine.hpp"
@@ -65,8 +67,8 @@ struct Watch {
     }
 };
 
-// Has each of `users` use the model on a thread of its own, several times with pauses in which it could expire, and then lets it expire for
-// sure, as nobody uses it until it is gone; again and again.
+// Has each of `users` use the model on a thread of its own, several times with pauses in which it could expire, and
+// then lets it expire for sure, as nobody uses it until it is gone; again and again.
 void use_and_let_expire(PolledContexts& contexts, const FakeWorld& world,
                         const std::vector<std::function<void()>>& users) {
     constexpr int phases = 8;

@@ -1,5 +1,5 @@
-// Two faults of an earlier manager: work that nobody kept track of was interrupted by its shutdown; and a request that came when there was
-// too much to do had no answer at all.
+// Two faults of an earlier manager: work that nobody kept track of was interrupted by its shutdown; and a request that
+// came when there was too much to do had no answer at all.
 //
 // Here a shutdown completes when nothing runs any more, and a request that finds no place is told so at once.
 
@@ -12,7 +12,7 @@ using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
 
-// -- Untracked work that shutdown interrupts ----------------------------------------------------------------------------------------------
+// -- Untracked work that shutdown interrupts --------------------------------------------------------------------------
 
 TEST_CASE("Review: a shutdown waits for whatever is under way, wherever it is", "[R1][R12]") {
     enum class Work { loading, leased, has_no_thread, running, unloading };
@@ -133,7 +133,7 @@ TEST_CASE("Review: when a shutdown completes nothing runs, whatever threads had 
     }
 }
 
-// -- Overload without an answer -----------------------------------------------------------------------------------------------------------
+// -- Overload without an answer ---------------------------------------------------------------------------------------
 
 TEST_CASE("Review: with too much to do, each of a thousand requests is answered at once", "[R8][R9]") {
     SlotOptions options;

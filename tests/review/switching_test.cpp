@@ -1,7 +1,8 @@
-// Three faults of an earlier manager: a model could be switched between the check that it was loaded and its use; there was no version by
-// which that could have been noticed; and the lock was released between loading a model and using it.
+// Three faults of an earlier manager: a model could be switched between the check that it was loaded and its use; there
+// was no version by which that could have been noticed; and the lock was released between loading a model and using it.
 //
-// Here a lease is the check and the use in one, every residency has its own number, and a request may say which one it means.
+// Here a lease is the check and the use in one, every residency has its own number, and a request may say which one it
+// means.
 
 #include "support/slot_fixture.hpp"
 
@@ -14,7 +15,7 @@ using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
 
-// -- Switched between check and use -----------------------------------------------------------------------------------------------------
+// -- Switched between check and use -----------------------------------------------------------------------------------
 
 TEST_CASE("Review: whoever holds a lease uses that model, whatever is switched meanwhile", "[R1][R2][R11]") {
     VirtualManager f;
@@ -64,7 +65,7 @@ TEST_CASE("Review: while threads switch a slot to and fro, every answer is of th
     f.finish(0);
 }
 
-// -- No version to detect it ------------------------------------------------------------------------------------------------------------
+// -- No version to detect it ------------------------------------------------------------------------------------------
 
 TEST_CASE("Review: a request that means one residency is not answered by another", "[R6][R11]") {
     VirtualManager f;
@@ -159,7 +160,7 @@ TEST_CASE("Review: equal versions mean the same model, while threads replace it 
     f.finish(0);
 }
 
-// -- The lock released between loading and inference --------------------------------------------------------------------------------------
+// -- The lock released between loading and inference ------------------------------------------------------------------
 
 TEST_CASE("Review: a request that is granted when its load ends keeps that model, however late it is run", "[R1][R4]") {
     SlotOptions options;

@@ -1,7 +1,9 @@
-// Two faults of an earlier manager: a task that was to unload a model when its time came was cancelled, went on all the same, and unloaded
-// what its successor had just begun to use; and a model could be unloaded while a request for it arrived.
+// Two faults of an earlier manager: a task that was to unload a model when its time came was cancelled, went on all the
+// same, and unloaded what its successor had just begun to use; and a model could be unloaded while a request for it
+// arrived.
 //
-// Here there is one timer, whose expiry decides nothing, one unload of a residency, and a request that comes meanwhile waits for the next.
+// Here there is one timer, whose expiry decides nothing, one unload of a residency, and a request that comes meanwhile
+// waits for the next.
 
 #include "support/slot_fixture.hpp"
 #include "support/time_machine.hpp"

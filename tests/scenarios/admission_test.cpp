@@ -44,7 +44,7 @@ void check_overloaded(const Error& error) {
 
 }  // namespace
 
-// -- 23 -------------------------------------------------------------------------------------------------------------------------------
+// -- 23 ---------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S23: a full queue rejects at once, with the model ready, one text or a thousand", "[S23][R8]") {
     VirtualManager f(limits(2, 3));
@@ -156,7 +156,7 @@ TEST_CASE("S23: a flood of threads is answered, one by one, within the limits", 
     f.finish(40);
 }
 
-// -- 24 -------------------------------------------------------------------------------------------------------------------------------
+// -- 24 ---------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S24: a timeout fires while the load is stuck, and says so", "[S24][R9]") {
     VirtualManager f;
@@ -260,7 +260,7 @@ TEST_CASE("S24: threads whose load is stuck are told when their time is up", "[S
     f.finish(1);
 }
 
-// -- 25 -------------------------------------------------------------------------------------------------------------------------------
+// -- 25 ---------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S25: a waiter that was cancelled never reaches the backend", "[S25][R9]") {
     VirtualManager f(limits(1, 10));
@@ -286,7 +286,8 @@ TEST_CASE("S25: a waiter that was cancelled never reaches the backend", "[S25][R
     CHECK_FALSE(stays.exception());
     CHECK(f.world->counts(a).calls == 1);
 
-    // After it was granted, before it has a thread: only terminal cancellation lets the caller go, and the model is not called either.
+    // After it was granted, before it has a thread: only terminal cancellation lets the caller go, and the model is not
+    // called either.
     asio::cancellation_signal leave_call;
     const auto granted = f.embed(a, {"text"}, {}, leave_call.slot());
     CHECK(f.models->embedding().status().leases == 1);
@@ -488,7 +489,7 @@ TEST_CASE("S25: threads that cancel while others are granted leave the capacity 
     f.finish(200);
 }
 
-// -- 26 -------------------------------------------------------------------------------------------------------------------------------
+// -- 26 ---------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S26: within a key the waiters are served by priority, then by arrival", "[S26][R9][H6]") {
     VirtualSlot f(limits(1, 100));

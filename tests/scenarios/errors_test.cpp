@@ -11,7 +11,7 @@ using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
 
-// -- 27 -------------------------------------------------------------------------------------------------------------------------------
+// -- 27 ---------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S27: a model that throws fails that request, with the cause, and the next one works", "[S27][R9]") {
     VirtualManager f;
@@ -67,7 +67,8 @@ TEST_CASE("S27: what a model throws keeps its code if it has one, and may be any
 
 TEST_CASE("S27: of threads that use one model, only those whose call throws see it", "[S27][R9][R10]") {
     ThreadedManager f;
-    // Held until all threads are done with it: TSan does not see the counts in libstdc++ by which threads share an exception.
+    // Held until all threads are done with it: TSan does not see the counts in libstdc++ by which threads share an
+    // exception.
     const std::exception_ptr cause = std::make_exception_ptr(std::runtime_error("broken"));
     f.world->fail_next(FakeStep::inference, a, cause, 20);
     std::atomic<int> failed{0};
@@ -90,7 +91,7 @@ TEST_CASE("S27: of threads that use one model, only those whose call throws see 
     f.finish(0);
 }
 
-// -- 28 -------------------------------------------------------------------------------------------------------------------------------
+// -- 28 ---------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S28: too few rows, too many, or a NaN are a bad result, and nothing else is harmed", "[S28][R9]") {
     const FakeFault fault = GENERATE(FakeFault::too_few, FakeFault::too_many, FakeFault::nan);
@@ -151,7 +152,7 @@ TEST_CASE("S28: of threads that use one model, only those whose answer is bad se
     f.finish(0);
 }
 
-// -- 29 -------------------------------------------------------------------------------------------------------------------------------
+// -- 29 ---------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S29: an observer that throws harms nobody, and gets all other events", "[S29][R10]") {
     VirtualManager f;

@@ -38,7 +38,7 @@ void check_goes_in(VirtualSlot& f, VirtualClock::duration due) {
 
 }  // namespace
 
-// -- 13 -------------------------------------------------------------------------------------------------------------------------------
+// -- 13 ---------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S13: the countdown begins with the end of the last of overlapping leases", "[S13][R5]") {
     VirtualSlot f(keeping(10s));
@@ -103,7 +103,7 @@ TEST_CASE("S13: of threads that use a model at once, only the last one's end cou
     f.finish(0);
 }
 
-// -- 14 -------------------------------------------------------------------------------------------------------------------------------
+// -- 14 ---------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S14: a request in the tick of the expiry keeps the model if it comes first", "[S14][R5][R7]") {
     VirtualSlot f(keeping(10s));
@@ -156,7 +156,7 @@ TEST_CASE("S14: requests of threads that race with the expiry always succeed", "
     f.finish(0);
 }
 
-// -- 15 -------------------------------------------------------------------------------------------------------------------------------
+// -- 15 ---------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S15: ten thousand requests need one timer", "[S15][R7]") {
     VirtualSlot f(keeping(10s));
@@ -274,7 +274,7 @@ TEST_CASE("S15: the scheduler takes early, late and repeated ticks for nothing",
     CHECK(scheduler.next_alarm() == core::never);
 }
 
-// -- 16 -------------------------------------------------------------------------------------------------------------------------------
+// -- 16 ---------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S16: a model that was loaded ahead and never used gets one full keep-alive", "[S16][R5]") {
     VirtualSlot f(keeping(10s));
@@ -302,7 +302,7 @@ TEST_CASE("S16: loading ahead what is resident starts its keep-alive again, with
     f.finish(2);
 }
 
-// -- 17 -------------------------------------------------------------------------------------------------------------------------------
+// -- 17 ---------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S17: a keep-alive of zero unloads when the model is free", "[S17][R5]") {
     const bool by_request = GENERATE(true, false);
@@ -395,7 +395,7 @@ TEST_CASE("S17: a keep-alive of one request's holds until the next grant", "[S17
     f.finish(4);
 }
 
-// -- 18 -------------------------------------------------------------------------------------------------------------------------------
+// -- 18 ---------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S18: looking at a model does not keep it alive", "[S18][R5]") {
     VirtualManager f(keeping(10s));
@@ -435,7 +435,7 @@ TEST_CASE("S18: threads that look at a model all the time do not keep it alive",
     f.finish(1);
 }
 
-// -- 19 -------------------------------------------------------------------------------------------------------------------------------
+// -- 19 ---------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S19: a request during the unload waits, and gets a new generation", "[S19][R6][R2]") {
     VirtualSlot f(keeping(10s));

@@ -11,7 +11,7 @@ using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
 
-// -- 9 --------------------------------------------------------------------------------------------------------------------------------
+// -- 9 ----------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S9: a lease keeps its model through idleness, a switch, an unload and a shutdown", "[S9][R1][R12]") {
     SlotOptions options;
@@ -112,7 +112,7 @@ TEST_CASE("S9: threads that hold leases keep their models while others idle them
     f.finish(0);
 }
 
-// -- 10 -------------------------------------------------------------------------------------------------------------------------------
+// -- 10 ---------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S10: a lease is counted when it is granted, before anybody has it in hand", "[S10][R4][R1]") {
     SlotOptions options;
@@ -195,7 +195,7 @@ TEST_CASE("S10: unloads that race with grants see every lease", "[S10][R4][R1]")
     f.finish(0);
 }
 
-// -- 11 -------------------------------------------------------------------------------------------------------------------------------
+// -- 11 ---------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S11: a lease that was moved from, and one that was released, hold nothing", "[S11][R1]") {
     SlotOptions options;
@@ -319,7 +319,7 @@ TEST_CASE("S11: a lease that outlives its slot's threads keeps its model for ano
     f.check_gone(0);
 }
 
-// -- 12 -------------------------------------------------------------------------------------------------------------------------------
+// -- 12 ---------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S12: a model is destroyed where it was loaded, not where its last lease ended", "[S12][R1]") {
     SlotOptions options;

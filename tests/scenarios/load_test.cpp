@@ -22,7 +22,7 @@ SlotOptions with_leases(std::size_t most) {
 
 }  // namespace
 
-// -- 1 --------------------------------------------------------------------------------------------------------------------------------
+// -- 1 ----------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S1: all who ask for one key share one load and its generation", "[S1][R3]") {
     VirtualSlot f(with_leases(20));
@@ -95,7 +95,7 @@ TEST_CASE("S1: threads that ask for one key at once share one load and its gener
     f.finish(callers);
 }
 
-// -- 2 --------------------------------------------------------------------------------------------------------------------------------
+// -- 2 ----------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S2: a failed load is told to all who wait, with the backend's message, and leaves nothing behind",
           "[S2][R11][R9]") {
@@ -154,7 +154,8 @@ TEST_CASE("S2: threads whose load fails each get an error of their own", "[S2][R
     SlotOptions options;
     options.cooldown = 1h;
     options.max_cooldown = 1h;
-    // Held until all threads are done with it: TSan does not see the counts in libstdc++ by which threads share an exception.
+    // Held until all threads are done with it: TSan does not see the counts in libstdc++ by which threads share an
+    // exception.
     const std::exception_ptr cause = std::make_exception_ptr(std::runtime_error("no such file"));
     ThreadedSlot f(options);
     f.world->fail_next(FakeStep::load, a, cause);
@@ -185,7 +186,7 @@ TEST_CASE("S2: threads whose load fails each get an error of their own", "[S2][R
     f.finish(0);
 }
 
-// -- 3 --------------------------------------------------------------------------------------------------------------------------------
+// -- 3 ----------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S3: a switch whose load fails serves nobody with the old or the failed model", "[S3][R11]") {
     VirtualManager f;
@@ -263,7 +264,7 @@ TEST_CASE("S3: while one key's loads fail, threads get their own key's model or 
     f.finish(0);
 }
 
-// -- 4 --------------------------------------------------------------------------------------------------------------------------------
+// -- 4 ----------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S4: one who leaves does not take the load from the others", "[S4][R3]") {
     VirtualSlot f;
@@ -411,7 +412,7 @@ TEST_CASE("S4: threads that leave and threads that stay around one load", "[S4][
     f.finish(2 * callers);
 }
 
-// -- 5 --------------------------------------------------------------------------------------------------------------------------------
+// -- 5 ----------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S5: a cooldown answers without the backend, doubles, and ends with a success", "[S5][R11]") {
     SlotOptions options;
@@ -472,7 +473,7 @@ TEST_CASE("S5: a cooldown answers without the backend, doubles, and ends with a 
     f.finish(handlers + 3);
 }
 
-// -- 6 --------------------------------------------------------------------------------------------------------------------------------
+// -- 6 ----------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S6: a load that takes longer than the keep-alive is not unloaded at birth", "[S6][R5]") {
     SlotOptions options;
@@ -500,7 +501,7 @@ TEST_CASE("S6: a load that takes longer than the keep-alive is not unloaded at b
     f.finish(1);
 }
 
-// -- 7 --------------------------------------------------------------------------------------------------------------------------------
+// -- 7 ----------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S7: while one slot loads, the other leases, answers and keeps its deadlines", "[S7]") {
     SlotOptions one_lease;
@@ -566,7 +567,7 @@ TEST_CASE(
     f.finish(1);
 }
 
-// -- 8 --------------------------------------------------------------------------------------------------------------------------------
+// -- 8 ----------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S8: unload while a load runs: what it yields is not used, and who waits gets a fresh load",
           "[S8][R3][R11]") {

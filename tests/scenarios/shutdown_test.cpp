@@ -21,7 +21,7 @@ SlotOptions with_leases(std::size_t most) {
 
 }  // namespace
 
-// -- 30 -------------------------------------------------------------------------------------------------------------------------------
+// -- 30 ---------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S30: shutdown refuses what is new, tells those who wait, lets leases end, and unloads all",
           "[S30][R12][R9]") {
@@ -230,7 +230,7 @@ TEST_CASE("S30: threads shut down at once while others load, lease, answer and u
     f.finish(0);
 }
 
-// -- 31 -------------------------------------------------------------------------------------------------------------------------------
+// -- 31 ---------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S31: at its deadline a shutdown names what is still leased, and nothing is freed under it",
           "[S31][R12][R1]") {
@@ -342,7 +342,7 @@ TEST_CASE("S31: a thread that shuts down with a deadline is told what other thre
     f.finish(1);
 }
 
-// -- 32 -------------------------------------------------------------------------------------------------------------------------------
+// -- 32 ---------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S32: after a shutdown no timer is pending, and run() returns", "[S32][R12][R7]") {
     VirtualClock::reset();
@@ -423,7 +423,7 @@ TEST_CASE("S32: after a shutdown a host's threads come to an end", "[S32][R12]")
     check_at_rest(*world);
 }
 
-// -- 33 -------------------------------------------------------------------------------------------------------------------------------
+// -- 33 ---------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S33: the destructor alone tells those who wait, stops the load, and leaves nothing", "[S33][R12][R9]") {
     VirtualSlot f;

@@ -12,7 +12,8 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// Ends, one after the other, the lease that was granted, and gives in which order that was: each by its place in `leases`.
+// Ends, one after the other, the lease that was granted, and gives in which order that was: each by its place in
+// `leases`.
 std::vector<std::size_t> order_of_service(VirtualSlot& f, std::vector<Outcome<FakeLease>>& leases) {
     std::vector<std::size_t> order;
     for (std::size_t served = 0; served < leases.size(); ++served) {
@@ -30,7 +31,7 @@ std::vector<std::size_t> order_of_service(VirtualSlot& f, std::vector<Outcome<Fa
 
 }  // namespace
 
-// -- 20 -------------------------------------------------------------------------------------------------------------------------------
+// -- 20 ---------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S20: a model chosen to go is not revived by new requests, and they are served in their turn",
           "[S20][R1][R2]") {
@@ -105,7 +106,7 @@ TEST_CASE("S20: threads that pull a slot to and fro between models all get throu
     f.finish(0);
 }
 
-// -- 21 -------------------------------------------------------------------------------------------------------------------------------
+// -- 21 ---------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S21: traffic that never pauses on one model starves neither a switch nor an unload", "[S21][R1]") {
     VirtualSlot f;
@@ -186,7 +187,7 @@ TEST_CASE("S21: threads that never pause on one model starve neither a switch no
     f.finish(0);
 }
 
-// -- 22 -------------------------------------------------------------------------------------------------------------------------------
+// -- 22 ---------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S22: a model that drains for a switch nobody wants any more is ready again, without a reload", "[S22][R6]") {
     VirtualSlot f;
@@ -278,7 +279,8 @@ TEST_CASE("S22: threads that want another model and change their minds leave the
         std::vector<std::jthread> threads;
         for (int thread = 0; thread < 3; ++thread) {
             threads.emplace_back([&] {
-                // The handlers run on this thread, and there they are cancelled, before or after they have found their place.
+                // The handlers run on this thread, and there they are cancelled, before or after they have found their
+                // place.
                 asio::io_context here;
                 for (int round = 0; round < 50; ++round) {
                     asio::cancellation_signal leave;
@@ -304,7 +306,7 @@ TEST_CASE("S22: threads that want another model and change their minds leave the
     f.finish(150);
 }
 
-// -- Which one goes ---------------------------------------------------------------------------------------------------------------------
+// -- Which one goes ---------------------------------------------------------------------------------------------------
 
 TEST_CASE("S20: with several places, the least recently used model makes room", "[S20][R2]") {
     SlotOptions options;

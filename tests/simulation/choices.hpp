@@ -9,8 +9,8 @@
 
 namespace residency::simulation {
 
-/// Every decision of a simulation, drawn from a seed or replayed from a list. Whatever is drawn is kept, so that a list of numbers says
-/// all that happened; a shorter list, or one with smaller numbers, is a simpler simulation.
+/// Every decision of a simulation, drawn from a seed or replayed from a list. Whatever is drawn is kept, so that a list
+/// of numbers says all that happened; a shorter list, or one with smaller numbers, is a simpler simulation.
 class Choices {
 public:
     /// Draws from `seed`: the same numbers with every compiler and standard library.
@@ -53,7 +53,8 @@ public:
         return 0;
     }
 
-    /// Also writes what is chosen to `mirror`, after their number, so that they are known when this process has crashed.
+    /// Also writes what is chosen to `mirror`, after their number, so that they are known when this process has
+    /// crashed.
     void mirror_in(std::span<std::uint32_t> mirror) noexcept { mirror_ = mirror; }
 
     /// What was chosen.

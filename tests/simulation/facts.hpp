@@ -1,7 +1,7 @@
 #pragma once
 
-// What a simulation itself saw: what it asked for, and what the backend and the models were called for. Nothing in here comes from the
-// library, so that what the library says of itself can be held against it.
+// What a simulation itself saw: what it asked for, and what the backend and the models were called for. Nothing in here
+// comes from the library, so that what the library says of itself can be held against it.
 
 #include "residency/error.hpp"
 #include "residency/event.hpp"
@@ -68,7 +68,8 @@ struct RequestFacts {
     bool starting = true;
     /// When the call that started it had returned.
     std::uint64_t returned = 0;
-    /// When its handler was posted, and within how many others' steps; only known of handlers with an executor of their own.
+    /// When its handler was posted, and within how many others' steps; only known of handlers with an executor of their
+    /// own.
     std::uint64_t posted = 0;
     int posted_depth = 0;
     /// When what posted it began to run: what it was answered was decided after that.
@@ -125,7 +126,8 @@ struct ModelFacts {
 /// One key of one slot.
 struct KeyFacts {
     int failures = 0;
-    /// It cools down for certain until the first; perhaps until the second: a load that failed may have been asked to stop before.
+    /// It cools down for certain until the first; perhaps until the second: a load that failed may have been asked to
+    /// stop before.
     Time cooling_until{Time::min()};
     Time maybe_cooling_until{Time::min()};
     /// How many loads in a row may have failed.

@@ -14,8 +14,8 @@
 
 namespace residency::simulation {
 
-/// Holds the rules of DESIGN.md section 2 against what a simulation saw. Knows nothing of how the library works. The first rule that is
-/// broken is kept as a sentence; what comes after it means nothing.
+/// Holds the rules of DESIGN.md section 2 against what a simulation saw. Knows nothing of how the library works. The
+/// first rule that is broken is kept as a sentence; what comes after it means nothing.
 class Oracle {
 public:
     Oracle(const SlotOptions& embedding, const SlotOptions& reranker, int keys) {
@@ -43,7 +43,7 @@ public:
         }
     }
 
-    // -- What the backend and the models are called for -----------------------------------------------------------------------------
+    // -- What the backend and the models are called for ---------------------------------------------------------------
 
     /// `entered` and `entered_time`: when the job that loads it began to run.
     ModelFacts& begin_load(int slot, int key, Time now, std::uint64_t entered, Time entered_time) {
@@ -137,9 +137,10 @@ public:
         facts.keys[index(model.key)].vacant = ++sequence;
     }
 
-    // -- Leases -------------------------------------------------------------------------------------------------------------------------
+    // -- Leases -------------------------------------------------------------------------------------------------------
 
-    /// The request has a lease. That was decided no later, and no earlier than whatever had ended before it or ran within its steps.
+    /// The request has a lease. That was decided no later, and no earlier than whatever had ended before it or ran
+    /// within its steps.
     void note_lease(RequestFacts& request) {
         if (request.leased == 0) {
             request.leased = request.posted != 0 ? request.posted : ++sequence;
@@ -172,12 +173,12 @@ public:
         model.generation = generation;
     }
 
-    // -- What the slot says of itself ----------------------------------------------------------------------------------------------------
+    // -- What the slot says of itself ---------------------------------------------------------------------------------
 
     // Where it is: oracle_status.hpp.
     void observe(int slot, const SlotStatus& status, Generation counter, Time now);
 
-    // -- Time: oracle_time.hpp ------------------------------------------------------------------------------------------------------------
+    // -- Time: oracle_time.hpp ----------------------------------------------------------------------------------------
 
     /// How long a residency stays when it is idle, as far as that is known.
     struct Stay {
@@ -185,29 +186,31 @@ public:
         Time most;
     };
     [[nodiscard]] std::optional<Stay> keep_alive(int slot, const ResidencyFacts& residency, std::uint64_t until) const;
-    /// Looks at those that were unloaded as idle: never before their keep-alive had passed. Once every request is complete.
+    /// Looks at those that were unloaded as idle: never before their keep-alive had passed. Once every request is
+    /// complete.
     void check_idle_unloads();
     /// Nothing is left to run now: what could be served has been, what is due has happened.
     void check_quiet(int slot, const SlotStatus& status, Time now);
     void check_claim(int slot, const SlotStatus& status, const RequestFacts& request, Time now);
     void check_waits_for_something(int slot, const SlotStatus& status, const RequestFacts& request);
 
-    // -- Events: oracle_events.hpp --------------------------------------------------------------------------------------------------------
+    // -- Events: oracle_events.hpp ------------------------------------------------------------------------------------
 
     /// An event of the slot.
     void note_event(int slot, int key, const Event& event);
     /// All events have been delivered: they are what the counters say.
     void check_events(int slot, const SlotStatus& status, Time now);
 
-    // -- Order: oracle_order.hpp ----------------------------------------------------------------------------------------------------------
+    // -- Order: oracle_order.hpp --------------------------------------------------------------------------------------
 
-    /// No request was passed over that goes first, but by priority, and aged ones not twice in a row. Once every request is complete.
+    /// No request was passed over that goes first, but by priority, and aged ones not twice in a row. Once every
+    /// request is complete.
     void check_order();
     void check_aged(const RequestFacts& waiter, const std::vector<const RequestFacts*>& passed);
     /// A shutdown's handler was posted after those of all requests before it.
     void check_posted_before(const RequestFacts& shutdown);
 
-    // -- Answers: oracle_answers.hpp ------------------------------------------------------------------------------------------------------
+    // -- Answers: oracle_answers.hpp ----------------------------------------------------------------------------------
 
     void check_answer(RequestFacts& request, const std::exception_ptr& error, const ShutdownReport* report, Time now);
     [[nodiscard]] bool may_end_early(const RequestFacts& request, Time now) const;
@@ -249,8 +252,8 @@ private:
                !request.maybe_cooling_at_call && !(request.kind == Kind::call && request.rows == 0) &&
                request.sequence > slots[index(slot)].keys[index(key)].vacant;
     }
-    // Whether the load may have been asked to stop: the slot shuts down, it was unloaded, or it may have had no waiter for
-    // `abandon_after`.
+    // Whether the load may have been asked to stop: the slot shuts down, it was unloaded, or it may have had no waiter
+    // for `abandon_after`.
     [[nodiscard]] bool may_be_stopped(const ModelFacts& model, Time now) const {
         const SlotFacts& facts = slots[index(model.slot)];
         if (facts.closing || facts.keys[index(model.key)].unload > model.entered) {

@@ -6,8 +6,9 @@
 
 namespace residency::simulation {
 
-/// Only bare leases are looked at as waiters: when a model call was granted is not seen. It is certain that a waiter was decided on after
-/// another lease if its handler was posted later, and the other decision was not made within the steps of this one.
+/// Only bare leases are looked at as waiters: when a model call was granted is not seen. It is certain that a waiter
+/// was decided on after another lease if its handler was posted later, and the other decision was not made within the
+/// steps of this one.
 inline void Oracle::check_order() {
     for (const RequestFacts& waiter : requests) {
         if (waiter.kind != Kind::acquire || waiter.posted == 0) {
@@ -29,8 +30,8 @@ inline void Oracle::check_order() {
     }
 }
 
-// R15, where it is certain: the slot has one place, the waiter is the oldest one, and it was older than `aging` when the others were
-// granted.
+// R15, where it is certain: the slot has one place, the waiter is the oldest one, and it was older than `aging` when
+// the others were granted.
 inline void Oracle::check_aged(const RequestFacts& waiter, const std::vector<const RequestFacts*>& passed) {
     const SlotOptions& options = slots[index(waiter.slot)].options;
     const auto has_older_waiter = [&](std::uint64_t when) {

@@ -99,8 +99,8 @@ inline void Oracle::observe_generations(int slot, const SlotStatus& status, std:
     facts.counter = counter;
 }
 
-// Its unloading has begun. Unless something else was asked for, that was for idleness. A key whose waiter timed out may still have
-// its turn, until the slot has looked at the time.
+// Its unloading has begun. Unless something else was asked for, that was for idleness. A key whose waiter timed out may
+// still have its turn, until the slot has looked at the time.
 inline void Oracle::note_unload(int slot, ResidencyFacts residency, Time now) {
     const SlotFacts& facts = slots[index(slot)];
     if (residency.leases != 0) {

@@ -6,7 +6,8 @@
 
 namespace residency::simulation {
 
-/// By the grant that was the latest; if it is unclear which was, by all that may have been. Nothing if that is not known.
+/// By the grant that was the latest; if it is unclear which was, by all that may have been. Nothing if that is not
+/// known.
 inline std::optional<Oracle::Stay> Oracle::keep_alive(int slot, const ResidencyFacts& residency,
                                                       std::uint64_t until) const {
     const std::chrono::milliseconds usual = slots[index(slot)].options.keep_alive;
@@ -119,7 +120,8 @@ inline void Oracle::check_quiet(int slot, const SlotStatus& status, Time now) {
     }
 }
 
-// H1: a key whose waiter timed out keeps its turn for `abandon_after`. So if no load of it has begun since, no place is free.
+// H1: a key whose waiter timed out keeps its turn for `abandon_after`. So if no load of it has begun since, no place is
+// free.
 inline void Oracle::check_claim(int slot, const SlotStatus& status, const RequestFacts& request, Time now) {
     const SlotFacts& facts = slots[index(slot)];
     const KeyFacts& key = facts.keys[index(request.key)];

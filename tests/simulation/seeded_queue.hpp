@@ -13,7 +13,8 @@
 
 namespace residency::simulation {
 
-/// Learns of everything that is posted, before and after it is in its queue: a place where other threads may come between.
+/// Learns of everything that is posted, before and after it is in its queue: a place where other threads may come
+/// between.
 class PostObserver {
 public:
     PostObserver() = default;
@@ -25,7 +26,8 @@ public:
     virtual void posted(int request) noexcept = 0;
 };
 
-/// What an executor was given to run. Whoever directs the simulation runs it when it likes, in any order: as a pool of threads might.
+/// What an executor was given to run. Whoever directs the simulation runs it when it likes, in any order: as a pool of
+/// threads might.
 class SeededQueue {
 public:
     SeededQueue(std::string_view name, asio::io_context& context, PostObserver& observer)
@@ -84,7 +86,8 @@ private:
     int tracked_ = 0;
 };
 
-/// The executor of a SeededQueue. Its timers are those of the queue's io_context, which runs nothing but them. It may be a request's own.
+/// The executor of a SeededQueue. Its timers are those of the queue's io_context, which runs nothing but them. It may
+/// be a request's own.
 class QueueExecutor {
 public:
     explicit QueueExecutor(SeededQueue& queue, int request = 0, bool tracked = false) noexcept

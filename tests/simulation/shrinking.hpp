@@ -62,8 +62,8 @@ private:
     std::span<std::uint32_t> numbers_;
 };
 
-/// Runs it in a process of its own, so that a crash is a way to end like others. `out`: where that process prints what happens as it
-/// happens, and what it says when it crashes; none if null.
+/// Runs it in a process of its own, so that a crash is a way to end like others. `out`: where that process prints what
+/// happens as it happens, and what it says when it crashes; none if null.
 [[nodiscard]] inline Ended run_apart(Choices choices, std::FILE* out = nullptr) {
     std::fflush(nullptr);
     const SharedNumbers taken;

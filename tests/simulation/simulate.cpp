@@ -1,4 +1,5 @@
-// Simulates whole managers on the virtual clock, one for each seed, and holds the rules of DESIGN.md section 2 against what happens.
+// Simulates whole managers on the virtual clock, one for each seed, and holds the rules of DESIGN.md section 2 against
+// what happens.
 //
 // Covers [S35] [R1] [R2] [R3] [R4] [R5] [R6] [R7] [R8] [R9] [R10] [R11] [R12] [R15] [R16]
 // [H1] [H4] [H5] [H6] [H8] [H9] [H13] [H14] [H19]

@@ -36,9 +36,10 @@ using Manager = ModelManager<SimulatedEmbedding, SimulatedReranking, Clock>;
 /// What a handler, a hook or an observer throws to see what becomes of it.
 struct Thrown {};
 
-/// One run of a whole ModelManager on the virtual clock. Everything that could be otherwise is a choice: which of the posted functions
-/// runs next, on whichever executor, also in the midst of another (as another thread might); what the host asks for, cancels, holds and
-/// lets go, and from where; how long a load or a call takes and how it ends; when the time moves on, and when timers are looked at.
+/// One run of a whole ModelManager on the virtual clock. Everything that could be otherwise is a choice: which of the
+/// posted functions runs next, on whichever executor, also in the midst of another (as another thread might); what the
+/// host asks for, cancels, holds and lets go, and from where; how long a load or a call takes and how it ends; when the
+/// time moves on, and when timers are looked at.
 ///
 /// One at a time in a process, for there is one virtual clock.
 class Simulation final : PostObserver, FakeStage {
@@ -96,7 +97,7 @@ private:
     static constexpr std::size_t most_requests = 120;
     static constexpr int deepest = 5;
 
-    // -- simulation_run.hpp: what runs when ---------------------------------------------------------------------------------------------
+    // -- simulation_run.hpp: what runs when ---------------------------------------------------------------------------
     void make_manager();
     void step();
     void run_item(SeededQueue& queue, std::size_t index);
@@ -116,7 +117,7 @@ private:
     [[nodiscard]] std::vector<SeededQueue*> ready_queues();
     [[nodiscard]] bool calm() const noexcept { return quiet_ || !oracle_.violation.empty() || steps_ >= most_steps; }
 
-    // -- simulation_host.hpp: what the host does -------------------------------------------------------------------------------------------
+    // -- simulation_host.hpp: what the host does ----------------------------------------------------------------------
     void act();
     RequestFacts& ask(Kind kind);
     void start(RequestFacts& request);
@@ -131,14 +132,14 @@ private:
     void block_in_vain();
     void destroy();
 
-    // -- simulation_leases.hpp: what it does with bare leases ---------------------------------------------------------------------
+    // -- simulation_leases.hpp: what it does with bare leases ---------------------------------------------------------
     void attempt();
     void use_lease();
     template <class Model>
     void keep(RequestFacts& request, Lease<Model> lease);
     void release(std::size_t index);
 
-    // -- simulation_calls.hpp: what the library calls ---------------------------------------------------------------------------------------
+    // -- simulation_calls.hpp: what the library calls -----------------------------------------------------------------
     template <class... Results>
     void completed(RequestFacts& request, const std::exception_ptr& error, Results... results);
     void check_value(RequestFacts& request, const std::exception_ptr& error, Embeddings& rows);
@@ -168,7 +169,8 @@ private:
     Choices choices_;
     const Settings settings_;
     Oracle oracle_;
-    // Each queue has a context of its own, as different executors have: what the library may call on the spot depends on that.
+    // Each queue has a context of its own, as different executors have: what the library may call on the spot depends
+    // on that.
     asio::io_context context_{1};
     std::array<asio::io_context, 4> others_;
     SeededQueue control_{"control", context_, *this};

@@ -211,7 +211,8 @@ inline void Simulation::observe() {
     }
 }
 
-// Nothing is asked for any more: all requests have to be served, whatever is idle has to go, and in the end nothing may be left.
+// Nothing is asked for any more: all requests have to be served, whatever is idle has to go, and in the end nothing may
+// be left.
 inline void Simulation::finish() {
     quiet_ = true;
     note("the end");

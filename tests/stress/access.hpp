@@ -21,11 +21,12 @@ namespace residency::stress {
 
 /// Which callbacks may use the manager, and when (H12).
 ///
-/// 1. The destructor joins the manager's own threads unless it runs on one of them. So a callback on such a thread may use the manager
-///    until it returns. Nothing in here delays it or the destructor.
+/// 1. The destructor joins the manager's own threads unless it runs on one of them. So a callback on such a thread may
+///    use the manager until it returns. Nothing in here delays it or the destructor.
 /// 2. Any callback on the thread that runs the destructor may use the manager.
-/// 3. No other callback is joined. It may use the manager until the destructor has returned, and only the host can know that: a lock that
-///    callbacks share and the destroying thread takes alone. The lock is open again while a stop callback runs within the destructor.
+/// 3. No other callback is joined. It may use the manager until the destructor has returned, and only the host can know
+///    that: a lock that callbacks share and the destroying thread takes alone. The lock is open again while a stop
+///    callback runs within the destructor.
 class ManagerAccess {
 public:
     /// The right to use the manager, for as long as this lives.
@@ -43,7 +44,8 @@ public:
         std::shared_lock<std::shared_mutex> lock_{};
     };
 
-    /// `destructor_joins`: case 1 holds. `closes`: `close` will be called, so case 1 takes the lock until the destructor begins.
+    /// `destructor_joins`: case 1 holds. `closes`: `close` will be called, so case 1 takes the lock until the
+    /// destructor begins.
     ManagerAccess(BlackBox& box, bool destructor_joins, bool closes)
         : box_(box), destructor_joins_(destructor_joins), needs_lock_(!destructor_joins || closes) {}
 
@@ -79,7 +81,8 @@ public:
         destroyer_.store(std::thread::id(), std::memory_order_relaxed);
         gone_.set(true);
     }
-    /// Called by a stop callback. If the destructor called it, the callbacks of all threads may use the manager for a while.
+    /// Called by a stop callback. If the destructor called it, the callbacks of all threads may use the manager for a
+    /// while.
     void open_within_destructor() {
         if (destroyer_.load(std::memory_order_relaxed) == std::this_thread::get_id()) {
             set_open(true, true);

@@ -45,8 +45,9 @@ enum class Note : std::uint8_t {
     return names[static_cast<std::size_t>(note)];
 }
 
-/// The first sentence about a rule that is broken, and what happened lately, of all threads in one line. Costs an atomic increment and
-/// a store, orders nothing, and stops when a rule is broken, so that what led to it is still there.
+/// The first sentence about a rule that is broken, and what happened lately, of all threads in one line. Costs an
+/// atomic increment and a store, orders nothing, and stops when a rule is broken, so that what led to it is still
+/// there.
 class BlackBox {
 public:
     /// A manager begins: `title` says which.

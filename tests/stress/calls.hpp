@@ -1,6 +1,7 @@
 #pragma once
 
-// The calls of the manager that are requests, each as a type: how it is started with a completion token, and how it blocks.
+// The calls of the manager that are requests, each as a type: how it is started with a completion token, and how it
+// blocks.
 
 #include "residency/model_manager.hpp"
 #include "stress/fakes.hpp"

@@ -1,6 +1,7 @@
 #pragma once
 
-// What is printed when a run does not get to its end: when a sanitizer has found something, when it aborts, when it hangs.
+// What is printed when a run does not get to its end: when a sanitizer has found something, when it aborts, when it
+// hangs.
 
 #include "stress/black_box.hpp"
 #include "stress/facts.hpp"
@@ -30,9 +31,10 @@ extern "C" void __sanitizer_set_death_callback(void (*callback)());  // NOLINT(b
 extern "C" const char* __tsan_default_options() {  // NOLINT(bugprone-reserved-identifier)
     return "halt_on_error=1:second_deadlock_stack=1";
 }
-/// libstdc++ counts the owners of an exception within its own library, where ThreadSanitizer does not see that the last of them comes
-/// after the others. A condition variable may be destroyed as soon as no thread waits on it (POSIX); ThreadSanitizer takes the thread that
-/// signals it, here one that posts the last handler of a context, for one that still uses it.
+/// libstdc++ counts the owners of an exception within its own library, where ThreadSanitizer does not see that the last
+/// of them comes after the others. A condition variable may be destroyed as soon as no thread waits on it (POSIX);
+/// ThreadSanitizer takes the thread that signals it, here one that posts the last handler of a context, for one that
+/// still uses it.
 extern "C" const char* __tsan_default_suppressions() {  // NOLINT(bugprone-reserved-identifier)
     return "race:std::__exception_ptr::exception_ptr::_M_release\n"
            "race:boost::asio::detail::posix_event::~posix_event\n";
@@ -47,8 +49,8 @@ inline BlackBox& black_box() {
     return box;
 }
 
-/// Ends the program, with what is in the black box, if nothing happens for a long time; and sees to it that it is printed as well if the
-/// program dies in another way.
+/// Ends the program, with what is in the black box, if nothing happens for a long time; and sees to it that it is
+/// printed as well if the program dies in another way.
 class Watchdog {
 public:
     explicit Watchdog(const BlackBox& box) : box_(box), thread_([this] { watch(); }) {

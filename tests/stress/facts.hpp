@@ -38,14 +38,16 @@ struct ModelFacts {
     Relaxed<bool> alive{true};
     /// Its destructor is done.
     Relaxed<bool> gone{false};
-    /// Leases and calls of which it is certain that the library counts them: noted after the grant, forgotten before the end.
+    /// Leases and calls of which it is certain that the library counts them: noted after the grant, forgotten before
+    /// the end.
     Relaxed<std::size_t> held{0};
     /// 0 until somebody was told.
     Relaxed<std::uint64_t> generation{0};
     /// The last use of which it is certain that it was not after the last one that the library saw.
     Relaxed<Clock::rep> used{0};
-    /// Of a load that failed: when; when the next load of its key began; and whether somebody was told of it, so that it is certain that
-    /// it counted as a failure. (Of a load that was asked to stop at that moment only the library knows.)
+    /// Of a load that failed: when; when the next load of its key began; and whether somebody was told of it, so that
+    /// it is certain that it counted as a failure. (Of a load that was asked to stop at that moment only the library
+    /// knows.)
     Relaxed<Clock::rep> failed_at{0};
     Relaxed<Clock::rep> next_began{0};
     Relaxed<bool> counted{false};

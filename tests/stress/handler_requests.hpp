@@ -26,8 +26,8 @@
 
 namespace residency::stress {
 
-/// The requests of one thread whose completion is a handler: without an executor, on the thread's own context, or on a context that ends
-/// with that handler.
+/// The requests of one thread whose completion is a handler: without an executor, on the thread's own context, or on a
+/// context that ends with that handler.
 class HandlerRequests {
 public:
     explicit HandlerRequests(World& world) : world_(world) {}
@@ -59,7 +59,8 @@ protected:
     struct Pending {
         asio::cancellation_signal signal{};
         RequestFacts* request = nullptr;
-        // Asio passes a cancellation on to a coroutine by way of its executor: it may reach a later request than the one it was meant for.
+        // Asio passes a cancellation on to a coroutine by way of its executor: it may reach a later request than the
+        // one it was meant for.
         bool cancelled = false;
     };
 
@@ -213,7 +214,8 @@ protected:
     void require(bool holds, const char* sentence) noexcept { world_.witness.require(holds, sentence); }
 
     World& world_;
-    // Without the hint of one thread, which would let what the thread posts to itself be overtaken: first in, first out.
+    // Without the hint of one thread, which would let what the thread posts to itself be overtaken: first in, first
+    // out.
     asio::io_context loop_{};
     std::vector<std::unique_ptr<ShortLivedContext>> short_lived_{};
     // After the context, whose coroutines use it, in its making: it goes first, and they are done by then.

@@ -13,8 +13,8 @@
 
 namespace residency::stress {
 
-/// The contexts of one manager's host, if the manager does not make its own threads. They outlive the manager, and all that it left
-/// running.
+/// The contexts of one manager's host, if the manager does not make its own threads. They outlive the manager, and all
+/// that it left running.
 class Host {
 public:
     Host(const Settings& settings, Tally& tally) {

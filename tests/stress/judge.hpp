@@ -24,7 +24,7 @@ public:
     Judge(Witness& witness, Tally& tally, const Requests& requests)
         : witness_(witness), tally_(tally), requests_(requests) {}
 
-    // -- Success ------------------------------------------------------------------------------------------------------------------------
+    // -- Success ------------------------------------------------------------------------------------------------------
 
     void succeeded(const RequestFacts& request, const Embeddings& answer) {
         served(request);
@@ -85,7 +85,7 @@ public:
         }
     }
 
-    // -- Failure ------------------------------------------------------------------------------------------------------------------------
+    // -- Failure ------------------------------------------------------------------------------------------------------
 
     void failed(const RequestFacts& request, const std::exception_ptr& exception) {
         try {
@@ -114,7 +114,8 @@ private:
     void require(bool holds, const char* sentence) noexcept { witness_.require(holds, sentence); }
     void count(std::size_t outcome) noexcept { tally_.outcomes.at(outcome).count(); }
 
-    // R12: the handler of each request whose call returned before the shutdown was started is posted before the shutdown's.
+    // R12: the handler of each request whose call returned before the shutdown was started is posted before the
+    // shutdown's.
     void check_posted(const RequestFacts& shutdown) {
         for (const RequestFacts& request : requests_) {
             const std::uint64_t position = request.position.get();

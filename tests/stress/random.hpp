@@ -29,7 +29,8 @@ private:
     std::uint64_t state_;
 };
 
-/// Threads that have drawn a number and have not ended. Those that the library started are among them: each calls a fake or a handler.
+/// Threads that have drawn a number and have not ended. Those that the library started are among them: each calls a
+/// fake or a handler.
 inline std::atomic<int> threads_alive{0};
 
 namespace detail {

@@ -4,9 +4,9 @@
 
 namespace residency::stress {
 
-/// A value that any thread may read and write and that orders nothing else. The order that the oracle relies on is the one that the
-/// library promises (a grant comes after the release that made room for it, a model's destructor after its last lease): an order of the
-/// oracle's own would hide from ThreadSanitizer where the library fails to give it.
+/// A value that any thread may read and write and that orders nothing else. The order that the oracle relies on is the
+/// one that the library promises (a grant comes after the release that made room for it, a model's destructor after its
+/// last lease): an order of the oracle's own would hide from ThreadSanitizer where the library fails to give it.
 template <class Value>
 class Relaxed {
 public:

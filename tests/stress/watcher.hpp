@@ -12,8 +12,8 @@
 
 namespace residency::stress {
 
-/// Looks at the events of one manager, which come one at a time and in order. Its own state has no lock for that reason. Nothing waits for
-/// their delivery (H19): the model of an event may be gone.
+/// Looks at the events of one manager, which come one at a time and in order. Its own state has no lock for that
+/// reason. Nothing waits for their delivery (H19): the model of an event may be gone.
 class Watcher {
 public:
     /// `slow`: some events take long.

@@ -22,8 +22,8 @@ namespace residency::stress {
 
 /// What the fakes of one manager see of the library, on whichever thread, and what the rules say of it.
 ///
-/// Each figure is counted up after the library has counted and down before it does, so that it is never more than the library's own and
-/// a limit that it passes is one that the library has passed.
+/// Each figure is counted up after the library has counted and down before it does, so that it is never more than the
+/// library's own and a limit that it passes is one that the library has passed.
 class Witness {
 public:
     struct Key {
@@ -72,7 +72,7 @@ public:
 
     void require(bool holds, const char* sentence) noexcept { box.require(holds, sentence); }
 
-    // -- Loads and unloads ------------------------------------------------------------------------------------------------------------
+    // -- Loads and unloads --------------------------------------------------------------------------------------------
 
     ModelFacts& begin_load(std::uint32_t slot, std::uint32_t key, std::size_t capacity) {
         Slot& in = slots[slot];
@@ -145,7 +145,7 @@ public:
         in.residents.uncount();
     }
 
-    // -- Leases and calls ---------------------------------------------------------------------------------------------------------------
+    // -- Leases and calls ---------------------------------------------------------------------------------------------
 
     /// A lease on it is there.
     void take(ModelFacts& model) {
@@ -181,7 +181,7 @@ public:
         give_back(model);
     }
 
-    // -- Generations --------------------------------------------------------------------------------------------------------------------
+    // -- Generations --------------------------------------------------------------------------------------------------
 
     /// That model is that generation: it never was another, and those of its key that were loaded before it are less.
     void know(ModelFacts& model, Generation generation) {

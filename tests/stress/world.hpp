@@ -67,7 +67,7 @@ public:
         };
     }
 
-    // -- Requests -----------------------------------------------------------------------------------------------------------------------
+    // -- Requests -----------------------------------------------------------------------------------------------------
 
     /// A request that is about to be made; null if there were enough. `patient`: it may take as long as it likes.
     RequestFacts* begin(Kind kind, Way way, std::uint32_t slot, bool patient) {
@@ -160,7 +160,7 @@ public:
         }
     }
 
-    // -- The manager --------------------------------------------------------------------------------------------------------------------
+    // -- The manager --------------------------------------------------------------------------------------------------
 
     /// Destroys the manager.
     void destroy_manager() {
@@ -235,7 +235,8 @@ private:
         ended_.count();
     }
 
-    // In a backend, a model, an observer, a handler or a stop callback, on any thread. They may call all of the library that does not block.
+    // In a backend, a model, an observer, a handler or a stop callback, on any thread. They may call all of the library
+    // that does not block.
     void call_back() {
         thread_local bool inside = false;
         const bool ending = witness.ending.get();

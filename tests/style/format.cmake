@@ -10,3 +10,15 @@ execute_process(COMMAND "${CLANG_FORMAT}" --dry-run -Werror ${sources} RESULT_VA
 if(code)
     message(FATAL_ERROR "mend it by `clang-format -i` on the files above")
 endif()
+
+# clang-format leaves comments as they are: their lines are measured here, against its ColumnLimit.
+set(too_long "")
+foreach(source IN LISTS sources)
+    file(STRINGS "${source}" lines LENGTH_MINIMUM 121 REGEX "^ *//")
+    foreach(line IN LISTS lines)
+        string(APPEND too_long "${source}: ${line}\n")
+    endforeach()
+endforeach()
+if(too_long)
+    message(FATAL_ERROR "comments past 120 columns:\n${too_long}")
+endif()

@@ -1,7 +1,8 @@
 #pragma once
 
-// Starts each operation in each state that a slot can be in, with its n-th allocation failing, and looks at what came of it. It reports in
-// words instead of with assertions, so that it may also be used in a process that is not expected to live.
+// Starts each operation in each state that a slot can be in, with its n-th allocation failing, and looks at what came
+// of it. It reports in words instead of with assertions, so that it may also be used in a process that is not expected
+// to live.
 
 #include "support/non_allocating_fakes.hpp"
 
@@ -107,7 +108,7 @@ inline const std::vector<Setting> settings{
      }},
 };
 
-// -- The operations: `start(bench, token)` ----------------------------------------------------------------------------------------------
+// -- The operations: `start(bench, token)` ----------------------------------------------------------------------------
 
 inline std::vector<std::string> one_text() {
     const AmpleMemory mine;
@@ -187,7 +188,7 @@ struct ShutManagerInTime {
     static void start(NonAllocatingBench& bench, auto token) { bench.models->async_shutdown(1h, std::move(token)); }
 };
 
-// -- A start with an allocation that fails ----------------------------------------------------------------------------------------------
+// -- A start with an allocation that fails ----------------------------------------------------------------------------
 
 /// What came of a start.
 struct Trial {
@@ -234,8 +235,8 @@ inline std::string without_grants(std::string status) {
     return status;
 }
 
-/// Starts `Operation` in `setting` with the `nth` allocation failing (none, with zero), goes on with all the memory that is wanted, ends
-/// everything, and looks at what is left.
+/// Starts `Operation` in `setting` with the `nth` allocation failing (none, with zero), goes on with all the memory
+/// that is wanted, ends everything, and looks at what is left.
 template <class Operation>
 Trial try_start(const Setting& setting, std::size_t nth, FaultPattern scarcity) {
     using Result = typename Operation::Result;
@@ -305,7 +306,8 @@ inline bool says_lack_of_memory(const std::string& answer) {
 template <class Operation>
 Trial try_start(const Setting& setting, std::size_t nth, FaultPattern scarcity, const std::string& answer) {
     Trial trial = try_start<Operation>(setting, nth, scarcity);
-    // Once it has begun, an operation may fail for want of memory, and a refusal may be without its words; nothing else may be spared.
+    // Once it has begun, an operation may fail for want of memory, and a refusal may be without its words; nothing else
+    // may be spared.
     const bool begun = !trial.threw && trial.failures != 0;
     trial.expect(trial.answer == answer || (begun && says_lack_of_memory(trial.answer)),
                  "the answer is `" + trial.answer + "` instead of `" + answer + "`");

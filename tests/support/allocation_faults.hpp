@@ -1,7 +1,7 @@
 #pragma once
 
-// Allocations that are counted and can be let fail, thread by thread. Which ones: see memory.hpp and system_memory.hpp, of which a program
-// includes one.
+// Allocations that are counted and can be let fail, thread by thread. Which ones: see memory.hpp and system_memory.hpp,
+// of which a program includes one.
 
 #include <cstddef>
 #include <cstdint>

@@ -1,7 +1,8 @@
 #pragma once
 
-// Replaces aligned_alloc for the whole program, so that a test can count what Boost.Asio allocates for its executors and timers, which
-// does not pass through operator new. For one source file of a program, beside memory.hpp. Where that cannot be, has_own_malloc is false.
+// Replaces aligned_alloc for the whole program, so that a test can count what Boost.Asio allocates for its executors
+// and timers, which does not pass through operator new. For one source file of a program, beside memory.hpp. Where that
+// cannot be, has_own_malloc is false.
 
 #include "support/own_malloc.hpp"
 

@@ -52,8 +52,8 @@ private:
     AllocatorCounts* counts_;
 };
 
-/// An executor that runs what it is given on another thread before `execute` returns: the soonest that a handler may ever run, and so
-/// what shows whether everything was finished before it was posted.
+/// An executor that runs what it is given on another thread before `execute` returns: the soonest that a handler may
+/// ever run, and so what shows whether everything was finished before it was posted.
 class EagerExecutor {
 public:
     explicit EagerExecutor(asio::execution_context& context) noexcept : context_(&context) {}

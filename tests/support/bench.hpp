@@ -85,8 +85,8 @@ private:
     std::vector<Event> events_ RESIDENCY_GUARDED_BY(mutex_);
 };
 
-/// What a test of one thread needs: the virtual clock at its beginning, three contexts that only the test runs, so that what is not
-/// run stands still, a world of fakes, and the events.
+/// What a test of one thread needs: the virtual clock at its beginning, three contexts that only the test runs, so that
+/// what is not run stands still, a world of fakes, and the events.
 struct Bench {
     Bench() { VirtualClock::reset(); }
 
@@ -104,7 +104,8 @@ struct Bench {
     /// Whether nothing is left to do or to wait for.
     [[nodiscard]] bool at_rest() { return is_idle(control) && is_idle(inference) && is_idle(loading); }
 
-    /// Checks that nothing is left behind once slots or managers have shut down or are gone: no model, no call, nothing pending.
+    /// Checks that nothing is left behind once slots or managers have shut down or are gone: no model, no call, nothing
+    /// pending.
     void check_nothing_left() {
         run();
         const FakeCounts counts = world->counts();

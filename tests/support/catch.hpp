@@ -25,8 +25,8 @@ inline auto contains_text(const std::string& part) {
 #endif
 }
 
-/// Says that this test case cannot be run here; it then returns. If nothing failed, ctest reports it as skipped. One such test
-/// case per run of a program, as ctest runs them.
+/// Says that this test case cannot be run here; it then returns. If nothing failed, ctest reports it as skipped. One
+/// such test case per run of a program, as ctest runs them.
 void skip(const std::string& why);
 
 }  // namespace residency::test

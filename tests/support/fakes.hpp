@@ -92,8 +92,8 @@ struct PolledContexts {
     }
 };
 
-/// Calls `act` within the next call of a fake for `step`, once. On the virtual clock this is "while the model loads", "while it answers"
-/// or "while it unloads".
+/// Calls `act` within the next call of a fake for `step`, once. On the virtual clock this is "while the model loads",
+/// "while it answers" or "while it unloads".
 inline void during(FakeWorld& world, FakeStep step, std::function<void()> act) {
     world.on(step, [act = std::move(act)](const testing::FakeCall&) mutable {
         if (const std::function<void()> once = std::exchange(act, nullptr)) {

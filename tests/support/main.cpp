@@ -1,4 +1,5 @@
-// The main function of every test program. With Catch2 2 it takes long to compile, so it is compiled once for all of them.
+// The main function of every test program. With Catch2 2 it takes long to compile, so it is compiled once for all of
+// them.
 
 #if __has_include(<catch2/catch_session.hpp>)
 #include <catch2/catch_session.hpp>

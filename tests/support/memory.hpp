@@ -1,7 +1,8 @@
 #pragma once
 
-// Replaces operator new for the whole program, so that a test can count allocations and let them fail. For one source file of a program.
-// What Boost.Asio allocates for its executors and timers does not pass through here; system_memory.hpp has that, too.
+// Replaces operator new for the whole program, so that a test can count allocations and let them fail. For one source
+// file of a program. What Boost.Asio allocates for its executors and timers does not pass through here;
+// system_memory.hpp has that, too.
 
 #include "support/allocation_faults.hpp"
 

@@ -1,7 +1,7 @@
 #pragma once
 
-// Models and a manager that need no memory of a test's own while allocations fail: what fails then is the library's or Boost.Asio's.
-// Which allocations those are is said by what the program includes, see allocation_faults.hpp.
+// Models and a manager that need no memory of a test's own while allocations fail: what fails then is the library's or
+// Boost.Asio's. Which allocations those are is said by what the program includes, see allocation_faults.hpp.
 
 #include "residency/model_manager.hpp"
 #include "residency/testing/outcome.hpp"
@@ -87,8 +87,8 @@ struct NonAllocatingBackend {
 /// A lease on one.
 using FrugalLease = Lease<NonAllocatingModel>;
 
-/// A manager of frugal models on the virtual clock, with executors that the test polls. Both slots have the same options, which by default
-/// need no timer.
+/// A manager of frugal models on the virtual clock, with executors that the test polls. Both slots have the same
+/// options, which by default need no timer.
 struct NonAllocatingBench {
     using Manager = ModelManager<NonAllocatingBackend, NonAllocatingBackend, VirtualClock>;
 

@@ -18,8 +18,8 @@ inline const ModelKey nameless("");
 
 using EmbedderLease = Lease<testing::FakeEmbedder>;
 
-// The calls of the table of asynchronous calls. `start` succeeds; `wait` starts one that has to wait as long as `a` is leased in both
-// slots; `fail`, where there is one, starts one that is invalid_request.
+// The calls of the table of asynchronous calls. `start` succeeds; `wait` starts one that has to wait as long as `a` is
+// leased in both slots; `fail`, where there is one, starts one that is invalid_request.
 struct Acquire {
     using Result = EmbedderLease;
     template <class Token>

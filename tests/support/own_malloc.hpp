@@ -1,7 +1,7 @@
 #pragma once
 
-// Whether a program may replace malloc and aligned_alloc: only with glibc, which has its own under other names as well, and without a
-// sanitizer, each of which has a malloc of its own. Where it may, RESIDENCY_TEST_OWN_MALLOC is defined.
+// Whether a program may replace malloc and aligned_alloc: only with glibc, which has its own under other names as well,
+// and without a sanitizer, each of which has a malloc of its own. Where it may, RESIDENCY_TEST_OWN_MALLOC is defined.
 
 #include <cstddef>
 #include <cstdlib>

@@ -1,8 +1,8 @@
 #pragma once
 
-// A SlotScheduler with a sceptic beside it: what a slot's shell would know, reckoned from the calls and the actions alone, and after
-// each call a check of all that DESIGN.md promises of the scheduler. Shared by the explorer, which walks through all states, and by
-// the fuzzer. It expects that no call has more to do than one slice.
+// A SlotScheduler with a sceptic beside it: what a slot's shell would know, reckoned from the calls and the actions
+// alone, and after each call a check of all that DESIGN.md promises of the scheduler. Shared by the explorer, which
+// walks through all states, and by the fuzzer. It expects that no call has more to do than one slice.
 
 #include "residency/core/slot_scheduler.hpp"
 
@@ -138,22 +138,22 @@ struct ActionCounts {
     }
 };
 
-/// A SlotScheduler, its users, and the sceptic. Its methods are what can happen to a slot; each throws Violation if what the scheduler
-/// then does, or is, breaks a promise. Copying it copies the whole world.
+/// A SlotScheduler, its users, and the sceptic. Its methods are what can happen to a slot; each throws Violation if
+/// what the scheduler then does, or is, breaks a promise. Copying it copies the whole world.
 class CheckedScheduler {
 public:
     /// How a request fared at once.
     enum class Fate : std::uint8_t { granted, waits, refused };
 
-    /// A slot with `options`, whose users know the names `keys`; those outlive it. Loads begin as soon as they may if `begins_loads`; else
-    /// with `load_begins`.
+    /// A slot with `options`, whose users know the names `keys`; those outlive it. Loads begin as soon as they may if
+    /// `begins_loads`; else with `load_begins`.
     CheckedScheduler(const SlotOptions& options, const std::vector<ModelKey>& keys, bool begins_loads)
         : scheduler_(options), names_(&keys), begins_loads_(begins_loads), keys_(keys.size()) {}
 
     /// From now on, adds what the scheduler answers to `counts`, if that is not null.
     void count_into(ActionCounts* counts) noexcept { counts_ = counts; }
 
-    // -- What can happen --------------------------------------------------------------------------------------------------------
+    // -- What can happen ----------------------------------------------------------------------------------------------
 
     /// A request for a lease or, by `spec`, for a load.
     Fate request(std::size_t key, const core::RequestSpec& wanted) {
@@ -350,8 +350,8 @@ public:
         carry_out();
     }
 
-    /// All loads have ended, all models that were to go are gone, and every lease is released: then nothing waits, and after close nothing is
-    /// left.
+    /// All loads have ended, all models that were to go are gone, and every lease is released: then nothing waits, and
+    /// after close nothing is left.
     void check_end() const {
         require(waiting() == 0, "R9 if loads finish and leases end, every waiter completes");
         require(operations_.empty(), "R9 if loads finish and leases end, every operation completes");
@@ -366,7 +366,7 @@ public:
         }
     }
 
-    // -- Looking in -------------------------------------------------------------------------------------------------------------
+    // -- Looking in ---------------------------------------------------------------------------------------------------
 
     [[nodiscard]] const core::SlotScheduler& scheduler() const noexcept { return scheduler_; }
     [[nodiscard]] core::Time now() const noexcept { return now_; }
@@ -472,7 +472,7 @@ private:
         return const_cast<KnownResident*>(std::as_const(*this).resident_of(key));
     }
 
-    // -- What waits -------------------------------------------------------------------------------------------------------------
+    // -- What waits ---------------------------------------------------------------------------------------------------
 
     // Whether the key has a waiter or a claim.
     [[nodiscard]] bool awaited(std::size_t key) const noexcept {
@@ -519,7 +519,8 @@ private:
     }
     [[nodiscard]] Order order_of(std::size_t key) const noexcept { return order(*best_of(key)); }
 
-    // Whether the waiter is the first of its key for a lease, by rank or by age, and its resident and the slot can give it one.
+    // Whether the waiter is the first of its key for a lease, by rank or by age, and its resident and the slot can give
+    // it one.
     [[nodiscard]] bool can_be_granted(const KnownWaiter& waiter, bool by_age) const {
         const KnownResident* resident = resident_of(waiter.key);
         if (!waiter.spec.wants_lease || resident == nullptr || resident->state != ResidentState::ready ||
@@ -595,7 +596,7 @@ private:
         waiter.until = until;
     }
 
-    // -- Places -------------------------------------------------------------------------------------------------------------------
+    // -- Places -------------------------------------------------------------------------------------------------------
 
     // The keys that wait and have no resident, by rank.
     [[nodiscard]] std::vector<std::size_t> lacking() const {
@@ -653,8 +654,8 @@ private:
     [[nodiscard]] bool any_spare() const {
         return std::any_of(residents_.begin(), residents_.end(), [&](const auto& each) { return spare(each); });
     }
-    // Whether the resident gives its place to the key that is served after `served` others. `old` is the key that the next place goes to
-    // because of its age.
+    // Whether the resident gives its place to the key that is served after `served` others. `old` is the key that the
+    // next place goes to because of its age.
     [[nodiscard]] bool yields(const KnownResident& resident, std::size_t served, std::optional<std::size_t> old) const {
         if (old && served == 0) {
             const KnownWaiter* own = oldest([&](const KnownWaiter& each) { return each.key == resident.key; });
@@ -688,7 +689,7 @@ private:
     }
     static bool used_before(const KnownResident& left, const KnownResident& right) { return left.used < right.used; }
 
-    // -- Requests -----------------------------------------------------------------------------------------------------------------
+    // -- Requests -----------------------------------------------------------------------------------------------------
 
     [[nodiscard]] core::Duration cooldown(std::size_t failures) const {
         const core::Duration longest = core::to_duration(options().max_cooldown);
@@ -814,7 +815,7 @@ private:
         closing_ = true;
     }
 
-    // -- Actions ----------------------------------------------------------------------------------------------------------------
+    // -- Actions ------------------------------------------------------------------------------------------------------
 
     void begin() {
         actions_.clear();
@@ -995,7 +996,8 @@ private:
         }
     }
 
-    // The lease goes to the waiter whose turn it is; and, in other words, of two leases one goes to the oldest waiter (R15).
+    // The lease goes to the waiter whose turn it is; and, in other words, of two leases one goes to the oldest waiter
+    // (R15).
     void check_lease(const KnownWaiter& granted) {
         const KnownWaiter* next = next_to_grant();
         require(next != nullptr && next->id == granted.id, "H6, R15 a lease goes to the waiter whose turn it is");
@@ -1276,7 +1278,7 @@ private:
         keys_[key].ranks_last = true;
     }
 
-    // -- What holds between calls -------------------------------------------------------------------------------------------------
+    // -- What holds between calls -------------------------------------------------------------------------------------
 
     void finish() {
         require(!timed_out_, "a request that timed out is an event");
@@ -1556,7 +1558,8 @@ private:
     // The last lease, the last place did not go to the oldest waiter, although that was older than `aging`.
     bool passed_over_by_lease_ = false;
     bool passed_over_by_place_ = false;
-    // During a call: the resident about which the backend answered, the one whose load begins, the one whose load failed.
+    // During a call: the resident about which the backend answered, the one whose load begins, the one whose load
+    // failed.
     core::ResidentId ending_{};
     core::ResidentId begins_{};
     core::ResidentId failed_resident_{};

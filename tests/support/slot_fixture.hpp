@@ -1,7 +1,8 @@
 #pragma once
 
-// Slots and managers over fake models, for tests of their behaviour: on the virtual clock with executors that the test itself polls, so
-// that every step is the test's, or on threads of the library's own. Each ends with a count of its handlers and a look at what is left.
+// Slots and managers over fake models, for tests of their behaviour: on the virtual clock with executors that the test
+// itself polls, so that every step is the test's, or on threads of the library's own. Each ends with a count of its
+// handlers and a look at what is left.
 
 #include "residency/model_manager.hpp"
 

@@ -1,6 +1,7 @@
 #pragma once
 
-// A SlotScheduler on a table: a test makes the calls that a slot would make, at times that it chooses, and sees what each of them did.
+// A SlotScheduler on a table: a test makes the calls that a slot would make, at times that it chooses, and sees what
+// each of them did.
 
 #include "residency/core/slot_scheduler.hpp"
 #include "support/actions.hpp"
@@ -22,8 +23,8 @@ using core::SlotScheduler;
 using core::TeardownId;
 using std::chrono::milliseconds;
 
-/// A scheduler, the time, and what the last call did. Each `load` begins at once, after the call that asked for it, unless `begins_loads`
-/// is false.
+/// A scheduler, the time, and what the last call did. Each `load` begins at once, after the call that asked for it,
+/// unless `begins_loads` is false.
 class SlotTable {
 public:
     explicit SlotTable(const SlotOptions& options) : scheduler(options) {}

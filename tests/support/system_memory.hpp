@@ -1,8 +1,8 @@
 #pragma once
 
-// Replaces malloc and aligned_alloc for the whole program, so that a test can let fail whatever asks the system for memory: operator new,
-// which calls malloc; Boost.Asio, which calls aligned_alloc for its handlers and timers; and the C++ runtime, for exceptions. For one
-// source file of a program. Where that cannot be, has_own_malloc is false.
+// Replaces malloc and aligned_alloc for the whole program, so that a test can let fail whatever asks the system for
+// memory: operator new, which calls malloc; Boost.Asio, which calls aligned_alloc for its handlers and timers; and the
+// C++ runtime, for exceptions. For one source file of a program. Where that cannot be, has_own_malloc is false.
 
 #include "support/allocation_faults.hpp"
 #include "support/own_malloc.hpp"

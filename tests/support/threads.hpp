@@ -1,7 +1,7 @@
 #pragma once
 
-// Replaces pthread_create for the whole program: the only way to let a thread fail to be made that works everywhere, as root too. For one
-// source file of a program.
+// Replaces pthread_create for the whole program: the only way to let a thread fail to be made that works everywhere, as
+// root too. For one source file of a program.
 
 #include <dlfcn.h>
 #include <pthread.h>

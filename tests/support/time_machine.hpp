@@ -1,6 +1,7 @@
 #pragma once
 
-// The virtual clock with real threads: one thread moves the time on and runs the timers, the others do what they like meanwhile.
+// The virtual clock with real threads: one thread moves the time on and runs the timers, the others do what they like
+// meanwhile.
 
 #include "support/slot_fixture.hpp"
 
@@ -9,9 +10,10 @@
 
 namespace residency::test {
 
-/// Moves the time on in steps, and after each runs control and loading until nothing is ready there. All decisions about time, and what
-/// follows from them, are so made on one thread, and no time passes between them: an observer or a destructor reads the very time at
-/// which the slot decided. Requests, releases and model calls come from the threads of the test.
+/// Moves the time on in steps, and after each runs control and loading until nothing is ready there. All decisions
+/// about time, and what follows from them, are so made on one thread, and no time passes between them: an observer or a
+/// destructor reads the very time at which the slot decided. Requests, releases and model calls come from the threads
+/// of the test.
 class TimeMachine {
 public:
     TimeMachine(PolledContexts& contexts, VirtualClock::duration step)

@@ -1,5 +1,5 @@
-// One of two translation units that include every header. A function in a header that is not inline would be defined twice, and the
-// program would not link.
+// One of two translation units that include every header. A function in a header that is not inline would be defined
+// twice, and the program would not link.
 
 #include "every_header.hpp"
 
