@@ -76,7 +76,7 @@ bool is_refused(const Make& make) {
     }
 }
 
-TEST_CASE("-ffast-math: every NaN is one, and nothing else is") {
+TEST_CASE("Fast math: every NaN is one, and nothing else is") {
     for (const float& value : numbers_of<float>(std::vector{quiet, 0xffc00000U, 0x7f800001U, 0xffffffffU})) {
         CHECK(detail::is_nan(value));
     }
@@ -96,7 +96,7 @@ TEST_CASE("-ffast-math: every NaN is one, and nothing else is") {
     }
 }
 
-TEST_CASE("-ffast-math: a NaN of a model is a bad result, and one in the progress of a load is passed over") {
+TEST_CASE("Fast math: a NaN of a model is a bad result, and one in the progress of a load is passed over") {
     Bench bench;
     ManagerOptions options;
     options.observer = bench.events.observer();
@@ -119,7 +119,7 @@ TEST_CASE("-ffast-math: a NaN of a model is a bad result, and one in the progres
     bench.check_ends_clean(models);
 }
 
-TEST_CASE("-ffast-math: the fakes' NaN is one") {
+TEST_CASE("Fast math: the fakes' NaN is one") {
     ManagerBench bench;
     bench.world->spoil_next(FakeFault::nan, a, 2);
     Outcome<Embeddings> embedded;
@@ -132,7 +132,7 @@ TEST_CASE("-ffast-math: the fakes' NaN is one") {
     bench.check_end();
 }
 
-TEST_CASE("-ffast-math: a NaN ranks last, and the rest in order") {
+TEST_CASE("Fast math: a NaN ranks last, and the rest in order") {
     constexpr std::uint32_t one = 0x3f800000U;
     constexpr std::uint32_t two = 0x40000000U;
     const std::vector<float> scores = numbers_of<float>(std::vector{quiet, one, quiet, two, zero, 0xffc00000U, one});
@@ -144,7 +144,7 @@ TEST_CASE("-ffast-math: a NaN ranks last, and the rest in order") {
     CHECK(order == std::vector<std::size_t>{3, 1, 6, 4, 0, 2, 5});
 }
 
-TEST_CASE("-ffast-math: an event whose progress is a NaN prints 0 %") {
+TEST_CASE("Fast math: an event whose progress is a NaN prints 0 %") {
     std::ostringstream out;
     Event event;
     event.type = EventType::load_progress;
@@ -153,7 +153,7 @@ TEST_CASE("-ffast-math: an event whose progress is a NaN prints 0 %") {
     CHECK(out.str() == "load_progress 0 %");
 }
 
-TEST_CASE("-ffast-math: the lexical reranker's options refuse a NaN") {
+TEST_CASE("Fast math: the lexical reranker's options refuse a NaN") {
     const auto nan = std::bit_cast<double>(std::uint64_t{0x7ff8000000000000U});
     CHECK(is_refused([&] { (void)LexicalRerankerBackend({.k1 = nan}); }));
     CHECK(is_refused([&] { (void)LexicalRerankerBackend({.b = nan}); }));
