@@ -13,8 +13,10 @@
 #include <atomic>
 #include <cstddef>
 #include <exception>
+#include <filesystem>
 #include <functional>
 #include <future>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -206,6 +208,34 @@ TEST_CASE("A model, a load and an unload may use the manager while the destructo
         CHECK(answer.calls() == 1);
         check_gone(world);
     }
+}
+
+TEST_CASE("A model that goes after the threads for unloads have ended may use the manager while the destructor runs",
+          "[H11][H12][R9][R10]") {
+    const auto threads = [] {
+        const std::filesystem::directory_iterator all("/proc/self/task");
+        return std::distance(begin(all), end(all));
+    };
+    const auto others = threads();
+    const auto world = std::make_shared<FakeWorld>();
+    Gate gate;
+    Use use;
+    std::unique_ptr<Manager> models = make_manager(world);
+    Manager* const used = models.get();
+    world->on(FakeStep::unload, [&](const FakeCall&) { use(*used); });
+    auto lease = models->embedding().acquire(a);
+    models->async_rerank(a, "", {}, [&](const std::exception_ptr&, const Ranking&) { gate.pass(); });
+    gate.await_held();
+    std::thread destroyer([&models] { models.reset(); });
+    // Left are the destroyer, the thread for callbacks, which is held, and that for control.
+    while (threads() != others + 3) {
+        std::this_thread::yield();
+    }
+    lease.release();
+    gate.open();
+    destroyer.join();
+    use.check_refused();
+    check_gone(world);
 }
 
 TEST_CASE("Handlers that start the next request, and go on doing so while the manager is destroyed, are all called",

@@ -124,9 +124,20 @@ private:
     void block(Manager& manager, bool patient) {
         if (dice().once_in(3)) {
             wait<Call>(manager, Way::future, patient, [&](RequestFacts& request) {
-                auto future = Call::start(manager, request, asio::use_future);
+                // As a value: an exception of a future is also its promise's, which may free it last, on another thread
+                // and where ThreadSanitizer does not see libstdc++ count its owners.
+                auto future =
+                    Call::start(manager, request, asio::use_future([](std::exception_ptr error, auto... result) {
+                                    return std::tuple(std::move(error), std::move(result)...);
+                                }));
                 world_.has_begun(request);
-                return future.get();
+                auto results = future.get();
+                if (std::get<0>(results)) {
+                    std::rethrow_exception(std::exchange(std::get<0>(results), nullptr));
+                }
+                if constexpr (std::tuple_size_v<decltype(results)> == 2) {
+                    return std::get<1>(std::move(results));
+                }
             });
         } else {
             wait<Call>(manager, Way::blocking, patient,

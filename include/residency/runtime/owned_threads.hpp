@@ -36,26 +36,26 @@ public:
     OwnedThreads& operator=(const OwnedThreads&) = delete;
     ~OwnedThreads() = default;
 
-    /// Starts the threads. `report` gets what a handler throws; `before` is called when the pools before pool `pool`
-    /// have ended. If a thread cannot be made, ends those that were and throws std::system_error.
-    void start(Report report, std::size_t pool, std::function<void()> before) {
+    /// Starts the threads. `report` gets what a handler throws. If a thread cannot be made, ends those that were and
+    /// throws std::system_error.
+    void start(Report report) {
         report_ = std::move(report);
-        before_pool_ = pool;
-        before_ = std::move(before);
         try {
             for (std::size_t index = 0; index < pools_.size(); ++index) {
                 start_pool(index);
             }
         } catch (...) {
-            before_ = nullptr;
             end_and_join();
             throw;
         }
     }
 
     /// Lets the pools end one after the other, each when its work is done, and waits for that. Not on one of the
-    /// threads.
-    void end_and_join() {
+    /// threads. Once the pools before number `pool` have ended, and before that one may, calls `before`, which must not
+    /// throw, on the last of their threads.
+    void end_and_join(std::size_t pool = 0, std::function<void()> before = {}) {
+        before_pool_ = pool;
+        before_ = std::move(before);
         release(0);
         join();
     }

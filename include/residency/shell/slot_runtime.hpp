@@ -14,6 +14,7 @@
 #include <chrono>
 #include <cstddef>
 #include <exception>
+#include <functional>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -104,15 +105,19 @@ public:
     void end(Slots&... slots) noexcept {
         ended_ = true;
         (slots.abandon(), ...);
-        const bool joins = threads_ && !threads_->runs_in_this_thread();
-        if (joins) {
-            threads_->end_and_join();
-        } else {
+        const auto end_work = [&](bool executors_ended) {
+            (slots.unload_in_place(executors_ended), ...);
             events_->close();
-        }
-        (slots.unload_in_place(joins), ...);
-        if (threads_ && !joins) {
+        };
+        if (!threads_) {
+            end_work(false);
+        } else if (threads_->runs_in_this_thread()) {
+            end_work(false);
             threads_->end_and_detach();
+        } else {
+            // What a model's destructor asks of a slot is answered on callbacks.
+            const auto before_callbacks = [&] { end_work(true); };
+            threads_->end_and_join(callbacks_pool_, std::ref(before_callbacks));
         }
     }
 
@@ -131,19 +136,18 @@ private:
         }
         counts.insert(counts.end(), slots + 2, 1);
         threads_ = std::make_shared<runtime::OwnedThreads>(counts);
-        const std::size_t callbacks_pool = counts.size() - 2;
-        const asio::any_io_executor callbacks = threads_->executor(callbacks_pool);
-        const asio::any_io_executor control = threads_->executor(callbacks_pool + 1);
+        callbacks_pool_ = counts.size() - 2;
+        const asio::any_io_executor callbacks = threads_->executor(callbacks_pool_);
+        const asio::any_io_executor control = threads_->executor(callbacks_pool_ + 1);
         for (std::size_t index = 0; index < slots; ++index) {
             slots_.push_back({control, threads_->executor(index), threads_->executor(index + slots),
                               threads_->executor(index + 2 * slots), callbacks, this});
         }
         events_ = std::make_shared<EventQueue>(observer, callbacks, this);
         threads_->start(
-            [events = events_, callbacks_pool](const std::exception_ptr& thrown, std::size_t pool) {
-                report(*events, pool == callbacks_pool, thrown);
-            },
-            callbacks_pool, [events = events_] { events->close(); });
+            [events = events_, callbacks = callbacks_pool_](const std::exception_ptr& thrown, std::size_t pool) {
+                report(*events, pool == callbacks, thrown);
+            });
     }
 
     // The thread for callbacks delivers what waits for it; another one must not, as that may be in the observer.
@@ -175,6 +179,7 @@ private:
     std::vector<SlotExecutors> slots_;
     std::shared_ptr<EventQueue> events_;
     std::shared_ptr<runtime::OwnedThreads> threads_;
+    std::size_t callbacks_pool_ = 0;
     bool ended_ = false;
 };
 
