@@ -1,5 +1,4 @@
-#include "residency/core/canonical.hpp"
-
+#include "support/canonical.hpp"
 #include "support/catch.hpp"
 #include "support/slot_table.hpp"
 
@@ -32,7 +31,7 @@ std::vector<std::uint64_t> after(const History& history, milliseconds start = 0m
     SlotTable slot(options);
     slot.at(start);
     history(slot, start);
-    return core::canonical(slot.scheduler, slot.now);
+    return canonical(slot.scheduler, slot.now);
 }
 
 // A resident for each of these keys, in this order.

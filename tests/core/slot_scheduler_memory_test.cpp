@@ -1,6 +1,6 @@
-#include "residency/core/canonical.hpp"
 #include "residency/core/slot_scheduler.hpp"
 
+#include "support/canonical.hpp"
 #include "support/catch.hpp"
 #include "support/memory.hpp"
 #include "support/scheduler_events.hpp"
@@ -60,7 +60,7 @@ public:
             default: without_memory(event); break;
         }
         carry_out(world_, setting_, event);
-        REQUIRE(core::canonical(scheduler_, world_.now()) == core::canonical(world_.scheduler(), world_.now()));
+        REQUIRE(canonical(scheduler_, world_.now()) == canonical(world_.scheduler(), world_.now()));
     }
 
     std::size_t failures = 0;
@@ -133,7 +133,7 @@ private:
     // Lets the first allocation fail, then the second, and so on, until the call succeeds.
     template <class Call>
     void all_or_nothing(Call call) {
-        const std::vector<std::uint64_t> before = core::canonical(scheduler_, world_.now());
+        const std::vector<std::uint64_t> before = canonical(scheduler_, world_.now());
         for (std::size_t successes = 0;; ++successes) {
             try {
                 const AllocationFaults memory(successes + 1, FaultPattern::only);
@@ -142,7 +142,7 @@ private:
             } catch (const std::bad_alloc&) {
                 ++failures;
                 REQUIRE(actions_.empty());
-                REQUIRE(core::canonical(scheduler_, world_.now()) == before);
+                REQUIRE(canonical(scheduler_, world_.now()) == before);
             }
         }
     }

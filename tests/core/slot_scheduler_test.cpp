@@ -1,6 +1,6 @@
 #include "residency/core/slot_scheduler.hpp"
 
-#include "residency/core/canonical.hpp"
+#include "support/canonical.hpp"
 #include "support/catch.hpp"
 #include "support/slot_table.hpp"
 

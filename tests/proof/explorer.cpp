@@ -3,7 +3,7 @@
 // --help.
 
 #include "proof/settings.hpp"
-#include "residency/core/canonical.hpp"
+#include "support/canonical.hpp"
 #include "support/scheduler_events.hpp"
 
 #include <algorithm>
@@ -225,7 +225,7 @@ public:
             permutations_.push_back(std::make_unique<std::vector<ModelKey>>(names));
             writers_.emplace_back().rename(setting.keys, *permutations_.back());
         }
-        for (core::detail::CanonicalWriter& writer : writers_) {
+        for (CanonicalWriter& writer : writers_) {
             writer.distinguish_calls(calls_);
         }
     }
@@ -317,7 +317,7 @@ private:
         for (const KnownLease& lease : world.leases()) {
             calls_[lease.grant.resident.index] += lease.grant.is_inference ? 1U : 0U;
         }
-        for (core::detail::CanonicalWriter& writer : writers_) {
+        for (CanonicalWriter& writer : writers_) {
             words_.clear();
             writer.write(world.scheduler(), world.now(), false, words_);
             if (&writer == writers_.data()) {
@@ -477,7 +477,7 @@ private:
     // From each state the states to which the end of a load, an unload or a lease leads.
     Blocks<StateId> edges_;
     Blocks<std::uint64_t> edges_begin_;
-    std::vector<core::detail::CanonicalWriter> writers_;
+    std::vector<CanonicalWriter> writers_;
     std::vector<std::unique_ptr<std::vector<ModelKey>>> permutations_;
     std::vector<std::size_t> calls_;
     std::vector<std::uint64_t> words_;

@@ -207,8 +207,7 @@ public:
                room_for_loads;
     }
 
-    /// Same in every part, places included: what behaves alike from here on may still differ. `canonical` compares
-    /// behaviour.
+    /// Same in every part, places included: what behaves alike from here on may still differ.
     friend bool operator==(const SlotScheduler&, const SlotScheduler&) = default;
 
 private:

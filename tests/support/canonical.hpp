@@ -12,9 +12,7 @@
 #include <tuple>
 #include <vector>
 
-namespace residency::core {
-
-namespace detail {
+namespace residency::test {
 
 /// Writes down what of a scheduler decides what it will do. One writer for many states needs no memory of its own for
 /// each.
@@ -33,7 +31,7 @@ public:
 
     /// Writes `scheduler` as it is at `now` to the end of `words`: first its options, if `with_options`, then its
     /// state.
-    void write(const SlotScheduler& scheduler, Time now, bool with_options, std::vector<std::uint64_t>& words) {
+    void write(const core::SlotScheduler& scheduler, core::Time now, bool with_options, std::vector<std::uint64_t>& words) {
         scheduler_ = &scheduler;
         now_ = now;
         words_ = &words;
@@ -72,7 +70,7 @@ private:
         }
         rank_everything();
         add(keys_.size());
-        for (const Index key : keys_) {
+        for (const core::Index key : keys_) {
             write_key(key);
         }
         write_operations();
@@ -91,8 +89,8 @@ private:
     }
 
     // How long until `due`. What is past is past: how long ago decides nothing.
-    [[nodiscard]] std::uint64_t remaining(Time due) const noexcept {
-        if (due == never) {
+    [[nodiscard]] std::uint64_t remaining(core::Time due) const noexcept {
+        if (due == core::never) {
             return std::numeric_limits<std::uint64_t>::max();
         }
         // As unsigned numbers: their difference may be too large for a signed one.
@@ -108,35 +106,35 @@ private:
     }
 
     template <class Less>
-    static void sort(std::vector<Index>& indices, Less less) {
+    static void sort(std::vector<core::Index>& indices, Less less) {
         std::sort(indices.begin(), indices.end(), less);
     }
 
     // The place of `index` in `order`, counted from 1; 0 if it is not there.
-    static std::size_t rank(const std::vector<Index>& order, Index index) noexcept {
+    static std::size_t rank(const std::vector<core::Index>& order, core::Index index) noexcept {
         const auto found = std::find(order.begin(), order.end(), index);
         return found == order.end() ? 0 : static_cast<std::size_t>(found - order.begin()) + 1;
     }
 
     void rank_everything() {
-        for (std::vector<Index>* indices : {&keys_, &failed_, &used_, &idle_, &draining_, &waiting_, &leased_}) {
+        for (std::vector<core::Index>* indices : {&keys_, &failed_, &used_, &idle_, &draining_, &waiting_, &leased_}) {
             indices->clear();
         }
-        const KeyTable& table = scheduler_->queue().keys();
-        for (Index key = 0; key < table.end_index(); ++key) {
+        const core::KeyTable& table = scheduler_->queue().keys();
+        for (core::Index key = 0; key < table.end_index(); ++key) {
             // An entry that waits to be collected is as good as gone.
-            if (table.used(key) && (table[key].waiting != 0 || table[key].resident != none || table[key].ranks_last ||
+            if (table.used(key) && (table[key].waiting != 0 || table[key].resident != core::none || table[key].ranks_last ||
                                     table.failures_of(key) != 0)) {
                 keys_.push_back(key);
             }
         }
-        sort(keys_, [&](Index left, Index right) { return name(*table[left].key) < name(*table[right].key); });
-        for (const Failure& failure : table.failures()) {
+        sort(keys_, [&](core::Index left, core::Index right) { return name(*table[left].key) < name(*table[right].key); });
+        for (const core::Failure& failure : table.failures()) {
             failed_.push_back(failure.key);
         }
 
         const auto& residents = scheduler_->residents();
-        for (Index index = 0; index < residents.end_index(); ++index) {
+        for (core::Index index = 0; index < residents.end_index(); ++index) {
             if (!residents.used(index)) {
                 continue;
             }
@@ -150,35 +148,35 @@ private:
                 draining_.push_back(index);
             }
         }
-        sort(used_, [&](Index left, Index right) { return residents[left].used_before(residents[right]); });
-        sort(idle_, [&](Index left, Index right) { return residents[left].idle_before(residents[right]); });
-        sort(draining_, [&](Index left, Index right) { return residents[left].drained < residents[right].drained; });
+        sort(used_, [&](core::Index left, core::Index right) { return residents[left].used_before(residents[right]); });
+        sort(idle_, [&](core::Index left, core::Index right) { return residents[left].idle_before(residents[right]); });
+        sort(draining_, [&](core::Index left, core::Index right) { return residents[left].drained < residents[right].drained; });
 
         const auto& requests = scheduler_->queue().requests();
         arrivals_.resize(requests.end_index());
-        for (Index index = 0; index < requests.end_index(); ++index) {
+        for (core::Index index = 0; index < requests.end_index(); ++index) {
             if (requests.used(index)) {
-                (requests[index].state == RequestState::leased ? leased_ : waiting_).push_back(index);
+                (requests[index].state == core::RequestState::leased ? leased_ : waiting_).push_back(index);
             }
         }
-        sort(waiting_, [&](Index left, Index right) { return requests[left].arrival < requests[right].arrival; });
+        sort(waiting_, [&](core::Index left, core::Index right) { return requests[left].arrival < requests[right].arrival; });
         for (std::size_t place = 0; place < waiting_.size(); ++place) {
             arrivals_[waiting_[place]] = place;
         }
-        sort(leased_, [&](Index left, Index right) {
+        sort(leased_, [&](core::Index left, core::Index right) {
             return std::tuple(requests[left].key, lease_deadline(left)) <
                    std::tuple(requests[right].key, lease_deadline(right));
         });
     }
 
-    [[nodiscard]] std::uint64_t lease_deadline(Index request) const noexcept {
+    [[nodiscard]] std::uint64_t lease_deadline(core::Index request) const noexcept {
         const auto& deadlines = scheduler_->queue().deadlines();
-        return deadlines.contains(request) ? remaining(deadlines.rank(request)) : remaining(never);
+        return deadlines.contains(request) ? remaining(deadlines.rank(request)) : remaining(core::never);
     }
 
-    void write_key(Index key) {
-        const KeyEntry& entry = scheduler_->queue().keys()[key];
-        const Index failures = scheduler_->queue().keys().failures_of(key);
+    void write_key(core::Index key) {
+        const core::KeyEntry& entry = scheduler_->queue().keys()[key];
+        const core::Index failures = scheduler_->queue().keys().failures_of(key);
         add(name(*entry.key).name);
         add(name(*entry.key).quantization);
         add(failures != 0);
@@ -187,32 +185,32 @@ private:
             add(remaining(scheduler_->queue().keys().cooling_until(key)));
             add(rank(failed_, key));
         }
-        add(entry.resident != none);
-        if (entry.resident != none) {
+        add(entry.resident != core::none);
+        if (entry.resident != core::none) {
             write_resident(entry.resident);
         }
         add(entry.waiting);
-        for (Index first : entry.first) {
-            for (; first != none; first = scheduler_->queue().requests()[first].next) {
+        for (core::Index first : entry.first) {
+            for (; first != core::none; first = scheduler_->queue().requests()[first].next) {
                 write_waiter(first, entry);
             }
         }
         add(entry.ranks_last);
-        const KeyTable& table = scheduler_->queue().keys();
-        const bool evicts = entry.evicted != none && table.used(entry.evicted) && table[entry.evicted].ranks_last;
+        const core::KeyTable& table = scheduler_->queue().keys();
+        const bool evicts = entry.evicted != core::none && table.used(entry.evicted) && table[entry.evicted].ranks_last;
         add(evicts ? rank(keys_, entry.evicted) : 0);
         const auto& requests = scheduler_->queue().requests();
-        const auto is_of_key = [&](Index request) { return requests[request].key == key; };
+        const auto is_of_key = [&](core::Index request) { return requests[request].key == key; };
         add(std::count_if(leased_.begin(), leased_.end(), is_of_key));
-        for (const Index request : leased_) {
+        for (const core::Index request : leased_) {
             if (is_of_key(request)) {
                 add(lease_deadline(request));
             }
         }
     }
 
-    void write_resident(Index index) {
-        const Resident& resident = scheduler_->residents()[index];
+    void write_resident(core::Index index) {
+        const core::Resident& resident = scheduler_->residents()[index];
         add(resident.state);
         switch (resident.state) {
             case ResidentState::queued: add(resident.discard); break;
@@ -222,7 +220,7 @@ private:
                 add(remaining(resident.abandoned_at));
                 add(resident.failed);
                 add(resident.failure);
-                add(std::count_if(waiting_.begin(), waiting_.end(), [&](Index request) {
+                add(std::count_if(waiting_.begin(), waiting_.end(), [&](core::Index request) {
                     return scheduler_->queue().requests()[request].arrival <= resident.last_failed;
                 }));
                 break;
@@ -249,45 +247,45 @@ private:
         }
     }
 
-    void write_waiter(Index index, const KeyEntry& entry) {
-        const RequestSpec& spec = scheduler_->queue().requests()[index].spec;
+    void write_waiter(core::Index index, const core::KeyEntry& entry) {
+        const core::RequestSpec& spec = scheduler_->queue().requests()[index].spec;
         add(arrivals_[index]);
         add(spec.wants_lease);
         add(spec.priority);
-        add(remaining(later(spec.since, to_duration(scheduler_->options().aging))));
+        add(remaining(core::later(spec.since, core::to_duration(scheduler_->options().aging))));
         add(index == entry.claim);
         if (index == entry.claim) {
             const auto& claims = scheduler_->queue().claims();
             const auto found =
-                std::find_if(claims.begin(), claims.end(), [&](const Claim& claim) { return claim.request == index; });
+                std::find_if(claims.begin(), claims.end(), [&](const core::Claim& claim) { return claim.request == index; });
             add(remaining(found->until));
             return;
         }
         add(spec.is_inference);
         add(remaining(spec.deadline));
-        add((spec.overrides_keep_alive ? spec.keep_alive : to_duration(scheduler_->options().keep_alive)).count());
+        add((spec.overrides_keep_alive ? spec.keep_alive : core::to_duration(scheduler_->options().keep_alive)).count());
         const bool is_met =
-            entry.resident != none && scheduler_->residents()[entry.resident].generation == spec.expected;
+            entry.resident != core::none && scheduler_->residents()[entry.resident].generation == spec.expected;
         add(spec.expects ? (is_met ? 1 : 2) : 0);
     }
 
     void write_operations() {
         const auto& operations = scheduler_->teardowns();
         std::vector<std::vector<std::uint64_t>> each;
-        for (Index index = 0; index < operations.end_index(); ++index) {
+        for (core::Index index = 0; index < operations.end_index(); ++index) {
             if (!operations.used(index)) {
                 continue;
             }
-            const Teardown& operation = operations[index];
+            const core::Teardown& operation = operations[index];
             std::vector<std::uint64_t>& words = each.emplace_back();
             words.push_back(operation.shutdown ? 1 : 0);
             words.push_back(rank(keys_, operation.key));
             words.push_back(remaining(operation.deadline));
             words.push_back(operation.remaining);
-            for (const Index key : keys_) {
-                const Index resident = scheduler_->queue().keys()[key].resident;
-                const bool awaited = resident != none && scheduler_->residents()[resident].birth < operation.birth &&
-                                     (operation.key == none || operation.key == key);
+            for (const core::Index key : keys_) {
+                const core::Index resident = scheduler_->queue().keys()[key].resident;
+                const bool awaited = resident != core::none && scheduler_->residents()[resident].birth < operation.birth &&
+                                     (operation.key == core::none || operation.key == key);
                 words.push_back(awaited ? 1 : 0);
             }
         }
@@ -301,20 +299,18 @@ private:
     const std::vector<ModelKey>* renamed_ = nullptr;
     const std::vector<ModelKey>* names_ = nullptr;
     const std::vector<std::size_t>* calls_ = nullptr;
-    const SlotScheduler* scheduler_ = nullptr;
-    Time now_{0};
+    const core::SlotScheduler* scheduler_ = nullptr;
+    core::Time now_{0};
     std::vector<std::uint64_t>* words_ = nullptr;
-    std::vector<Index> keys_;
-    std::vector<Index> failed_;
-    std::vector<Index> used_;
-    std::vector<Index> idle_;
-    std::vector<Index> draining_;
-    std::vector<Index> waiting_;
-    std::vector<Index> leased_;
+    std::vector<core::Index> keys_;
+    std::vector<core::Index> failed_;
+    std::vector<core::Index> used_;
+    std::vector<core::Index> idle_;
+    std::vector<core::Index> draining_;
+    std::vector<core::Index> waiting_;
+    std::vector<core::Index> leased_;
     std::vector<std::size_t> arrivals_;
 };
-
-}  // namespace detail
 
 /// Everything that can influence what `scheduler` does from `now` on, and nothing else: the same words, the same
 /// behaviour.
@@ -322,13 +318,13 @@ private:
 /// Times are what remains until they are due, counted from zero when they are past; generations, arrivals and grants
 /// are ranks; keys stand in their own order. What is only reported is left out: counters, messages, durations, the
 /// places of things in their tables. For tests that walk through states, not for the hot path: it allocates.
-[[nodiscard]] inline std::vector<std::uint64_t> canonical(const SlotScheduler& scheduler, Time now) {
+[[nodiscard]] inline std::vector<std::uint64_t> canonical(const core::SlotScheduler& scheduler, core::Time now) {
     std::vector<std::uint64_t> words;
-    detail::CanonicalWriter().write(scheduler, now, true, words);
+    CanonicalWriter().write(scheduler, now, true, words);
     return words;
 }
 
-}  // namespace residency::core
+}  // namespace residency::test
 
 /// Hashes what the scheduler will do, seen from the beginning of time; equal schedulers have equal hashes.
 template <>
@@ -336,7 +332,7 @@ struct std::hash<residency::core::SlotScheduler> {
     /// The hash of `scheduler`.
     std::size_t operator()(const residency::core::SlotScheduler& scheduler) const {
         std::uint64_t sum = 0xcbf29ce484222325ULL;
-        for (const std::uint64_t word : residency::core::canonical(scheduler, residency::core::Time{0})) {
+        for (const std::uint64_t word : residency::test::canonical(scheduler, residency::core::Time{0})) {
             sum = (sum ^ word) * 0x100000001b3ULL;
             sum ^= sum >> 29U;
         }
