@@ -89,7 +89,7 @@ TEST_CASE("H1 waiters whose time is up have left, too", "[H1]") {
     SlotTable slot(plain);
     const RequestId request = slot.wait("a", SlotTable::until(10ms));
     const ResidentId a = slot.resident("a");
-    CHECK(slot.at(10ms).tick() == Actions{failed(request, errc::timed_out, Stage::load, a),
+    CHECK(slot.at(10ms).tick() == Actions{failed(request, errc::timed_out, Stage::load),
                                           slot.timed_out_event("a", Stage::load, 10ms), stop_load(a)});
 }
 
@@ -792,12 +792,12 @@ TEST_CASE("H8 who expects a generation waits for a resident that drains for a sw
     }
     SECTION("it goes: the compare at the grant") {
         CHECK(slot.release(lease) == Actions{event(EventType::unload_started, Reason::switched, a, 1), unload(a),
-                                             failed(that, errc::model_changed, Stage::queue, a)});
+                                             failed(that, errc::model_changed, Stage::queue)});
         CHECK(slot.scheduler.waiting() == 2);
     }
     SECTION("it is unloaded") {
         slot.unload("a");
-        CHECK(slot.actions == Actions{failed(that, errc::model_changed, Stage::queue, a)});
+        CHECK(slot.actions == Actions{failed(that, errc::model_changed, Stage::queue)});
     }
     SECTION("once it drains for good nobody may expect it") {
         slot.unload("a");

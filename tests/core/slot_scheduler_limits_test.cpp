@@ -141,7 +141,7 @@ TEST_CASE("H13 a resident is queued until its load begins: no event, no count, s
               Actions{event(EventType::ready, Reason::requested, a, 1, 2ms), granted(request, a, 1)});
     }
     SECTION("a deadline that passes before that names the queue") {
-        CHECK(slot.at(30ms).tick() == Actions{failed(request, errc::timed_out, Stage::queue, a),
+        CHECK(slot.at(30ms).tick() == Actions{failed(request, errc::timed_out, Stage::queue),
                                               slot.timed_out_event("a", Stage::queue, 30ms)});
     }
     SECTION("its last waiter is cancelled: the load does not begin") {
@@ -169,7 +169,7 @@ TEST_CASE("H13 a resident is queued until its load begins: no event, no count, s
     SECTION("shutdown: the load does not begin") {
         const TeardownId operation = slot.shut_down();
         CHECK(slot.actions == Actions{event(EventType::shutdown_started, Reason::shutdown),
-                                      failed(request, errc::shutting_down, Stage::queue, a)});
+                                      failed(request, errc::shutting_down, Stage::queue)});
         CHECK_FALSE(slot.load_begins(a));
         CHECK(slot.actions == Actions{completed(operation)});
     }
@@ -557,7 +557,7 @@ TEST_CASE("H14 no waiter is granted past its deadline", "[H14]") {
     const RequestId late = slot.wait("a", SlotTable::until(10ms));
     const RequestId next = slot.wait("a");
     // No tick has come.
-    CHECK(slot.at(10ms).release(lease) == Actions{failed(late, errc::timed_out, Stage::queue, a),
+    CHECK(slot.at(10ms).release(lease) == Actions{failed(late, errc::timed_out, Stage::queue),
                                                   slot.timed_out_event("a", Stage::queue, 10ms), granted(next, a, 1)});
     CHECK(slot.scheduler.counters().timed_out == 1);
 }
@@ -569,7 +569,7 @@ TEST_CASE("H14 no load that is ready completes an ensure_loaded past its deadlin
     const RequestId late = slot.wait("a", spec);
     const ResidentId a = slot.resident("a");
     CHECK(slot.at(10ms).loaded(a) == Actions{event(EventType::ready, Reason::requested, a, 1, 10ms),
-                                             failed(late, errc::timed_out, Stage::queue, a),
+                                             failed(late, errc::timed_out, Stage::queue),
                                              slot.timed_out_event("a", Stage::queue, 10ms)});
 }
 
@@ -595,7 +595,7 @@ TEST_CASE("H14 a request that makes others leave keeps its own deadline", "[H14]
     slot.wait("a", SlotTable::until(10ms));
     const RequestId next = slot.at(10ms).wait("a", SlotTable::until(20ms));
     CHECK(slot.scheduler.queue().deadlines().size() == 1);
-    CHECK(slot.at(20ms).tick().at(0) == failed(next, errc::timed_out, Stage::load, slot.resident("a")));
+    CHECK(slot.at(20ms).tick().at(0) == failed(next, errc::timed_out, Stage::load));
 }
 
 // -- Slices -----------------------------------------------------------------------------------------------------------

@@ -872,7 +872,7 @@ TEST_CASE("closing refuses, fails the waiters, asks loads to stop and unloads wh
 
     slot.close();
     CHECK(slot.actions == Actions{event(EventType::shutdown_started, Reason::shutdown),
-                                  failed(waits, errc::shutting_down, Stage::load, loads),
+                                  failed(waits, errc::shutting_down, Stage::load),
                                   failed(needs_place, errc::shutting_down, Stage::queue),
                                   event(EventType::drain_started, Reason::shutdown, used, 2), stop_load(loads)});
     CHECK(slot.scheduler.closed());
@@ -929,7 +929,7 @@ TEST_CASE("a waiter whose deadline has passed leaves, and learns in which stage"
           Actions{failed(queues, errc::timed_out, Stage::queue), slot.timed_out_event("b", Stage::queue, 10ms)});
     CHECK(slot.scheduler.next_alarm() == 20ms);
     // Nobody is left who waits for the load.
-    CHECK(slot.at(21ms).tick() == Actions{failed(loads, errc::timed_out, Stage::load, a),
+    CHECK(slot.at(21ms).tick() == Actions{failed(loads, errc::timed_out, Stage::load),
                                           slot.timed_out_event("a", Stage::load, 21ms), stop_load(a)});
     CHECK(slot.scheduler.next_alarm() == core::never);
     CHECK(slot.scheduler.counters().timed_out == 2);
@@ -963,7 +963,7 @@ TEST_CASE("whose time is up leaves before anybody is granted", "[H14]") {
     // The first two, in whichever order, and only then is the drain over and its waiter granted.
     const Actions left{slot.actions[0], slot.actions[2]};
     const Action first = failed(switches, errc::timed_out, Stage::queue);
-    const Action second = failed(late, errc::timed_out, Stage::queue, a);
+    const Action second = failed(late, errc::timed_out, Stage::queue);
     CHECK((left == Actions{first, second} || left == Actions{second, first}));
     CHECK(Actions{slot.actions[4], slot.actions[5]} ==
           Actions{event(EventType::drain_ended, Reason::none, a, 1), granted(in_time, a, 1)});

@@ -65,7 +65,7 @@ inline Action granted(core::RequestId request, core::ResidentId resident, std::u
     return made;
 }
 
-/// The waiter has failed; `resident` is what its key had.
+/// The waiter has failed; `resident` is that whose load failed, if that is why.
 inline Action failed(core::RequestId request, errc code, Stage stage, core::ResidentId resident = {},
                      core::Duration retry_after = {}) {
     Action made = detail::action(ActionType::fail, request.index, resident.index);

@@ -22,7 +22,7 @@ using TeardownId = Handle<struct TeardownTag>;
 enum class ActionType : std::uint8_t {
     /// The waiter `subject` has its lease on `resident`, or what it wanted to be loaded is. It no longer waits.
     grant,
-    /// The waiter `subject` gets `code` in `stage`. It no longer waits.
+    /// The waiter `subject` gets `code` in `stage`. It no longer waits. If its load failed, that was of `resident`.
     fail,
     /// The deadline of `subject`, which has its lease, has passed: complete it early. The lease goes on until it is
     /// released.

@@ -3,7 +3,6 @@
 #include "residency/core/action.hpp"
 #include "residency/core/shared_text.hpp"
 #include "residency/detail/leased_model.hpp"
-#include "residency/error_code.hpp"
 #include "residency/shared_cause.hpp"
 
 #include <memory>
@@ -24,8 +23,6 @@ struct ResidentRecord : LeasedModel {
     SharedCause cause{};
     /// Its message, for people.
     core::SharedText message{};
-    /// What its waiters are failed with.
-    errc code = errc::load_failed;
     /// The calls on it: the first of a list through `next_running`.
     InferenceWaiter* running = nullptr;
     /// Whether its model is to be destroyed: by the thread that sets it to false again.

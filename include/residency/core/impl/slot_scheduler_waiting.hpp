@@ -170,7 +170,7 @@ inline void SlotScheduler::fail(Index request, errc code, Duration retry_after, 
     --step.left;
     const KeyEntry& entry = queue_.keys()[queue_.requests()[request].key];
     const bool loading = entry.resident != none && residents_[entry.resident].state == ResidentState::loading;
-    Action& action = act(ActionType::fail, request, entry.resident, step);
+    Action& action = act(ActionType::fail, request, none, step);
     action.code = code;
     action.stage = loading ? Stage::load : Stage::queue;
     action.duration = retry_after;
@@ -205,7 +205,7 @@ inline void SlotScheduler::time_out(Index index, Step& step) {
             drop_claim(queue_.requests()[queue_.claims().front().request].key, step);
         }
         --step.left;
-        Action& action = act(ActionType::fail, index, entry.resident, step);
+        Action& action = act(ActionType::fail, index, none, step);
         action.code = errc::timed_out;
         stage = action.stage;
         queue_.keep_claim(index, later(step.now, abandon_after_));
@@ -257,6 +257,7 @@ inline void SlotScheduler::fail_waiters(Index index, Step& step) {
             return;
         }
         fail(next, resident.failure, retry_after, step);
+        step.actions.back().resident = index;
     }
     gone(index, step);
 }

@@ -71,8 +71,7 @@ void SlotShell<Clock>::collect(core::Action action, Outbox& out) noexcept {
         }
         case core::ActionType::fail: {
             const boost::intrusive_ptr<Waiter> waiter = std::move(waiters_[action.subject]);
-            if (const ResidentRecord* const record = records_.find(action.resident);
-                record != nullptr && record->code == action.code) {
+            if (const ResidentRecord* const record = records_.find(action.resident)) {
                 waiter->cause = record->cause;
             }
             out.fail(waiter, action.code, action.stage, action.duration);

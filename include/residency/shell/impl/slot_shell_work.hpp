@@ -69,7 +69,6 @@ void SlotShell<Clock>::end_load(ResidentRecord& record, void* model, std::size_t
             record.generation = scheduler_.residents()[id.index].generation;
         } else {
             record.cause = cause;
-            record.code = code;
             record.message = message;
             scheduler_.load_failed(id, code, message, now(), actions_);
         }
