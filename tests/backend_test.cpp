@@ -1,4 +1,5 @@
 #include "residency/backend.hpp"
+#include "residency/embed_as.hpp"
 
 #include "support/catch.hpp"
 
@@ -138,6 +139,18 @@ struct Embeds {
 struct EmbedsWithAToken {
     Embeddings embed(Texts texts, std::stop_token stop);
 };
+struct EmbedsAs {
+    Embeddings embed(Texts texts, EmbedAs as);
+};
+struct EmbedsAsWithAToken {
+    Embeddings embed(Texts texts, EmbedAs as, std::stop_token stop);
+};
+struct EmbedsAsANumber {
+    Embeddings embed(Texts texts, int as);
+};
+struct EmbedsAsLast {
+    Embeddings embed(Texts texts, std::stop_token stop, EmbedAs as);
+};
 struct EmbedsConst {
     Embeddings embed(Texts texts) const;
 };
@@ -215,6 +228,12 @@ static_assert(detail::LoadsWithToken<LoadsWithAToken> && !detail::LoadsWithToken
 static_assert(detail::LoadsPlainly<LoadsConst> && !detail::LoadsPlainly<LoadsWithAContext>);
 static_assert(detail::EmbedsWithToken<EmbedsWithAToken> && !detail::EmbedsWithToken<Embeds>);
 static_assert(detail::EmbedsPlainly<Embeds> && !detail::EmbedsPlainly<EmbedsWithAToken>);
+static_assert(detail::EmbedsAs<EmbedsAs> && !detail::EmbedsAs<Embeds> && !detail::EmbedsAs<EmbedsWithAToken>);
+static_assert(detail::EmbedsAsWithToken<EmbedsAsWithAToken> && !detail::EmbedsAsWithToken<EmbedsAs>);
+static_assert(detail::distinguishes<EmbedsAs> && detail::distinguishes<EmbedsAsWithAToken>);
+static_assert(!detail::distinguishes<Embeds> && !detail::distinguishes<EmbedsWithAToken>);
+static_assert(EmbeddingModel<EmbedsAs> && EmbeddingModel<EmbedsAsWithAToken>);
+static_assert(!EmbeddingModel<EmbedsAsANumber> && !EmbeddingModel<EmbedsAsLast>);
 static_assert(detail::ReranksWithToken<ReranksWithAToken> && !detail::ReranksWithToken<Reranks>);
 static_assert(detail::ReranksPlainly<Reranks> && !detail::ReranksPlainly<ReranksWithAToken>);
 static_assert(detail::TellsConcurrency<TellsZero> && detail::TellsConcurrency<TellsThree>);
@@ -301,16 +320,46 @@ TEST_CASE("Of several loads the one that takes most is called") {
 
 TEST_CASE("Of two inferences the one that takes a stop_token is called") {
     Overloaded::Both both;
-    (void)detail::call_embed(both, {}, {});
+    (void)detail::call_embed(both, {}, EmbedAs::as_is, {});
     CHECK(both.called == "embed(texts, stop)");
     (void)detail::call_rerank(both, "q", {}, {});
     CHECK(both.called == "rerank(q, d, stop)");
 
     const std::vector<std::string> texts(3);
     Embeds embeds;
-    CHECK(detail::call_embed(embeds, texts, {}).size() == 3);
+    CHECK(detail::call_embed(embeds, texts, EmbedAs::as_is, {}).size() == 3);
     Reranks reranks;
     CHECK(detail::call_rerank(reranks, "q", texts, {}).size() == 3);
+}
+
+namespace {
+
+// What the overload that was called got.
+struct Distinguishes {
+    std::string called{};
+    Embeddings embed(Texts /*texts*/, std::stop_token /*stop*/) { return called = "stop", Embeddings{}; }
+    Embeddings embed(Texts /*texts*/, EmbedAs as) {
+        return called = as == EmbedAs::query ? "query" : "another", Embeddings{};
+    }
+};
+struct DistinguishesAndStops : Distinguishes {
+    using Distinguishes::embed;
+    Embeddings embed(Texts /*texts*/, EmbedAs as, std::stop_token /*stop*/) {
+        return called = as == EmbedAs::document ? "document, stop" : "another, stop", Embeddings{};
+    }
+};
+
+}  // namespace
+
+TEST_CASE("Of two calls of embed the one that takes an EmbedAs is called") {
+    Distinguishes plain;
+    (void)detail::call_embed(plain, {}, EmbedAs::query, {});
+    CHECK(plain.called == "query");
+    (void)detail::call_embed(plain, {}, EmbedAs::as_is, {});
+    CHECK(plain.called == "another");
+    DistinguishesAndStops stops;
+    (void)detail::call_embed(stops, {}, EmbedAs::document, {});
+    CHECK(stops.called == "document, stop");
 }
 
 TEST_CASE("A model tells its concurrency, which is at least one, or takes any") {

@@ -3,6 +3,7 @@
 // Version 14 takes concepts apart, and compilers show them to users as they stand here.
 // clang-format off
 
+#include "residency/embed_as.hpp"
 #include "residency/embeddings.hpp"
 #include "residency/event.hpp"
 #include "residency/model_key.hpp"
@@ -85,6 +86,17 @@ concept LoadsPlainly = requires(Backend& backend, const ModelKey& key) {
 };
 
 template <class Model>
+concept EmbedsAsWithToken =
+    requires(Model& model, std::span<const std::string> texts, EmbedAs as, std::stop_token stop) {
+        { model.embed(texts, as, stop) } -> std::same_as<Embeddings>;
+    };
+
+template <class Model>
+concept EmbedsAs = requires(Model& model, std::span<const std::string> texts, EmbedAs as) {
+    { model.embed(texts, as) } -> std::same_as<Embeddings>;
+};
+
+template <class Model>
 concept EmbedsWithToken = requires(Model& model, std::span<const std::string> texts, std::stop_token stop) {
     { model.embed(texts, stop) } -> std::same_as<Embeddings>;
 };
@@ -139,12 +151,14 @@ template <class Backend>
 concept ModelBackend = NamesModelType<Backend> && UnloadsWithoutThrowing<Backend> && LoadsModels<Backend> &&
                        std::move_constructible<Backend>;
 
-/// A model that embeds: `Embeddings embed(std::span<const std::string>)`, which may also take a `std::stop_token`.
-/// Called from up to `max_leases` threads at once, or `max_concurrency()` if the model has that; zero counts as 1.
+/// A model that embeds: `Embeddings embed(std::span<const std::string>)`, which may also take an `EmbedAs`, if queries
+/// and documents differ for it, and a `std::stop_token`, in this order. Called from up to `max_leases` threads at once, or `max_concurrency()` if the model has that; zero counts as 1.
 template <class Model>
 concept EmbeddingModel =
-    detail::EmbedsWithToken<Model> ||  // Embeddings embed(std::span<const std::string>, std::stop_token)
-    detail::EmbedsPlainly<Model>;      // Embeddings embed(std::span<const std::string>)
+    detail::EmbedsAsWithToken<Model> ||  // Embeddings embed(std::span<const std::string>, EmbedAs, std::stop_token)
+    detail::EmbedsAs<Model> ||           // Embeddings embed(std::span<const std::string>, EmbedAs)
+    detail::EmbedsWithToken<Model> ||    // Embeddings embed(std::span<const std::string>, std::stop_token)
+    detail::EmbedsPlainly<Model>;        // Embeddings embed(std::span<const std::string>)
 
 /// A model that reranks: `std::vector<float> rerank(std::string_view, std::span<const std::string>)`, a score for each
 /// document, greater is better; it may also take a `std::stop_token`. Called from as many threads at once as an
@@ -178,10 +192,19 @@ std::unique_ptr<typename Backend::model_type> call_load(Backend& backend, const 
     }
 }
 
-/// Calls whichever `embed` the model has.
+/// Whether queries and documents may differ for the model.
+template <class Model>
+inline constexpr bool distinguishes = EmbedsAsWithToken<Model> || EmbedsAs<Model>;
+
+/// Calls whichever `embed` the model has; one that takes an `EmbedAs` wins. Precondition: `as` is `as_is`, or the model
+/// distinguishes.
 template <EmbeddingModel Model>
-Embeddings call_embed(Model& model, std::span<const std::string> texts, const std::stop_token& stop) {
-    if constexpr (EmbedsWithToken<Model>) {
+Embeddings call_embed(Model& model, std::span<const std::string> texts, EmbedAs as, const std::stop_token& stop) {
+    if constexpr (EmbedsAsWithToken<Model>) {
+        return model.embed(texts, as, stop);
+    } else if constexpr (EmbedsAs<Model>) {
+        return model.embed(texts, as);
+    } else if constexpr (EmbedsWithToken<Model>) {
         return model.embed(texts, stop);
     } else {
         return model.embed(texts);

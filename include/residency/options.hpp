@@ -1,5 +1,6 @@
 #pragma once
 
+#include "residency/embed_as.hpp"
 #include "residency/generation.hpp"
 
 #include <chrono>
@@ -106,6 +107,11 @@ struct RequestOptions {
 
     /// The residency that must answer. Any other is `model_changed`, and nothing is loaded. Default none: any.
     std::optional<Generation> expected_generation{};
+
+    /// What the texts of `embed` are to the model; no other request reads it. A model that makes no difference, because
+    /// its `embed` takes no `EmbedAs` or because it has no prefixes, accepts `as_is` alone: anything else is
+    /// `invalid_request`. Default `as_is`.
+    EmbedAs as = EmbedAs::as_is;
 };
 
 static_assert(std::is_trivially_copyable_v<RequestOptions>, "it must be safe to brace inside co_await on g++ 12");

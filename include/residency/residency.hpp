@@ -5,6 +5,7 @@
 
 #include "residency/backend.hpp"
 #include "residency/backends/lexical.hpp"
+#include "residency/embed_as.hpp"
 #include "residency/embeddings.hpp"
 #include "residency/error.hpp"
 #include "residency/error_code.hpp"

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "residency/backend.hpp"
+#include "residency/embed_as.hpp"
 #include "residency/embeddings.hpp"
 #include "residency/error.hpp"
 #include "residency/model_key.hpp"
@@ -24,12 +25,13 @@ namespace residency::detail {
 template <class Model>
 struct EmbedWork {
     using result_type = Embeddings;
-    static constexpr bool stoppable = EmbedsWithToken<Model>;
+    static constexpr bool stoppable = distinguishes<Model> ? EmbedsAsWithToken<Model> : EmbedsWithToken<Model>;
 
     std::vector<std::string> texts;
+    EmbedAs as;
 
     [[nodiscard]] Embeddings operator()(Model& model, const std::stop_token& stop) const {
-        Embeddings embeddings = call_embed(model, texts, stop);
+        Embeddings embeddings = call_embed(model, texts, as, stop);
         if (embeddings.size() != texts.size()) {
             bad_result("the model gave " + std::to_string(embeddings.size()) + " rows for " +
                        std::to_string(texts.size()) + " texts");
@@ -52,9 +54,29 @@ struct InitiateEmbed {
     template <class Handler>
     void operator()(Handler&& handler, const ModelKey& key, std::vector<std::string> texts,
                     const RequestOptions& options) const {
+        std::exception_ptr error = invalid(key, options);
+        if (!error && options.as != EmbedAs::as_is) {
+            error = invalid_as(key, options.as);
+        }
         const bool nothing_to_do = texts.empty();
-        start_inference<Model>(std::forward<Handler>(handler), slot.owner(), key, options, invalid(key, options),
-                               nothing_to_do, EmbedWork<Model>{std::move(texts)});
+        start_inference<Model>(std::forward<Handler>(handler), slot.owner(), key, options, std::move(error),
+                               nothing_to_do, EmbedWork<Model>{std::move(texts), options.as});
+    }
+
+private:
+    // What is wrong with `as`, which is not `as_is`, or null.
+    [[nodiscard]] static std::exception_ptr invalid_as(const ModelKey& key, EmbedAs as) {
+        if (as != EmbedAs::query && as != EmbedAs::document) {
+            return make_error(Error(errc::invalid_request, key, Stage::admission,
+                                    "RequestOptions::as is none of as_is, query and document"));
+        }
+        if constexpr (distinguishes<Model>) {
+            return nullptr;
+        } else {
+            return make_error(Error(errc::invalid_request, key, Stage::admission,
+                                    "the slot's models make no difference between queries and documents; leave "
+                                    "RequestOptions::as at as_is"));
+        }
     }
 };
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "residency/backend.hpp"
+#include "residency/embed_as.hpp"
 #include "residency/embeddings.hpp"
 #include "residency/model_key.hpp"
 #include "residency/testing/fake_answer.hpp"
@@ -52,12 +53,13 @@ protected:
     /// with the fault to answer with, or none. `answer` must not touch the model: a fault of the library may have
     /// destroyed it meanwhile, and is to be reported rather than to crash.
     template <std::invocable<std::uint64_t, std::optional<FakeFault>> Answer>
-    auto infer(std::size_t rows, std::stop_token stop, Answer answer) {
+    auto infer(std::size_t rows, std::stop_token stop, Answer answer, EmbedAs as = EmbedAs::as_is) {
         const Inference running(life_);
         return answer(running.life->serial, running.life->world->perform({.step = FakeStep::inference,
                                                                           .key = running.life->key,
                                                                           .serial = running.life->serial,
                                                                           .rows = rows,
+                                                                          .as = as,
                                                                           .stop = std::move(stop)}));
     }
 
@@ -92,14 +94,15 @@ private:
     std::size_t max_concurrency_;
 };
 
-/// An embedding model whose rows are `fake_row`: they tell which model gave them, and for which text.
+/// An embedding model whose rows are `fake_row`: they show which model gave them, and for which text. It takes an
+/// `EmbedAs`, which a hook sees in its `FakeCall` and which changes no row.
 class FakeEmbedder : public FakeModel {
 public:
     using FakeModel::FakeModel;
 
     /// A row of `fake_dimension` floats for each text.
-    Embeddings embed(std::span<const std::string> texts, std::stop_token stop = {}) {
-        return infer(texts.size(), std::move(stop), [texts](std::uint64_t serial, std::optional<FakeFault> fault) {
+    Embeddings embed(std::span<const std::string> texts, EmbedAs as, std::stop_token stop = {}) {
+        const auto answer = [texts](std::uint64_t serial, std::optional<FakeFault> fault) {
             Embeddings rows(rows_with(fault, texts.size()), fake_dimension);
             for (std::size_t index = 0; index < std::min(rows.size(), texts.size()); ++index) {
                 const auto row = fake_row(serial, index, texts[index]);
@@ -109,7 +112,12 @@ public:
                 rows[rows.size() - 1].back() = fake_nan;
             }
             return rows;
-        });
+        };
+        return infer(texts.size(), std::move(stop), answer, as);
+    }
+    /// The same for texts as they are.
+    Embeddings embed(std::span<const std::string> texts, std::stop_token stop = {}) {
+        return embed(texts, EmbedAs::as_is, std::move(stop));
     }
 };
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "residency/backend.hpp"
+#include "residency/embed_as.hpp"
 #include "residency/model_key.hpp"
 
 #include <cstddef>
@@ -49,6 +50,8 @@ struct FakeCall {
     std::uint64_t serial;
     /// How many texts or documents there are, in an inference.
     std::size_t rows = 0;
+    /// What the texts are to the model, in an `embed`.
+    EmbedAs as = EmbedAs::as_is;
     /// The call's stop_token; that of a destructor never stops.
     std::stop_token stop{};
     /// The load's context; null in an inference and in a destructor.
