@@ -1,12 +1,10 @@
 #pragma once
 
 #include "residency/backend.hpp"
-#include "residency/bounded_text.hpp"
 #include "residency/core/slot_scheduler.hpp"
 #include "residency/error.hpp"
 #include "residency/event.hpp"
 #include "residency/model_key.hpp"
-#include "residency/not_a_number.hpp"
 #include "residency/options.hpp"
 #include "residency/runtime/alarm.hpp"
 #include "residency/runtime/asio.hpp"
@@ -17,31 +15,28 @@
 #include "residency/shell/event_queue.hpp"
 #include "residency/shell/inference_job.hpp"
 #include "residency/shell/outbox.hpp"
-#include "residency/shell/pending_teardowns.hpp"
 #include "residency/shell/request_spec.hpp"
 #include "residency/shell/resident_records.hpp"
 #include "residency/shell/running_calls.hpp"
 #include "residency/shell/slot_base.hpp"
 #include "residency/shell/slot_events.hpp"
 #include "residency/shell/slot_runtime.hpp"
+#include "residency/shell/slot_state.hpp"
 #include "residency/shell/slot_status.hpp"
 #include "residency/status.hpp"
 
 #include <boost/smart_ptr/intrusive_ptr.hpp>
 
-#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <exception>
 #include <memory>
 #include <string>
 #include <thread>
 #include <type_traits>
 #include <utility>
-#include <vector>
 
 namespace residency::detail {
 
@@ -64,11 +59,8 @@ public:
           executors_(std::move(executors)),
           stops_in_place_(executors_.stops_in_place()),
           events_(name_, std::move(events)),
-          scheduler_(options),
-          alarm_(executors_.control) {
-        const Lock lock(mutex_);
-        reserve();
-    }
+          state_(options, name_, events_, *this),
+          alarm_(executors_.control) {}
     ~SlotShell() override = default;
 
     // -- What operations and leases call, see SlotBase and LeaseOwner --
@@ -117,7 +109,7 @@ protected:
         ResidentRecords records;
         {
             const Lock lock(mutex_);
-            std::swap(records, records_);
+            std::swap(records, state_.records);
         }
         for (const std::shared_ptr<ResidentRecord>& record : records) {
             if (record && record->model != nullptr) {
@@ -130,31 +122,18 @@ private:
     using Lock = runtime::MutexLock;
 
     // Read under the mutex so that timestamps are monotonic.
-    [[nodiscard]] core::Time now() const noexcept RESIDENCY_REQUIRES(mutex_) { return clock_time(); }
-    [[nodiscard]] static core::Time clock_time() noexcept {
-        return std::chrono::duration_cast<core::Time>(Clock::now().time_since_epoch());
-    }
+    [[nodiscard]] core::Time now() const noexcept RESIDENCY_REQUIRES(mutex_) { return state_.now(); }
 
     // -- Deciding and carrying out: impl/slot_shell_apply.hpp --
     template <class Decide>
     void apply(const Decide& decide) RESIDENCY_EXCLUDES(mutex_);
-    void reserve() RESIDENCY_REQUIRES(mutex_);
-    void collect(Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
-    void collect_actions(Outbox& out, std::size_t count) noexcept RESIDENCY_REQUIRES(mutex_);
-    void collect(core::Action action, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
-    void fail_loads_without_record(Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
     void settle(Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
     void carry_out(Outbox&& out) noexcept RESIDENCY_EXCLUDES(mutex_);
-    void begin_load(core::Index resident, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
-    void begin_unload(core::Index resident, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
-    void complete_teardown(const core::Action& action, Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
-    void end_teardowns(Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
 
     bool end_lease(ResidentRecord& record, InferenceWaiter* call) noexcept;
     [[nodiscard]] bool release_quietly(const core::Grant& grant) noexcept RESIDENCY_REQUIRES(mutex_);
-    void report(PendingTeardown& shutdown) const noexcept RESIDENCY_REQUIRES(mutex_);
     [[nodiscard]] core::Time wanted_alarm() const noexcept RESIDENCY_REQUIRES(mutex_) {
-        return abandoned_ ? core::never : scheduler_.next_alarm();
+        return state_.abandoned ? core::never : state_.scheduler.next_alarm();
     }
 
     // -- Work that has an executor of its own: impl/slot_shell_work.hpp --
@@ -184,17 +163,7 @@ private:
     std::atomic<bool> shutdown_waits_{false};
 
     mutable runtime::Mutex mutex_;
-    core::SlotScheduler scheduler_ RESIDENCY_GUARDED_BY(mutex_);
-    core::Actions actions_ RESIDENCY_GUARDED_BY(mutex_);
-    // By the index of their requests.
-    std::deque<boost::intrusive_ptr<Waiter>> waiters_ RESIDENCY_GUARDED_BY(mutex_);
-    ResidentRecords records_ RESIDENCY_GUARDED_BY(mutex_);
-    PendingTeardowns teardowns_ RESIDENCY_GUARDED_BY(mutex_);
-    // Whether a load was to begin for which there was no memory.
-    bool lacks_record_ RESIDENCY_GUARDED_BY(mutex_) = false;
-    bool abandoned_ RESIDENCY_GUARDED_BY(mutex_) = false;
-    bool unloads_in_place_ RESIDENCY_GUARDED_BY(mutex_) = false;
-    std::uint64_t timer_waits_ RESIDENCY_GUARDED_BY(mutex_) = 0;
+    SlotState<Clock> state_ RESIDENCY_GUARDED_BY(mutex_);
     runtime::Alarm<Clock> alarm_;
     // Set while leases outlive the ModelSlot: they do not own this object one by one, so that a lease costs no atomic
     // count.

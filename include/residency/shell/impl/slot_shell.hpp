@@ -8,68 +8,52 @@
 
 namespace residency::detail {
 
-// Makes room for what one more request may lead to, so that nothing on its way needs memory but the record of a load.
-template <class Clock>
-void SlotShell<Clock>::reserve() {
-    const std::size_t residents = scheduler_.residents().size();
-    const std::size_t in_sight = std::min(options_.max_resident, residents + scheduler_.waiting() + 1);
-    // A few for each resident that may come before the next request.
-    const std::size_t actions = scheduler_.most_actions() + 8 * (in_sight - std::min(in_sight, residents)) + 8;
-    if (actions_.capacity() < actions) {
-        actions_.reserve(actions + actions / 2);
-    }
-    const std::size_t requests = std::size_t{scheduler_.queue().requests().next_index()} + 1;
-    if (waiters_.size() < requests) {
-        constexpr std::size_t some = 64;
-        waiters_.resize(requests + some);
-    }
-    teardowns_.reserve(std::size_t{scheduler_.teardowns().next_index()} + 1);
-}
-
 template <class Clock>
 ResidentRecord* SlotShell<Clock>::try_acquire(const ModelKey& key, const RequestOptions& options) {
-    const core::RequestSpec spec = spec_of(options, true, false, clock_time);
+    const core::RequestSpec spec = spec_of(options, true, false, SlotState<Clock>::now);
     core::Grant grant;
     const Lock lock(mutex_);
-    return scheduler_.try_grant(key, spec, grant) == core::Attempt::granted ? records_[grant.resident.index].get()
-                                                                            : nullptr;
+    return state_.scheduler.try_grant(key, spec, grant) == core::Attempt::granted
+               ? state_.records[grant.resident.index].get()
+               : nullptr;
 }
 
 template <class Clock>
 void SlotShell<Clock>::submit(const boost::intrusive_ptr<Waiter>& waiter, const ModelKey& key,
                               const RequestOptions& options) {
-    const core::RequestSpec spec = spec_of(options, waiter->wants_lease, waiter->is_inference, clock_time);
+    const core::RequestSpec spec = spec_of(options, waiter->wants_lease, waiter->is_inference, SlotState<Clock>::now);
     apply([&](Outbox& out) {
         mutex_.assert_held();
         if (spec.deadline != core::never) {
-            reserve();
-            scheduler_.note_timeout(core::to_duration(*options.timeout));
+            state_.reserve();
+            state_.scheduler.note_timeout(core::to_duration(*options.timeout));
         }
         core::Grant grant;
         Generation generation;
-        const core::Attempt attempt = spec.wants_lease ? scheduler_.try_grant(key, spec, grant)
-                                                       : scheduler_.try_ensure(key, spec, now(), generation, actions_);
+        const core::Attempt attempt = spec.wants_lease
+                                          ? state_.scheduler.try_grant(key, spec, grant)
+                                          : state_.scheduler.try_ensure(key, spec, now(), generation, state_.actions);
         if (attempt != core::Attempt::granted) {
-            waiter->key = scheduler_.share(key);
+            waiter->key = state_.scheduler.share(key);
         }
         switch (attempt) {
             case core::Attempt::granted:
-                out.grant(waiter, spec.wants_lease ? records_[grant.resident.index].get() : nullptr, generation,
+                out.grant(waiter, spec.wants_lease ? state_.records[grant.resident.index].get() : nullptr, generation,
                           grant.request);
                 out.delivers = true;
                 if (grant.request.valid()) {
-                    waiters_[grant.request.index] = waiter;
+                    state_.waiters[grant.request.index] = waiter;
                 }
                 break;
             case core::Attempt::shutting_down: out.fail(waiter, errc::shutting_down, Stage::admission, {}); break;
             case core::Attempt::model_changed: out.fail(waiter, errc::model_changed, Stage::admission, {}); break;
             case core::Attempt::must_wait: {
-                reserve();
-                const core::Enqueued enqueued = scheduler_.enqueue(waiter->key, spec, now(), actions_);
+                state_.reserve();
+                const core::Enqueued enqueued = state_.scheduler.enqueue(waiter->key, spec, now(), state_.actions);
                 if (enqueued.request.valid()) {
-                    collect_actions(out, enqueued.joined_after);
+                    state_.collect_first(enqueued.joined_after, out);
                     waiter->request = enqueued.request;
-                    waiters_[enqueued.request.index] = waiter;
+                    state_.waiters[enqueued.request.index] = waiter;
                 } else {
                     out.fail(waiter, enqueued.code, enqueued.stage, enqueued.retry_after);
                 }
@@ -86,10 +70,11 @@ void SlotShell<Clock>::cancel(Waiter& waiter, bool terminal) noexcept {
         if (waiter.state == Waiter::State::leased && waiter.is_inference && terminal) {
             out.complete_early(static_cast<InferenceWaiter&>(waiter), errc::timed_out, true);
             out.delivers = true;
-        } else if (waiter.state == Waiter::State::waiting && scheduler_.cancel(waiter.request, now(), actions_)) {
+        } else if (waiter.state == Waiter::State::waiting &&
+                   state_.scheduler.cancel(waiter.request, now(), state_.actions)) {
             waiter.state = Waiter::State::done;
             waiter.is_cancelled = true;
-            out.ready.push(std::move(waiters_[waiter.request.index]));
+            out.ready.push(std::move(state_.waiters[waiter.request.index]));
             out.delivers = true;
         }
     });
@@ -127,8 +112,8 @@ bool SlotShell<Clock>::finish(InferenceWaiter& call) noexcept {
 template <class Clock>
 bool SlotShell<Clock>::release_quietly(const core::Grant& grant) noexcept {
     // Only the last lease on a resident makes it idle, and needs to know since when.
-    const core::Time time = scheduler_.residents()[grant.resident.index].leases == 1 ? now() : core::Time::zero();
-    return scheduler_.release_quietly(grant, time);
+    const core::Time time = state_.scheduler.residents()[grant.resident.index].leases == 1 ? now() : core::Time::zero();
+    return state_.scheduler.release_quietly(grant, time);
 }
 
 template <class Clock>
@@ -151,11 +136,11 @@ bool SlotShell<Clock>::end_lease(ResidentRecord& record, InferenceWaiter* call) 
             end_call(*call);
             grant.request = call->request;
             if (grant.request.valid()) {
-                keep_waiter = std::move(waiters_[grant.request.index]);
+                keep_waiter = std::move(state_.waiters[grant.request.index]);
             }
         }
-        scheduler_.release(grant, now(), actions_);
-        if (abandoned_ && scheduler_.leases() == 0) {
+        state_.scheduler.release(grant, now(), state_.actions);
+        if (state_.abandoned && state_.scheduler.leases() == 0) {
             self_.reset();
         }
     });
@@ -174,13 +159,13 @@ void SlotShell<Clock>::delivered() noexcept {
 template <class Clock>
 bool SlotShell<Clock>::revoked(const LeasedModel& model) const noexcept {
     const Lock lock(mutex_);
-    return scheduler_.residents()[static_cast<const ResidentRecord&>(model).id.index].revoked;
+    return state_.scheduler.residents()[static_cast<const ResidentRecord&>(model).id.index].revoked;
 }
 
 template <class Clock>
 bool SlotShell<Clock>::closed() const noexcept {
     const Lock lock(mutex_);
-    return scheduler_.closed();
+    return state_.scheduler.closed();
 }
 
 template <class Clock>
@@ -188,8 +173,8 @@ SlotStatus SlotShell<Clock>::status() const {
     StatusReader reader(name_);
     {
         const Lock lock(mutex_);
-        reader.read(scheduler_, now());
-        reader.counters().timer_waits = timer_waits_;
+        reader.read(state_.scheduler, now());
+        reader.counters().timer_waits = state_.timer_waits;
     }
     return reader.finish();
 }
@@ -198,15 +183,15 @@ template <class Clock>
 void SlotShell<Clock>::tick() noexcept {
     apply([this](Outbox& /*out*/) {
         mutex_.assert_held();
-        scheduler_.tick(now(), actions_);
+        state_.scheduler.tick(now(), state_.actions);
     });
 }
 
 template <class Clock>
 void SlotShell<Clock>::prepare_teardown() {
     const Lock lock(mutex_);
-    reserve();
-    scheduler_.reserve_teardown();
+    state_.reserve();
+    state_.scheduler.reserve_teardown();
 }
 
 template <class Clock>
@@ -214,16 +199,16 @@ void SlotShell<Clock>::start_unload(const ModelKey* key, UnloadMode mode,
                                     const std::shared_ptr<PendingTeardown>& teardown) {
     apply([&](Outbox& out) {
         mutex_.assert_held();
-        reserve();
-        teardown->id = scheduler_.unload(key, mode, now(), actions_);
+        state_.reserve();
+        teardown->id = state_.scheduler.unload(key, mode, now(), state_.actions);
         if (teardown->id.valid()) {
-            teardowns_.add(teardown);
+            state_.teardowns.add(teardown);
         } else {
             out.teardowns.push(teardown);
         }
-        if (abandoned_) {
-            collect_actions(out, actions_.size());
-            end_teardowns(out);
+        if (state_.abandoned) {
+            state_.collect_first(state_.actions.size(), out);
+            state_.end_teardowns(out);
         }
     });
 }
@@ -234,18 +219,18 @@ void SlotShell<Clock>::start_shutdown(const ShutdownOptions& options,
     teardown->is_shutdown = true;
     apply([&](Outbox& out) {
         mutex_.assert_held();
-        reserve();
+        state_.reserve();
         const core::Time time = now();
         const core::Time due = options.deadline ? core::later(time, core::to_duration(*options.deadline)) : core::never;
-        teardown->id = scheduler_.shut_down(due, time, actions_, options.revoke_at_deadline);
+        teardown->id = state_.scheduler.shut_down(due, time, state_.actions, options.revoke_at_deadline);
         if (teardown->id.valid()) {
-            teardowns_.add(teardown);
+            state_.teardowns.add(teardown);
         } else {
-            teardowns_.finish(teardown);
+            state_.teardowns.finish(teardown);
         }
-        if (abandoned_) {
-            collect_actions(out, actions_.size());
-            end_teardowns(out);
+        if (state_.abandoned) {
+            state_.collect_first(state_.actions.size(), out);
+            state_.end_teardowns(out);
         }
     });
 }
@@ -255,9 +240,9 @@ void SlotShell<Clock>::forget(PendingTeardown& teardown) noexcept {
     // Destroyed without the mutex.
     std::shared_ptr<PendingTeardown> forgotten;
     const Lock lock(mutex_);
-    scheduler_.forget(teardown.id);
-    forgotten = teardowns_.remove(teardown);
-    shutdown_waits_ = shutdown_waits_ && teardowns_.has_finishing();
+    state_.scheduler.forget(teardown.id);
+    forgotten = state_.teardowns.remove(teardown);
+    shutdown_waits_ = shutdown_waits_ && state_.teardowns.has_finishing();
 }
 
 }  // namespace residency::detail

@@ -23,7 +23,7 @@ void SlotShell<Clock>::run_load(const std::shared_ptr<ResidentRecord>& record) n
     bool begins = false;
     apply([&](Outbox& /*out*/) {
         mutex_.assert_held();
-        begins = scheduler_.load_begins(record->id, now(), actions_);
+        begins = state_.scheduler.load_begins(record->id, now(), state_.actions);
     });
     if (!begins) {
         return;
@@ -65,12 +65,12 @@ void SlotShell<Clock>::end_load(ResidentRecord& record, void* model, std::size_t
         const core::ResidentId id = record.id;
         if (model != nullptr) {
             record.model = model;
-            scheduler_.loaded(id, capacity, now(), actions_);
-            record.generation = scheduler_.residents()[id.index].generation;
+            state_.scheduler.loaded(id, capacity, now(), state_.actions);
+            record.generation = state_.scheduler.residents()[id.index].generation;
         } else {
             record.cause = cause;
             record.message = message;
-            scheduler_.load_failed(id, code, message, now(), actions_);
+            state_.scheduler.load_failed(id, code, message, now(), state_.actions);
         }
     });
 }
@@ -101,7 +101,7 @@ void SlotShell<Clock>::run_unload(ResidentRecord& record) noexcept {
     }
     apply([&](Outbox& /*out*/) {
         mutex_.assert_held();
-        scheduler_.unloaded(record.id, now(), actions_);
+        state_.scheduler.unloaded(record.id, now(), state_.actions);
     });
 }
 
@@ -163,7 +163,7 @@ void SlotShell<Clock>::sync_alarm() noexcept {
                 const Lock lock(mutex_);
                 const core::Time at = wanted_alarm();
                 const Step step = alarm_.plan(at);
-                timer_waits_ += step == Step::start ? 1 : 0;
+                state_.timer_waits += step == Step::start ? 1 : 0;
                 return std::pair(step, at);
             },
             [this] {
@@ -187,7 +187,7 @@ void SlotShell<Clock>::alarm_ended() noexcept {
     apply([this](Outbox& /*out*/) {
         mutex_.assert_held();
         alarm_.ended();
-        scheduler_.tick(now(), actions_);
+        state_.scheduler.tick(now(), state_.actions);
     });
 }
 
@@ -197,23 +197,23 @@ template <class Clock>
 void SlotShell<Clock>::abandon() noexcept {
     apply([this](Outbox& out) {
         mutex_.assert_held();
-        abandoned_ = true;
-        if (scheduler_.leases() != 0) {
+        state_.abandoned = true;
+        if (state_.scheduler.leases() != 0) {
             self_ = this->shared_from_this();
         }
-        scheduler_.close(now(), actions_);
-        collect_actions(out, actions_.size());
-        while (scheduler_.unfinished()) {
-            scheduler_.tick(now(), actions_);
-            collect_actions(out, actions_.size());
+        state_.scheduler.close(now(), state_.actions);
+        state_.collect_first(state_.actions.size(), out);
+        while (state_.scheduler.unfinished()) {
+            state_.scheduler.tick(now(), state_.actions);
+            state_.collect_first(state_.actions.size(), out);
         }
-        for (const std::shared_ptr<ResidentRecord>& record : records_) {
+        for (const std::shared_ptr<ResidentRecord>& record : state_.records) {
             if (record) {
                 out.complete_all_early(*record, errc::shutting_down);
             }
         }
         out.delivers = true;
-        end_teardowns(out);
+        state_.end_teardowns(out);
     });
     alarm_.close();
     await_posts();
@@ -226,7 +226,7 @@ void SlotShell<Clock>::await_posts() noexcept {
         bool done = false;
         apply([&](Outbox& /*out*/) {
             mutex_.assert_held();
-            done = carrying_out_ == 0 && !teardowns_.has_finishing();
+            done = carrying_out_ == 0 && !state_.teardowns.has_finishing();
         });
         return done;
     };
@@ -239,7 +239,7 @@ template <class Clock>
 void SlotShell<Clock>::unload_in_place(bool executors_ended) noexcept {
     {
         const Lock lock(mutex_);
-        unloads_in_place_ = true;
+        state_.unloads_in_place = true;
     }
     // A lease that another thread ends may have its unload on the way to an executor.
     await_posts();
@@ -249,7 +249,7 @@ void SlotShell<Clock>::unload_in_place(bool executors_ended) noexcept {
     apply([this](Outbox& out) {
         mutex_.assert_held();
         out.unloads_in_place = true;
-        for (const std::shared_ptr<ResidentRecord>& record : records_) {
+        for (const std::shared_ptr<ResidentRecord>& record : state_.records) {
             if (record && record->awaits_destruction && !record->is_destroyed_in_place) {
                 out.unloads.push(record);
             }

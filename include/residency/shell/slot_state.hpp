@@ -1,0 +1,216 @@
+#pragma once
+
+#include "residency/core/slot_scheduler.hpp"
+#include "residency/core/time.hpp"
+#include "residency/detail/leased_model.hpp"
+#include "residency/error.hpp"
+#include "residency/model_key.hpp"
+#include "residency/options.hpp"
+#include "residency/shell/outbox.hpp"
+#include "residency/shell/pending_teardown.hpp"
+#include "residency/shell/pending_teardowns.hpp"
+#include "residency/shell/resident_records.hpp"
+#include "residency/shell/running_calls.hpp"
+#include "residency/shell/slot_events.hpp"
+#include "residency/shell/slot_status.hpp"
+#include "residency/shell/waiter.hpp"
+
+#include <boost/smart_ptr/intrusive_ptr.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <exception>
+#include <memory>
+#include <string>
+#include <utility>
+
+namespace residency::detail {
+
+/// What a slot's mutex guards: the scheduler and, by its indices, the waiters, the records of the residents and the
+/// teardowns. It turns what the scheduler decides into an `Outbox`, and decides nothing itself.
+template <class Clock>
+struct SlotState {
+    /// Of a slot with this name; `owner` owns its leases. All but the options outlive this.
+    SlotState(const SlotOptions& options, const std::string& slot, const SlotEvents& events, LeaseOwner& owner)
+        : scheduler(options), slot_(slot), events_(events), owner_(owner) {
+        reserve();
+    }
+
+    core::SlotScheduler scheduler;
+    /// What the scheduler has decided and nobody has collected.
+    core::Actions actions{};
+    /// By the index of their requests.
+    std::deque<boost::intrusive_ptr<Waiter>> waiters{};
+    ResidentRecords records{};
+    PendingTeardowns teardowns{};
+    /// Whether the slot is being destroyed.
+    bool abandoned = false;
+    /// Whether models are destroyed by the thread that unloads them.
+    bool unloads_in_place = false;
+    /// How often the alarm's timer was set.
+    std::uint64_t timer_waits = 0;
+
+    /// The time. Read under the mutex, times do not run backwards.
+    [[nodiscard]] static core::Time now() noexcept {
+        return std::chrono::duration_cast<core::Time>(Clock::now().time_since_epoch());
+    }
+
+    /// Makes room for what one more request may lead to, so that nothing on its way needs memory but the record of a
+    /// load. Throws bad_alloc.
+    void reserve() {
+        const std::size_t residents = scheduler.residents().size();
+        const std::size_t in_sight = std::min(scheduler.options().max_resident, residents + scheduler.waiting() + 1);
+        // A few for each resident that may come before the next request.
+        const std::size_t most_actions = scheduler.most_actions() + 8 * (in_sight - std::min(in_sight, residents)) + 8;
+        if (actions.capacity() < most_actions) {
+            actions.reserve(most_actions + most_actions / 2);
+        }
+        const std::size_t requests = std::size_t{scheduler.queue().requests().next_index()} + 1;
+        if (waiters.size() < requests) {
+            constexpr std::size_t some = 64;
+            waiters.resize(requests + some);
+        }
+        teardowns.reserve(std::size_t{scheduler.teardowns().next_index()} + 1);
+    }
+
+    /// Collects all actions.
+    void collect(Outbox& out) noexcept {
+        collect_first(actions.size(), out);
+        fail_loads_without_record(out);
+        constexpr std::size_t kept = 1024;
+        if (scheduler.queue().requests().size() == 0 && waiters.size() > kept) {
+            waiters.clear();
+        }
+        records.remove_gone(scheduler.residents(), out.gone);
+    }
+    /// Collects the first `count` actions.
+    void collect_first(std::size_t count, Outbox& out) noexcept {
+        for (std::size_t index = 0; index < count; ++index) {
+            collect_one(actions[index], out);
+        }
+        actions.erase(actions.begin(), actions.begin() + static_cast<std::ptrdiff_t>(count));
+    }
+
+    /// The slot is being destroyed: unloads are cut short, and shutdowns say what is left now.
+    void end_teardowns(Outbox& out) noexcept {
+        teardowns.take_all([&](std::shared_ptr<PendingTeardown> teardown) {
+            scheduler.forget(teardown->id);
+            teardown->is_late = true;
+            if (teardown->is_shutdown) {
+                report(*teardown);
+                teardowns.finish(std::move(teardown));
+                return;
+            }
+            teardown->error = make_error_of([this] {
+                return Error(errc::shutting_down, ModelKey(), Stage::unload,
+                             "slot '" + slot_ + "' was destroyed before everything was unloaded");
+            });
+            out.teardowns.push(std::move(teardown));
+        });
+    }
+
+private:
+    void collect_one(core::Action action, Outbox& out) noexcept {
+        switch (action.type) {
+            case core::ActionType::grant: {
+                const boost::intrusive_ptr<Waiter> waiter =
+                    action.kept ? waiters[action.subject] : std::move(waiters[action.subject]);
+                out.grant(waiter, records.find(action.resident), action.generation,
+                          action.kept ? waiter->request : core::RequestId());
+                out.delivers = true;
+                break;
+            }
+            case core::ActionType::fail: {
+                const boost::intrusive_ptr<Waiter> waiter = std::move(waiters[action.subject]);
+                if (const ResidentRecord* const record = records.find(action.resident)) {
+                    waiter->cause = record->cause;
+                }
+                out.fail(waiter, action.code, action.stage, action.duration);
+                out.delivers = true;
+                break;
+            }
+            case core::ActionType::expire:
+                // Only an inference's deadline goes on after its grant.
+                if (const boost::intrusive_ptr<Waiter> call = std::move(waiters[action.subject])) {
+                    out.complete_early(static_cast<InferenceWaiter&>(*call), errc::timed_out);
+                    out.delivers = true;
+                }
+                break;
+            case core::ActionType::load: begin_load(action.resident, out); break;
+            case core::ActionType::stop_load: out.stops.push(records[action.resident]); break;
+            case core::ActionType::revoke:
+                out.complete_all_early(*records[action.resident], action.code);
+                out.delivers = true;
+                break;
+            case core::ActionType::unload: begin_unload(action.resident, out); break;
+            case core::ActionType::complete: complete_teardown(action, out); break;
+            case core::ActionType::event: events_.push(action, records.find(action.resident), scheduler, now()); break;
+        }
+    }
+
+    // Loads for which there was no memory before the backend was asked: to their waiters they have failed. Each failure
+    // is a call of its own, once the actions of the one before are collected: there is room for those of one call.
+    void fail_loads_without_record(Outbox& out) noexcept {
+        const auto& residents = scheduler.residents();
+        while (std::exchange(lacks_record_, false)) {
+            for (core::Index index = 0; index < residents.end_index(); ++index) {
+                if (residents.used(index) && residents[index].is_load() && !residents[index].failed &&
+                    records.find(index) == nullptr) {
+                    scheduler.load_failed(residents.handle(index), errc::load_failed, nullptr, now(), actions);
+                    collect_first(actions.size(), out);
+                }
+            }
+        }
+    }
+
+    void begin_load(core::Index resident, Outbox& out) noexcept {
+        try {
+            out.loads.push(
+                records.add(scheduler.residents().handle(resident), scheduler.key_of(resident), owner_, out.gone));
+        } catch (...) {
+            lacks_record_ = true;
+        }
+    }
+
+    void begin_unload(core::Index resident, Outbox& out) noexcept {
+        records[resident]->awaits_destruction = true;
+        records[resident]->is_destroyed_in_place = unloads_in_place;
+        out.unloads.push(records[resident]);
+        out.unloads_in_place = unloads_in_place;
+    }
+
+    void complete_teardown(const core::Action& action, Outbox& out) noexcept {
+        std::shared_ptr<PendingTeardown> teardown = teardowns.take(action.subject);
+        if (!teardown) {
+            return;
+        }
+        teardown->is_late = action.late;
+        if (!teardown->is_shutdown) {
+            out.teardowns.push(std::move(teardown));
+            return;
+        }
+        if (action.late) {
+            report(*teardown);
+        }
+        teardowns.finish(std::move(teardown));
+    }
+
+    void report(PendingTeardown& shutdown) const noexcept {
+        try {
+            report_leftovers(scheduler, slot_, shutdown.report);
+        } catch (...) {
+            shutdown.error = std::current_exception();
+        }
+    }
+
+    const std::string& slot_;
+    const SlotEvents& events_;
+    LeaseOwner& owner_;
+    // Whether a load was to begin for which there was no memory.
+    bool lacks_record_ = false;
+};
+
+}  // namespace residency::detail
