@@ -141,8 +141,8 @@ TEST_CASE("H13 a resident is queued until its load begins: no event, no count, s
               Actions{event(EventType::ready, Reason::requested, a, 1, 2ms), granted(request, a, 1)});
     }
     SECTION("a deadline that passes before that names the queue") {
-        CHECK(slot.at(30ms).tick() == Actions{failed(request, errc::timed_out, Stage::queue),
-                                              slot.timed_out_event("a", Stage::queue, 30ms)});
+        CHECK(slot.at(30ms).tick() ==
+              Actions{failed(request, errc::timed_out, Stage::queue), slot.timed_out_event("a", Stage::queue, 30ms)});
     }
     SECTION("its last waiter is cancelled: the load does not begin") {
         CHECK(slot.cancel(request));

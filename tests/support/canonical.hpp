@@ -31,7 +31,8 @@ public:
 
     /// Writes `scheduler` as it is at `now` to the end of `words`: first its options, if `with_options`, then its
     /// state.
-    void write(const core::SlotScheduler& scheduler, core::Time now, bool with_options, std::vector<std::uint64_t>& words) {
+    void write(const core::SlotScheduler& scheduler, core::Time now, bool with_options,
+               std::vector<std::uint64_t>& words) {
         scheduler_ = &scheduler;
         now_ = now;
         words_ = &words;
@@ -123,12 +124,13 @@ private:
         const core::KeyTable& table = scheduler_->queue().keys();
         for (core::Index key = 0; key < table.end_index(); ++key) {
             // An entry that waits to be collected is as good as gone.
-            if (table.used(key) && (table[key].waiting != 0 || table[key].resident != core::none || table[key].ranks_last ||
-                                    table.failures_of(key) != 0)) {
+            if (table.used(key) && (table[key].waiting != 0 || table[key].resident != core::none ||
+                                    table[key].ranks_last || table.failures_of(key) != 0)) {
                 keys_.push_back(key);
             }
         }
-        sort(keys_, [&](core::Index left, core::Index right) { return name(*table[left].key) < name(*table[right].key); });
+        sort(keys_,
+             [&](core::Index left, core::Index right) { return name(*table[left].key) < name(*table[right].key); });
         for (const core::Failure& failure : table.failures()) {
             failed_.push_back(failure.key);
         }
@@ -150,7 +152,8 @@ private:
         }
         sort(used_, [&](core::Index left, core::Index right) { return residents[left].used_before(residents[right]); });
         sort(idle_, [&](core::Index left, core::Index right) { return residents[left].idle_before(residents[right]); });
-        sort(draining_, [&](core::Index left, core::Index right) { return residents[left].drained < residents[right].drained; });
+        sort(draining_,
+             [&](core::Index left, core::Index right) { return residents[left].drained < residents[right].drained; });
 
         const auto& requests = scheduler_->queue().requests();
         arrivals_.resize(requests.end_index());
@@ -159,7 +162,8 @@ private:
                 (requests[index].state == core::RequestState::leased ? leased_ : waiting_).push_back(index);
             }
         }
-        sort(waiting_, [&](core::Index left, core::Index right) { return requests[left].arrival < requests[right].arrival; });
+        sort(waiting_,
+             [&](core::Index left, core::Index right) { return requests[left].arrival < requests[right].arrival; });
         for (std::size_t place = 0; place < waiting_.size(); ++place) {
             arrivals_[waiting_[place]] = place;
         }
@@ -256,14 +260,15 @@ private:
         add(index == entry.claim);
         if (index == entry.claim) {
             const auto& claims = scheduler_->queue().claims();
-            const auto found =
-                std::find_if(claims.begin(), claims.end(), [&](const core::Claim& claim) { return claim.request == index; });
+            const auto found = std::find_if(claims.begin(), claims.end(),
+                                            [&](const core::Claim& claim) { return claim.request == index; });
             add(remaining(found->until));
             return;
         }
         add(spec.is_inference);
         add(remaining(spec.deadline));
-        add((spec.overrides_keep_alive ? spec.keep_alive : core::to_duration(scheduler_->options().keep_alive)).count());
+        add((spec.overrides_keep_alive ? spec.keep_alive : core::to_duration(scheduler_->options().keep_alive))
+                .count());
         const bool is_met =
             entry.resident != core::none && scheduler_->residents()[entry.resident].generation == spec.expected;
         add(spec.expects ? (is_met ? 1 : 2) : 0);
@@ -284,7 +289,8 @@ private:
             words.push_back(operation.remaining);
             for (const core::Index key : keys_) {
                 const core::Index resident = scheduler_->queue().keys()[key].resident;
-                const bool awaited = resident != core::none && scheduler_->residents()[resident].birth < operation.birth &&
+                const bool awaited = resident != core::none &&
+                                     scheduler_->residents()[resident].birth < operation.birth &&
                                      (operation.key == core::none || operation.key == key);
                 words.push_back(awaited ? 1 : 0);
             }
