@@ -230,8 +230,8 @@ static_assert(detail::EmbedsWithToken<EmbedsWithAToken> && !detail::EmbedsWithTo
 static_assert(detail::EmbedsPlainly<Embeds> && !detail::EmbedsPlainly<EmbedsWithAToken>);
 static_assert(detail::EmbedsAs<EmbedsAs> && !detail::EmbedsAs<Embeds> && !detail::EmbedsAs<EmbedsWithAToken>);
 static_assert(detail::EmbedsAsWithToken<EmbedsAsWithAToken> && !detail::EmbedsAsWithToken<EmbedsAs>);
-static_assert(detail::distinguishes<EmbedsAs> && detail::distinguishes<EmbedsAsWithAToken>);
-static_assert(!detail::distinguishes<Embeds> && !detail::distinguishes<EmbedsWithAToken>);
+static_assert(detail::takes_embed_as<EmbedsAs> && detail::takes_embed_as<EmbedsAsWithAToken>);
+static_assert(!detail::takes_embed_as<Embeds> && !detail::takes_embed_as<EmbedsWithAToken>);
 static_assert(EmbeddingModel<EmbedsAs> && EmbeddingModel<EmbedsAsWithAToken>);
 static_assert(!EmbeddingModel<EmbedsAsANumber> && !EmbeddingModel<EmbedsAsLast>);
 static_assert(detail::ReranksWithToken<ReranksWithAToken> && !detail::ReranksWithToken<Reranks>);
@@ -360,6 +360,25 @@ TEST_CASE("Of two calls of embed the one that takes an EmbedAs is called") {
     DistinguishesAndStops stops;
     (void)detail::call_embed(stops, {}, EmbedAs::document, {});
     CHECK(stops.called == "document, stop");
+}
+
+namespace {
+
+// Of a type that takes an EmbedAs; whether it matters depends on the object.
+struct MayDistinguish : Distinguishes {
+    bool does = false;
+    [[nodiscard]] bool distinguishes() const { return does; }
+};
+
+}  // namespace
+
+TEST_CASE("Whether queries and documents differ is what the model says, or else what its embed takes") {
+    CHECK(detail::distinguishes(Distinguishes{}));
+    CHECK_FALSE(detail::distinguishes(Embeds{}));
+    MayDistinguish model;
+    CHECK_FALSE(detail::distinguishes(model));
+    model.does = true;
+    CHECK(detail::distinguishes(model));
 }
 
 TEST_CASE("A model tells its concurrency, which is at least one, or takes any") {

@@ -66,6 +66,39 @@ TEST_CASE("A model whose embed takes no EmbedAs accepts as_is alone, and nothing
     CHECK(answer.value().size() == 1);
 }
 
+namespace {
+
+/// One for whose models queries and documents differ if the key says so.
+class SomeEmbedder : public testing::FakeEmbedder {
+public:
+    using FakeEmbedder::FakeEmbedder;
+    [[nodiscard]] bool distinguishes() const { return key().quantization == "prefixes"; }
+};
+
+template <class Model>
+std::vector<bool> statuses(const std::vector<ModelKey>& keys) {
+    Bench bench;
+    ModelSlot<testing::FakeBackend<Model>, VirtualClock> slot(testing::FakeBackend<Model>(bench.world), {},
+                                                              bench.executors());
+    std::vector<bool> statuses;
+    for (const ModelKey& key : keys) {
+        Outcome<Generation> loaded;
+        slot.async_ensure_loaded(key, loaded.handler());
+        bench.run();
+        statuses.push_back(slot.status().residents.at(0).distinguishes);
+    }
+    return statuses;
+}
+
+}  // namespace
+
+TEST_CASE("The status shows whether queries and documents differ for a model") {
+    const std::vector<ModelKey> keys{{"a", "prefixes"}, {"a", "none"}};
+    CHECK(statuses<testing::FakeEmbedder>(keys) == std::vector<bool>{true, true});
+    CHECK(statuses<PlainEmbedder>(keys) == std::vector<bool>{false, false});
+    CHECK(statuses<SomeEmbedder>(keys) == std::vector<bool>{true, false});
+}
+
 TEST_CASE("An EmbedAs that is none of its values is an invalid request") {
     ManagerBench bench;
     Outcome<Embeddings> refused;

@@ -67,6 +67,8 @@ TEST_CASE("A resident prints on one line what applies to it") {
               .key = {"minilm", "q8_0"}, .generation = Generation{3}, .state = ResidentState::ready, .leases = 2}) ==
           "minilm@q8_0 ready, generation 3, 2 leases");
     CHECK(printed(ResidentStatus{.key = "minilm"}) == "minilm loading, 0 leases");
+    CHECK(printed(ResidentStatus{.key = "minilm", .distinguishes = true}) ==
+          "minilm loading, 0 leases, queries and documents differ");
     CHECK(printed(ResidentStatus{.key = "minilm",
                                  .generation = Generation{1},
                                  .state = ResidentState::ready,

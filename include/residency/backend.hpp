@@ -118,6 +118,11 @@ concept ReranksPlainly = requires(Model& model, std::string_view query, std::spa
 };
 
 template <class Model>
+concept SaysWhetherItDistinguishes = requires(const Model& model) {
+    { model.distinguishes() } -> std::same_as<bool>;
+};
+
+template <class Model>
 concept TellsConcurrency = requires(const Model& model) {
     { model.max_concurrency() } -> std::convertible_to<std::size_t>;
 };
@@ -152,7 +157,10 @@ concept ModelBackend = NamesModelType<Backend> && UnloadsWithoutThrowing<Backend
                        std::move_constructible<Backend>;
 
 /// A model that embeds: `Embeddings embed(std::span<const std::string>)`, which may also take an `EmbedAs`, if queries
-/// and documents differ for it, and a `std::stop_token`, in this order. Called from up to `max_leases` threads at once, or `max_concurrency()` if the model has that; zero counts as 1.
+/// and documents differ for it, and a `std::stop_token`, in this order. If that depends on what was loaded, the model
+/// says so with `bool distinguishes() const`, which its status shows, and refuses all but `as_is` with
+/// `invalid_request`. Called from up to `max_leases` threads at once, or `max_concurrency()` if the model has that; zero
+/// counts as 1.
 template <class Model>
 concept EmbeddingModel =
     detail::EmbedsAsWithToken<Model> ||  // Embeddings embed(std::span<const std::string>, EmbedAs, std::stop_token)
@@ -192,12 +200,12 @@ std::unique_ptr<typename Backend::model_type> call_load(Backend& backend, const 
     }
 }
 
-/// Whether queries and documents may differ for the model.
+/// Whether the model's `embed` takes an `EmbedAs`.
 template <class Model>
-inline constexpr bool distinguishes = EmbedsAsWithToken<Model> || EmbedsAs<Model>;
+inline constexpr bool takes_embed_as = EmbedsAsWithToken<Model> || EmbedsAs<Model>;
 
-/// Calls whichever `embed` the model has; one that takes an `EmbedAs` wins. Precondition: `as` is `as_is`, or the model
-/// distinguishes.
+/// Calls whichever `embed` the model has; one that takes an `EmbedAs` wins. Precondition: `as` is `as_is`, or there is
+/// such a one.
 template <EmbeddingModel Model>
 Embeddings call_embed(Model& model, std::span<const std::string> texts, EmbedAs as, const std::stop_token& stop) {
     if constexpr (EmbedsAsWithToken<Model>) {
@@ -219,6 +227,18 @@ std::vector<float> call_rerank(Model& model, std::string_view query, std::span<c
         return model.rerank(query, documents, stop);
     } else {
         return model.rerank(query, documents);
+    }
+}
+
+/// Whether queries and documents differ for this model.
+template <class Model>
+bool distinguishes(const Model& model) {
+    if constexpr (SaysWhetherItDistinguishes<Model>) {
+        return model.distinguishes();
+    } else {
+        static_assert(!requires(Model& asked) { asked.distinguishes(); },
+                      "distinguishes() must be const and give a bool");
+        return takes_embed_as<Model>;
     }
 }
 

@@ -60,6 +60,8 @@ struct ResidentStatus {
     std::optional<std::chrono::nanoseconds> idle_for{};
     /// After how long it is unloaded if no request comes; none if that is not due: it is in use, pinned, or not ready.
     std::optional<std::chrono::nanoseconds> unloads_in{};
+    /// Whether queries and documents differ for the model: it accepts each `EmbedAs`. False until it is ready.
+    bool distinguishes = false;
 };
 
 /// A key whose last load failed.
@@ -208,6 +210,9 @@ inline std::ostream& operator<<(std::ostream& out, const ResidentStatus& residen
     if (resident.unloads_in) {
         out << ", unloads in ";
         detail::print_duration(out, *resident.unloads_in);
+    }
+    if (resident.distinguishes) {
+        out << ", queries and documents differ";
     }
     return out;
 }

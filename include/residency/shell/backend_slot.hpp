@@ -22,10 +22,10 @@ public:
     ~BackendSlot() override { this->destroy_all(); }
 
 private:
-    void* load_model(const ModelKey& key, LoadContext& context, std::size_t& capacity) override {
+    void* load_model(const ModelKey& key, LoadContext& context, ModelTraits& traits) override {
         std::unique_ptr<Model> model = call_load(backend_, key, context);
         if (model) {
-            capacity = concurrency_of(*model);
+            traits = {concurrency_of(*model), distinguishes(*model)};
         }
         return model.release();
     }

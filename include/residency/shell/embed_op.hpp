@@ -25,7 +25,7 @@ namespace residency::detail {
 template <class Model>
 struct EmbedWork {
     using result_type = Embeddings;
-    static constexpr bool stoppable = distinguishes<Model> ? EmbedsAsWithToken<Model> : EmbedsWithToken<Model>;
+    static constexpr bool stoppable = takes_embed_as<Model> ? EmbedsAsWithToken<Model> : EmbedsWithToken<Model>;
 
     std::vector<std::string> texts;
     EmbedAs as;
@@ -70,7 +70,7 @@ private:
             return make_error(Error(errc::invalid_request, key, Stage::admission,
                                     "RequestOptions::as is none of as_is, query and document"));
         }
-        if constexpr (distinguishes<Model>) {
+        if constexpr (takes_embed_as<Model>) {
             return nullptr;
         } else {
             return make_error(Error(errc::invalid_request, key, Stage::admission,

@@ -23,6 +23,8 @@ struct ResidentRecord : LeasedModel {
     SharedCause cause{};
     /// Its message, for people.
     core::SharedText message{};
+    /// Whether queries and documents differ for its model.
+    bool distinguishes = false;
     /// The calls on it: the first of a list through `next_running`.
     InferenceWaiter* running = nullptr;
     /// Whether its model is to be destroyed: by the thread that sets it to false again.

@@ -40,6 +40,14 @@
 
 namespace residency::detail {
 
+/// What a slot has to know of a model.
+struct ModelTraits {
+    /// How many leases it takes at once.
+    std::size_t capacity = 0;
+    /// Whether queries and documents differ for it.
+    bool distinguishes = false;
+};
+
 /// The shell of one slot: holds the mutex while the scheduler decides, and carries out the decision once the mutex is
 /// free. It decides nothing, and knows the backend and its models only as `load_model` and `destroy_model`.
 ///
@@ -100,8 +108,8 @@ public:
     }
 
 protected:
-    /// Loads the model for `key`: what it is, and how many leases it takes. Throws to fail. On the loading executor.
-    virtual void* load_model(const ModelKey& key, LoadContext& context, std::size_t& capacity) = 0;
+    /// Loads the model for `key`, and says what it is like. Throws to fail. On the loading executor.
+    virtual void* load_model(const ModelKey& key, LoadContext& context, ModelTraits& traits) = 0;
     /// Destroys a model.
     virtual void destroy_model(void* model) noexcept = 0;
     /// Destroys the models that are still there; for the destructor of the class that knows how to.
@@ -139,7 +147,8 @@ private:
     // -- Work that has an executor of its own: impl/slot_shell_work.hpp --
     void post_load(std::shared_ptr<ResidentRecord> record) noexcept;
     void run_load(const std::shared_ptr<ResidentRecord>& record) noexcept;
-    void end_load(ResidentRecord& record, void* model, std::size_t capacity, const std::exception_ptr& cause) noexcept;
+    void end_load(ResidentRecord& record, void* model, const ModelTraits& traits,
+                  const std::exception_ptr& cause) noexcept;
     void post_unload(std::shared_ptr<ResidentRecord> record) noexcept;
     void run_unload(ResidentRecord& record) noexcept;
     void post_stops(StopRequests&& stops) noexcept;

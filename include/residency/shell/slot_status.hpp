@@ -3,6 +3,8 @@
 #include "residency/core/key_table.hpp"
 #include "residency/core/slot_scheduler.hpp"
 #include "residency/core/time.hpp"
+#include "residency/shell/resident_record.hpp"
+#include "residency/shell/resident_records.hpp"
 #include "residency/status.hpp"
 
 #include <algorithm>
@@ -20,7 +22,7 @@ public:
     explicit StatusReader(std::string name) { status_.name = std::move(name); }
 
     /// Under the slot's mutex.
-    void read(const core::SlotScheduler& scheduler, core::Time now) {
+    void read(const core::SlotScheduler& scheduler, const ResidentRecords& records, core::Time now) {
         now_ = now;
         status_.generation = scheduler.generation();
         status_.leases = scheduler.leases();
@@ -32,8 +34,10 @@ public:
         residents_.reserve(residents.size());
         for (core::Index index = 0; index < residents.end_index(); ++index) {
             if (residents.used(index)) {
-                residents_.push_back(
-                    {scheduler.key_of(index), residents[index], keys[residents[index].key].waiting != 0});
+                const ResidentRecord* const record = records.find(index);
+                residents_.push_back({scheduler.key_of(index), residents[index],
+                                      keys[residents[index].key].waiting != 0,
+                                      record != nullptr && record->distinguishes});
             }
         }
         failures_ = keys.failures();
@@ -67,6 +71,7 @@ private:
         core::SharedKey key;
         core::Resident resident;
         bool has_waiter;
+        bool distinguishes;
     };
 
     [[nodiscard]] ResidentStatus status_of(const Seen& seen) const {
@@ -76,6 +81,7 @@ private:
         entry.generation = resident.generation;
         entry.state = resident.state;
         entry.leases = resident.leases;
+        entry.distinguishes = seen.distinguishes;
         if (resident.idle()) {
             entry.idle_for = now_ - resident.idle_since;
             if (resident.due() != core::never && !seen.has_waiter) {

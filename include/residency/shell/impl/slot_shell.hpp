@@ -173,7 +173,7 @@ SlotStatus SlotShell<Clock>::status() const {
     StatusReader reader(name_);
     {
         const Lock lock(mutex_);
-        reader.read(state_.scheduler, now());
+        reader.read(state_.scheduler, state_.records, now());
         reader.counters().timer_waits = state_.timer_waits;
     }
     return reader.finish();

@@ -14,7 +14,7 @@ void SlotShell<Clock>::post_load(std::shared_ptr<ResidentRecord> record) noexcep
     try {
         asio::post(executors_.loading, [self = this->shared_from_this(), record] { self->run_load(record); });
     } catch (...) {
-        end_load(*record, nullptr, 0, std::current_exception());
+        end_load(*record, nullptr, {}, std::current_exception());
     }
 }
 
@@ -29,13 +29,13 @@ void SlotShell<Clock>::run_load(const std::shared_ptr<ResidentRecord>& record) n
         return;
     }
     void* model = nullptr;
-    std::size_t capacity = 0;
+    ModelTraits traits;
     std::exception_ptr cause;
     try {
         const runtime::UserCodeScope scope(executors_.owner);
         LoadContext context(record->stop.get_token(),
                             events_.sink_for(*record, [this](const auto& fill) { this->publish(fill); }));
-        model = load_model(*record->key, context, capacity);
+        model = load_model(*record->key, context, traits);
         if (model == nullptr) {
             throw Error(errc::load_failed, *record->key, Stage::load,
                         "the backend's load returned null; it must throw to fail");
@@ -43,11 +43,11 @@ void SlotShell<Clock>::run_load(const std::shared_ptr<ResidentRecord>& record) n
     } catch (...) {
         cause = std::current_exception();
     }
-    end_load(*record, model, capacity, cause);
+    end_load(*record, model, traits, cause);
 }
 
 template <class Clock>
-void SlotShell<Clock>::end_load(ResidentRecord& record, void* model, std::size_t capacity,
+void SlotShell<Clock>::end_load(ResidentRecord& record, void* model, const ModelTraits& traits,
                                 const std::exception_ptr& cause) noexcept {
     // Asked for without the mutex: an exception of the backend's is the backend's code (R10).
     errc code = errc::load_failed;
@@ -65,7 +65,8 @@ void SlotShell<Clock>::end_load(ResidentRecord& record, void* model, std::size_t
         const core::ResidentId id = record.id;
         if (model != nullptr) {
             record.model = model;
-            state_.scheduler.loaded(id, capacity, now(), state_.actions);
+            record.distinguishes = traits.distinguishes;
+            state_.scheduler.loaded(id, traits.capacity, now(), state_.actions);
             record.generation = state_.scheduler.residents()[id.index].generation;
         } else {
             record.cause = cause;
