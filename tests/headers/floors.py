@@ -63,7 +63,7 @@ CORE_HEADERS = {
 }
 CORE_WORDS = re.compile(r"::now\s*\(|\bstd::(?:j?thread|(?:recursive_|timed_|shared_)*mutex|atomic\w*|condition_variable\w*|lock_guard|unique_lock)\b|\basio::")
 
-# Of the operating system, not of a library: a leaf may need them.
+# Of the operating system, not of a library: leaves and mechanisms may need them.
 PLATFORM_HEADER = re.compile(r"^(?:sys/|linux/)?[a-z0-9_]+\.h$")
 
 COMMENT_OR_STRING = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|(?<![0-9a-fA-F])\'(?:\\.|[^\'\\\n])*\'', re.DOTALL)
@@ -153,7 +153,7 @@ def check_foreign_include(header, floor, target):
         return "is about threads or time, of which core/ knows nothing"
     if re.fullmatch(r"[a-z_]+", target):
         return None
-    if floor == "leaf" and PLATFORM_HEADER.match(target):
+    if floor in ("leaf", "runtime") and PLATFORM_HEADER.match(target):
         return None
     return "belongs to no library that residency uses"
 

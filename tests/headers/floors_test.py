@@ -70,6 +70,9 @@ VIOLATIONS = [
     ("runtime/alarm", '#include "residency/backend.hpp"', "about models"),
     ("runtime/alarm", '#include "residency/model_key.hpp"', "about models"),
     ("runtime/alarm", '#include "residency/detail/leased_model.hpp"', "`lease`, which `runtime`"),
+    ("runtime/alarm", "#include <llama.h>", "residency/backends/llama_cpp alone"),
+    ("shell/slot_shell", "#include <sched.h>", "no library"),
+    ("core/queue", "#include <unistd.h>", "no library"),
     ("detail/leased_model", '#include "residency/lease.hpp"', "cycle"),
     ("detail/leased_model", '#include "residency/shell/slot_shell.hpp"', "`shell`, which `lease`"),
     ("lease", '#include "residency/runtime/alarm.hpp"', "`runtime`, which `lease`"),
@@ -101,6 +104,7 @@ HARMLESS = [
     ("core/queue", "inline int i = 10'000;  // It isn't a std::mutex."),
     ("core/queue", "#include <chrono>"),
     ("runtime/alarm", "#include <thread>"),
+    ("runtime/alarm", "#include <sched.h>"),
     ("model_slot", "#include <mutex>"),
     ("testing/fake_backend", '#include "residency/model_manager.hpp"'),
 ]

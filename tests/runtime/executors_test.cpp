@@ -10,7 +10,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <future>
-#include <thread>
 #include <vector>
 
 namespace asio = boost::asio;
@@ -30,8 +29,8 @@ TEST_CASE("Executors: complete with control, inference and loading") {
     CHECK(all.control == all.callbacks);
 }
 
-TEST_CASE("default_max_calls: one for each processor, but no more than leases", "[H27]") {
-    const std::size_t processors = std::max<std::size_t>(1, std::thread::hardware_concurrency());
+TEST_CASE("default_max_calls: one for each processor that may be used, but no more than leases", "[H27]") {
+    const std::size_t processors = usable_processors();
     CHECK(default_max_calls(1) == 1);
     CHECK(default_max_calls(10) == std::min<std::size_t>(10, processors));
     CHECK(default_max_calls(1'000'000) == processors);

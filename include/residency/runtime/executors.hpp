@@ -1,11 +1,11 @@
 #pragma once
 
 #include "residency/runtime/asio.hpp"
+#include "residency/runtime/processors.hpp"
 
 #include <algorithm>
 #include <cstddef>
 #include <memory>
-#include <thread>
 
 namespace residency {
 
@@ -47,9 +47,9 @@ struct Executors {
 namespace runtime {
 
 /// How many model calls run at once in a slot that grants `max_leases` leases, unless its options say: one for each
-/// processor.
+/// processor that this process may use.
 [[nodiscard]] inline std::size_t default_max_calls(std::size_t max_leases) noexcept {
-    return std::min(std::max<std::size_t>(1, std::thread::hardware_concurrency()), max_leases);
+    return std::min(usable_processors(), max_leases);
 }
 
 /// The context that an executor belongs to; a strand belongs to that of its inner executor.
