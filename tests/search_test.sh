@@ -127,6 +127,15 @@ run bread "$folder" --top 3 --embedding lexical@f32 --embedding lexical
 check "two searches at once: results under the models' names" test "$(grep -c '^lexical.*, reranked by bm25@f32:$' "$room/out")" -eq 2
 check "two searches at once: places are counted anew" test "$(grep -c '^1  ' "$room/out")" -eq 2
 
+run bread "$folder" --json --threads 3
+check "--threads 3: three threads" json 'j["searched"]["threads"] == 3'
+if processor=$(taskset -cp $$ 2> "$room/check.log" | sed 's/.*: *\([0-9]*\).*/\1/') && [ -n "$processor" ]; then
+    taskset -c "$processor" "$search" bread "$folder" --json > "$room/out" 2> "$room/err" < /dev/null
+    check "by default as many threads as processors that may be used" json 'j["searched"]["threads"] == 1'
+else
+    echo "skipped the default of --threads: there is no taskset"
+fi
+
 results=
 for threads in 1 2 3 7 32; do
     run "number 3 bread and water" "$folder" --json --top 45 --threads "$threads"

@@ -2,6 +2,7 @@
 
 #include <residency/model_key.hpp>
 #include <residency/options.hpp>
+#include <residency/runtime/processors.hpp>
 
 #include <CLI/CLI.hpp>
 
@@ -16,7 +17,6 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <vector>
 
 namespace search {
@@ -43,7 +43,7 @@ struct Arguments {
     std::string query{};
     std::filesystem::path folder = ".";
     std::size_t top = 10;
-    std::size_t threads = std::clamp(std::thread::hardware_concurrency(), 1U, 16U);
+    std::size_t threads = std::min<std::size_t>(residency::usable_processors(), 16);
     std::chrono::milliseconds keep_alive = std::chrono::seconds(30);
     /// The folder of GGUF files that the models come from; empty: the built-in ones.
     std::filesystem::path models{};
@@ -121,7 +121,9 @@ inline std::optional<Arguments> parse(int argc, const char* const* argv) {
     app.add_option("--top", arguments.top, "How many results to print, 1 to 1000")
         ->type_name("N")
         ->capture_default_str();
-    app.add_option("--threads", arguments.threads, "How many threads of a search read and embed at once, 1 to 256")
+    app.add_option("--threads", arguments.threads,
+                   "How many threads of a search read and embed at once, 1 to 256; the processors that it may use, at "
+                   "most 16, by default")
         ->type_name("N")
         ->capture_default_str();
     app.add_option("--keep-alive", keep_alive, "How long an idle model stays: 500ms, 30s, 5m, 1h, 0 or forever")

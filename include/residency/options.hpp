@@ -56,8 +56,9 @@ struct SlotOptions {
     std::size_t max_leases = 10;
 
     /// How many model calls of `embed` and `rerank` may run at once. Bare leases do not count. At most 1,000,000, and
-    /// never more than `max_leases`. Default 0: the number of processors or `max_leases`, whichever is less;
-    /// `max_leases` with the host's executors, of which only the host knows how many calls they run at once.
+    /// never more than `max_leases`. Default 0: the processors that this process may use (`usable_processors()`: the
+    /// affinity and the control groups' CPU quota considered) or `max_leases`, whichever is less; `max_leases` with the
+    /// host's executors, of which only the host knows how many calls they run at once.
     std::size_t max_calls = 0;
 
     /// How many loads may run at once. Between 1 and 1,000,000.

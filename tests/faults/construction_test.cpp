@@ -145,6 +145,9 @@ TEST_CASE("A manager that finds no memory for its threads is not made, and those
     NonAllocatingWorld world;
     const auto token = std::make_shared<int>();
     ManagerOptions options;
+    // Counting the processors does without memory: runtime/processors_test.cpp.
+    options.embedding.max_calls = 2;
+    options.reranker.max_calls = 2;
     options.observer = [other = std::weak_ptr<int>(token)](const Event&) {};
     const std::size_t failed = starve([&](std::size_t nth, FaultPattern scarcity) {
         using Manager = ModelManager<CountedBackend, CountedBackend>;

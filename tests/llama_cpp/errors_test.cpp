@@ -1,9 +1,11 @@
 // Files that cannot be loaded, keys that must not be, and options that make no sense.
 
 #include "residency/backends/llama_cpp.hpp"
+#include "residency/runtime/processors.hpp"
 #include "support/catch.hpp"
 #include "support/comparing.hpp"
 #include "support/folders.hpp"
+#include "support/one_processor.hpp"
 #include "support/tiny_model.hpp"
 
 #include <sys/stat.h>
@@ -13,9 +15,9 @@
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <stdexcept>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -156,7 +158,32 @@ TEST_CASE("a model tells how many calls it takes at once") {
               ->max_concurrency() == 3);
     const std::size_t by_default =
         LlamaCppEmbeddingBackend({.model = {.files = folder.path()}}).load("tiny", context)->max_concurrency();
-    CHECK(by_default == std::min<std::size_t>(4, std::thread::hardware_concurrency()));
+    CHECK(by_default == std::min<std::size_t>(4, usable_processors()));
+}
+
+TEST_CASE("a model has a context for each processor that may be used, and computes with a thread for each") {
+    const TemporaryFolder folder;
+    write_tiny_model(folder.path() / "tiny.gguf", {});
+    const auto threads = [] {
+        return std::distance(std::filesystem::directory_iterator("/proc/self/task"),
+                             std::filesystem::directory_iterator());
+    };
+    std::size_t contexts = 0;
+    std::ptrdiff_t workers = 0;
+    const bool restricted = on_one_processor([&] {
+        LoadContext context;
+        const auto model = LlamaCppEmbeddingBackend({.model = {.files = folder.path()}}).load("tiny", context);
+        contexts = model->max_concurrency();
+        const std::ptrdiff_t before = threads();
+        (void)model->embed(std::vector<std::string>{std::string(200, 'x')});
+        workers = threads() - before;
+    });
+    if (!restricted) {
+        skip("this process may run on one processor only, or cannot change that");
+        return;
+    }
+    CHECK(contexts == 1);
+    CHECK(workers == 0);
 }
 
 TEST_CASE("texts that are not UTF-8, or hold a NUL, are embedded like any other") {

@@ -33,7 +33,7 @@ private:
 
 }  // namespace
 
-TEST_CASE("the cores are divided by the calls that run, and a tiny batch has one thread") {
+TEST_CASE("the processors are divided by the calls that run, and a tiny batch has one thread") {
     using detail::llama_cpp::threads_for;
     CHECK(threads_for(0, 1000, 1, 8) == 8);
     CHECK(threads_for(0, 1000, 2, 8) == 4);

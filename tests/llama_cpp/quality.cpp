@@ -9,6 +9,7 @@
 
 #include "residency/backends/llama_cpp.hpp"
 #include "residency/model_manager.hpp"
+#include "residency/runtime/processors.hpp"
 #include "support/ndcg.hpp"
 #include "support/parallel.hpp"
 #include "support/references.hpp"
@@ -26,7 +27,6 @@
 #include <numeric>
 #include <set>
 #include <string>
-#include <thread>
 #include <vector>
 
 namespace {
@@ -47,7 +47,7 @@ struct Row {
 };
 
 LlamaCppModelOptions options_of(const std::filesystem::path& models, std::size_t context_tokens) {
-    // A request for each core, and a thread for each request.
+    // A request for each processor, and a thread for each request.
     LlamaCppModelOptions options{.files = models, .threads = 1};
     options.context_tokens = context_tokens;
     options.truncate = true;
@@ -55,7 +55,7 @@ LlamaCppModelOptions options_of(const std::filesystem::path& models, std::size_t
 }
 
 // As many requests at once as the models take.
-std::size_t requests_at_once() { return std::max(1U, std::thread::hardware_concurrency()); }
+std::size_t requests_at_once() { return usable_processors(); }
 
 std::vector<std::vector<float>> embed(Manager& manager, const ModelKey& key, const std::vector<NumberedText>& texts) {
     std::vector<std::vector<float>> vectors(texts.size());

@@ -7,6 +7,7 @@
 
 #include "residency/backends/llama_cpp.hpp"
 #include "residency/model_manager.hpp"
+#include "residency/runtime/processors.hpp"
 #include "support/bare.hpp"
 #include "support/hand_over.hpp"
 #include "support/parallel.hpp"
@@ -183,7 +184,7 @@ void one_call(const std::filesystem::path& folder, const Length& length, std::si
     Manager manager(LlamaCppEmbeddingBackend({.model = {.files = folder}}),
                     LlamaCppRerankerBackend({.model = {.files = folder}}));
     const BareModel model((folder / "all-minilm-l6-v2-f16.gguf").string());
-    const int cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+    const auto cores = static_cast<int>(usable_processors());
     std::vector<std::unique_ptr<BareContext>> contexts;
     std::vector<Variant> variants{{"the library", [&] { (void)manager.embed(key, texts); }, true}};
     for (const std::uint32_t cap : {128U, 256U, 512U}) {
@@ -205,7 +206,7 @@ void many_threads(const std::filesystem::path& folder, const Length& length, std
     Manager manager(LlamaCppEmbeddingBackend({.model = {.files = folder}}),
                     LlamaCppRerankerBackend({.model = {.files = folder}}));
     const BareModel model((folder / "all-minilm-l6-v2-f16.gguf").string());
-    const auto cores = std::max<std::size_t>(1, std::thread::hardware_concurrency());
+    const std::size_t cores = usable_processors();
     const auto bare = [&](std::size_t workers) {
         auto contexts = std::make_shared<std::vector<std::unique_ptr<BareContext>>>();
         for (std::size_t worker = 0; worker < workers; ++worker) {
@@ -240,8 +241,7 @@ int main(int argc, char** argv) try {
     const std::size_t texts = argc > 2 ? std::max(16UL, std::stoul(argv[2])) : 96;
     chosen = argc > 3 ? argv[3] : "";
     llama_log_set([](ggml_log_level, const char*, void*) {}, nullptr);  // Of the bare ones.
-    std::cout << std::max(1U, std::thread::hardware_concurrency()) << " cores; " << key << "; medians of " << rounds
-              << " rounds\n";
+    std::cout << usable_processors() << " cores; " << key << "; medians of " << rounds << " rounds\n";
     for (const Length& length : {Length{"12 tokens", 10, 1}, Length{"200 tokens", 198, 8}}) {
         const std::size_t count = std::max<std::size_t>(16, texts / length.share);
         overhead(models, length, rounds, count);

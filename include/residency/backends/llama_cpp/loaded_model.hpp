@@ -8,6 +8,7 @@
 #include "residency/backends/llama_cpp/tokenizer.hpp"
 #include "residency/error.hpp"
 #include "residency/model_key.hpp"
+#include "residency/runtime/processors.hpp"
 
 #include <algorithm>
 #include <bit>
@@ -121,7 +122,7 @@ private:
                             "no context for " + std::to_string(wanted) + " tokens: " + log.errors());
             }
         }
-        switch (context.compute(threads_for(threads_, context.tokens(), contexts_.taken(), cores()), stop)) {
+        switch (context.compute(threads_for(threads_, context.tokens(), contexts_.taken(), processors_), stop)) {
             case Outcome::done: return;
             case Outcome::stopped: throw aborted();
             case Outcome::failed: break;
@@ -136,6 +137,8 @@ private:
     Tokenizer tokenizer_;
     std::size_t batch_tokens_;
     std::size_t threads_;
+    // Looked for once: that reads files.
+    std::size_t processors_ = usable_processors();
     std::size_t limit_;
     ContextSettings settings_;
     ContextPool contexts_;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "residency/backends/llama_cpp/files.hpp"
+#include "residency/runtime/processors.hpp"
 
 #include <algorithm>
 #include <cstddef>
@@ -8,7 +9,6 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
-#include <thread>
 
 namespace residency {
 
@@ -52,13 +52,15 @@ struct LlamaCppModelOptions {
     LlamaCppFiles files{};
 
     /// How many inferences may run at once on a model; each has a context of its own, and `max_concurrency()` tells the
-    /// slot. Zero: as many as the processor has cores, but at most 4. At most 256.
-    /// Default 0: one thread each is the best use of few cores, and each context costs memory.
+    /// slot. Zero: as many as `usable_processors()` when the backend is made, the affinity and the CPU quota considered,
+    /// but at most 4. At most 256.
+    /// Default 0: one thread each is the best use of few processors, and each context costs memory.
     std::size_t contexts = 0;
 
-    /// Threads per inference. Zero: the cores divided by the calls that run, at least 1, decided for each batch anew;
-    /// and never more than one for each 32 tokens of a batch, as threads cost more than they bring there. At most 512.
-    /// Default 0: a lone call gets all cores, and many calls do not fight for them.
+    /// Threads per inference. Zero: the `usable_processors()` of when the model was loaded, divided by the calls that
+    /// run, at least 1, decided for each batch anew; and never more than one for each 32 tokens of a batch, as threads
+    /// cost more than they bring there. At most 512.
+    /// Default 0: a lone call gets all of them, and many calls do not fight for them.
     std::size_t threads = 0;
 
     /// How many tokens the texts of a call that share a batch may have together; a longer text has a batch of its own.
@@ -122,18 +124,16 @@ inline constexpr std::size_t max_threads = 512;
 inline constexpr std::size_t min_batch_tokens = 16;
 inline constexpr std::size_t max_batch_tokens = 1'048'576;
 
-/// The processor's threads that this process may use; at least 1.
-inline std::size_t cores() noexcept { return std::max<std::size_t>(1, std::thread::hardware_concurrency()); }
-
-/// How many threads compute a batch of `tokens` while `calls` calls run, that one included, where `option` is
-/// `LlamaCppModelOptions::threads`.
-inline std::size_t threads_for(std::size_t option, std::size_t tokens, std::size_t calls, std::size_t cores) noexcept {
+/// How many threads compute a batch of `tokens` on `processors` while `calls` calls run, that one included, where
+/// `option` is `LlamaCppModelOptions::threads`.
+inline std::size_t threads_for(std::size_t option, std::size_t tokens, std::size_t calls,
+                               std::size_t processors) noexcept {
     // Fewer tokens than this for a thread, and starting it costs more than it brings.
     constexpr std::size_t tokens_per_thread = 32;
     if (option != 0) {
         return option;
     }
-    const std::size_t share = cores / std::max<std::size_t>(1, calls);
+    const std::size_t share = processors / std::max<std::size_t>(1, calls);
     return std::clamp<std::size_t>(std::min(share, tokens / tokens_per_thread), 1, max_threads);
 }
 
@@ -146,12 +146,12 @@ inline LlamaCppModelOptions checked(LlamaCppModelOptions options) {
         }
     };
     require(options.files.known(), "files", "must be set: a folder or a function from ModelKey to path");
-    require(options.contexts <= max_contexts, "contexts", "must be at most 256 (zero decides by the cores)");
+    require(options.contexts <= max_contexts, "contexts", "must be at most 256 (zero decides by the processors)");
     require(options.threads <= max_threads, "threads", "must be at most 512 (zero decides for each batch)");
     require(options.batch_tokens >= min_batch_tokens && options.batch_tokens <= max_batch_tokens, "batch_tokens",
             "must be between 16 and 1048576");
     if (options.contexts == 0) {
-        options.contexts = std::min<std::size_t>(4, cores());
+        options.contexts = std::min<std::size_t>(4, usable_processors());
     }
     return options;
 }
