@@ -19,6 +19,7 @@
 #include <vector>
 
 using namespace residency::runtime;
+using namespace std::string_literals;
 using Processors = std::optional<std::uint64_t>;
 
 namespace {
@@ -254,7 +255,7 @@ TEST_CASE("A group is looked for below the group that is mounted") {
 
 TEST_CASE("Parsers take any text") {
     std::mt19937 random(20'250'101);  // NOLINT(cert-msc32-c,cert-msc51-cpp): the same each time
-    const std::string characters("0123456789 :,/-\\.\nacgmopuxr\t\0\xFF", 32);
+    const std::string characters("0123456789 :,/-\\.\nacgmopuxr\t\0\xFF"s);
     const std::vector<std::string> seeds{"100000 100000\n", "max 100000\n", "4:cpu,cpuacct:/a/b\n0::/c\n",
                                          v1_mount("/a\\040b", "/c\\134d"), v2_mount("/", "/sys/fs/cgroup")};
     for (int round = 0; round < 20'000; ++round) {

@@ -52,14 +52,14 @@ struct LlamaCppModelOptions {
     LlamaCppFiles files{};
 
     /// How many inferences may run at once on a model; each has a context of its own, and `max_concurrency()` tells the
-    /// slot. Zero: as many as `usable_processors()` when the backend is made, the affinity and the CPU quota considered,
-    /// but at most 4. At most 256.
+    /// slot. Zero: one for each processor that this process may use when the backend is made (`usable_processors()`:
+    /// affinity and CPU quota), but at most 4. At most 256.
     /// Default 0: one thread each is the best use of few processors, and each context costs memory.
     std::size_t contexts = 0;
 
-    /// Threads per inference. Zero: the `usable_processors()` of when the model was loaded, divided by the calls that
-    /// run, at least 1, decided for each batch anew; and never more than one for each 32 tokens of a batch, as threads
-    /// cost more than they bring there. At most 512.
+    /// Threads per inference. Zero: the processors that this process may use when the model is loaded, divided by the
+    /// calls that run, at least 1, decided for each batch anew; and never more than one for each 32 tokens of a batch,
+    /// as threads cost more than they bring there. At most 512.
     /// Default 0: a lone call gets all of them, and many calls do not fight for them.
     std::size_t threads = 0;
 
