@@ -68,7 +68,7 @@ void set_vocabulary(gguf_context* file, const TinyModel& model, const Vocabulary
         return;
     }
     gguf_set_val_str(file, "tokenizer.ggml.model", "gpt2");
-    gguf_set_val_str(file, "tokenizer.ggml.pre", "qwen2");
+    gguf_set_val_str(file, "tokenizer.ggml.pre", model.pre_tokenizer.c_str());
     set_strings(file, "tokenizer.ggml.tokens", vocabulary.texts);
     gguf_set_arr_data(file, "tokenizer.ggml.token_type", GGUF_TYPE_INT32, vocabulary.types.data(),
                       vocabulary.types.size());

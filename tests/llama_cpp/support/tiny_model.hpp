@@ -22,6 +22,8 @@ struct TinyModel {
     bool adds_end = false;
     /// How many tokens it was trained for.
     unsigned context_length = 512;
+    /// How texts are split before tokens are made of them, as llama.cpp names it.
+    std::string pre_tokenizer = "qwen2";
     /// Without a vocabulary.
     bool no_vocabulary = false;
 };

@@ -37,10 +37,11 @@ public:
     /// An empty text is embedded if the vocabulary adds tokens to texts. No text makes control tokens: `[SEP]` is five
     /// characters. Bytes that are not UTF-8 are read as U+FFFD.
     ///
-    /// Errors   invalid_request: a text has no tokens, or more than the limit and `truncate` is off; it says which, how
-    ///          many, the limit. inference_failed: llama.cpp could not compute it. operation_aborted: `stop` was
-    ///          requested, between two texts that are read, while it waited for a context, or while it computed. Out of
-    ///          memory: std::bad_alloc, or inference_failed.
+    /// Errors   invalid_request: a text has no tokens, or more than the limit and `truncate` is off; or it has more than
+    ///          32,768 characters without a break between words and llama.cpp would recurse for each, which depends on
+    ///          the tokenizer; it says which, how many, the limit. inference_failed: llama.cpp could not compute it.
+    ///          operation_aborted: `stop` was requested, between two texts that are read, while it waited for a
+    ///          context, or while it computed. Out of memory: std::bad_alloc, or inference_failed.
     /// Threads  any number at once; more than `max_concurrency()` wait for one another
     [[nodiscard]] Embeddings embed(std::span<const std::string> texts, const std::stop_token& stop = {}) {
         std::vector<detail::llama_cpp::Tokens> sequences;
@@ -71,6 +72,7 @@ private:
     [[nodiscard]] detail::llama_cpp::Tokens tokens_of(const std::string& text, std::size_t index) const {
         const detail::llama_cpp::Tokenizer& tokenizer = model_->tokenizer();
         const std::size_t limit = model_->limit();
+        model_->require_breaks(text, "text " + std::to_string(index));
         detail::llama_cpp::Tokens own = tokenizer.tokenize(text);
         const std::size_t added = tokenizer.opening().size() + tokenizer.closing().size();
         if (own.size() + added == 0) {

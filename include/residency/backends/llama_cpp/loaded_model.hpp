@@ -16,6 +16,7 @@
 #include <span>
 #include <stop_token>
 #include <string>
+#include <string_view>
 #include <utility>
 
 namespace residency::detail::llama_cpp {
@@ -29,7 +30,7 @@ public:
         : key_(std::move(key)),
           trim_(options.trim_memory),
           weights_(std::move(weights)),
-          tokenizer_(llama_model_get_vocab(weights_.get())),
+          tokenizer_(llama_model_get_vocab(weights_.get()), pre_tokenizer_of(*weights_)),
           batch_tokens_(options.batch_tokens),
           threads_(options.threads),
           limit_(options.context_tokens != 0 ? options.context_tokens
@@ -54,6 +55,17 @@ public:
     /// An error of a request.
     [[nodiscard]] Error error(errc code, const std::string& detail) const {
         return {code, key_, Stage::inference, detail};
+    }
+
+    /// Throws Error invalid_request, which calls `text` by its `name`, if it has more characters without a break than
+    /// its tokenizer can be given.
+    void require_breaks(std::string_view text, const std::string& name) const {
+        if (const std::size_t count = tokenizer_.too_many_in_a_row(text); count != 0) {
+            throw error(errc::invalid_request, name + " has " + std::to_string(count) +
+                                                   " characters in a row without a break between words, and with this "
+                                                   "model's tokenizer the limit is " +
+                                                   std::to_string(max_match));
+        }
     }
 
     /// Throws Error operation_aborted if `stop` was requested.

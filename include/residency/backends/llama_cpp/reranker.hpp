@@ -43,10 +43,12 @@ public:
     /// a call share batches; what shares one with a pair changes no more than the rounding of its score. No text makes
     /// control tokens. Bytes that are not UTF-8 are read as U+FFFD.
     ///
-    /// Errors   invalid_request: a pair has more tokens than the limit and `truncate` is off, or the query leaves no
-    ///          room for a token of a document; it says which, how many, the limit. inference_failed: llama.cpp could
-    ///          not compute it. operation_aborted: `stop` was requested, between two documents that are read, while it
-    ///          waited for a context, or while it computed. Out of memory: std::bad_alloc, or inference_failed.
+    /// Errors   invalid_request: a pair has more tokens than the limit and `truncate` is off, the query leaves no room
+    ///          for a token of a document, or a text has more than 32,768 characters without a break between words and
+    ///          llama.cpp would recurse for each, which depends on the tokenizer; it says which, how many, the limit.
+    ///          inference_failed: llama.cpp could not compute it. operation_aborted: `stop` was requested, between two
+    ///          documents that are read, while it waited for a context, or while it computed. Out of memory:
+    ///          std::bad_alloc, or inference_failed.
     /// Threads  any number at once; more than `max_concurrency()` wait for one another
     [[nodiscard]] std::vector<float> rerank(std::string_view query, std::span<const std::string> documents,
                                             const std::stop_token& stop = {}) {
@@ -70,6 +72,7 @@ private:
     [[nodiscard]] std::vector<detail::llama_cpp::Tokens> join(std::string_view query,
                                                               std::span<const std::string> documents,
                                                               const std::stop_token& stop) const {
+        model_->require_breaks(query, "the query");
         const std::unique_ptr<detail::llama_cpp::PreparedQuery> prepared = prepare(query);
         const std::size_t limit = model_->limit();
         if (prepared->size() >= limit) {
@@ -82,6 +85,7 @@ private:
         pairs.reserve(documents.size());
         for (std::size_t index = 0; index < documents.size(); ++index) {
             model_->go_on_unless(stop);
+            model_->require_breaks(documents[index], "document " + std::to_string(index));
             pairs.push_back(prepared->join(documents[index]));
             if (pairs.back().size() <= limit) {
                 continue;

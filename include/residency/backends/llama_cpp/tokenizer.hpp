@@ -1,6 +1,8 @@
 #pragma once
 
+#include "residency/backends/llama_cpp/deep_stack.hpp"
 #include "residency/backends/llama_cpp/llama.hpp"
+#include "residency/backends/llama_cpp/pre_tokenizer.hpp"
 
 #include <algorithm>
 #include <cstddef>
@@ -40,19 +42,22 @@ inline std::string why_not_tokenizable(const llama_vocab* vocabulary) {
     return {};
 }
 
-/// Whether the byte at `at` begins what would be a character past U+10FFFF: llama.cpp throws at those, and takes other
-/// bytes that are not UTF-8 for U+FFFD. (`unicode.cpp`, `unicode_cpt_to_utf8`.)
-[[nodiscard]] inline bool begins_past_unicode(std::string_view text, std::size_t at) noexcept {
+/// Whether the bytes from `at` on are no character in UTF-8, but one to llama.cpp: it throws at those past U+10FFFF, and
+/// ends the process at a space that takes more than one byte. It reads other bytes that are not UTF-8 as U+FFFD.
+/// (`unicode.cpp`, `unicode_cpt_from_utf8` and `unicode_cpt_to_utf8`.)
+[[nodiscard]] inline bool is_misread(std::string_view text, std::size_t at) noexcept {
     const auto byte = static_cast<unsigned char>(text[at]);
-    return (byte >= 0xF5 && byte <= 0xF7) ||
-           (byte == 0xF4 && at + 1 < text.size() && static_cast<unsigned char>(text[at + 1]) >= 0x90);
+    const unsigned next = at + 1 < text.size() ? static_cast<unsigned char>(text[at + 1]) : 0U;
+    const bool past_unicode = (byte >= 0xF5 && byte <= 0xF7) || (byte == 0xF4 && next >= 0x90);
+    const bool too_long =
+        byte == 0xC0 || byte == 0xC1 || (byte == 0xE0 && next < 0xA0) || (byte == 0xF0 && next < 0x90);
+    return past_unicode || too_long;
 }
 
-/// `text` with no byte that begins a character past U+10FFFF: a byte that is no UTF-8 takes its place. Kept in `copy`
-/// if there is any.
-[[nodiscard]] inline std::string_view within_unicode(std::string_view text, std::string& copy) {
+/// `text` with a byte that is no UTF-8 in place of each that begins what is misread. Kept in `copy` if there is any.
+[[nodiscard]] inline std::string_view without_misread(std::string_view text, std::string& copy) {
     for (std::size_t at = 0; at < text.size(); ++at) {
-        if (begins_past_unicode(text, at)) {
+        if (is_misread(text, at)) {
             if (copy.empty()) {
                 copy = text;
             }
@@ -62,11 +67,20 @@ inline std::string why_not_tokenizable(const llama_vocab* vocabulary) {
     return copy.empty() ? text : std::string_view(copy);
 }
 
+/// What llama.cpp takes of a stack, measured and rounded up: 12 KiB for a call, and 320 bytes for each character of a
+/// match, or 530 if it was built without optimisation. The match of a word may be followed by one as long.
+inline constexpr std::size_t stack_of_a_call = std::size_t{256} << 10U;
+inline constexpr std::size_t stack_of_a_character = 2048;
+
+/// Such a match needs at most 64 KiB: a text without a longer one is read on the caller's own stack.
+inline constexpr std::size_t max_match_on_any_stack = 64;
+
 /// Makes tokens of texts. Any number of threads at once.
 class Tokenizer {
 public:
-    /// The vocabulary must be tokenizable and live as long.
-    explicit Tokenizer(const llama_vocab* vocabulary) : vocabulary_(vocabulary) {
+    /// The vocabulary must be tokenizable and live as long. `pre` is what its file calls its pre-tokenizer.
+    explicit Tokenizer(const llama_vocab* vocabulary, std::string_view pre = {})
+        : vocabulary_(vocabulary), pre_(vocabulary, pre) {
         // What is added before a text and what after is told by where a text's own tokens stand among all.
         const Tokens all = call("a", true);
         const Tokens own = call("a", false);
@@ -84,8 +98,24 @@ public:
     /// What the vocabulary adds after a text.
     [[nodiscard]] const Tokens& closing() const noexcept { return closing_; }
 
+    /// Why `text` should not be made tokens of: it has so many characters without a break, more than `max_match`. Zero
+    /// if it has not.
+    [[nodiscard]] std::size_t too_many_in_a_row(std::string_view text) const noexcept {
+        const std::size_t longest = pre_.longest_match(text);
+        return longest > max_match ? longest : 0;
+    }
+
     /// The tokens of `text` alone, in which nothing is special: the characters of `[SEP]` are text.
-    [[nodiscard]] Tokens tokenize(std::string_view text) const { return call(text, false); }
+    [[nodiscard]] Tokens tokenize(std::string_view text) const {
+        std::size_t part = pre_.part(text);
+        Tokens tokens = call(text.substr(0, part), false);
+        while (part < text.size()) {
+            text.remove_prefix(part);
+            part = pre_.part(text);
+            append(tokens, call(text.substr(0, part), false));
+        }
+        return tokens;
+    }
 
     /// A text's own tokens with what the vocabulary adds to them.
     [[nodiscard]] Tokens enclosed(std::span<const llama_token> own) const {
@@ -100,21 +130,30 @@ public:
 private:
     [[nodiscard]] Tokens call(std::string_view given, bool add_special) const {
         // A token is at least a byte, but for what is added; a text of other lengths is asked for twice.
-        const auto longest = static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max()) - 16;
-        if (given.size() > longest) {
+        const auto largest = static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max()) - 16;
+        if (given.size() > largest) {
             throw std::length_error("a text of more than 2 GiB");
         }
         std::string copy;
-        const std::string_view text = within_unicode(given, copy);
+        const std::string_view text = without_misread(given, copy);
         Tokens tokens(text.size() + 16);
         const auto into = [&] {
             return llama_tokenize(vocabulary_, text.data(), static_cast<std::int32_t>(text.size()), tokens.data(),
                                   static_cast<std::int32_t>(tokens.size()), add_special, false);
         };
-        std::int32_t count = into();
-        if (count < 0 && count != std::numeric_limits<std::int32_t>::min()) {
-            tokens.resize(static_cast<std::size_t>(-count));
+        std::int32_t count = 0;
+        const auto read = [&] {
             count = into();
+            if (count < 0 && count != std::numeric_limits<std::int32_t>::min()) {
+                tokens.resize(static_cast<std::size_t>(-count));
+                count = into();
+            }
+        };
+        const std::size_t longest = pre_.longest_match(text);
+        if (longest <= max_match_on_any_stack) {
+            read();
+        } else {
+            with_stack(stack_of_a_call + longest * stack_of_a_character, read);
         }
         if (count < 0) {
             throw std::length_error("a text of more than 2^31 tokens");
@@ -124,6 +163,7 @@ private:
     }
 
     const llama_vocab* vocabulary_;
+    PreTokenizer pre_;
     Tokens opening_{};
     Tokens closing_{};
 };
