@@ -29,6 +29,17 @@ long=all-minilm-l6-v2-$(printf 'n%.0s' $(seq 80))
 ln -s "$(cd "$models" && pwd)/all-minilm-l6-v2-f16.gguf" "$room/long-names/$long-f16.gguf"
 refuses "a reranker beside an embedder of 97 bytes, which is there" "for --reranker" loaf "$folder" --models "$room/long-names" --embedding "$long@f16" --reranker none@f16
 refuses "a model that leads out of the folder" "There is no model '../all-minilm-l6-v2@f16'" loaf "$folder" --models "$models" --embedding ../all-minilm-l6-v2@f16
+mkdir "$room/split"
+ln -s "$(cd "$models" && pwd)/all-minilm-l6-v2-f16.gguf" "$room/split/minilm-f16-00001-of-00001.gguf"
+ln -s "$(cd "$models" && pwd)/qa-reranker-l6-f16.gguf" "$room/split/qa-f16.gguf"
+touch "$room/split/big-f16-00001-of-00002.gguf" "$room/split/big-f16-00002-of-00002.gguf"
+refuses "a split model is one to choose" "which holds big@f16, minilm@f16, qa@f16\." loaf "$folder" --models "$room/split" --embedding none@f16
+refuses "a later part" "part 2 of 2 of a split model; name the model, 'big-f16'" loaf "$folder" --models "$room/split" --embedding big@f16-00002-of-00002
+mkdir "$room/split/qa-f16"
+refuses "what could be two models" "qa-f16.gguf' or '.*qa-f16'" loaf "$folder" --models "$room/split" --embedding minilm@f16 --reranker qa@f16
+rmdir "$room/split/qa-f16"
+run loaf "$folder" --models "$room/split" --embedding minilm@f16 --reranker qa-f16.gguf
+check "a model by its first part, and one by its file's name: exit code 0" ends_with 0
 
 run loaf "$folder" --models "$models" --embedding qa-reranker-l6@f16 --reranker qa-reranker-l6@f16
 check "a reranker for an embedder: exit code 1" ends_with 1

@@ -178,4 +178,32 @@ void write_tiny_model(const std::filesystem::path& path, const TinyModel& model)
     }
 }
 
+void write_split_model(const std::filesystem::path& prefix, int parts, const std::filesystem::path& file) {
+    ggml_context* tensors = nullptr;
+    const std::unique_ptr<gguf_context, void (*)(gguf_context*)> whole(
+        gguf_init_from_file(file.c_str(), {false, &tensors}), &gguf_free);
+    const std::unique_ptr<ggml_context, void (*)(ggml_context*)> memory(tensors, &ggml_free);
+    if (!whole) {
+        throw std::runtime_error("cannot read " + file.string());
+    }
+    const std::int64_t count = gguf_get_n_tensors(whole.get());
+    for (int part = 0; part < parts; ++part) {
+        const std::unique_ptr<gguf_context, void (*)(gguf_context*)> piece(gguf_init_empty(), &gguf_free);
+        if (part == 0) {
+            gguf_set_kv(piece.get(), whole.get());
+        }
+        gguf_set_val_u16(piece.get(), "split.no", static_cast<std::uint16_t>(part));
+        gguf_set_val_u16(piece.get(), "split.count", static_cast<std::uint16_t>(parts));
+        gguf_set_val_i32(piece.get(), "split.tensors.count", static_cast<std::int32_t>(count));
+        for (std::int64_t index = count * part / parts; index < count * (part + 1) / parts; ++index) {
+            gguf_add_tensor(piece.get(), ggml_get_tensor(tensors, gguf_get_tensor_name(whole.get(), index)));
+        }
+        std::string path(prefix.string().size() + 64, '\0');
+        llama_split_path(path.data(), path.size(), prefix.c_str(), part, parts);
+        if (!gguf_write_to_file(piece.get(), path.c_str(), false)) {
+            throw std::runtime_error("cannot write " + path);
+        }
+    }
+}
+
 }  // namespace residency::test

@@ -32,4 +32,7 @@ struct TinyModel {
 /// with a byte-level vocabulary that has `<|im_start|>` and `<|im_end|>` as special tokens.
 void write_tiny_model(const std::filesystem::path& file, const TinyModel& model);
 
+/// Writes the model in `file` again, split: `PREFIX-00001-of-0000N.gguf` and so on.
+void write_split_model(const std::filesystem::path& prefix, int parts, const std::filesystem::path& file);
+
 }  // namespace residency::test

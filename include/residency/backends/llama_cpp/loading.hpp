@@ -46,12 +46,16 @@ public:
     template <class UseOf>
     std::unique_ptr<LoadedModel> run(const UseOf& use_of) {
         stop_if_requested();
-        require_readable_file(key_, path_);
+        if (const std::string why = why_not_readable(path_); !why.empty()) {
+            fail(why);
+        }
         LogScope::start();
-        const std::optional<ModelFile> file = read_model_file(path_);
+        std::optional<ModelFile> file = read_model_file(path_);
         if (!file) {
             fail("it is not a whole GGUF file");
         }
+        require_all_parts(*file);
+        read_other_parts(*file);
         const Use use = use_of(*file);
         if (!use.refusal.empty()) {
             fail(use.refusal);
@@ -83,6 +87,19 @@ private:
     void stop_if_requested() const {
         if (context_.stop_token().stop_requested()) {
             throw Error(operation_aborted(), key_, Stage::load, "the load was asked to stop");
+        }
+    }
+
+    void require_all_parts(const ModelFile& file) {
+        if (file.part != 0) {
+            fail("it is part " + std::to_string(file.part + 1) + " of a split model: name the first part");
+        }
+        for (std::size_t index = 0; index < file.other_parts.size(); ++index) {
+            const std::string& path = file.other_parts[index];
+            if (const std::string why = why_not_readable(path); !why.empty()) {
+                fail("part " + std::to_string(index + 2) + " of " + std::to_string(file.other_parts.size() + 1) +
+                     " of the model cannot be read: '" + path + "': " + why);
+            }
         }
     }
 

@@ -4,9 +4,11 @@
 #include "residency/backends/llama_cpp/llama.hpp"
 #include "residency/backends/llama_cpp/log.hpp"
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace residency::detail::llama_cpp {
@@ -19,6 +21,10 @@ struct ModelFile {
     std::optional<std::uint32_t> pooling{};
     /// How many scores its head gives; none if it has no head, and so does not rerank.
     std::optional<std::int64_t> head_outputs{};
+    /// Which part of a split model the file is, from 0; 0 if the model is not split.
+    std::uint32_t part = 0;
+    /// The paths of a split model's other parts, if this is the first.
+    std::vector<std::string> other_parts{};
 };
 
 namespace model_file {
@@ -69,7 +75,7 @@ inline std::string part_path(const std::string& first, int index, int count) {
 
 }  // namespace model_file
 
-/// Reads what `path` says; none if it is not a GGUF file, and llama.cpp's lines tell why.
+/// Reads what `path` says, of a split model its first part alone; none if it is not a GGUF file, and llama.cpp's lines tell why.
 ///
 /// The head is looked for among the tensors: what llama.cpp tells of a loaded model's outputs is 1 also where there is
 /// no head.
@@ -82,15 +88,26 @@ inline std::optional<ModelFile> read_model_file(const std::string& path) {
     facts.architecture = model_file::text(*file, "general.architecture");
     facts.pooling = model_file::number(*file, facts.architecture + ".pooling_type");
     facts.head_outputs = model_file::head_outputs(*file);
-    const int parts = static_cast<int>(model_file::number(*file, "split.count").value_or(1));
-    for (int part = 1; part < parts && !facts.head_outputs; ++part) {
-        const GgufHandle next = model_file::open(model_file::part_path(path, part, parts));
-        if (!next) {
-            break;  // The load itself says what is missing.
+    facts.part = model_file::number(*file, "split.no").value_or(0);
+    constexpr std::uint32_t most_parts = 65'535;  // llama.cpp's.
+    const auto parts = static_cast<int>(std::min(model_file::number(*file, "split.count").value_or(1), most_parts));
+    for (int part = 1; part < parts; ++part) {
+        std::string other = model_file::part_path(path, part, parts);
+        if (other.empty()) {
+            break;  // The load itself says that the file is not named like a first part.
         }
-        facts.head_outputs = model_file::head_outputs(*next);
+        facts.other_parts.push_back(std::move(other));
     }
     return facts;
+}
+
+/// Reads what the other parts say, all of which must be there.
+inline void read_other_parts(ModelFile& facts) {
+    for (auto path = facts.other_parts.begin(); path != facts.other_parts.end() && !facts.head_outputs; ++path) {
+        if (const GgufHandle file = model_file::open(*path)) {  // If not, the load itself says why.
+            facts.head_outputs = model_file::head_outputs(*file);
+        }
+    }
 }
 
 }  // namespace residency::detail::llama_cpp

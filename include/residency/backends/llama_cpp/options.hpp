@@ -48,7 +48,8 @@ enum class LlamaCppScore : std::uint8_t {
 /// What the options of embedders and rerankers have in common.
 struct LlamaCppModelOptions {
     /// Where a key's file is: a folder, which holds it as `NAME-QUANTIZATION.gguf` (`NAME.gguf` for an empty
-    /// quantization), or a function from ModelKey to path. Must be set.
+    /// quantization) or split, as `NAME-QUANTIZATION-00001-of-00003.gguf` and so on; or a function from ModelKey to
+    /// path, which names the first part of a split model. Must be set.
     LlamaCppFiles files{};
 
     /// How many inferences may run at once on a model; each has a context of its own, and `max_concurrency()` tells the
