@@ -7,6 +7,8 @@
 #include <boost/asio/post.hpp>
 
 #include <atomic>
+#include <cfenv>
+#include <cmath>
 #include <cstddef>
 #include <exception>
 #include <functional>
@@ -34,7 +36,52 @@ std::shared_ptr<OwnedThreads> start(const std::vector<std::size_t>& counts) {
     return threads;
 }
 
+// A host that rounds upward and, where the C library can do so, has a signal for each 0/0, 1/0 and overflow; until this
+// goes.
+class HostWithTraps {
+public:
+    HostWithTraps() {
+        std::fegetenv(&before_);
+        std::fesetround(FE_UPWARD);
+#if defined(__GLIBC__) && defined(__x86_64__)
+        ::feenableexcept(FE_INVALID | FE_DIVBYZERO | FE_OVERFLOW);
+#endif
+    }
+    ~HostWithTraps() { std::fesetenv(&before_); }
+    HostWithTraps(const HostWithTraps&) = delete;
+    HostWithTraps& operator=(const HostWithTraps&) = delete;
+
+private:
+    std::fenv_t before_{};
+};
+
 }  // namespace
+
+TEST_CASE("OwnedThreads: each thread has the default floating-point environment, whatever its maker has", "[H12]") {
+    std::latch together(3);
+    std::atomic<int> as_usual = 0;
+    std::shared_ptr<OwnedThreads> threads;
+    {
+        const HostWithTraps host;
+        threads = start({2, 1});
+        CHECK(std::fegetround() == FE_UPWARD);
+    }
+    const auto compute = [&] {
+        together.arrive_and_wait();  // On a thread of its own each.
+        const volatile double zero = 0.0;
+        const volatile double one = 1.0;
+        const volatile double tiny = 1e-30;
+        const bool nearest = std::fegetround() == FE_TONEAREST && one + tiny == one;
+        if (nearest && std::isnan(zero / zero) && std::isinf(one / zero)) {
+            ++as_usual;
+        }
+    };
+    for (const std::size_t pool : {0U, 0U, 1U}) {
+        asio::post(threads->executor(pool), compute);
+    }
+    threads->end_and_join();
+    CHECK(as_usual == 3);
+}
 
 TEST_CASE("OwnedThreads: a pool has as many threads as asked for, which run at once", "[H12]") {
     std::latch together(3);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cfenv>
 #include <cstddef>
 #include <deque>
 #include <exception>
@@ -19,7 +20,8 @@ namespace residency::runtime {
 /// work is done and the pools before it have ended, so that a pool may post to those behind it until its last thread
 /// returns.
 ///
-/// The threads own this object: it may be given up on one of them.
+/// The threads own this object: it may be given up on one of them. They have the default floating-point environment,
+/// whatever that of the thread is which starts them.
 class OwnedThreads : public std::enable_shared_from_this<OwnedThreads> {
 public:
     /// Called with an exception that a handler threw and the number of its pool, on the thread of the handler, before
@@ -105,8 +107,12 @@ private:
         }
     }
 
+    // A thread begins with the floating-point environment of the one that made it: with a host's traps a model's 0/0
+    // would end the process, and with its rounding mode a vector would depend on which thread made the manager.
+    //
     // An exception ends the process, as it does on a thread of asio::thread_pool.
     void run(std::size_t index) {
+        std::fesetenv(FE_DFL_ENV);
         Pool& pool = pools_[index];
         try {
             pool.context.run();

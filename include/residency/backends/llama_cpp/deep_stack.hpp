@@ -7,6 +7,7 @@
 #if !defined(_MSC_VER)
 #include <pthread.h>
 
+#include <cfenv>
 #include <string>
 #include <system_error>
 #endif
@@ -23,8 +24,9 @@ void with_stack(std::size_t /*bytes*/, Function&& function) {
 
 #else
 
-/// Calls `function` on a thread that has at least `bytes` of stack, and waits for it; what it throws is thrown here.
-/// Only the stack that the call touches becomes memory. Throws std::system_error if there is no such thread.
+/// Calls `function` on a thread that has at least `bytes` of stack and the default floating-point environment, and
+/// waits for it; what it throws is thrown here. Only the stack that the call touches becomes memory. Throws
+/// std::system_error if there is no such thread.
 template <class Function>
 void with_stack(std::size_t bytes, Function&& function) {
     struct Call {
@@ -52,6 +54,7 @@ void with_stack(std::size_t bytes, Function&& function) {
         require(pthread_create(
             &thread, &attributes.value,
             [](void* argument) -> void* {
+                std::fesetenv(FE_DFL_ENV);
                 Call& mine = *static_cast<Call*>(argument);
                 try {
                     mine.function();

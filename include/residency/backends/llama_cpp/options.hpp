@@ -60,7 +60,9 @@ struct LlamaCppModelOptions {
 
     /// Threads per inference. Zero: the processors that this process may use when the model is loaded, divided by the
     /// calls that run, at least 1, decided for each batch anew; and never more than one for each 32 tokens of a batch,
-    /// as threads cost more than they bring there. At most 512.
+    /// as threads cost more than they bring there. At most 512. With more than one, ggml starts threads while it
+    /// computes, through OpenMP as a rule; libgomp ends the process if one cannot be made. Where threads may run out,
+    /// use 1, with which ggml starts none.
     /// Default 0: a lone call gets all of them, and many calls do not fight for them.
     std::size_t threads = 0;
 
