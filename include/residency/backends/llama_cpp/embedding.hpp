@@ -5,6 +5,7 @@
 #include "residency/backends/llama_cpp/loaded_model.hpp"
 #include "residency/backends/llama_cpp/loading.hpp"
 #include "residency/backends/llama_cpp/options.hpp"
+#include "residency/embed_as.hpp"
 #include "residency/embeddings.hpp"
 #include "residency/error.hpp"
 #include "residency/model_key.hpp"
@@ -13,9 +14,11 @@
 #include <cmath>
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <span>
 #include <stop_token>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -25,30 +28,36 @@ namespace residency {
 class LlamaCppEmbeddingModel {
 public:
     /// What `LlamaCppEmbeddingBackend::load` calls.
-    LlamaCppEmbeddingModel(std::unique_ptr<detail::llama_cpp::LoadedModel> model, bool truncate, bool normalise)
+    LlamaCppEmbeddingModel(std::unique_ptr<detail::llama_cpp::LoadedModel> model, bool truncate, bool normalise,
+                           std::optional<LlamaCppPrefixes> prefixes = {})
         : model_(std::move(model)),
           dimension_(static_cast<std::size_t>(llama_model_n_embd_out(model_->weights()))),
           truncate_(truncate),
-          normalise_(normalise) {}
+          normalise_(normalise),
+          prefixes_(std::move(prefixes)) {}
 
-    /// Embeds the texts: a row of `dimension()` floats for each, in their order.
+    /// Embeds the texts: a row of `dimension()` floats for each, in their order. A query or a document gets the model's
+    /// prefix, which counts among its tokens and stays if the text is cut.
     ///
     /// The texts of a call share batches; what shares one with a text changes no more than the rounding of its vector.
     /// An empty text is embedded if the vocabulary adds tokens to texts. No text makes control tokens: `[SEP]` is five
     /// characters. Bytes that are not UTF-8 are read as U+FFFD.
     ///
-    /// Errors   invalid_request: a text has no tokens, or more than the limit and `truncate` is off; or it has more than
-    ///          32,768 characters without a break between words and llama.cpp would recurse for each, which depends on
-    ///          the tokenizer; it says which, how many, the limit. inference_failed: llama.cpp could not compute it.
-    ///          operation_aborted: `stop` was requested, between two texts that are read, while it waited for a
-    ///          context, or while it computed. Out of memory: std::bad_alloc, or inference_failed.
+    /// Errors   invalid_request: `as` is not `as_is`, and the model has no prefixes; a text has no tokens, or more than
+    ///          the limit and `truncate` is off; or it has more than 32,768 characters without a break between words and
+    ///          llama.cpp would recurse for each, which depends on the tokenizer; it says which, how many, the limit.
+    ///          inference_failed: llama.cpp could not compute it. operation_aborted: `stop` was requested, between two
+    ///          texts that are read, while it waited for a context, or while it computed. Out of memory: std::bad_alloc,
+    ///          or inference_failed.
     /// Threads  any number at once; more than `max_concurrency()` wait for one another
-    [[nodiscard]] Embeddings embed(std::span<const std::string> texts, const std::stop_token& stop = {}) {
+    [[nodiscard]] Embeddings embed(std::span<const std::string> texts, EmbedAs as, const std::stop_token& stop = {}) {
+        const std::string_view prefix = prefix_for(as);
         std::vector<detail::llama_cpp::Tokens> sequences;
         sequences.reserve(texts.size());
         for (std::size_t index = 0; index < texts.size(); ++index) {
             model_->go_on_unless(stop);
-            sequences.push_back(tokens_of(texts[index], index));
+            sequences.push_back(prefix.empty() ? tokens_of(texts[index], index)
+                                               : tokens_of(std::string(prefix) + texts[index], index));
         }
         Embeddings embeddings(texts.size(), dimension_);
         model_->compute(sequences, stop, [&](std::size_t index, const float* row) {
@@ -61,6 +70,13 @@ public:
         return embeddings;
     }
 
+    /// The same for texts as they are.
+    [[nodiscard]] Embeddings embed(std::span<const std::string> texts, const std::stop_token& stop = {}) {
+        return embed(texts, EmbedAs::as_is, stop);
+    }
+
+    /// Whether queries and documents differ for it: it has prefixes.
+    [[nodiscard]] bool distinguishes() const noexcept { return prefixes_.has_value(); }
     /// How many floats a vector has.
     [[nodiscard]] std::size_t dimension() const noexcept { return dimension_; }
     /// How many tokens a text may have, those that the vocabulary adds included.
@@ -69,6 +85,18 @@ public:
     [[nodiscard]] std::size_t max_concurrency() const noexcept { return model_->contexts(); }
 
 private:
+    [[nodiscard]] std::string_view prefix_for(EmbedAs as) const {
+        if (as == EmbedAs::as_is) {
+            return {};
+        }
+        if (!prefixes_) {
+            throw model_->error(errc::invalid_request,
+                                "the model has no prefixes for queries and documents; leave RequestOptions::as at "
+                                "as_is, or set LlamaCppEmbeddingOptions::prefixes");
+        }
+        return as == EmbedAs::query ? prefixes_->query : prefixes_->document;
+    }
+
     [[nodiscard]] detail::llama_cpp::Tokens tokens_of(const std::string& text, std::size_t index) const {
         const detail::llama_cpp::Tokenizer& tokenizer = model_->tokenizer();
         const std::size_t limit = model_->limit();
@@ -107,6 +135,7 @@ private:
     std::size_t dimension_;
     bool truncate_;
     bool normalise_;
+    std::optional<LlamaCppPrefixes> prefixes_;
 };
 
 /// Loads embedding models from GGUF files through llama.cpp; satisfies `EmbeddingBackend`.
@@ -129,9 +158,11 @@ public:
     ///          for, or there is no memory for it.
     /// Threads  any, several at once
     [[nodiscard]] std::unique_ptr<LlamaCppEmbeddingModel> load(const ModelKey& key, LoadContext& context) const {
+        std::optional<LlamaCppPrefixes> prefixes = options_.prefixes ? options_.prefixes(key) : std::nullopt;
         detail::llama_cpp::Loading loading(options_.model, key, context);
         auto model = loading.run([this](const detail::llama_cpp::ModelFile& file) { return use_of(file); });
-        return std::make_unique<LlamaCppEmbeddingModel>(std::move(model), options_.model.truncate, options_.normalise);
+        return std::make_unique<LlamaCppEmbeddingModel>(std::move(model), options_.model.truncate, options_.normalise,
+                                                        std::move(prefixes));
     }
 
 private:

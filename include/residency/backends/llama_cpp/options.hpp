@@ -1,11 +1,14 @@
 #pragma once
 
 #include "residency/backends/llama_cpp/files.hpp"
+#include "residency/model_key.hpp"
 #include "residency/runtime/processors.hpp"
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -94,6 +97,14 @@ struct LlamaCppModelOptions {
     bool trim_memory = true;
 };
 
+/// What a model was trained to see before a text. Either may be empty.
+struct LlamaCppPrefixes {
+    /// Before a text that is embedded as `EmbedAs::query`.
+    std::string query{};
+    /// Before one that is embedded as `EmbedAs::document`.
+    std::string document{};
+};
+
 /// How `LlamaCppEmbeddingBackend` loads and embeds.
 struct LlamaCppEmbeddingOptions {
     /// Where the files are, how many contexts, how long a text may be, and so on.
@@ -105,6 +116,11 @@ struct LlamaCppEmbeddingOptions {
     /// Whether vectors are scaled to length 1 (L2), so that a dot product is their cosine.
     /// Default true: what searching needs.
     bool normalise = true;
+
+    /// Gives the prefixes of the model that a key means, once for each load, or none if queries and documents do not
+    /// differ for it: it then accepts `EmbedAs::as_is` alone. A GGUF file does not say; the model's card does. What it
+    /// throws fails the load. Default none: no model has any.
+    std::function<std::optional<LlamaCppPrefixes>(const ModelKey&)> prefixes{};
 };
 
 /// How `LlamaCppRerankerBackend` loads and scores.
