@@ -186,6 +186,18 @@ concept EmbeddingBackend = ModelBackend<Backend> && EmbeddingModel<typename Back
 template <class Backend>
 concept RerankerBackend = ModelBackend<Backend> && RerankerModel<typename Backend::model_type>;
 
+/// A backend over an engine: a library with objects of static storage, some of which may be made later than a manager
+/// with static storage. It has `static void close_engine() noexcept`.
+///
+/// On Linux with glibc such a manager is ended when the process exits, before any static object is destroyed, and then
+/// `close_engine` is called, perhaps several times, on the thread that exits: it waits until no other thread is in the
+/// engine, and from then on the models, also those under a lease, must not touch it, not even in their destructors. It
+/// must not wait for its own thread, which may have called `exit` inside a model.
+template <class Backend>
+concept ClosesEngine = requires {
+    { Backend::close_engine() } noexcept;
+};
+
 namespace detail {
 
 /// Calls whichever `load` the backend has; the one that takes most wins.

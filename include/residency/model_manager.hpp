@@ -8,6 +8,7 @@
 #include "residency/runtime/asio.hpp"
 #include "residency/runtime/executors.hpp"
 #include "residency/shell/embed_op.hpp"
+#include "residency/shell/end_at_exit.hpp"
 #include "residency/shell/rerank_op.hpp"
 #include "residency/shell/slot_runtime.hpp"
 #include "residency/shell/teardown_op.hpp"
@@ -37,6 +38,11 @@ namespace residency {
 /// joins them: callbacks on them may use the manager until it returns. On one of its own threads, or with the host's
 /// executors, it returns at once; handlers that run later must not use it. It waits for no lease. The contexts of a
 /// host's executors outlive the manager, the context of a handler's executor its request.
+///
+/// Exit: a manager with static storage whose backend `ClosesEngine` is ended when the process exits, before static objects
+/// are destroyed, if it was made on the main thread (Linux with glibc): requests complete with `shutting_down`, models
+/// that no lease has are unloaded, its own threads are joined. Calls answer `shutting_down` from then on; a handler that
+/// would run on the manager's own threads is destroyed uncalled with it.
 template <EmbeddingBackend Embedding, RerankerBackend Reranker, class Clock = std::chrono::steady_clock>
 class ModelManager {
 public:
@@ -53,11 +59,13 @@ public:
         : runtime_(detail::make_runtime<Clock>(
               executors, {{options.embedding, "embedding"}, {options.reranker, "reranker"}}, options.observer)),
           embedding_(std::move(embedding), *runtime_, 0, "embedding"),
-          reranker_(std::move(reranker), *runtime_, 1, "reranker") {}
+          reranker_(std::move(reranker), *runtime_, 1, "reranker") {
+        detail::end_at_exit(runtime_, embedding_.shell_, reranker_.shell_);
+    }
     ModelManager(const ModelManager&) = delete;
     ModelManager& operator=(const ModelManager&) = delete;
     /// See the class.
-    ~ModelManager() { runtime_->end(*embedding_.shell_, *reranker_.shell_); }
+    ~ModelManager() { runtime_->end(detail::Ending::destruction, *embedding_.shell_, *reranker_.shell_); }
 
     /// The slot of the embedding models: leases, `ensure_loaded`, `unload`, its own `status`.
     [[nodiscard]] embedding_slot_type& embedding() noexcept { return embedding_; }

@@ -12,6 +12,7 @@
 #include "residency/shell/acquire_op.hpp"
 #include "residency/shell/backend_slot.hpp"
 #include "residency/shell/blocking.hpp"
+#include "residency/shell/end_at_exit.hpp"
 #include "residency/shell/ensure_loaded_op.hpp"
 #include "residency/shell/slot_runtime.hpp"
 #include "residency/shell/teardown_op.hpp"
@@ -45,6 +46,11 @@ class ModelManager;
 /// them may use the slot until it returns. It waits for no lease; a lease keeps its model. Destroying a slot while
 /// another thread is in one of its functions is undefined. The contexts of a host's executors outlive the slot, the
 /// context of a handler's executor its request.
+///
+/// Exit: a slot with static storage whose backend `ClosesEngine` is ended when the process exits, before static objects
+/// are destroyed, if it was made on the main thread (Linux with glibc): requests complete with `shutting_down`, models
+/// that no lease has are unloaded, its own threads are joined. Calls answer `shutting_down` from then on; a handler that
+/// would run on the slot's own threads is destroyed uncalled with it.
 template <ModelBackend Backend, class Clock = std::chrono::steady_clock>
 class ModelSlot {
 public:
@@ -61,13 +67,15 @@ public:
     explicit ModelSlot(Backend backend, const SlotOptions& options = {}, const Executors& executors = {},
                        const Observer& observer = {}, std::string name = "model")
         : runtime_(detail::make_runtime<Clock>(executors, {{options, name}}, observer)),
-          shell_(make_shell(std::move(backend), *runtime_, 0, std::move(name))) {}
+          shell_(make_shell(std::move(backend), *runtime_, 0, std::move(name))) {
+        detail::end_at_exit(runtime_, shell_);
+    }
     ModelSlot(const ModelSlot&) = delete;
     ModelSlot& operator=(const ModelSlot&) = delete;
     /// See the class.
     ~ModelSlot() {
         if (runtime_) {
-            runtime_->end(*shell_);
+            runtime_->end(detail::Ending::destruction, *shell_);
         }
     }
 

@@ -2,6 +2,7 @@
 
 #include "residency/backend.hpp"
 #include "residency/model_key.hpp"
+#include "residency/runtime/at_exit.hpp"
 #include "residency/shell/slot_shell.hpp"
 
 #include <cstddef>
@@ -14,7 +15,12 @@ namespace residency::detail {
 template <class Backend, class Clock>
 class BackendSlot final : public SlotShell<Clock> {
 public:
+    using backend_type = Backend;
     using Model = typename Backend::model_type;
+
+    static_assert(
+        ClosesEngine<Backend> || !requires(Backend & asked) { asked.close_engine(); },
+        "close_engine() must be static and noexcept");
 
     template <class... Arguments>
     explicit BackendSlot(Backend&& backend, Arguments&&... arguments)
@@ -24,6 +30,9 @@ public:
 private:
     void* load_model(const ModelKey& key, LoadContext& context, ModelTraits& traits) override {
         std::unique_ptr<Model> model = call_load(backend_, key, context);
+        if constexpr (ClosesEngine<Backend>) {
+            runtime::AtExit::loaded();
+        }
         if (model) {
             traits = {concurrency_of(*model), distinguishes(*model)};
         }

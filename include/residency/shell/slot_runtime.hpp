@@ -11,8 +11,10 @@
 #include "residency/shell/event_queue.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -40,6 +42,14 @@ struct SlotExecutors {
         const asio::execution_context* const context = runtime::context_of(callbacks);
         return context == runtime::context_of(inference) || context == runtime::context_of(loading);
     }
+};
+
+/// Why a manager ends.
+enum class Ending : std::uint8_t {
+    /// It is being destroyed.
+    destruction,
+    /// The process exits: executors of the host may never run again.
+    exit,
 };
 
 /// What a runtime asks of a slot's shell as both end.
@@ -87,7 +97,7 @@ public:
     SlotRuntime& operator=(const SlotRuntime&) = delete;
     /// Ends the threads if `end` was not called, because a slot could not be made.
     ~SlotRuntime() {
-        if (threads_ && !ended_) {
+        if (threads_ && !ending_) {
             threads_->end_and_join();
         }
     }
@@ -99,26 +109,36 @@ public:
     /// The events.
     [[nodiscard]] const std::shared_ptr<EventQueue>& events() const noexcept { return events_; }
 
-    /// Ends the slots. Waits for what runs if the threads are its own, so that callbacks may use the slots until the
-    /// last of them has returned; with the host's executors, or on a thread of its own, it returns at once.
+    /// Ends the slots, if that has not happened yet. Waits for what runs if the threads are its own, so that callbacks
+    /// may use the slots until the last of them has returned; with the host's executors, or on a thread of its own, it
+    /// returns at once. At exit it destroys the models that no lease and no call has, also with the host's executors.
     template <class... Slots>
-    void end(Slots&... slots) noexcept {
-        ended_ = true;
+    void end(Ending why, Slots&... slots) noexcept {
+        const bool on_own_thread = threads_ && threads_->runs_in_this_thread();
+        if (ending_.exchange(true)) {
+            // The process may exit while another thread destroys the manager.
+            if (!on_own_thread) {
+                ended_.wait(false);
+            }
+            return;
+        }
         (slots.abandon(), ...);
         const auto end_work = [&](bool executors_ended) {
             (slots.unload_in_place(executors_ended), ...);
             events_->close();
         };
         if (!threads_) {
-            end_work(false);
-        } else if (threads_->runs_in_this_thread()) {
-            end_work(false);
+            end_work(why == Ending::exit);
+        } else if (on_own_thread) {
+            end_work(why == Ending::exit);
             threads_->end_and_detach();
         } else {
             // What a model's destructor asks of a slot is answered on callbacks.
             const auto before_callbacks = [&] { end_work(true); };
             threads_->end_and_join(callbacks_pool_, std::ref(before_callbacks));
         }
+        ended_ = true;
+        ended_.notify_all();
     }
 
 private:
@@ -180,7 +200,8 @@ private:
     std::shared_ptr<EventQueue> events_;
     std::shared_ptr<runtime::OwnedThreads> threads_;
     std::size_t callbacks_pool_ = 0;
-    bool ended_ = false;
+    std::atomic<bool> ending_{false};
+    std::atomic<bool> ended_{false};
 };
 
 /// One slot of a runtime to be made.

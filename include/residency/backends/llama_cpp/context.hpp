@@ -1,6 +1,7 @@
 #pragma once
 
 #include "residency/backends/llama_cpp/batch.hpp"
+#include "residency/backends/llama_cpp/engine.hpp"
 #include "residency/backends/llama_cpp/handles.hpp"
 #include "residency/backends/llama_cpp/llama.hpp"
 
@@ -121,7 +122,7 @@ private:
 
     // Called by the thread that computes, between two operations of the graph.
     bool should_stop() noexcept {
-        stopped_ = stopped_ || stop_.stop_requested();
+        stopped_ = stopped_ || stop_.stop_requested() || Engine::closed();
         return stopped_;
     }
 

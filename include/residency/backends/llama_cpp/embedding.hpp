@@ -1,6 +1,7 @@
 #pragma once
 
 #include "residency/backend.hpp"
+#include "residency/backends/llama_cpp/engine.hpp"
 #include "residency/backends/llama_cpp/llama.hpp"
 #include "residency/backends/llama_cpp/loaded_model.hpp"
 #include "residency/backends/llama_cpp/loading.hpp"
@@ -51,6 +52,8 @@ public:
     ///          or inference_failed.
     /// Threads  any number at once; more than `max_concurrency()` wait for one another
     [[nodiscard]] Embeddings embed(std::span<const std::string> texts, EmbedAs as, const std::stop_token& stop = {}) {
+        const detail::llama_cpp::Engine::Scope use;
+        model_->require(use);
         const std::string_view prefix = prefix_for(as);
         std::vector<detail::llama_cpp::Tokens> sequences;
         sequences.reserve(texts.size());
@@ -164,6 +167,9 @@ public:
         return std::make_unique<LlamaCppEmbeddingModel>(std::move(model), options_.model.truncate, options_.normalise,
                                                         std::move(prefixes));
     }
+
+    /// What `ClosesEngine` asks for.
+    static void close_engine() noexcept { detail::llama_cpp::Engine::close(); }
 
 private:
     [[nodiscard]] detail::llama_cpp::Use use_of(const detail::llama_cpp::ModelFile& file) const {

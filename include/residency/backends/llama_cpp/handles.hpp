@@ -1,5 +1,6 @@
 #pragma once
 
+#include "residency/backends/llama_cpp/engine.hpp"
 #include "residency/backends/llama_cpp/llama.hpp"
 #include "residency/backends/llama_cpp/log.hpp"
 
@@ -11,25 +12,35 @@
 
 namespace residency::detail::llama_cpp {
 
+// Nothing is freed once llama.cpp is closed: the process exits.
+
 /// Frees a model; what llama.cpp writes meanwhile goes nowhere.
 struct FreeModel {
     void operator()(llama_model* model) const noexcept {
-        const LogScope silence;
-        llama_model_free(model);
+        if (const Engine::Scope use; use) {
+            const LogScope silence;
+            llama_model_free(model);
+        }
     }
 };
 
 /// Frees a context; what llama.cpp writes meanwhile goes nowhere.
 struct FreeContext {
     void operator()(llama_context* context) const noexcept {
-        const LogScope silence;
-        llama_free(context);
+        if (const Engine::Scope use; use) {
+            const LogScope silence;
+            llama_free(context);
+        }
     }
 };
 
 /// Frees a file's metadata.
 struct FreeGguf {
-    void operator()(gguf_context* file) const noexcept { gguf_free(file); }
+    void operator()(gguf_context* file) const noexcept {
+        if (const Engine::Scope use; use) {
+            gguf_free(file);
+        }
+    }
 };
 
 using ModelHandle = std::unique_ptr<llama_model, FreeModel>;

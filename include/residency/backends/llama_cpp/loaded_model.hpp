@@ -1,6 +1,7 @@
 #pragma once
 
 #include "residency/backends/llama_cpp/context_pool.hpp"
+#include "residency/backends/llama_cpp/engine.hpp"
 #include "residency/backends/llama_cpp/handles.hpp"
 #include "residency/backends/llama_cpp/llama.hpp"
 #include "residency/backends/llama_cpp/log.hpp"
@@ -68,9 +69,12 @@ public:
         }
     }
 
-    /// Throws Error operation_aborted if `stop` was requested.
+    /// Throws Error shutting_down if llama.cpp must not be used any more.
+    void require(const Engine::Scope& use) const { require_engine(use, key_, Stage::inference); }
+
+    /// Throws Error operation_aborted if `stop` was requested, or llama.cpp is being closed.
     void go_on_unless(const std::stop_token& stop) const {
-        if (stop.stop_requested()) {
+        if (stop.stop_requested() || Engine::closed()) {
             throw aborted();
         }
     }

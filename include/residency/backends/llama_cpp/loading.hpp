@@ -1,6 +1,7 @@
 #pragma once
 
 #include "residency/backend.hpp"
+#include "residency/backends/llama_cpp/engine.hpp"
 #include "residency/backends/llama_cpp/llama.hpp"
 #include "residency/backends/llama_cpp/loaded_model.hpp"
 #include "residency/backends/llama_cpp/log.hpp"
@@ -37,7 +38,9 @@ public:
           context_(context),
           path_(options.files.path_of(key).string()),
           trim_(options.trim_memory),
-          log_([&context](Severity severity, std::string_view line) { context.log(severity, line); }) {}
+          log_([&context](Severity severity, std::string_view line) { context.log(severity, line); }) {
+        require_engine(use_, key, Stage::load);
+    }
 
     /// Loads, if `use_of(file)` gives a use for what the file says.
     ///
@@ -84,8 +87,11 @@ public:
     }
 
 private:
+    [[nodiscard]] bool stop_requested() const noexcept {
+        return context_.stop_token().stop_requested() || Engine::closed();
+    }
     void stop_if_requested() const {
-        if (context_.stop_token().stop_requested()) {
+        if (stop_requested()) {
             throw Error(operation_aborted(), key_, Stage::load, "the load was asked to stop");
         }
     }
@@ -126,7 +132,7 @@ private:
         } catch (...) {
             thrown_ = std::current_exception();
         }
-        const bool go_on = !thrown_ && !context_.stop_token().stop_requested();
+        const bool go_on = !thrown_ && !stop_requested();
         if (!go_on) {
             log_.expect_abort();
         }
@@ -173,6 +179,7 @@ private:
     const ModelKey& key_;
     LoadContext& context_;
     std::string path_;
+    const Engine::Scope use_{};
     TrimMemory trim_;
     LogScope log_;
     std::exception_ptr thrown_{};

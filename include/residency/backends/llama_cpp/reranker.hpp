@@ -1,6 +1,7 @@
 #pragma once
 
 #include "residency/backend.hpp"
+#include "residency/backends/llama_cpp/engine.hpp"
 #include "residency/backends/llama_cpp/llama.hpp"
 #include "residency/backends/llama_cpp/loaded_model.hpp"
 #include "residency/backends/llama_cpp/loading.hpp"
@@ -52,6 +53,8 @@ public:
     /// Threads  any number at once; more than `max_concurrency()` wait for one another
     [[nodiscard]] std::vector<float> rerank(std::string_view query, std::span<const std::string> documents,
                                             const std::stop_token& stop = {}) {
+        const detail::llama_cpp::Engine::Scope use;
+        model_->require(use);
         std::vector<float> scores(documents.size());
         if (documents.empty()) {
             return scores;
@@ -160,6 +163,9 @@ public:
         return std::make_unique<LlamaCppRerankerModel>(std::move(model), std::move(form), options_.model.truncate,
                                                        options_.score);
     }
+
+    /// What `ClosesEngine` asks for.
+    static void close_engine() noexcept { detail::llama_cpp::Engine::close(); }
 
 private:
     static detail::llama_cpp::Use use_of(const detail::llama_cpp::ModelFile& file) {
