@@ -75,7 +75,8 @@ inline std::string part_path(const std::string& first, int index, int count) {
 
 }  // namespace model_file
 
-/// Reads what `path` says, of a split model its first part alone; none if it is not a GGUF file, and llama.cpp's lines tell why.
+/// Reads what `path` says, of a split model its first part alone; none if it is not a GGUF file, and llama.cpp's lines
+/// say why.
 ///
 /// The head is looked for among the tensors: what llama.cpp tells of a loaded model's outputs is 1 also where there is
 /// no head.

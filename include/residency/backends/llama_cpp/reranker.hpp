@@ -144,9 +144,9 @@ public:
 
     /// Loads the model of `key`.
     ///
-    /// Errors   invalid_request: the key leads out of the folder, names a later part of a split model, or could mean two
-    ///          models. operation_aborted: stop was requested. load_failed, with the path and the reason: there is no
-    ///          such file, a part of it is missing, it is not a whole GGUF, llama.cpp cannot load it,
+    /// Errors   invalid_request: the key leads out of the folder, names a later part of a split model, or could mean
+    ///          two models. operation_aborted: stop was requested. load_failed, with the path and the reason: there is
+    ///          no such file, a part of it is missing, it is not a whole GGUF, llama.cpp cannot load it,
     ///          it is an embedder, its head gives several scores, `context_tokens` is more than it was trained for, or
     ///          there is no memory for it.
     /// Threads  any, several at once

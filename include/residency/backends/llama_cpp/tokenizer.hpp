@@ -42,8 +42,8 @@ inline std::string why_not_tokenizable(const llama_vocab* vocabulary) {
     return {};
 }
 
-/// Whether the bytes from `at` on are no character in UTF-8, but one to llama.cpp: it throws at those past U+10FFFF, and
-/// ends the process at a space that takes more than one byte. It reads other bytes that are not UTF-8 as U+FFFD.
+/// Whether the bytes from `at` on are no character in UTF-8, but one to llama.cpp: it throws at those past U+10FFFF,
+/// and may end the process at a space that takes more than one byte. It reads other bytes that are not UTF-8 as U+FFFD.
 /// (`unicode.cpp`, `unicode_cpt_from_utf8` and `unicode_cpt_to_utf8`.)
 [[nodiscard]] inline bool is_misread(std::string_view text, std::size_t at) noexcept {
     const auto byte = static_cast<unsigned char>(text[at]);
