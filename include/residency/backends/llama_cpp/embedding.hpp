@@ -45,11 +45,11 @@ public:
     /// characters. Bytes that are not UTF-8 are read as U+FFFD.
     ///
     /// Errors   invalid_request: `as` is not `as_is`, and the model has no prefixes; a text has no tokens, or more than
-    ///          the limit and `truncate` is off; or it has more than 32,768 characters without a break between words and
-    ///          llama.cpp would recurse for each, which depends on the tokenizer; it says which, how many, the limit.
-    ///          inference_failed: llama.cpp could not compute it. operation_aborted: `stop` was requested, between two
-    ///          texts that are read, while it waited for a context, or while it computed. Out of memory: std::bad_alloc,
-    ///          or inference_failed.
+    ///          the limit and `truncate` is off; or it has more than 32,768 characters without a break between words
+    ///          and llama.cpp would recurse for each, which depends on the tokenizer; it says which, how many, the
+    ///          limit. inference_failed: llama.cpp could not compute it. operation_aborted: `stop` was requested,
+    ///          between two texts that are read, while it waited for a context, or while it computed. Out of memory:
+    ///          std::bad_alloc, or inference_failed.
     /// Threads  any number at once; more than `max_concurrency()` wait for one another
     [[nodiscard]] Embeddings embed(std::span<const std::string> texts, EmbedAs as, const std::stop_token& stop = {}) {
         const detail::llama_cpp::Engine::Scope use;
@@ -154,11 +154,11 @@ public:
 
     /// Loads the model of `key`.
     ///
-    /// Errors   invalid_request: the key leads out of the folder, names a later part of a split model, or could mean two
-    ///          models. operation_aborted: stop was requested. load_failed, with the path and the reason: there is no
-    ///          such file, a part of it is missing, it is not a whole GGUF, llama.cpp cannot load it,
-    ///          it is a reranker, its pooling is not known and not told, `context_tokens` is more than it was trained
-    ///          for, or there is no memory for it.
+    /// Errors   invalid_request: the key leads out of the folder, names a later part of a split model, or could mean
+    ///          two models. operation_aborted: stop was requested. load_failed, with the path and the reason: there is
+    ///          no such file, a part of it is missing, it is not a whole GGUF, llama.cpp cannot load it, it is a
+    ///          reranker, its pooling is not known and not given, `context_tokens` is more than it was trained for, or
+    ///          there is no memory for it.
     /// Threads  any, several at once
     [[nodiscard]] std::unique_ptr<LlamaCppEmbeddingModel> load(const ModelKey& key, LoadContext& context) const {
         std::optional<LlamaCppPrefixes> prefixes = options_.prefixes ? options_.prefixes(key) : std::nullopt;
