@@ -30,7 +30,7 @@ std::string refusal(const Case& tried) {
     SlotOptions options;
     tried.set(options);
     try {
-        residency::check(options, "embedding");
+        residency::check_options(options, "embedding");
     } catch (const std::invalid_argument& error) {
         return error.what();
     }
@@ -55,7 +55,7 @@ TEST_CASE("The defaults are what the documentation says, and pass") {
     CHECK(options.max_cooldown == 60s);
     CHECK(options.aging == 30s);
     CHECK(options.abandon_after == 10s);
-    CHECK_NOTHROW(residency::check(options, "embedding"));
+    CHECK_NOTHROW(residency::check_options(options, "embedding"));
 
     const residency::RequestOptions request;
     CHECK_FALSE(request.timeout.has_value());

@@ -154,7 +154,7 @@ public:
     template <asio::completion_token_for<void(std::exception_ptr, ShutdownReport)> Token = asio::use_awaitable_t<>>
     auto async_shutdown(ShutdownOptions options, Token&& token = Token()) {
         return asio::async_initiate<Token, void(std::exception_ptr, ShutdownReport)>(
-            InitiateShutdown{embedding_.shell_, reranker_.shell_}, token, options);
+            StartShutdown{embedding_.shell_, reranker_.shell_}, token, options);
     }
     /// The same with a deadline alone.
     template <asio::completion_token_for<void(std::exception_ptr, ShutdownReport)> Token = asio::use_awaitable_t<>>
@@ -170,7 +170,7 @@ public:
     /// manager's.
     ShutdownReport shutdown(ShutdownOptions options = {}) {
         return embedding_.template block_on<ShutdownReport>(ModelKey(), options.deadline, [&](auto handler) {
-            InitiateShutdown{embedding_.shell_, reranker_.shell_}(std::move(handler), options);
+            StartShutdown{embedding_.shell_, reranker_.shell_}(std::move(handler), options);
         });
     }
     /// The same with a deadline alone.
@@ -186,7 +186,7 @@ private:
     using RerankerShell = typename reranker_slot_type::Shell;
     using InitiateEmbed = detail::InitiateEmbed<EmbeddingShell, typename Embedding::model_type>;
     using InitiateRerank = detail::InitiateRerank<RerankerShell, typename Reranker::model_type>;
-    using InitiateShutdown = detail::InitiateShutdown<EmbeddingShell, RerankerShell>;
+    using StartShutdown = detail::StartShutdown<EmbeddingShell, RerankerShell>;
 
     // Destroyed last: its threads have to end before what they use.
     std::shared_ptr<detail::SlotRuntime<Clock>> runtime_;

@@ -205,7 +205,7 @@ public:
     /// Example    examples/12_each_call.cpp [async_shutdown]
     template <asio::completion_token_for<void(std::exception_ptr, ShutdownReport)> Token = asio::use_awaitable_t<>>
     auto async_shutdown(ShutdownOptions options, Token&& token = Token()) {
-        return asio::async_initiate<Token, void(std::exception_ptr, ShutdownReport)>(InitiateShutdown{shell_}, token,
+        return asio::async_initiate<Token, void(std::exception_ptr, ShutdownReport)>(StartShutdown{shell_}, token,
                                                                                      options);
     }
     /// The same with a deadline alone.
@@ -223,7 +223,7 @@ public:
     /// slot.
     ShutdownReport shutdown(ShutdownOptions options = {}) {
         return block_on<ShutdownReport>(ModelKey(), options.deadline,
-                                        [&](auto handler) { InitiateShutdown{shell_}(std::move(handler), options); });
+                                        [&](auto handler) { StartShutdown{shell_}(std::move(handler), options); });
     }
     /// The same with a deadline alone.
     ShutdownReport shutdown(std::optional<std::chrono::milliseconds> deadline) {
@@ -245,7 +245,7 @@ private:
     using InitiateAcquire = detail::InitiateAcquire<Shell, model_type>;
     using InitiateEnsureLoaded = detail::InitiateEnsureLoaded<Shell>;
     using InitiateUnload = detail::InitiateUnload<Shell>;
-    using InitiateShutdown = detail::InitiateShutdown<Shell>;
+    using StartShutdown = detail::StartShutdown<Shell>;
 
     // One slot of a manager, which ends it itself.
     ModelSlot(Backend backend, const detail::SlotRuntime<Clock>& runtime, std::size_t index, std::string name)

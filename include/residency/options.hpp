@@ -18,7 +18,7 @@ namespace residency {
 struct Event;
 
 /// A keep-alive that never ends: the model stays until it is switched out, unloaded or shut down.
-inline constexpr std::chrono::milliseconds keep_alive_forever = std::chrono::milliseconds::max();
+inline constexpr std::chrono::milliseconds keep_alive_forever = (std::chrono::milliseconds::max)();
 
 /// Orders the waiters of one slot, also those of one key: priority first, then arrival. `SlotOptions::aging` limits how
 /// long a waiter can be passed over.
@@ -154,29 +154,29 @@ inline constexpr std::size_t max_queue_limit = 1'000'000;
 inline constexpr std::size_t max_count_limit = 1'000'000;
 
 /// Throws std::invalid_argument, naming the field, unless the options of slot `slot_name` hold what their docs demand.
-inline void check(const SlotOptions& options, std::string_view slot_name) {
-    const auto require = [slot_name](bool holds, std::string_view field, std::string_view rule) {
+inline void check_options(const SlotOptions& options, std::string_view slot_name) {
+    const auto demand = [slot_name](bool holds, std::string_view field, std::string_view rule) {
         if (!holds) {
             throw std::invalid_argument("residency: option " + std::string(slot_name) + "." + std::string(field) + " " +
                                         std::string(rule));
         }
     };
     using std::chrono::milliseconds;
-    require(options.keep_alive >= milliseconds::zero(), "keep_alive",
-            "must not be negative (zero unloads when free, keep_alive_forever never)");
-    require(options.max_resident >= 1 && options.max_resident <= max_count_limit, "max_resident",
-            "must be between 1 and 1000000");
-    require(options.max_leases >= 1 && options.max_leases <= max_count_limit, "max_leases",
-            "must be between 1 and 1000000");
-    require(options.max_calls <= max_count_limit, "max_calls", "must be at most 1000000 (zero is the default)");
-    require(options.max_loads >= 1 && options.max_loads <= max_count_limit, "max_loads",
-            "must be between 1 and 1000000");
-    require(options.max_queue >= 1 && options.max_queue <= max_queue_limit, "max_queue",
-            "must be between 1 and 1000000 (a request that needs a load waits for it in the queue)");
-    require(options.cooldown >= milliseconds::zero(), "cooldown", "must not be negative (zero switches it off)");
-    require(options.max_cooldown >= options.cooldown, "max_cooldown", "must not be less than cooldown");
-    require(options.aging >= milliseconds::zero(), "aging", "must not be negative (zero: every second by arrival)");
-    require(options.abandon_after >= milliseconds::zero(), "abandon_after", "must not be negative (zero: not at all)");
+    demand(options.keep_alive >= milliseconds::zero(), "keep_alive",
+           "must not be negative (zero unloads when free, keep_alive_forever never)");
+    demand(options.max_resident >= 1 && options.max_resident <= max_count_limit, "max_resident",
+           "must be between 1 and 1000000");
+    demand(options.max_leases >= 1 && options.max_leases <= max_count_limit, "max_leases",
+           "must be between 1 and 1000000");
+    demand(options.max_calls <= max_count_limit, "max_calls", "must be at most 1000000 (zero is the default)");
+    demand(options.max_loads >= 1 && options.max_loads <= max_count_limit, "max_loads",
+           "must be between 1 and 1000000");
+    demand(options.max_queue >= 1 && options.max_queue <= max_queue_limit, "max_queue",
+           "must be between 1 and 1000000 (a request that needs a load waits for it in the queue)");
+    demand(options.cooldown >= milliseconds::zero(), "cooldown", "must not be negative (zero switches it off)");
+    demand(options.max_cooldown >= options.cooldown, "max_cooldown", "must not be less than cooldown");
+    demand(options.aging >= milliseconds::zero(), "aging", "must not be negative (zero: every second by arrival)");
+    demand(options.abandon_after >= milliseconds::zero(), "abandon_after", "must not be negative (zero: not at all)");
 }
 
 }  // namespace residency

@@ -239,7 +239,7 @@ private:
         add(resident.leases);
         add(calls_ == nullptr ? 0 : (*calls_)[index]);
         if (resident.usable()) {
-            add(std::min(resident.capacity, scheduler_->options().max_leases));
+            add((std::min)(resident.capacity, scheduler_->options().max_leases));
             add(resident.keep_alive.count());
             add(resident.unused());
             add(rank(used_, index));

@@ -27,9 +27,9 @@ public:
     /// The same elements. Throws bad_alloc.
     ChunkedVector(const ChunkedVector& other) {
         reserve(other.size_);
-        for (; size_ < other.size_; size_ += std::min(chunk_size, other.size_ - size_)) {
+        for (; size_ < other.size_; size_ += (std::min)(chunk_size, other.size_ - size_)) {
             const std::size_t chunk = size_ / chunk_size;
-            std::copy_n(other.chunks_[chunk].get(), std::min(chunk_size, other.size_ - size_), chunks_[chunk].get());
+            std::copy_n(other.chunks_[chunk].get(), (std::min)(chunk_size, other.size_ - size_), chunks_[chunk].get());
         }
     }
     /// Takes the elements of `other`, which has none afterwards.
@@ -54,7 +54,7 @@ public:
     /// allocates nothing. With no elements and `count` zero, gives back everything if it was large. Room for `count`
     /// elements stays.
     void trim(std::size_t count) noexcept {
-        const std::size_t needed = chunks_for(std::max(count, size_));
+        const std::size_t needed = chunks_for((std::max)(count, size_));
         if (needed == 0 && chunks_.capacity() > large_directory) {
             chunks_ = Chunks();
             return;
@@ -75,7 +75,7 @@ public:
     /// Takes the last element out; precondition: there is one.
     void pop_back() noexcept { --size_; }
     /// Takes out all elements from `count` on.
-    void truncate(std::size_t count) noexcept { size_ = std::min(size_, count); }
+    void truncate(std::size_t count) noexcept { size_ = (std::min)(size_, count); }
 
     /// The element at `index`; precondition: index < size().
     [[nodiscard]] T& operator[](std::size_t index) noexcept { return chunks_[index / chunk_size][index % chunk_size]; }

@@ -73,7 +73,7 @@ struct Failure {
     /// How many loads failed in a row.
     Index count = 0;
     /// Until when it answers `cooling_down`.
-    Time cooling_until = Time::min();
+    Time cooling_until = (Time::min)();
     /// What the last failure said; may be null.
     SharedText message{};
 
@@ -122,7 +122,7 @@ public:
             return found;
         }
         entries_.reserve_one();
-        buckets_.reserve(std::max(least_buckets, entries_.size() + 1));
+        buckets_.reserve((std::max)(least_buckets, entries_.size() + 1));
         // Any key may fail, and `note_failure` must not.
         const auto failures = std::min<std::size_t>(entries_.size() + 1, most_failures + 1);
         if (failures_.capacity() < failures) {
@@ -202,7 +202,7 @@ public:
     /// Until when the key answers `cooling_down`; long ago if it did not fail.
     [[nodiscard]] Time cooling_until(Index index) const noexcept {
         const Failure* const found = failure(index);
-        return found == nullptr ? Time::min() : found->cooling_until;
+        return found == nullptr ? (Time::min)() : found->cooling_until;
     }
     /// The key that failed last, or none.
     [[nodiscard]] Index newest_failure() const noexcept { return failures_.empty() ? none : failures_.back().key; }
@@ -263,7 +263,7 @@ private:
     void remove_buckets() noexcept {
         if (entries_.size() == 0) {
             buckets_.truncate(0);
-        } else if (buckets_.size() > std::max(least_buckets, entries_.size())) {
+        } else if (buckets_.size() > (std::max)(least_buckets, entries_.size())) {
             const std::size_t last = buckets_.size() - 1;
             Index* end = &buckets_[origin(last)];
             while (*end != none) {

@@ -19,7 +19,7 @@ namespace residency::core {
 using Index = std::uint32_t;
 
 /// No place in any table.
-inline constexpr Index none = std::numeric_limits<Index>::max();
+inline constexpr Index none = (std::numeric_limits<Index>::max)();
 
 /// Names an item of a `Slab` for as long as it is there: after its end the handle matches nothing, also when its place
 /// is used again. `Tag` keeps the handles of different tables apart.
@@ -104,7 +104,7 @@ public:
         chunk->used |= 1U << place;
         ++size_;
         if (chunk->used == full) {
-            with_room_[next_chunk_ / word_bits] &= ~bit(next_chunk_);
+            with_room_[next_chunk_ / word_bits] &= ~bit_of(next_chunk_);
             next_chunk_ = first_with_room(next_chunk_ / word_bits);
         }
         return {index, serial_++};
@@ -117,8 +117,8 @@ public:
         chunk.items[index % chunk_size] = Item{};
         chunk.used &= ~(1U << (index % chunk_size));
         --size_;
-        with_room_[at / word_bits] |= bit(at);
-        next_chunk_ = std::min(next_chunk_, at);
+        with_room_[at / word_bits] |= bit_of(at);
+        next_chunk_ = (std::min)(next_chunk_, at);
         if (chunk.used == 0) {
             detach(at);
         }
@@ -195,14 +195,14 @@ private:
         std::size_t kept = 0;
     };
 
-    [[nodiscard]] static constexpr std::uint64_t bit(Index chunk) noexcept {
+    [[nodiscard]] static constexpr std::uint64_t bit_of(Index chunk) noexcept {
         return std::uint64_t{1} << (chunk % word_bits);
     }
 
     template <class T>
     static void grow(std::vector<T>& list, std::size_t count) {
         if (list.capacity() < count) {
-            list.reserve(std::max(count, list.capacity() * 2));
+            list.reserve((std::max)(count, list.capacity() * 2));
         }
     }
 
@@ -239,7 +239,7 @@ private:
         if (chunk % word_bits == 0) {
             with_room_.push_back(0);
         }
-        with_room_.back() |= bit(chunk);
+        with_room_.back() |= bit_of(chunk);
         chunks_.emplace_back();
     }
 
@@ -255,12 +255,12 @@ private:
         while (!chunks_.empty() && !chunks_.back()) {
             chunks_.pop_back();
             const auto last = static_cast<Index>(chunks_.size());
-            with_room_.back() &= ~bit(last);
+            with_room_.back() &= ~bit_of(last);
             if (last % word_bits == 0) {
                 with_room_.pop_back();
             }
         }
-        next_chunk_ = std::min(next_chunk_, static_cast<Index>(chunks_.size()));
+        next_chunk_ = (std::min)(next_chunk_, static_cast<Index>(chunks_.size()));
         if (chunks_.empty() && room_.kept == 0 && chunks_.capacity() > large_directory) {
             chunks_ = std::vector<DeepPtr<Chunk>>();
             with_room_ = std::vector<std::uint64_t>();

@@ -71,7 +71,7 @@ public:
     /// alarm is set so early that those need not move it.
     void note_timeout(Duration timeout) noexcept {
         if (timeout > Duration::zero()) {
-            shortest_timeout_ = std::min(shortest_timeout_, timeout);
+            shortest_timeout_ = (std::min)(shortest_timeout_, timeout);
         }
     }
 
@@ -203,7 +203,7 @@ public:
 
     /// How many actions the next call of any method appends at most.
     [[nodiscard]] std::size_t most_actions() const noexcept {
-        return 2 * std::min(queue_.requests().size() + 1, slice) + 8 * residents_.size() + teardowns_.size() +
+        return 2 * (std::min)(queue_.requests().size() + 1, slice) + 8 * residents_.size() + teardowns_.size() +
                room_for_loads;
     }
 
@@ -232,7 +232,7 @@ private:
         SharedKey key{};
         Index count = 0;
         // The next event comes no earlier.
-        Time next = Time::min();
+        Time next = (Time::min)();
         friend bool operator==(const Refusals&, const Refusals&) = default;
     };
 
@@ -324,7 +324,7 @@ private:
     // The time of the call that left work for the next tick.
     Time resume_ = never;
     // Of the requests since the alarm last rang.
-    Duration shortest_timeout_ = Duration::max();
+    Duration shortest_timeout_ = (Duration::max)();
     // The first of the key entries to be collected by the next call.
     Index unused_ = none;
     // The next key whose waiters are to be failed because the slot is closed.

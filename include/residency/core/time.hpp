@@ -12,7 +12,7 @@ using Duration = std::chrono::nanoseconds;
 using Time = std::chrono::nanoseconds;
 
 /// Later than every other time: not due at all.
-inline constexpr Time never = Time::max();
+inline constexpr Time never = (Time::max)();
 
 /// `length`, which counts whole nanoseconds or more, as a Duration; what is too large for it becomes the largest, which
 /// is as good as forever.
@@ -20,18 +20,18 @@ template <class Rep, class Period>
 [[nodiscard]] constexpr Duration to_duration(std::chrono::duration<Rep, Period> length) noexcept {
     using Wide = std::chrono::duration<Duration::rep, Period>;
     const Wide wide = length;
-    if (wide >= std::chrono::duration_cast<Wide>(Duration::max())) {
-        return Duration::max();
+    if (wide >= std::chrono::duration_cast<Wide>((Duration::max)())) {
+        return (Duration::max)();
     }
-    return wide <= std::chrono::duration_cast<Wide>(Duration::min()) ? Duration::min() : Duration(wide);
+    return wide <= std::chrono::duration_cast<Wide>((Duration::min)()) ? (Duration::min)() : Duration(wide);
 }
 
 /// `start + length`, or `never` where that is past the end of time.
 [[nodiscard]] constexpr Time later(Time start, Duration length) noexcept {
     if (length >= Duration::zero()) {
-        return start > Time::max() - length ? never : start + length;
+        return start > (Time::max)() - length ? never : start + length;
     }
-    return start < Time::min() - length ? Time::min() : start + length;
+    return start < (Time::min)() - length ? (Time::min)() : start + length;
 }
 
 }  // namespace residency::core

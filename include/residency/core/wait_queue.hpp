@@ -74,8 +74,8 @@ public:
         by_rank_[0].reserve(residents);
         by_rank_[1].reserve(residents);
         by_age_.reserve(residents);
-        if (const std::size_t claims = std::min(most_claims, members_ + 1); claims_.capacity() < claims) {
-            claims_.reserve(std::min(most_claims, std::max(claims, claims_.capacity() * 2)));
+        if (const std::size_t claims = (std::min)(most_claims, members_ + 1); claims_.capacity() < claims) {
+            claims_.reserve((std::min)(most_claims, (std::max)(claims, claims_.capacity() * 2)));
         }
         const Index index = keys_.intern(key);
         try {
@@ -249,7 +249,7 @@ public:
     [[nodiscard]] Rank rank(Index key) const noexcept {
         const Index lease = first_lease(key);
         const Index ensure = first_ensure(key);
-        Rank best = std::min(lease == none ? Rank{} : rank_of(lease), ensure == none ? Rank{} : rank_of(ensure));
+        Rank best = (std::min)(lease == none ? Rank{} : rank_of(lease), ensure == none ? Rank{} : rank_of(ensure));
         if (keys_[key].ranks_last) {
             best.value |= std::uint64_t{1} << 62U;
         }

@@ -21,7 +21,7 @@ public:
     /// Nanoseconds since the clock's epoch.
     using Time = std::chrono::nanoseconds;
     /// No wait is wanted.
-    static constexpr Time never = Time::max();
+    static constexpr Time never = (Time::max)();
 
     /// What is to be done with the timer.
     enum class Step : std::uint8_t {

@@ -153,12 +153,12 @@ private:
     template <class Executor>
     using Tracked = std::optional<std::decay_t<decltype(asio::prefer(std::declval<const Executor&>(),
                                                                      asio::execution::outstanding_work.tracked))>>;
-    struct None {
+    struct Nothing {
         void reset() noexcept {}
     };
 
     Tracked<HandlerExecutor<Handler>> tracked_{};
-    [[no_unique_address]] std::conditional_t<needs_forwarding<Handler>, Tracked<asio::any_io_executor>, None>
+    [[no_unique_address]] std::conditional_t<needs_forwarding<Handler>, Tracked<asio::any_io_executor>, Nothing>
         control_{};
 };
 

@@ -35,7 +35,7 @@ struct CgroupMount {
 /// Removes from `text` what stands before the first `separator`, and the separator; gives what stood before it. All of
 /// `text` if there is none.
 inline std::string_view take_until(std::string_view& text, char separator) noexcept {
-    const std::size_t end = std::min(text.find(separator), text.size());
+    const std::size_t end = (std::min)(text.find(separator), text.size());
     const std::string_view part = text.substr(0, end);
     text.remove_prefix(std::min(end + 1, text.size()));
     return part;
@@ -178,7 +178,7 @@ inline std::string_view take_until(std::string_view& text, char separator) noexc
 /// The smaller one, where nothing is no limit.
 [[nodiscard]] inline std::optional<std::uint64_t> lesser(std::optional<std::uint64_t> one,
                                                          std::optional<std::uint64_t> other) noexcept {
-    return one && other ? std::min(*one, *other) : (one ? one : other);
+    return one && other ? (std::min)(*one, *other) : (one ? one : other);
 }
 
 /// The least that the quotas of the group at `mounted` + `group` and of its ancestors up to `mounted` allow.

@@ -49,7 +49,7 @@ namespace runtime {
 /// How many model calls run at once in a slot that grants `max_leases` leases, unless its options say: one for each
 /// processor that this process may use.
 [[nodiscard]] inline std::size_t default_max_calls(std::size_t max_leases) noexcept {
-    return std::min(usable_processors(), max_leases);
+    return (std::min)(usable_processors(), max_leases);
 }
 
 /// The context that an executor belongs to; a strand belongs to that of its inner executor.

@@ -1,12 +1,12 @@
 #pragma once
 
 #include "residency/runtime/asio.hpp"
+#include "residency/std_deque.hpp"
 
 #include <algorithm>
 #include <atomic>
 #include <cfenv>
 #include <cstddef>
-#include <deque>
 #include <exception>
 #include <functional>
 #include <memory>

@@ -27,7 +27,7 @@ Result block_on(Slot& slot, const ModelKey& key, std::optional<std::chrono::mill
         // A year is as good as forever, and within every clock's range.
         if (timeout && *timeout < std::chrono::hours(24 * 365)) {
             // Read after the start: not before the request's own deadline.
-            Clock::time_point deadline = Clock::now() + std::max(*timeout, std::chrono::milliseconds::zero());
+            Clock::time_point deadline = Clock::now() + (std::max)(*timeout, std::chrono::milliseconds::zero());
             while (!call.wait_until(deadline)) {
                 slot.tick();
                 // Either this very request has completed, or others that were due before it come first.

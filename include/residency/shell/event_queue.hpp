@@ -5,10 +5,10 @@
 #include "residency/runtime/asio.hpp"
 #include "residency/runtime/mutex.hpp"
 #include "residency/runtime/user_code_scope.hpp"
+#include "residency/std_deque.hpp"
 
 #include <atomic>
 #include <cstddef>
-#include <deque>
 #include <memory>
 #include <utility>
 

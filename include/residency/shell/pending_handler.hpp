@@ -36,16 +36,16 @@ public:
         runtime::complete<Results...>(delivery, std::move(work_), handler_.take(), std::forward<Arguments>(results)...);
     }
 
-    /// If the handler's caller can cancel, has `emit(terminal)` called when it does; `make()` gives `emit`.
+    /// If the handler's caller can cancel, has `cancel(terminal)` called when it does; `make()` gives `cancel`.
     template <class Make>
     void on_cancel(const Make& make) {
         if constexpr (!runtime::IsBlockingHandler<Handler>::value) {
             if (auto slot = asio::get_associated_cancellation_slot(*handler_); slot.is_connected()) {
-                slot.assign([emit = make()](asio::cancellation_type type) {
+                slot.assign([cancel = make()](asio::cancellation_type type) {
                     constexpr auto any = asio::cancellation_type::terminal | asio::cancellation_type::partial |
                                          asio::cancellation_type::total;
                     if ((type & any) != asio::cancellation_type::none) {
-                        emit((type & asio::cancellation_type::terminal) != asio::cancellation_type::none);
+                        cancel((type & asio::cancellation_type::terminal) != asio::cancellation_type::none);
                     }
                 });
             }

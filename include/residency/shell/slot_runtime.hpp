@@ -72,8 +72,8 @@ public:
     /// Uses the host's executors if it gave them, or starts threads. The options have been checked, and their
     /// `max_calls` resolved. Throws std::invalid_argument if the host gave some executors and not all;
     /// std::system_error if a thread cannot be made.
-    SlotRuntime(const Executors& executors, const Observer& observer, std::vector<SlotOptions> slots)
-        : options_(std::move(slots)) {
+    SlotRuntime(const Executors& executors, const Observer& observer, std::vector<SlotOptions> all_options)
+        : options_(std::move(all_options)) {
         if (executors.complete()) {
             const asio::any_io_executor callbacks = executors.callbacks ? executors.callbacks : executors.control;
             slots_.assign(options_.size(), {executors.control, executors.inference, executors.loading,
@@ -113,7 +113,7 @@ public:
     /// may use the slots until the last of them has returned; with the host's executors, or on a thread of its own, it
     /// returns at once. At exit it destroys the models that no lease and no call has, also with the host's executors.
     template <class... Slots>
-    void end(Ending why, Slots&... slots) noexcept {
+    void end(Ending why, Slots&... each) noexcept {
         const bool on_own_thread = threads_ && threads_->runs_in_this_thread();
         if (ending_.exchange(true)) {
             // The process may exit while another thread destroys the manager.
@@ -122,9 +122,9 @@ public:
             }
             return;
         }
-        (slots.abandon(), ...);
+        (each.abandon(), ...);
         const auto end_work = [&](bool executors_ended) {
-            (slots.unload_in_place(executors_ended), ...);
+            (each.unload_in_place(executors_ended), ...);
             events_->close();
         };
         if (!threads_) {
@@ -146,7 +146,7 @@ private:
     // each may post to those behind it. Control is the last because a callback may complete a handler that control
     // forwards; what it forwards to callbacks is work that keeps callbacks from ending.
     void start_threads(const Observer& observer) {
-        const std::size_t slots = options_.size();
+        const std::size_t count = options_.size();
         std::vector<std::size_t> counts;
         for (const SlotOptions& slot : options_) {
             counts.push_back(slot.max_calls);
@@ -154,14 +154,14 @@ private:
         for (const SlotOptions& slot : options_) {
             counts.push_back(slot.max_loads);
         }
-        counts.insert(counts.end(), slots + 2, 1);
+        counts.insert(counts.end(), count + 2, 1);
         threads_ = std::make_shared<runtime::OwnedThreads>(counts);
         callbacks_pool_ = counts.size() - 2;
         const asio::any_io_executor callbacks = threads_->executor(callbacks_pool_);
         const asio::any_io_executor control = threads_->executor(callbacks_pool_ + 1);
-        for (std::size_t index = 0; index < slots; ++index) {
-            slots_.push_back({control, threads_->executor(index), threads_->executor(index + slots),
-                              threads_->executor(index + 2 * slots), callbacks, this});
+        for (std::size_t index = 0; index < count; ++index) {
+            slots_.push_back({control, threads_->executor(index), threads_->executor(index + count),
+                              threads_->executor(index + 2 * count), callbacks, this});
         }
         events_ = std::make_shared<EventQueue>(observer, callbacks, this);
         threads_->start(
@@ -216,18 +216,18 @@ struct SlotPlan {
     if (options.max_calls == 0) {
         options.max_calls = executors.inference ? options.max_leases : runtime::default_max_calls(options.max_leases);
     }
-    options.max_calls = std::min(options.max_calls, options.max_leases);
+    options.max_calls = (std::min)(options.max_calls, options.max_leases);
     return options;
 }
 
 /// Checks the options, then makes what slots with these options share.
 template <class Clock, std::size_t Slots>
 [[nodiscard]] std::shared_ptr<SlotRuntime<Clock>> make_runtime(const Executors& executors,
-                                                               const SlotPlan (&slots)[Slots],  // NOLINT
+                                                               const SlotPlan (&plans)[Slots],  // NOLINT
                                                                const Observer& observer) {
     std::vector<SlotOptions> options;
-    for (const SlotPlan& slot : slots) {
-        check(slot.options, slot.name);
+    for (const SlotPlan& slot : plans) {
+        check_options(slot.options, slot.name);
         options.push_back(resolved(slot.options, executors));
     }
     return std::make_shared<SlotRuntime<Clock>>(executors, observer, std::move(options));

@@ -24,6 +24,7 @@
 #include "residency/shell/slot_state.hpp"
 #include "residency/shell/slot_status.hpp"
 #include "residency/status.hpp"
+#include "residency/std_deque.hpp"
 
 #include <boost/smart_ptr/intrusive_ptr.hpp>
 

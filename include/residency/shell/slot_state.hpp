@@ -14,6 +14,7 @@
 #include "residency/shell/slot_events.hpp"
 #include "residency/shell/slot_status.hpp"
 #include "residency/shell/waiter.hpp"
+#include "residency/std_deque.hpp"
 
 #include <boost/smart_ptr/intrusive_ptr.hpp>
 
@@ -21,7 +22,6 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <exception>
 #include <memory>
 #include <string>
@@ -62,9 +62,10 @@ struct SlotState {
     /// load. Throws bad_alloc.
     void reserve() {
         const std::size_t residents = scheduler.residents().size();
-        const std::size_t in_sight = std::min(scheduler.options().max_resident, residents + scheduler.waiting() + 1);
+        const std::size_t in_sight = (std::min)(scheduler.options().max_resident, residents + scheduler.waiting() + 1);
         // A few for each resident that may come before the next request.
-        const std::size_t most_actions = scheduler.most_actions() + 8 * (in_sight - std::min(in_sight, residents)) + 8;
+        const std::size_t most_actions =
+            scheduler.most_actions() + 8 * (in_sight - (std::min)(in_sight, residents)) + 8;
         if (actions.capacity() < most_actions) {
             actions.reserve(most_actions + most_actions / 2);
         }

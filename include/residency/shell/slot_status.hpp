@@ -58,7 +58,7 @@ public:
             const core::Failure& failure = failures_[place];
             status_.failures.push_back({*failed_[place], failure.message ? *failure.message : std::string(),
                                         failure.count,
-                                        std::max(core::Duration::zero(), core::later(failure.cooling_until, -now_))});
+                                        (std::max)(core::Duration::zero(), core::later(failure.cooling_until, -now_))});
         }
         return std::move(status_);
     }
@@ -85,7 +85,7 @@ private:
         if (resident.idle()) {
             entry.idle_for = now_ - resident.idle_since;
             if (resident.due() != core::never && !seen.has_waiter) {
-                entry.unloads_in = std::max(core::Duration::zero(), resident.due() - now_);
+                entry.unloads_in = (std::max)(core::Duration::zero(), resident.due() - now_);
             }
         }
         return entry;

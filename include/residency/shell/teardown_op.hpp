@@ -27,8 +27,8 @@ namespace residency::detail {
 template <std::size_t Slots, class Handler, class... Results>
 class TeardownOp final : public std::enable_shared_from_this<TeardownOp<Slots, Handler, Results...>> {
 public:
-    TeardownOp(Handler&& handler, std::array<std::shared_ptr<SlotBase>, Slots> slots)
-        : slots_(std::move(slots)), handler_(std::move(handler), slots_.front()->delivery()) {}
+    TeardownOp(Handler&& handler, std::array<std::shared_ptr<SlotBase>, Slots> all)
+        : slots_(std::move(all)), handler_(std::move(handler), slots_.front()->delivery()) {}
 
     /// Starts it with `start(slot, teardown)` in each slot. Throws only bad_alloc, and then nothing has begun.
     template <class Start>
@@ -142,10 +142,10 @@ struct InitiateUnload {
 
 /// Starts `async_shutdown` of one slot or of several.
 template <class... Slots>
-struct InitiateShutdown {
-    explicit InitiateShutdown(const std::shared_ptr<Slots>&... owners) : slots(owners...) {}
+struct StartShutdown {
+    explicit StartShutdown(const std::shared_ptr<Slots>&... owners) : shells(owners...) {}
 
-    std::tuple<SlotRef<Slots>...> slots;
+    std::tuple<SlotRef<Slots>...> shells;
 
     template <class Handler>
     void operator()(Handler&& handler, const ShutdownOptions& options) const {
@@ -160,7 +160,7 @@ struct InitiateShutdown {
                         in.start_shutdown(options, teardown);
                     });
             },
-            slots);
+            shells);
     }
 };
 

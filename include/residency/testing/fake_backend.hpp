@@ -104,7 +104,7 @@ public:
     Embeddings embed(std::span<const std::string> texts, EmbedAs as, std::stop_token stop = {}) {
         const auto answer = [texts](std::uint64_t serial, std::optional<FakeFault> fault) {
             Embeddings rows(rows_with(fault, texts.size()), fake_dimension);
-            for (std::size_t index = 0; index < std::min(rows.size(), texts.size()); ++index) {
+            for (std::size_t index = 0; index < (std::min)(rows.size(), texts.size()); ++index) {
                 const auto row = fake_row(serial, index, texts[index]);
                 std::copy(row.begin(), row.end(), rows[index].begin());
             }
@@ -132,7 +132,7 @@ public:
         return infer(documents.size(), std::move(stop),
                      [documents](std::uint64_t serial, std::optional<FakeFault> fault) {
                          std::vector<float> scores(rows_with(fault, documents.size()));
-                         for (std::size_t index = 0; index < std::min(scores.size(), documents.size()); ++index) {
+                         for (std::size_t index = 0; index < (std::min)(scores.size(), documents.size()); ++index) {
                              scores[index] = fake_score(serial, documents[index]);
                          }
                          if (fault == FakeFault::nan && !scores.empty()) {

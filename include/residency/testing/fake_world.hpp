@@ -2,6 +2,7 @@
 
 #include "residency/error.hpp"
 #include "residency/runtime/mutex.hpp"
+#include "residency/std_deque.hpp"
 #include "residency/testing/fake_call.hpp"
 #include "residency/testing/fake_counts.hpp"
 #include "residency/testing/gate.hpp"
@@ -12,7 +13,6 @@
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <exception>
 #include <functional>
 #include <iterator>
@@ -236,9 +236,9 @@ private:
     void count(const ModelKey& key, Change change) RESIDENCY_REQUIRES(mutex_) {
         for (FakeCounts* counts : {&counts_[key], &total_}) {
             change(*counts);
-            counts->most_loading = std::max(counts->most_loading, counts->loading);
-            counts->most_resident = std::max(counts->most_resident, counts->loading + counts->live);
-            counts->most_calling = std::max(counts->most_calling, counts->calling);
+            counts->most_loading = (std::max)(counts->most_loading, counts->loading);
+            counts->most_resident = (std::max)(counts->most_resident, counts->loading + counts->live);
+            counts->most_calling = (std::max)(counts->most_calling, counts->calling);
         }
         changed_.notify_all();
     }
@@ -296,7 +296,7 @@ private:
         count(key, [](FakeCounts& counts) { ++counts.calls, ++counts.calling; });
         FakeModelRecord& record = models_.at(serial);
         ++record.calls;
-        record.most_calling = std::max(record.most_calling, ++record.calling);
+        record.most_calling = (std::max)(record.most_calling, ++record.calling);
         if (record.calling > record.max_concurrency) {
             violate(record, "was called more often at once than it takes");
         }

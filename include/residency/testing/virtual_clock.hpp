@@ -66,7 +66,7 @@ private:
         rep before = ticks().load();
         rep after = 0;
         do {
-            after = before > duration::max().count() - by.count() ? duration::max().count() : before + by.count();
+            after = before > (duration::max)().count() - by.count() ? (duration::max)().count() : before + by.count();
         } while (!ticks().compare_exchange_weak(before, after));
     }
 
@@ -132,7 +132,7 @@ inline std::size_t run_round(asio::io_context& context) {
     // Nobody promises that one `poll()` sees every timer that is due: Asio learns it from the kernel. A timer of our
     // own that is due before all others shows when they have been looked at, for Asio takes all that are due at once.
     const auto seen = std::make_shared<bool>(false);
-    asio::basic_waitable_timer<VirtualClock> probe(context, VirtualClock::time_point::min());
+    asio::basic_waitable_timer<VirtualClock> probe(context, (VirtualClock::time_point::min)());
     probe.async_wait([round = std::weak_ptr<bool>(seen)](const boost::system::error_code&) {
         ++probes().ran;
         if (const std::shared_ptr<bool> mine = round.lock()) {
@@ -183,7 +183,7 @@ std::size_t run_ready(asio::io_context& context, More&... more) {
 /// Throws std::invalid_argument if `by` is negative or `step` is not positive.
 template <class Rep, class Period>
 std::size_t advance(asio::io_context& context, std::chrono::duration<Rep, Period> by,
-                    VirtualClock::duration step = VirtualClock::duration::max()) {
+                    VirtualClock::duration step = (VirtualClock::duration::max)()) {
     // A template, so that it is a better match than std::advance, which is found for the sake of the duration.
     if (step <= VirtualClock::duration::zero()) {
         throw std::invalid_argument("residency: advance needs a positive step");

@@ -71,7 +71,7 @@ public:
         for (const Term& term : terms_) {
             // 1 + (N - n + 0.5) / (n + 0.5) = (2 N + 2) / (2 n + 1): a difference of two logarithms of integers.
             const std::uint64_t numerator = integer_log(2 * count + 2);
-            const std::uint64_t log_ratio = numerator - std::min(integer_log(2 * term.documents + 1), numerator);
+            const std::uint64_t log_ratio = numerator - (std::min)(integer_log(2 * term.documents + 1), numerator);
             const double idf = static_cast<double>(log_ratio) / static_cast<double>(log_one);
             weights.push_back(idf * static_cast<double>(term.in_query) * (k1_ + 1.0));
         }

@@ -98,7 +98,7 @@ private:
             for (const char byte : word) {
                 hash.add(byte);
             }
-            groups_[std::min(word.size(), ngrams) - 1].push_back(hash.value());
+            groups_[(std::min)(word.size(), ngrams) - 1].push_back(hash.value());
             collect_ngrams(word);
         });
     }
@@ -148,7 +148,7 @@ private:
     void write_normalised(std::span<float> row) {
         std::int64_t greatest = 0;
         for (const std::int64_t sum : sums_) {
-            greatest = std::max(greatest, sum < 0 ? -sum : sum);
+            greatest = (std::max)(greatest, sum < 0 ? -sum : sum);
         }
         // Squares of numbers below 2^26 are exact in a double, so that a fused multiply-add gives the same sum as two
         // instructions.

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <numeric>
 #include <span>
 #include <vector>
 
@@ -25,8 +24,9 @@ struct BatchPlan {
 inline BatchPlan plan_batches(std::span<const Tokens> sequences, std::size_t batch_tokens,
                               std::size_t batch_sequences) {
     BatchPlan plan;
-    plan.order.resize(sequences.size());
-    std::iota(plan.order.begin(), plan.order.end(), std::size_t{0});
+    for (std::size_t index = 0; index < sequences.size(); ++index) {
+        plan.order.push_back(index);
+    }
     std::stable_sort(plan.order.begin(), plan.order.end(), [sequences](std::size_t left, std::size_t right) {
         return sequences[left].size() > sequences[right].size();
     });

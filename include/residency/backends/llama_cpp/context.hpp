@@ -63,7 +63,7 @@ public:
         params.abort_callback_data = this;
         context_.reset(llama_init_from_model(&model, params));
         // What llama.cpp made of it is what counts: it ends the process on a larger batch.
-        capacity_ = context_ ? std::min(llama_n_batch(context_.get()), llama_n_ubatch(context_.get())) : 0;
+        capacity_ = context_ ? (std::min)(llama_n_batch(context_.get()), llama_n_ubatch(context_.get())) : 0;
         return capacity_ >= tokens;
     }
 

@@ -33,7 +33,7 @@ void with_stack(std::size_t bytes, Function&& function) {
         Function& function;
         std::exception_ptr thrown{};
     } call{function};
-    const auto require = [bytes](int error) {
+    const auto demand = [bytes](int error) {
         if (error != 0) {
             throw std::system_error(error, std::generic_category(),
                                     "no thread with a stack of " + std::to_string(bytes) + " bytes");
@@ -49,9 +49,9 @@ void with_stack(std::size_t bytes, Function&& function) {
     pthread_t thread{};
     {
         Attributes attributes;
-        require(pthread_attr_init(&attributes.value));
-        require(pthread_attr_setstacksize(&attributes.value, bytes));
-        require(pthread_create(
+        demand(pthread_attr_init(&attributes.value));
+        demand(pthread_attr_setstacksize(&attributes.value, bytes));
+        demand(pthread_create(
             &thread, &attributes.value,
             [](void* argument) -> void* {
                 std::fesetenv(FE_DFL_ENV);

@@ -53,7 +53,7 @@ public:
     /// Threads  any number at once; more than `max_concurrency()` wait for one another
     [[nodiscard]] Embeddings embed(std::span<const std::string> texts, EmbedAs as, const std::stop_token& stop = {}) {
         const detail::llama_cpp::Engine::Scope use;
-        model_->require(use);
+        model_->demand_engine(use);
         const std::string_view prefix = prefix_for(as);
         std::vector<detail::llama_cpp::Tokens> sequences;
         sequences.reserve(texts.size());

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "residency/backends/llama_cpp/filesystem.hpp"
 #include "residency/backends/llama_cpp/key_path.hpp"
 #include "residency/error.hpp"
 #include "residency/model_key.hpp"
@@ -7,7 +8,6 @@
 #include <cerrno>
 #include <concepts>
 #include <cstdio>
-#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>

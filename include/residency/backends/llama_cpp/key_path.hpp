@@ -1,12 +1,12 @@
 #pragma once
 
+#include "residency/backends/llama_cpp/filesystem.hpp"
 #include "residency/error.hpp"
 #include "residency/model_key.hpp"
 
 #include <algorithm>
 #include <charconv>
 #include <cstddef>
-#include <filesystem>
 #include <optional>
 #include <string>
 #include <string_view>

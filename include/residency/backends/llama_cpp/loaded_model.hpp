@@ -70,7 +70,7 @@ public:
     }
 
     /// Throws Error shutting_down if llama.cpp must not be used any more.
-    void require(const Engine::Scope& use) const { require_engine(use, key_, Stage::inference); }
+    void demand_engine(const Engine::Scope& use) const { require_engine(use, key_, Stage::inference); }
 
     /// Throws Error operation_aborted if `stop` was requested, or llama.cpp is being closed.
     void go_on_unless(const std::stop_token& stop) const {
@@ -123,7 +123,7 @@ private:
     static std::size_t batch_sequences(const llama_model& weights, std::size_t batch_tokens) {
         // A recurrent model has a state for each besides, which is large.
         const bool states = llama_model_is_recurrent(&weights) || llama_model_is_hybrid(&weights);
-        return std::min({llama_max_parallel_sequences(), batch_tokens, states ? std::size_t{16} : batch_tokens});
+        return (std::min)({llama_max_parallel_sequences(), batch_tokens, states ? std::size_t{16} : batch_tokens});
     }
 
     [[nodiscard]] Error aborted() const {
@@ -132,7 +132,7 @@ private:
 
     void compute_batch(Context& context, const std::stop_token& stop, LogScope& log) {
         if (context.tokens() > context.capacity()) {
-            const std::size_t wanted = std::max(batch_tokens_, std::min(std::bit_ceil(context.tokens()), limit_));
+            const std::size_t wanted = (std::max)(batch_tokens_, (std::min)(std::bit_ceil(context.tokens()), limit_));
             if (!context.make(*weights_, settings_, wanted)) {
                 throw error(errc::inference_failed,
                             "no context for " + std::to_string(wanted) + " tokens: " + log.errors());

@@ -64,7 +64,7 @@ public:
             fail(use.refusal);
         }
         ModelHandle weights = load_weights();
-        check(*weights);
+        check_weights(*weights);
         auto model = std::make_unique<LoadedModel>(key_, std::move(weights), options_, use.pooling);
         require_room_for_text(*model);
         for (std::size_t index = 0; index < options_.contexts; ++index) {
@@ -150,14 +150,14 @@ private:
     }
 
     // What llama.cpp would end the process on later.
-    void check(const llama_model& weights) {
+    void check_weights(const llama_model& weights) {
         if (llama_model_has_encoder(&weights) && llama_model_has_decoder(&weights)) {
             fail("a model of encoder and decoder gives no embeddings");
         }
         if (const std::string why = why_not_tokenizable(llama_model_get_vocab(&weights)); !why.empty()) {
             fail(why);
         }
-        const auto trained = static_cast<std::size_t>(std::max(0, llama_model_n_ctx_train(&weights)));
+        const auto trained = static_cast<std::size_t>((std::max)(0, llama_model_n_ctx_train(&weights)));
         if (trained == 0) {
             fail("it does not say how many tokens it was trained for");
         }

@@ -159,16 +159,16 @@ inline std::size_t threads_for(std::size_t option, std::size_t tokens, std::size
 /// Throws std::invalid_argument, naming the field, unless the options hold what their docs demand. Gives them back with
 /// the number of contexts decided.
 inline LlamaCppModelOptions checked(LlamaCppModelOptions options) {
-    const auto require = [](bool holds, std::string_view field, std::string_view rule) {
+    const auto demand = [](bool holds, std::string_view field, std::string_view rule) {
         if (!holds) {
             throw std::invalid_argument("residency: option model." + std::string(field) + " " + std::string(rule));
         }
     };
-    require(options.files.known(), "files", "must be set: a folder or a function from ModelKey to path");
-    require(options.contexts <= max_contexts, "contexts", "must be at most 256 (zero decides by the processors)");
-    require(options.threads <= max_threads, "threads", "must be at most 512 (zero decides for each batch)");
-    require(options.batch_tokens >= min_batch_tokens && options.batch_tokens <= max_batch_tokens, "batch_tokens",
-            "must be between 16 and 1048576");
+    demand(options.files.known(), "files", "must be set: a folder or a function from ModelKey to path");
+    demand(options.contexts <= max_contexts, "contexts", "must be at most 256 (zero decides by the processors)");
+    demand(options.threads <= max_threads, "threads", "must be at most 512 (zero decides for each batch)");
+    demand(options.batch_tokens >= min_batch_tokens && options.batch_tokens <= max_batch_tokens, "batch_tokens",
+           "must be between 16 and 1048576");
     if (options.contexts == 0) {
         options.contexts = std::min<std::size_t>(4, usable_processors());
     }

@@ -60,7 +60,7 @@ public:
 
     [[nodiscard]] Tokens join_cut(std::string_view document, std::size_t limit) const override {
         Tokens own = tokenizer_.tokenize(document);
-        own.resize(std::min(own.size(), limit - size()));
+        own.resize((std::min)(own.size(), limit - size()));
         return around(own);
     }
 

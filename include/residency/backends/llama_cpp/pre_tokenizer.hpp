@@ -52,7 +52,7 @@ public:
         std::size_t words = 0;
         const auto count = [&longest](std::size_t& run, bool goes_on) {
             run = goes_on ? run + 1 : 0;
-            longest = std::max(longest, run);
+            longest = (std::max)(longest, run);
         };
         while (!text.empty()) {
             const char32_t point = lexical::next_code_point(text);

@@ -120,7 +120,7 @@ private:
     static std::string filled(std::string_view run, std::string_view query, std::string_view document) {
         std::string text;
         while (!run.empty()) {
-            const std::size_t at = std::min(run.find(query_mark), run.find(document_mark));
+            const std::size_t at = (std::min)(run.find(query_mark), run.find(document_mark));
             text += run.substr(0, at);
             if (at == std::string_view::npos) {
                 break;
@@ -137,7 +137,7 @@ private:
     static std::string_view stripped(std::string_view text, bool begin, bool end) noexcept {
         constexpr std::string_view space = " \t\n\r\f\v";
         if (begin) {
-            text.remove_prefix(std::min(text.find_first_not_of(space), text.size()));
+            text.remove_prefix((std::min)(text.find_first_not_of(space), text.size()));
         }
         if (end) {
             text = text.substr(0, text.find_last_not_of(space) + 1);

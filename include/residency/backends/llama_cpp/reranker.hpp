@@ -54,7 +54,7 @@ public:
     [[nodiscard]] std::vector<float> rerank(std::string_view query, std::span<const std::string> documents,
                                             const std::stop_token& stop = {}) {
         const detail::llama_cpp::Engine::Scope use;
-        model_->require(use);
+        model_->demand_engine(use);
         std::vector<float> scores(documents.size());
         if (documents.empty()) {
             return scores;

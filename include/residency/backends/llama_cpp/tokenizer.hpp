@@ -144,7 +144,7 @@ private:
         std::int32_t count = 0;
         const auto read = [&] {
             count = into();
-            if (count < 0 && count != std::numeric_limits<std::int32_t>::min()) {
+            if (count < 0 && count != (std::numeric_limits<std::int32_t>::min)()) {
                 tokens.resize(static_cast<std::size_t>(-count));
                 count = into();
             }

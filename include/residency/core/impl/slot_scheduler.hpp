@@ -8,7 +8,7 @@ namespace residency::core {
 
 inline SlotScheduler::SlotScheduler(const SlotOptions& options)
     : options_(options),
-      max_calls_(options.max_calls == 0 ? options.max_leases : std::min(options.max_calls, options.max_leases)),
+      max_calls_(options.max_calls == 0 ? options.max_leases : (std::min)(options.max_calls, options.max_leases)),
       keep_alive_(to_duration(options.keep_alive)),
       aging_(to_duration(options.aging)),
       abandon_after_(to_duration(options.abandon_after)) {}
@@ -106,7 +106,8 @@ inline Attempt SlotScheduler::try_ensure(const ModelKey& key, const RequestSpec&
 inline Enqueued SlotScheduler::enqueue(const SharedKey& key, const RequestSpec& spec, Time now, Actions& actions) {
     begin_call();
     // Every key that waits may become a resident in a call that must not allocate.
-    const std::size_t residents = std::min(options_.max_resident, residents_.size() + queue_.needs_place().size() + 1);
+    const std::size_t residents =
+        (std::min)(options_.max_resident, residents_.size() + queue_.needs_place().size() + 1);
     residents_.reserve(residents);
     const Index index = queue_.prepare(key, spec.deadline != never, residents);
     Step step{now, actions, submit_slice};
@@ -139,7 +140,7 @@ inline Enqueued SlotScheduler::enqueue(const SharedKey& key, const RequestSpec& 
     } else {
         result.joined_after = actions.size();
         result.request = queue_.join(index, spec, now);
-        counters_.most_waiting = std::max(counters_.most_waiting, queue_.waiting());
+        counters_.most_waiting = (std::max)(counters_.most_waiting, queue_.waiting());
         wake_by(spec.deadline);
         if (entry.resident != none) {
             residents_[entry.resident].abandoned_at = never;

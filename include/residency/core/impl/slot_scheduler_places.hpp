@@ -30,8 +30,8 @@ inline void SlotScheduler::assign_places(Step& step) {
         start_load(next_key(step.now), step);
     }
     while (!needs_place.empty() || switching_ != 0) {
-        const std::size_t loads = closed_ ? 0 : options_.max_loads - std::min(options_.max_loads, loads_);
-        const std::size_t wanted = std::min(needs_place.size(), loads);
+        const std::size_t loads = closed_ ? 0 : options_.max_loads - (std::min)(options_.max_loads, loads_);
+        const std::size_t wanted = (std::min)(needs_place.size(), loads);
         const Coming coming = places_coming();
         const std::size_t sure = coming.soon + coming.drained;
         const Index oldest = aged_key(step.now);

@@ -56,7 +56,7 @@ inline void SlotScheduler::tick(Time now, Actions& actions) {
         return;
     }
     recompute_alarm();
-    const Duration timeout = std::exchange(shortest_timeout_, Duration::max());
+    const Duration timeout = std::exchange(shortest_timeout_, (Duration::max)());
     if (residents_.size() != 0) {
         wake_by(later(now, timeout));
     }

@@ -45,7 +45,7 @@ inline void SlotScheduler::count_lease(Resident& resident, bool is_inference) no
     ++leases_;
     calls_ += is_inference ? 1U : 0U;
     ++counters_.leases_granted;
-    counters_.most_leases = std::max(counters_.most_leases, leases_);
+    counters_.most_leases = (std::max)(counters_.most_leases, leases_);
 }
 
 // Grants the waiter, whose key's resident is ready, unless its deadline or its generation has passed.
@@ -249,7 +249,7 @@ inline void SlotScheduler::fail_expecting(Index key, Step& step) {
 inline void SlotScheduler::fail_waiters(Index index, Step& step) {
     const Resident& resident = residents_[index];
     const Index key = resident.key;
-    const Duration retry_after = std::max(Duration::zero(), later(queue_.keys().cooling_until(key), -step.now));
+    const Duration retry_after = (std::max)(Duration::zero(), later(queue_.keys().cooling_until(key), -step.now));
     for (Index next = queue_.oldest(key); next != none && queue_.requests()[next].arrival <= resident.last_failed;
          next = queue_.oldest(key)) {
         if (step.left == 0) {
