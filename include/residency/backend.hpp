@@ -62,7 +62,7 @@ public:
 
 private:
     std::stop_token stop_;
-    Sink sink_;
+    Sink sink_{};
 };
 
 namespace detail {

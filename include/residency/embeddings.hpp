@@ -1,5 +1,7 @@
 #pragma once
 
+#include "residency/compiler.hpp"
+
 #include <cassert>
 #include <cstddef>
 #include <span>
@@ -63,7 +65,7 @@ public:
 
 private:
     std::size_t dimension_ = 0;
-    std::vector<float> values_;
+    std::vector<float> values_{};
 };
 
 }  // namespace residency

@@ -1,5 +1,7 @@
 #pragma once
 
+#include "residency/compiler.hpp"
+
 #include <boost/system/error_category.hpp>
 #include <boost/system/error_code.hpp>
 #include <boost/system/error_condition.hpp>
@@ -124,6 +126,12 @@ inline std::ostream& operator<<(std::ostream& out, Stage stage) { return out << 
 
 namespace detail {
 
+#if defined(__GNUC__)
+// Boost's base has a destructor that is neither virtual nor protected: made so, it would not be constant-initialized.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wnon-virtual-dtor"
+#endif
+
 class ErrorCategory final : public boost::system::error_category {
 public:
     // A fixed identity keeps the category equal to itself across shared libraries.
@@ -182,6 +190,10 @@ public:
     }
     using boost::system::error_category::equivalent;
 };
+
+#if defined(__GNUC__)
+#pragma GCC diagnostic pop
+#endif
 
 // Constant-initialised and never destroyed before its users: errors may be made while statics are torn down.
 inline constexpr ErrorCategory error_category_instance{};

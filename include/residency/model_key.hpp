@@ -17,9 +17,9 @@ namespace residency {
 /// models that a slot switches between. A key is valid if its name is not empty; the quantization may be.
 struct ModelKey {
     /// What the backend knows the model by. At most `max_part_length` bytes; must not be empty.
-    std::string name;
+    std::string name{};
     /// The precision of its weights, as the backend names it ("f32", "f16", "q8_0"); may be empty.
-    std::string quantization;
+    std::string quantization{};
 
     /// The longest name or quantization that a slot accepts, in bytes. A longer one is `invalid_request`: it is a
     /// mistake (a text passed for a key), and every event and error would carry it.

@@ -263,7 +263,7 @@ private:
     }
 
     // Null in a slot of a manager. Destroyed last: its threads have to end before what they use.
-    std::shared_ptr<detail::SlotRuntime<Clock>> runtime_;
+    std::shared_ptr<detail::SlotRuntime<Clock>> runtime_{};
     std::shared_ptr<Shell> shell_;
 };
 

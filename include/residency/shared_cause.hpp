@@ -1,5 +1,7 @@
 #pragma once
 
+#include "residency/compiler.hpp"
+
 #include <atomic>
 #include <cstddef>
 #include <exception>

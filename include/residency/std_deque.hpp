@@ -3,6 +3,8 @@
 // <deque>, also after a host's macros `min` and `max`: libstdc++ writes std::min without the parentheses that keep a
 // macro from being expanded, in this header but in few others.
 
+#include "residency/compiler.hpp"
+
 #pragma push_macro("min")
 #pragma push_macro("max")
 #undef min

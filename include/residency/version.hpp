@@ -2,6 +2,8 @@
 
 // The version of residency. CMake reads it from the three lines below, so it is written down here alone.
 
+#include "residency/compiler.hpp"
+
 #define RESIDENCY_VERSION_MAJOR 0
 #define RESIDENCY_VERSION_MINOR 1
 #define RESIDENCY_VERSION_PATCH 0

@@ -2,6 +2,9 @@
 // check of what is guarded by which mutex, see the bodies too. Compiled on each compiler that is here, and never run.
 
 #include "residency/residency.hpp"
+#include "residency/testing/fake_backend.hpp"
+#include "residency/testing/outcome.hpp"
+#include "residency/testing/virtual_clock.hpp"
 
 #include <chrono>
 #include <exception>
@@ -12,6 +15,9 @@ template class residency::ModelSlot<residency::LexicalEmbeddingBackend>;
 template class residency::ModelSlot<residency::LexicalRerankerBackend>;
 template class residency::Lease<residency::LexicalEmbedder>;
 template class residency::ModelManager<residency::LexicalEmbeddingBackend, residency::LexicalRerankerBackend>;
+
+template class residency::testing::Outcome<int>;
+template class residency::ModelSlot<residency::testing::FakeEmbeddingBackend, residency::testing::VirtualClock>;
 
 namespace residency::test {
 

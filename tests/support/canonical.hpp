@@ -342,6 +342,6 @@ struct std::hash<residency::core::SlotScheduler> {
             sum = (sum ^ word) * 0x100000001b3ULL;
             sum ^= sum >> 29U;
         }
-        return static_cast<std::size_t>(sum);
+        return std::hash<std::uint64_t>{}(sum);
     }
 };

@@ -111,7 +111,7 @@ public:
 
 private:
     ModelKey key_;
-    LexicalOptions options_;
+    LexicalOptions options_{};
 };
 
 /// Scores documents for a query by BM25 over those documents. Lexical, not semantic.
@@ -140,7 +140,7 @@ public:
 
 private:
     ModelKey key_;
-    LexicalRerankerOptions options_;
+    LexicalRerankerOptions options_{};
 };
 
 /// Gives a `LexicalEmbedder` for any name, with the quantization "f32" or none. Its models hold no weights: all are
@@ -173,7 +173,7 @@ public:
     }
 
 private:
-    LexicalOptions options_;
+    LexicalOptions options_{};
 };
 
 /// Gives a `LexicalReranker` for any name, with the quantization "f32" or none. Its models hold no weights: all are
@@ -203,7 +203,7 @@ public:
     }
 
 private:
-    LexicalRerankerOptions options_;
+    LexicalRerankerOptions options_{};
 };
 
 static_assert(EmbeddingBackend<LexicalEmbeddingBackend>);

@@ -1,5 +1,7 @@
 #pragma once
 
+#include "residency/compiler.hpp"
+
 #include <algorithm>
 #include <bit>
 #include <cstddef>
@@ -115,7 +117,7 @@ private:
         return (count + chunk_size - 1) / chunk_size;
     }
 
-    Chunks chunks_;
+    Chunks chunks_{};
     std::size_t size_ = 0;
 };
 

@@ -1,5 +1,7 @@
 #pragma once
 
+#include "residency/compiler.hpp"
+
 #include <memory>
 #include <utility>
 
@@ -37,7 +39,7 @@ public:
     }
 
 private:
-    std::unique_ptr<T> object_;
+    std::unique_ptr<T> object_{};
 };
 
 }  // namespace residency::core

@@ -149,10 +149,10 @@ private:
     }
 
     // By place, each beside the other: no space is lost between a rank and a member.
-    ChunkedVector<Rank> ranks_;
-    ChunkedVector<Index> members_;
+    ChunkedVector<Rank> ranks_{};
+    ChunkedVector<Index> members_{};
     // By member: its place, or none.
-    ChunkedVector<Index> positions_;
+    ChunkedVector<Index> positions_{};
 };
 
 }  // namespace residency::core

@@ -275,11 +275,11 @@ private:
         buckets_.trim(buckets_.size());
     }
 
-    Slab<KeyEntry, struct KeyTag> entries_;
-    ChunkedVector<Index> buckets_;
+    Slab<KeyEntry, struct KeyTag> entries_{};
+    ChunkedVector<Index> buckets_{};
     Index latest_ = none;
     // The latest last. Few, and rarely changed: an erased one moves those after it.
-    std::vector<Failure> failures_;
+    std::vector<Failure> failures_{};
 };
 
 }  // namespace residency::core

@@ -47,7 +47,7 @@ private:
         ModelKey key;
     };
 
-    boost::intrusive_ptr<const Counted> counted_;
+    boost::intrusive_ptr<const Counted> counted_{};
 };
 
 }  // namespace residency::core

@@ -190,7 +190,7 @@ private:
         ~Room() = default;
         friend bool operator==(const Room&, const Room&) noexcept { return true; }
 
-        std::vector<DeepPtr<Chunk>> spares;
+        std::vector<DeepPtr<Chunk>> spares{};
         // How many chunks, in use or spare, are never given back.
         std::size_t kept = 0;
     };
@@ -269,9 +269,9 @@ private:
     }
 
     // By index; null where no item stands. The last one is in use.
-    std::vector<DeepPtr<Chunk>> chunks_;
+    std::vector<DeepPtr<Chunk>> chunks_{};
     // A bit for each chunk that is not full, null or not.
-    std::vector<std::uint64_t> with_room_;
+    std::vector<std::uint64_t> with_room_{};
     // The least chunk that is not full; the one past the last if all are.
     Index next_chunk_ = 0;
     // Numbers the insertions, so that a handle matches one item only.
@@ -279,7 +279,7 @@ private:
     std::size_t size_ = 0;
     // How many of `chunks_` are not null.
     std::size_t attached_ = 0;
-    Room room_;
+    Room room_{};
 };
 
 }  // namespace residency::core

@@ -307,9 +307,9 @@ private:
     Duration keep_alive_;
     Duration aging_;
     Duration abandon_after_;
-    WaitQueue queue_;
-    Slab<Resident, ResidentTag> residents_;
-    Slab<Teardown, TeardownTag> teardowns_;
+    WaitQueue queue_{};
+    Slab<Resident, ResidentTag> residents_{};
+    Slab<Teardown, TeardownTag> teardowns_{};
     std::size_t leases_ = 0;
     std::size_t calls_ = 0;
     // Residents that are queued or loading.

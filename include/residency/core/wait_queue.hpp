@@ -330,17 +330,17 @@ private:
         return id;
     }
 
-    KeyTable keys_;
-    Slab<Request, RequestTag> requests_;
+    KeyTable keys_{};
+    Slab<Request, RequestTag> requests_{};
     // Waiters and claims.
     std::size_t members_ = 0;
     std::uint64_t arrivals_ = 0;
-    std::array<IndexedHeap<Rank>, 2> by_rank_;
-    IndexedHeap<std::uint64_t> by_age_;
-    IndexedHeap<Rank> needs_by_rank_;
-    IndexedHeap<std::uint64_t> needs_by_age_;
-    IndexedHeap<Time> deadlines_;
-    std::vector<Claim> claims_;
+    std::array<IndexedHeap<Rank>, 2> by_rank_{};
+    IndexedHeap<std::uint64_t> by_age_{};
+    IndexedHeap<Rank> needs_by_rank_{};
+    IndexedHeap<std::uint64_t> needs_by_age_{};
+    IndexedHeap<Time> deadlines_{};
+    std::vector<Claim> claims_{};
 };
 
 }  // namespace residency::core

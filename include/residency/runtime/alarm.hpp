@@ -98,7 +98,7 @@ private:
     bool cancelling_ = false;
 
     // Held while the timer is used, and before the owner's mutex: never the other way round.
-    Mutex mutex_;
+    Mutex mutex_{};
     std::optional<asio::basic_waitable_timer<Clock>> timer_ RESIDENCY_GUARDED_BY(mutex_);
 };
 

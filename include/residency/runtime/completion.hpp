@@ -184,6 +184,11 @@ public:
           work_(std::move(work)),
           handler_(std::move(handler)),
           results_(std::forward<Arguments>(results)...) {}
+    Completion(const Completion&) = delete;
+    Completion& operator=(const Completion&) = delete;
+    Completion(Completion&&) = default;
+    Completion& operator=(Completion&&) = delete;
+    ~Completion() = default;
 
     [[nodiscard]] allocator_type get_allocator() const noexcept { return asio::get_associated_allocator(handler_); }
 
@@ -311,11 +316,11 @@ private:
         changed_.notify_one();
     }
 
-    std::mutex mutex_;
-    std::condition_variable changed_;
+    std::mutex mutex_{};
+    std::condition_variable changed_{};
     bool done_ = false;
-    std::exception_ptr error_;
-    std::optional<Result> result_;
+    std::exception_ptr error_{};
+    std::optional<Result> result_{};
 };
 
 /// The handler of a `BlockingCall`.
@@ -324,6 +329,8 @@ class BlockingHandler {
 public:
     explicit BlockingHandler(BlockingCall<Result>& call) noexcept : call_(&call) {}
     BlockingHandler(BlockingHandler&& other) noexcept : call_(std::exchange(other.call_, nullptr)) {}
+    BlockingHandler(const BlockingHandler&) = delete;
+    BlockingHandler& operator=(const BlockingHandler&) = delete;
     BlockingHandler& operator=(BlockingHandler&&) = delete;
     ~BlockingHandler() {
         if (call_ != nullptr) {

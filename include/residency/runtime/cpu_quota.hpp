@@ -1,5 +1,7 @@
 #pragma once
 
+#include "residency/compiler.hpp"
+
 // Control groups are Linux's own.
 #if defined(__linux__)
 

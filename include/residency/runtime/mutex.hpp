@@ -1,5 +1,7 @@
 #pragma once
 
+#include "residency/compiler.hpp"
+
 #include <mutex>
 
 // Clang checks with -Wthread-safety that whatever is annotated here is touched under its mutex; other compilers see
@@ -28,7 +30,7 @@ public:
     [[nodiscard]] std::mutex& native() noexcept { return mutex_; }
 
 private:
-    std::mutex mutex_;
+    std::mutex mutex_{};
 };
 
 /// Holds a `Mutex` for as long as it lives.

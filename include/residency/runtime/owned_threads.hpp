@@ -148,10 +148,10 @@ private:
         }
     }
 
-    Report report_;
+    Report report_{};
     std::size_t before_pool_ = 0;
-    std::function<void()> before_;
-    std::deque<Pool> pools_;
+    std::function<void()> before_{};
+    std::deque<Pool> pools_{};
 };
 
 }  // namespace residency::runtime

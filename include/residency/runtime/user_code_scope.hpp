@@ -1,5 +1,7 @@
 #pragma once
 
+#include "residency/compiler.hpp"
+
 namespace residency::runtime {
 
 /// Marks that a thread of `owner` (the runtime of a slot or of a manager) is inside user code: a backend, a model, an

@@ -118,7 +118,7 @@ private:
 
     const std::string& slot_;
     const SlotOptions& options_;
-    std::optional<Last> last_;
+    std::optional<Last> last_{};
 };
 
 }  // namespace residency::detail

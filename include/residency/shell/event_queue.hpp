@@ -28,6 +28,8 @@ public:
           owner_(owner),
           observer_(observer ? std::make_shared<const Observer>(observer) : nullptr),
           open_(observer_ != nullptr) {}
+    EventQueue(const EventQueue&) = delete;
+    EventQueue& operator=(const EventQueue&) = delete;
 
     /// Whether events are wanted. If not, an event need not be made.
     [[nodiscard]] bool listened_to() const noexcept { return open_.load(std::memory_order_relaxed); }
@@ -154,9 +156,9 @@ private:
 
     const asio::any_io_executor callbacks_;
     const void* const owner_;
-    mutable runtime::Mutex mutex_;
+    mutable runtime::Mutex mutex_{};
     std::shared_ptr<const Observer> observer_ RESIDENCY_GUARDED_BY(mutex_);
-    std::deque<Event> queue_ RESIDENCY_GUARDED_BY(mutex_);
+    std::deque<Event> queue_ RESIDENCY_GUARDED_BY(mutex_){};
     std::size_t dropped_ RESIDENCY_GUARDED_BY(mutex_) = 0;
     bool delivering_ RESIDENCY_GUARDED_BY(mutex_) = false;
     std::atomic<bool> open_;

@@ -1,5 +1,7 @@
 #pragma once
 
+#include "residency/compiler.hpp"
+
 #include <memory>
 #include <utility>
 
@@ -17,6 +19,8 @@ public:
     /// Takes all nodes of `other`.
     IntrusiveQueue(IntrusiveQueue&& other) noexcept
         : first_(std::exchange(other.first_, nullptr)), last_(std::exchange(other.last_, nullptr)) {}
+    IntrusiveQueue(const IntrusiveQueue&) = delete;
+    IntrusiveQueue& operator=(const IntrusiveQueue&) = delete;
     IntrusiveQueue& operator=(IntrusiveQueue&&) = delete;
     ~IntrusiveQueue() = default;
 

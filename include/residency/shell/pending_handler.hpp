@@ -42,8 +42,8 @@ public:
         if constexpr (!runtime::IsBlockingHandler<Handler>::value) {
             if (auto slot = asio::get_associated_cancellation_slot(*handler_); slot.is_connected()) {
                 slot.assign([cancel = make()](asio::cancellation_type type) {
-                    constexpr auto any = asio::cancellation_type::terminal | asio::cancellation_type::partial |
-                                         asio::cancellation_type::total;
+                    const auto any = asio::cancellation_type::terminal | asio::cancellation_type::partial |
+                                     asio::cancellation_type::total;
                     if ((type & any) != asio::cancellation_type::none) {
                         cancel((type & asio::cancellation_type::terminal) != asio::cancellation_type::none);
                     }

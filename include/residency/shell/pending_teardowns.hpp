@@ -66,8 +66,8 @@ public:
     }
 
 private:
-    std::vector<std::shared_ptr<PendingTeardown>> by_id_;
-    IntrusiveQueue<&PendingTeardown::next> finishing_;
+    std::vector<std::shared_ptr<PendingTeardown>> by_id_{};
+    IntrusiveQueue<&PendingTeardown::next> finishing_{};
 };
 
 }  // namespace residency::detail

@@ -66,7 +66,7 @@ private:
         }
     }
 
-    std::vector<std::shared_ptr<ResidentRecord>> records_;
+    std::vector<std::shared_ptr<ResidentRecord>> records_{};
     std::size_t count_ = 0;
 };
 

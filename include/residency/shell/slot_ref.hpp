@@ -1,5 +1,7 @@
 #pragma once
 
+#include "residency/compiler.hpp"
+
 #include <memory>
 
 namespace residency::detail {
@@ -20,7 +22,7 @@ public:
     [[nodiscard]] Slot* operator->() const noexcept { return owner_->get(); }
 
 private:
-    std::shared_ptr<Slot> kept_;
+    std::shared_ptr<Slot> kept_{};
     const std::shared_ptr<Slot>* owner_;
 };
 

@@ -196,9 +196,9 @@ private:
     }
 
     std::vector<SlotOptions> options_;
-    std::vector<SlotExecutors> slots_;
-    std::shared_ptr<EventQueue> events_;
-    std::shared_ptr<runtime::OwnedThreads> threads_;
+    std::vector<SlotExecutors> slots_{};
+    std::shared_ptr<EventQueue> events_{};
+    std::shared_ptr<runtime::OwnedThreads> threads_{};
     std::size_t callbacks_pool_ = 0;
     std::atomic<bool> ending_{false};
     std::atomic<bool> ended_{false};

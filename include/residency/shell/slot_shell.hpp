@@ -18,6 +18,7 @@
 #include "residency/shell/request_spec.hpp"
 #include "residency/shell/resident_records.hpp"
 #include "residency/shell/running_calls.hpp"
+#include "residency/shell/shared_from_this.hpp"
 #include "residency/shell/slot_base.hpp"
 #include "residency/shell/slot_events.hpp"
 #include "residency/shell/slot_runtime.hpp"
@@ -55,7 +56,7 @@ struct ModelTraits {
 /// What is pending (a handler, a job, a call) owns this object, which outlives the `ModelSlot` that made it until the
 /// last of it is gone.
 template <class Clock>
-class SlotShell : public SlotBase, public EndingSlot, public std::enable_shared_from_this<SlotShell<Clock>> {
+class SlotShell : public SlotBase, public EndingSlot, public SharedFromThis<SlotShell<Clock>> {
 public:
     /// Whether the slot's clock is the one that blocking calls wait by.
     static constexpr bool is_steady = std::is_same_v<Clock, std::chrono::steady_clock>;
@@ -172,12 +173,12 @@ private:
     std::atomic<std::size_t> carrying_out_{0};
     std::atomic<bool> shutdown_waits_{false};
 
-    mutable runtime::Mutex mutex_;
+    mutable runtime::Mutex mutex_{};
     SlotState<Clock> state_ RESIDENCY_GUARDED_BY(mutex_);
     runtime::Alarm<Clock> alarm_;
     // Set while leases outlive the ModelSlot: they do not own this object one by one, so that a lease costs no atomic
     // count.
-    std::shared_ptr<SlotShell> self_ RESIDENCY_GUARDED_BY(mutex_);
+    std::shared_ptr<SlotShell> self_ RESIDENCY_GUARDED_BY(mutex_){};
 };
 
 }  // namespace residency::detail

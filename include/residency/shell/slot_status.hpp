@@ -93,9 +93,9 @@ private:
 
     SlotStatus status_{};
     core::Time now_{0};
-    std::vector<Seen> residents_;
-    std::vector<core::SharedKey> failed_;
-    std::vector<core::Failure> failures_;
+    std::vector<Seen> residents_{};
+    std::vector<core::SharedKey> failed_{};
+    std::vector<core::Failure> failures_{};
 };
 
 /// What of a slot is left, for the report of a shutdown that did not wait for it.

@@ -87,6 +87,8 @@ public:
 class InferenceWaiter : public Waiter {
 public:
     InferenceWaiter() noexcept { is_inference = true; }
+    InferenceWaiter(const InferenceWaiter&) = delete;
+    InferenceWaiter& operator=(const InferenceWaiter&) = delete;
 
     /// Calls the model; on the inference executor, after `granted` has asked for it.
     virtual void run() noexcept = 0;

@@ -164,10 +164,10 @@ private:
     friend class FakeBackend;
 
     struct Rule {
-        std::shared_ptr<Gate> gate;
+        std::shared_ptr<Gate> gate{};
         FakeStop stop = FakeStop::ignore;
-        std::deque<std::function<void()>> failures;
-        std::deque<FakeFault> faults;
+        std::deque<std::function<void()>> failures{};
+        std::deque<FakeFault> faults{};
     };
 
     static constexpr std::size_t index_of(FakeStep step) noexcept { return static_cast<std::size_t>(step); }
@@ -200,7 +200,7 @@ private:
     }
 
     void wait_at_gate(const FakeCall& call) {
-        std::shared_ptr<Gate> gate;
+        std::shared_ptr<Gate> gate{};
         FakeStop stop = FakeStop::ignore;
         {
             const runtime::MutexLock lock(mutex_);
@@ -318,17 +318,17 @@ private:
 
     static constexpr std::size_t records_kept = 4096;
 
-    mutable runtime::Mutex mutex_;
-    mutable std::condition_variable_any changed_;
-    std::array<std::shared_ptr<const Hook>, 3> hooks_ RESIDENCY_GUARDED_BY(mutex_);
-    std::array<std::map<ModelKey, Rule>, 3> rules_ RESIDENCY_GUARDED_BY(mutex_);
-    std::map<ModelKey, std::size_t> concurrency_ RESIDENCY_GUARDED_BY(mutex_);
+    mutable runtime::Mutex mutex_{};
+    mutable std::condition_variable_any changed_{};
+    std::array<std::shared_ptr<const Hook>, 3> hooks_ RESIDENCY_GUARDED_BY(mutex_){};
+    std::array<std::map<ModelKey, Rule>, 3> rules_ RESIDENCY_GUARDED_BY(mutex_){};
+    std::map<ModelKey, std::size_t> concurrency_ RESIDENCY_GUARDED_BY(mutex_){};
     // Asking for a key that nothing happened to yet makes its entry.
-    mutable std::map<ModelKey, FakeCounts> counts_ RESIDENCY_GUARDED_BY(mutex_);
-    FakeCounts total_ RESIDENCY_GUARDED_BY(mutex_);
-    std::map<std::uint64_t, FakeModelRecord> models_ RESIDENCY_GUARDED_BY(mutex_);
+    mutable std::map<ModelKey, FakeCounts> counts_ RESIDENCY_GUARDED_BY(mutex_){};
+    FakeCounts total_ RESIDENCY_GUARDED_BY(mutex_){};
+    std::map<std::uint64_t, FakeModelRecord> models_ RESIDENCY_GUARDED_BY(mutex_){};
     std::size_t gone_ RESIDENCY_GUARDED_BY(mutex_) = 0;
-    std::vector<std::string> violations_ RESIDENCY_GUARDED_BY(mutex_);
+    std::vector<std::string> violations_ RESIDENCY_GUARDED_BY(mutex_){};
     std::uint64_t serials_ RESIDENCY_GUARDED_BY(mutex_) = 0;
 };
 

@@ -48,8 +48,8 @@ public:
     }
 
 private:
-    mutable runtime::Mutex mutex_;
-    mutable std::condition_variable_any changed_;
+    mutable runtime::Mutex mutex_{};
+    mutable std::condition_variable_any changed_{};
     std::size_t held_ RESIDENCY_GUARDED_BY(mutex_) = 0;
     bool open_ RESIDENCY_GUARDED_BY(mutex_) = false;
 };

@@ -34,11 +34,11 @@ class Outcome {
     static constexpr std::size_t results = std::is_void_v<Result> ? 0 : 1;
 
     struct State {
-        mutable runtime::Mutex mutex;
-        mutable std::condition_variable_any called;
+        mutable runtime::Mutex mutex{};
+        mutable std::condition_variable_any called{};
         std::size_t calls RESIDENCY_GUARDED_BY(mutex) = 0;
-        std::exception_ptr exception RESIDENCY_GUARDED_BY(mutex);
-        std::optional<Value> value RESIDENCY_GUARDED_BY(mutex);
+        std::exception_ptr exception RESIDENCY_GUARDED_BY(mutex){};
+        std::optional<Value> value RESIDENCY_GUARDED_BY(mutex){};
     };
 
 public:

@@ -66,7 +66,7 @@ public:
     /// The score of each document, in the order that they were added; never negative, and 0 for one without a word of
     /// the query.
     [[nodiscard]] std::vector<float> scores() const {
-        const auto count = static_cast<std::uint64_t>(documents_.size());
+        const std::uint64_t count{documents_.size()};
         std::vector<double> weights;
         for (const Term& term : terms_) {
             // 1 + (N - n + 0.5) / (n + 0.5) = (2 N + 2) / (2 n + 1): a difference of two logarithms of integers.
@@ -94,7 +94,7 @@ public:
 
 private:
     struct Term {
-        std::string word;
+        std::string word{};
         std::uint64_t in_query = 0;
         std::uint64_t in_document = 0;
         std::uint64_t documents = 0;
@@ -113,12 +113,12 @@ private:
 
     double k1_;
     double b_;
-    std::string word_;
+    std::string word_{};
     // Sorted by word, each once.
-    std::vector<Term> terms_;
-    std::vector<std::size_t> found_;
-    std::vector<Hit> hits_;
-    std::vector<Document> documents_;
+    std::vector<Term> terms_{};
+    std::vector<std::size_t> found_{};
+    std::vector<Hit> hits_{};
+    std::vector<Document> documents_{};
     std::uint64_t total_length_ = 0;
 };
 

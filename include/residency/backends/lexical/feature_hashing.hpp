@@ -86,7 +86,7 @@ private:
             }
             return values;
         }();
-        return count < table.size() ? table[static_cast<std::size_t>(count)] : log_one + integer_log(count);
+        return count < table.size() ? table.data()[count] : log_one + integer_log(count);
     }
 
     void collect(std::string_view text) {
@@ -139,8 +139,8 @@ private:
             const auto count = static_cast<std::uint64_t>(end - run);
             const auto term = static_cast<std::int64_t>(weight * sublinear(count) / log_one);
             // The high half chooses the place, by multiplication instead of a remainder; the lowest bit the sign.
-            const std::uint64_t place = ((*run >> 32U) * static_cast<std::uint64_t>(sums_.size())) >> 32U;
-            sums_[static_cast<std::size_t>(place)] += (*run & 1U) != 0 ? term : -term;
+            const std::uint64_t place = ((*run >> 32U) * std::uint64_t{sums_.size()}) >> 32U;
+            sums_.data()[place] += (*run & 1U) != 0 ? term : -term;
             run = end;
         }
     }
@@ -169,10 +169,10 @@ private:
 
     std::size_t shortest_;
     std::size_t longest_;
-    std::string word_;
-    std::string marked_;
-    std::array<std::vector<std::uint64_t>, ngrams + 1> groups_;
-    std::vector<std::int64_t> sums_;
+    std::string word_{};
+    std::string marked_{};
+    std::array<std::vector<std::uint64_t>, ngrams + 1> groups_{};
+    std::vector<std::int64_t> sums_{};
 };
 
 }  // namespace residency::lexical

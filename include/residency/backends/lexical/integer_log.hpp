@@ -1,5 +1,7 @@
 #pragma once
 
+#include "residency/compiler.hpp"
+
 #include <bit>
 #include <cstdint>
 
@@ -14,7 +16,7 @@ inline constexpr std::uint64_t log_one = std::uint64_t{1} << 30U;
 /// computed from it would too. The base-2 logarithm is found bit by bit: a mantissa in [1, 2) is squared, and whenever
 /// it reaches 2 the next bit is one.
 [[nodiscard]] constexpr std::uint64_t integer_log(std::uint64_t value) noexcept {
-    const auto exponent = static_cast<std::uint64_t>(std::bit_width(value)) - 1;
+    const auto exponent = static_cast<std::uint64_t>(63 - std::countl_zero(value));
     // The mantissa, with 31 bits behind the point.
     std::uint64_t mantissa = exponent > 31 ? value >> (exponent - 31) : value << (31 - exponent);
     std::uint64_t fraction = 0;

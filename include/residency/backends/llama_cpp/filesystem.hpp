@@ -2,6 +2,8 @@
 
 // <filesystem>, also after a host's macros `min` and `max`; see std_deque.hpp.
 
+#include "residency/compiler.hpp"
+
 #pragma push_macro("min")
 #pragma push_macro("max")
 #undef min

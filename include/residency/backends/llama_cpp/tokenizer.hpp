@@ -90,6 +90,8 @@ public:
             closing_.assign(at + static_cast<std::ptrdiff_t>(own.size()), all.end());
         }
     }
+    Tokenizer(const Tokenizer&) = default;
+    Tokenizer& operator=(const Tokenizer&) = default;
 
     /// The vocabulary.
     [[nodiscard]] const llama_vocab* vocabulary() const noexcept { return vocabulary_; }

@@ -1,0 +1,30 @@
+# Checks that a compiler refuses the headers in words: the first error has the text, and what ends the compilation is the last.
+#
+# cmake -D TEXT=... -D "HEADERS=ONE|ANOTHER" -P refused.cmake -- COMPILER FLAG...
+
+set(command "")
+set(begun OFF)
+math(EXPR last "${CMAKE_ARGC} - 1")
+foreach(index RANGE 0 ${last})
+    if(begun)
+        list(APPEND command "${CMAKE_ARGV${index}}")
+    elseif(CMAKE_ARGV${index} STREQUAL "--")
+        set(begun ON)
+    endif()
+endforeach()
+
+string(REPLACE "|" ";" headers "${HEADERS}")
+foreach(header IN LISTS headers)
+    execute_process(COMMAND ${command} "${header}" RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE output)
+    string(REGEX MATCHALL "[^\n]*error: [^\n]*" errors "${output}")
+    list(LENGTH errors count)
+    if(result EQUAL 0 OR NOT count EQUAL 2)
+        message(SEND_ERROR "${header}: not refused by one #error: ${output}")
+        continue()
+    endif()
+    list(GET errors 0 first)
+    list(GET errors 1 second)
+    if(NOT first MATCHES "${TEXT}" OR NOT second MATCHES "residency/stopped")
+        message(SEND_ERROR "${header}: not refused in the words `${TEXT}`: ${output}")
+    endif()
+endforeach()
