@@ -20,8 +20,8 @@ public:
     /// No rows.
     Embeddings() = default;
 
-    /// Room for `rows` vectors of `dimension` floats, all zero. Throws std::length_error if that is more than memory
-    /// can hold.
+    /// Room for `rows` vectors of `dimension` floats, all zero. Throws std::length_error if that is more than a
+    /// vector can hold, std::bad_alloc if it is more than there is memory for.
     Embeddings(std::size_t rows, std::size_t dimension) : dimension_(dimension) {
         if (dimension != 0 && rows > values_.max_size() / dimension) {
             throw std::length_error("residency::Embeddings: " + std::to_string(rows) + " rows of " +
