@@ -172,7 +172,7 @@ struct Event {
     std::string message{};
 
     /// Prints one line: `embedding: ready minilm@q8_0 generation 3 (requested) after 812 ms: ...`. Control characters
-    /// are escaped.
+    /// are escaped; numbers are the same in each locale.
     friend std::ostream& operator<<(std::ostream& out, const Event& event) {
         if (!event.slot.empty()) {
             out << detail::on_one_line(event.slot) << ": ";
@@ -189,7 +189,7 @@ struct Event {
         }
         if (event.type == EventType::load_progress) {
             const float done = detail::is_nan(event.progress) ? 0.0F : std::clamp(event.progress, 0.0F, 1.0F);
-            out << ' ' << static_cast<int>(done * 100.0F) << " %";
+            out << ' ' << std::to_string(static_cast<int>(done * 100.0F)) << " %";
         }
         if (event.type == EventType::load_log) {
             out << ' ' << event.severity;
@@ -198,13 +198,14 @@ struct Event {
             out << " in stage " << event.stage;
         }
         if (event.type == EventType::dropped) {
-            out << ' ' << event.count;
+            out << ' ' << std::to_string(event.count);
         }
         if (event.type == EventType::rejected && event.count > 1) {
-            out << ", " << event.count << " requests";
+            out << ", " << std::to_string(event.count) << " requests";
         }
         if (event.duration.count() != 0) {
-            out << " after " << std::chrono::duration_cast<std::chrono::milliseconds>(event.duration).count() << " ms";
+            const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(event.duration);
+            out << " after " << std::to_string(ms.count()) << " ms";
         }
         if (!event.message.empty()) {
             out << ": " << detail::on_one_line(event.message);

@@ -5,6 +5,7 @@
 #include <compare>
 #include <cstdint>
 #include <ostream>
+#include <string>
 
 namespace residency {
 
@@ -29,7 +30,9 @@ public:
     friend constexpr auto operator<=>(Generation, Generation) = default;
 
     /// Prints the number.
-    friend std::ostream& operator<<(std::ostream& out, Generation generation) { return out << generation.value_; }
+    friend std::ostream& operator<<(std::ostream& out, Generation generation) {
+        return out << std::to_string(generation.value_);
+    }
 
 private:
     std::uint64_t value_ = 0;

@@ -188,9 +188,9 @@ inline void print_duration(std::ostream& out, std::chrono::nanoseconds duration)
     using namespace std::chrono;
     const auto ms = duration_cast<milliseconds>(duration).count();
     if (ms < 10'000) {
-        out << ms << " ms";
+        out << std::to_string(ms) << " ms";
     } else {
-        out << duration_cast<seconds>(duration).count() << " s";
+        out << std::to_string(duration_cast<seconds>(duration).count()) << " s";
     }
 }
 
@@ -202,7 +202,7 @@ inline std::ostream& operator<<(std::ostream& out, const ResidentStatus& residen
     if (resident.generation != Generation{}) {
         out << ", generation " << resident.generation;
     }
-    out << ", " << resident.leases << (resident.leases == 1 ? " lease" : " leases");
+    out << ", " << std::to_string(resident.leases) << (resident.leases == 1 ? " lease" : " leases");
     if (resident.idle_for) {
         out << ", idle for ";
         detail::print_duration(out, *resident.idle_for);
@@ -220,13 +220,13 @@ inline std::ostream& operator<<(std::ostream& out, const ResidentStatus& residen
 /// Prints the slot on a few lines, for people.
 inline std::ostream& operator<<(std::ostream& out, const SlotStatus& slot) {
     const char* const end = !slot.shutting_down ? "" : slot.residents.empty() ? " (shut down)" : " (shutting down)";
-    out << slot.name << end << ": generation " << slot.generation << ", " << slot.leases << " leased, " << slot.waiting
-        << " waiting\n";
+    out << slot.name << end << ": generation " << slot.generation << ", " << std::to_string(slot.leases) << " leased, "
+        << std::to_string(slot.waiting) << " waiting\n";
     for (const ResidentStatus& resident : slot.residents) {
         out << "  resident  " << resident << '\n';
     }
     for (const FailureStatus& failure : slot.failures) {
-        out << "  failed    " << to_string(failure.key) << ", " << failure.failures << " in a row";
+        out << "  failed    " << to_string(failure.key) << ", " << std::to_string(failure.failures) << " in a row";
         if (failure.retry_after.count() > 0) {
             out << ", try again in ";
             detail::print_duration(out, failure.retry_after);
@@ -234,16 +234,18 @@ inline std::ostream& operator<<(std::ostream& out, const SlotStatus& slot) {
         out << ": " << detail::on_one_line(failure.message) << '\n';
     }
     const SlotCounters& done = slot.counters;
-    out << "  loads     " << done.loads << " started, " << done.loaded << " ready, " << done.load_failures
-        << " failed, " << done.loads_aborted << " aborted\n";
-    out << "  leases    " << done.leases_granted << " granted, at most " << done.most_leases << " at once, at most "
-        << done.most_waiting << " waiting\n";
-    out << "  refused   " << done.overloaded << " overloaded, " << done.cooling_down << " cooling down, "
-        << done.timed_out << " timed out, " << done.cancelled << " cancelled\n";
-    out << "  unloads   " << done.unloaded();
+    out << "  loads     " << std::to_string(done.loads) << " started, " << std::to_string(done.loaded) << " ready, "
+        << std::to_string(done.load_failures) << " failed, " << std::to_string(done.loads_aborted) << " aborted\n";
+    out << "  leases    " << std::to_string(done.leases_granted) << " granted, at most "
+        << std::to_string(done.most_leases) << " at once, at most " << std::to_string(done.most_waiting)
+        << " waiting\n";
+    out << "  refused   " << std::to_string(done.overloaded) << " overloaded, " << std::to_string(done.cooling_down)
+        << " cooling down, " << std::to_string(done.timed_out) << " timed out, " << std::to_string(done.cancelled)
+        << " cancelled\n";
+    out << "  unloads   " << std::to_string(done.unloaded());
     for (std::size_t index = 0; index < done.unloads.size(); ++index) {
         if (done.unloads[index] != 0) {
-            out << ", " << to_string(static_cast<Reason>(index)) << ' ' << done.unloads[index];
+            out << ", " << to_string(static_cast<Reason>(index)) << ' ' << std::to_string(done.unloads[index]);
         }
     }
     return out << '\n';
@@ -262,7 +264,7 @@ inline std::ostream& operator<<(std::ostream& out, const ShutdownReport& report)
     out << "left:";
     for (const Leftover& leftover : report.leftovers) {
         out << ' ' << leftover.slot << '/' << to_string(leftover.key) << " (" << leftover.state << ", "
-            << leftover.leases << (leftover.leases == 1 ? " lease)" : " leases)");
+            << std::to_string(leftover.leases) << (leftover.leases == 1 ? " lease)" : " leases)");
     }
     return out;
 }
