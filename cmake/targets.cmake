@@ -24,6 +24,10 @@ function(residency_add_interface target export_name)
     add_library(${target} INTERFACE)
     add_library(residency::${export_name} ALIAS ${target})
     set_target_properties(${target} PROPERTIES EXPORT_NAME ${export_name} VERIFY_INTERFACE_HEADER_SETS ${PROJECT_IS_TOP_LEVEL})
+    if(NOT PROJECT_IS_TOP_LEVEL)
+        # A consumer's warnings are about its own code, as they are with an installed package.
+        set_target_properties(${target} PROPERTIES SYSTEM ON)
+    endif()
     target_sources(${target} INTERFACE FILE_SET HEADERS BASE_DIRS "${residency_include}" FILES ${ARGN})
 endfunction()
 

@@ -54,8 +54,8 @@ public:
     /// A manager with nothing resident.
     ///
     /// Throws std::invalid_argument naming the option that is wrong, or the `Executors` that are missing;
-    /// std::system_error if a thread cannot be made; boost::system::system_error, which is no std::system_error, if the
-    /// control executor's timers cannot be, as when the process has no descriptor left. Nothing is left behind then.
+    /// std::system_error if a thread cannot be made; boost::system::system_error, which is no std::system_error, if a
+    /// timer cannot be made, as when the process has no descriptor left. Nothing is left behind then.
     explicit ModelManager(Embedding embedding = {}, Reranker reranker = {}, const ManagerOptions& options = {},
                           const Executors& executors = {})
         : runtime_(detail::make_runtime<Clock>(

@@ -64,8 +64,8 @@ public:
     /// A slot with nothing resident. `name` stands in events, errors and status.
     ///
     /// Throws std::invalid_argument naming the option that is wrong, or the `Executors` that are missing;
-    /// std::system_error if a thread cannot be made; boost::system::system_error, which is no std::system_error, if the
-    /// control executor's timers cannot be, as when the process has no descriptor left. Nothing is left behind then.
+    /// std::system_error if a thread cannot be made; boost::system::system_error, which is no std::system_error, if a
+    /// timer cannot be made, as when the process has no descriptor left. Nothing is left behind then.
     explicit ModelSlot(Backend backend, const SlotOptions& options = {}, const Executors& executors = {},
                        const Observer& observer = {}, std::string name = "model")
         : runtime_(detail::make_runtime<Clock>(executors, {{options, name}}, observer)),
