@@ -16,7 +16,7 @@
 #elif defined(BOOST_ASIO_DISABLE_MOVE)
 #error "residency's handlers may be movable only: compile without BOOST_ASIO_DISABLE_MOVE"
 #include "residency/stopped"  // There is none, see compiler.hpp.
-#elif !defined(BOOST_ASIO_HAS_THREADS)
+#elif defined(BOOST_ASIO_DISABLE_THREADS) || defined(BOOST_DISABLE_THREADS)
 #error "residency is used from several threads: compile without BOOST_ASIO_DISABLE_THREADS"
 #include "residency/stopped"  // There is none, see compiler.hpp.
 #elif defined(BOOST_ASIO_USE_TS_EXECUTOR_AS_DEFAULT)
