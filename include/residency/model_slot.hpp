@@ -120,6 +120,9 @@ public:
     ///
     /// Threads    any, also inside handlers
     lease_type try_acquire(const ModelKey& key) {
+        if (shell_->is_in_child()) {
+            return lease_type();
+        }
         detail::ResidentRecord* const record = shell_->try_acquire(key, RequestOptions());
         return record == nullptr ? lease_type() : detail::LeaseAccess::make<model_type>(*record);
     }

@@ -1,7 +1,7 @@
 // A process that exits while managers with static storage are at work: each in a process of its own.
 
-#include "exit/child_process.hpp"
 #include "support/catch.hpp"
+#include "support/child_process.hpp"
 
 #include <string>
 #include <vector>

@@ -1,9 +1,9 @@
 // A process that exits while managers with static storage are at work with llama.cpp: each in a process of its own.
 
-#include "exit/child_process.hpp"
 #include "llama_cpp/support/folders.hpp"
 #include "llama_cpp/support/tiny_model.hpp"
 #include "support/catch.hpp"
+#include "support/child_process.hpp"
 
 #include <array>
 #include <cstddef>

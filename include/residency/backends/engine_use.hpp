@@ -1,6 +1,6 @@
 #pragma once
 
-#include "residency/compiler.hpp"
+#include "residency/runtime/process.hpp"
 
 #include <atomic>
 #include <cstddef>
@@ -8,7 +8,8 @@
 namespace residency::detail {
 
 /// Which threads are in an engine: a library that computes models, and has objects with static storage that are
-/// destroyed when the process exits. `Engine` is a type that names the engine.
+/// destroyed when the process exits, and threads of its own, which a child made by fork() does not have. `Engine` is a
+/// type that names the engine.
 ///
 /// Any thread. Nothing of it is ever destroyed.
 template <class Engine>
@@ -36,9 +37,18 @@ public:
     /// Whether it is being closed: what a thread does in the engine is to end soon.
     [[nodiscard]] static bool closed() noexcept { return closed_; }
 
+    /// Whether it was used by the process that made this one by fork(): then it cannot be used here.
+    [[nodiscard]] static bool is_in_child() noexcept {
+        const runtime::Process* const user = user_.load(std::memory_order_acquire);
+        return user != nullptr && user->is_left();
+    }
+
     /// Lets no thread in any more, and waits until none but this one is in.
     static void close() noexcept {
         closed_ = true;
+        if (is_in_child()) {
+            return;
+        }
         const std::size_t own = depth_ != 0 ? 1 : 0;
         for (std::size_t inside = inside_; inside > own; inside = inside_) {
             inside_.wait(inside);
@@ -48,6 +58,12 @@ public:
 private:
     static bool enter() noexcept {
         if (depth_ == 0) {
+            if (const runtime::Process* none = nullptr; user_.load(std::memory_order_acquire) == none) {
+                user_.compare_exchange_strong(none, &runtime::Process::current());
+            }
+            if (is_in_child()) {
+                return false;
+            }
             // Sequentially consistent as in close: either this sees that it is closed, or that sees this thread.
             ++inside_;
             if (closed_) {
@@ -70,6 +86,7 @@ private:
         }
     }
 
+    static inline std::atomic<const runtime::Process*> user_{nullptr};
     static inline std::atomic<std::size_t> inside_{0};
     static inline std::atomic<bool> closed_{false};
     static inline thread_local std::size_t depth_ = 0;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "residency/runtime/mutex.hpp"
+#include "residency/runtime/process.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -63,9 +64,19 @@ private:
         ~Watch() { instance().run(); }
     };
 
-    // Never destroyed.
+    explicit AtExit(const AtExit* parents) noexcept : parents_(parents) {}
+
+    // Never destroyed. A child made by fork() has its own: its parent's managers are none of its.
     static AtExit& instance() {
-        static AtExit* const list = new AtExit;
+        static std::atomic<AtExit*> present{nullptr};
+        AtExit* list = present.load(std::memory_order_acquire);
+        while (list == nullptr || list->process_.is_left()) {
+            auto made = std::unique_ptr<AtExit>(new AtExit(list));
+            if (present.compare_exchange_strong(list, made.get())) {
+                list = made.release();
+                break;
+            }
+        }
         return *list;
     }
 
@@ -113,6 +124,9 @@ private:
         }
     }
 
+    const Process& process_ = Process::current();
+    // Reachable, so that it is no leak.
+    const AtExit* const parents_;
     Mutex mutex_;
     std::vector<Entry> entries_ RESIDENCY_GUARDED_BY(mutex_);
     std::vector<Close> closes_ RESIDENCY_GUARDED_BY(mutex_);

@@ -26,6 +26,8 @@ struct Delivery {
     asio::any_io_executor control{};
     /// Whose thread a handler on `callbacks` occupies; see `UserCodeScope`.
     const void* owner = nullptr;
+    /// Whether the threads of these executors are the library's own.
+    bool owns_threads = false;
 };
 
 /// Where a handler runs: its associated executor, or `Delivery::callbacks` if it has none.

@@ -3,6 +3,7 @@
 #include "residency/lease.hpp"
 #include "residency/model_key.hpp"
 #include "residency/options.hpp"
+#include "residency/shell/forked.hpp"
 #include "residency/shell/pending_handler.hpp"
 #include "residency/shell/request.hpp"
 #include "residency/shell/slot_base.hpp"
@@ -43,6 +44,10 @@ struct InitiateAcquire {
     template <class Handler>
     void operator()(Handler&& handler, const ModelKey& key, const RequestOptions& options) const {
         using Plain = std::decay_t<Handler>;
+        if (slot->is_in_child()) {
+            refuse_in_child(slot->delivery(), Plain(std::forward<Handler>(handler)), key, Lease<Model>());
+            return;
+        }
         if (std::exception_ptr error = invalid(key, options)) {
             complete_at_once<std::exception_ptr, Lease<Model>>(slot->delivery(), Plain(std::forward<Handler>(handler)),
                                                                std::move(error), Lease<Model>());

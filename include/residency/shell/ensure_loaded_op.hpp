@@ -3,6 +3,7 @@
 #include "residency/generation.hpp"
 #include "residency/model_key.hpp"
 #include "residency/options.hpp"
+#include "residency/shell/forked.hpp"
 #include "residency/shell/pending_handler.hpp"
 #include "residency/shell/request.hpp"
 #include "residency/shell/slot_base.hpp"
@@ -45,6 +46,10 @@ struct InitiateEnsureLoaded {
     template <class Handler>
     void operator()(Handler&& handler, const ModelKey& key, const RequestOptions& options) const {
         using Plain = std::decay_t<Handler>;
+        if (slot->is_in_child()) {
+            refuse_in_child(slot->delivery(), Plain(std::forward<Handler>(handler)), key, Generation());
+            return;
+        }
         if (std::exception_ptr error = invalid(key, options)) {
             complete_at_once<std::exception_ptr, Generation>(slot->delivery(), Plain(std::forward<Handler>(handler)),
                                                              std::move(error), Generation());

@@ -4,6 +4,7 @@
 #include "residency/options.hpp"
 #include "residency/runtime/asio.hpp"
 #include "residency/runtime/mutex.hpp"
+#include "residency/runtime/process.hpp"
 #include "residency/runtime/user_code_scope.hpp"
 #include "residency/std_deque.hpp"
 
@@ -125,6 +126,9 @@ private:
 
     // A few at a time, so that a flood of events leaves handlers their turn.
     void deliver() noexcept {
+        if (process_.is_left()) {
+            return;
+        }
         constexpr int batch = 64;
         for (int delivered = 0; delivered < batch; ++delivered) {
             if (!deliver_one()) {
@@ -154,6 +158,7 @@ private:
         return true;
     }
 
+    const runtime::Process& process_ = runtime::Process::current();
     const asio::any_io_executor callbacks_;
     const void* const owner_;
     mutable runtime::Mutex mutex_{};

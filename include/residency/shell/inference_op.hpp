@@ -4,6 +4,7 @@
 #include "residency/model_key.hpp"
 #include "residency/options.hpp"
 #include "residency/runtime/user_code_scope.hpp"
+#include "residency/shell/forked.hpp"
 #include "residency/shell/pending_handler.hpp"
 #include "residency/shell/request.hpp"
 #include "residency/shell/slot_base.hpp"
@@ -107,6 +108,10 @@ void start_inference(Handler&& handler, const std::shared_ptr<Slot>& slot, const
                      const RequestOptions& options, std::exception_ptr error, bool nothing_to_do, Work work) {
     using Plain = std::decay_t<Handler>;
     using Result = typename Work::result_type;
+    if (slot->is_in_child()) {
+        refuse_in_child(slot->delivery(), Plain(std::forward<Handler>(handler)), key, Result());
+        return;
+    }
     if (!error && nothing_to_do && slot->closed()) {
         error = make_error(Error(errc::shutting_down, key, Stage::admission));
     }

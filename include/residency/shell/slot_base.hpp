@@ -4,6 +4,7 @@
 #include "residency/model_key.hpp"
 #include "residency/options.hpp"
 #include "residency/runtime/completion.hpp"
+#include "residency/runtime/process.hpp"
 #include "residency/shell/pending_teardown.hpp"
 #include "residency/shell/resident_record.hpp"
 #include "residency/shell/waiter.hpp"
@@ -57,6 +58,10 @@ public:
     /// Has `call->run()` called where models are called.
     virtual void run_inference(boost::intrusive_ptr<InferenceWaiter> call) noexcept = 0;
 
+    /// Whether this is a child made by fork() after the slot was made: then nothing of it may be touched. Asked before
+    /// a mutex is taken.
+    [[nodiscard]] bool is_in_child() const noexcept { return process_.is_left(); }
+
     /// Where handlers are called.
     [[nodiscard]] const runtime::Delivery& delivery() const noexcept { return delivery_; }
 
@@ -64,6 +69,7 @@ protected:
     explicit SlotBase(runtime::Delivery delivery) : delivery_(std::move(delivery)) {}
 
 private:
+    const runtime::Process& process_ = runtime::Process::current();
     const runtime::Delivery delivery_;
 };
 

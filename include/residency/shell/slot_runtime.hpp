@@ -8,6 +8,7 @@
 #include "residency/runtime/completion.hpp"
 #include "residency/runtime/executors.hpp"
 #include "residency/runtime/owned_threads.hpp"
+#include "residency/runtime/process.hpp"
 #include "residency/shell/event_queue.hpp"
 
 #include <algorithm>
@@ -36,6 +37,8 @@ struct SlotExecutors {
     asio::any_io_executor callbacks{};
     /// The runtime, as `UserCodeScope` knows it.
     const void* owner = nullptr;
+    /// Whether these are threads of the runtime's own.
+    bool owns_threads = false;
 
     /// Whether stop requests have no executor that they could not delay: then the thread that decides requests them.
     [[nodiscard]] bool stops_in_place() const noexcept {
@@ -77,7 +80,7 @@ public:
         if (executors.complete()) {
             const asio::any_io_executor callbacks = executors.callbacks ? executors.callbacks : executors.control;
             slots_.assign(options_.size(), {executors.control, executors.inference, executors.loading,
-                                            executors.loading, callbacks, this});
+                                            executors.loading, callbacks, this, false});
             events_ = std::make_shared<EventQueue>(observer, callbacks, this);
             return;
         }
@@ -111,9 +114,17 @@ public:
 
     /// Ends the slots, if that has not happened yet. Waits for what runs if the threads are its own, so that callbacks
     /// may use the slots until the last of them has returned; with the host's executors, or on a thread of its own, it
-    /// returns at once. At exit it destroys the models that no lease and no call has, also with the host's executors.
+    /// returns at once. At exit it destroys the models that no lease and no call has, also with the host's executors. In
+    /// a child made by fork() it touches nothing of them.
     template <class... Slots>
     void end(Ending why, Slots&... each) noexcept {
+        if (process_.is_left()) {
+            // The parent's: the threads are not here, and what they worked on may be half done.
+            (runtime::keep_for_ever(each.shared_from_this()), ...);
+            runtime::keep_for_ever(threads_);
+            ending_ = true;
+            return;
+        }
         const bool on_own_thread = threads_ && threads_->runs_in_this_thread();
         if (ending_.exchange(true)) {
             // The process may exit while another thread destroys the manager.
@@ -161,7 +172,7 @@ private:
         const asio::any_io_executor control = threads_->executor(callbacks_pool_ + 1);
         for (std::size_t index = 0; index < count; ++index) {
             slots_.push_back({control, threads_->executor(index), threads_->executor(index + count),
-                              threads_->executor(index + 2 * count), callbacks, this});
+                              threads_->executor(index + 2 * count), callbacks, this, true});
         }
         events_ = std::make_shared<EventQueue>(observer, callbacks, this);
         threads_->start(
@@ -195,6 +206,7 @@ private:
         }
     }
 
+    const runtime::Process& process_ = runtime::Process::current();
     std::vector<SlotOptions> options_;
     std::vector<SlotExecutors> slots_{};
     std::shared_ptr<EventQueue> events_{};

@@ -63,7 +63,7 @@ public:
 
     SlotShell(std::string name, const SlotOptions& options, SlotExecutors executors, std::shared_ptr<EventQueue> events)
         : SlotBase({asio::prefer(executors.callbacks, asio::execution::outstanding_work.untracked), executors.control,
-                    executors.owner}),
+                    executors.owner, executors.owns_threads}),
           name_(std::move(name)),
           options_(options),
           executors_(std::move(executors)),
@@ -104,6 +104,9 @@ public:
     [[nodiscard]] SlotStatus status() const;
     /// Whether a blocking call on this thread could only hang.
     [[nodiscard]] bool would_deadlock() const {
+        if (this->is_in_child()) {
+            return false;
+        }
         return runtime::UserCodeScope::active(executors_.owner) || runtime::runs_in_this_thread(executors_.control) ||
                runtime::runs_in_this_thread(executors_.inference) || runtime::runs_in_this_thread(executors_.loading) ||
                runtime::runs_in_this_thread(executors_.unloading) || runtime::runs_in_this_thread(executors_.callbacks);
@@ -116,6 +119,9 @@ protected:
     virtual void destroy_model(void* model) noexcept = 0;
     /// Destroys the models that are still there; for the destructor of the class that knows how to.
     void destroy_all() noexcept {
+        if (this->is_in_child()) {
+            return;
+        }
         ResidentRecords records;
         {
             const Lock lock(mutex_);

@@ -3,6 +3,7 @@
 #include "residency/error.hpp"
 #include "residency/model_key.hpp"
 #include "residency/options.hpp"
+#include "residency/shell/forked.hpp"
 #include "residency/shell/pending_handler.hpp"
 #include "residency/shell/pending_teardown.hpp"
 #include "residency/shell/request.hpp"
@@ -124,6 +125,10 @@ struct InitiateUnload {
     template <class Handler>
     void operator()(Handler&& handler, const std::optional<ModelKey>& key, UnloadMode mode) const {
         using Plain = std::decay_t<Handler>;
+        if (slot->is_in_child()) {
+            refuse_in_child(slot->delivery(), Plain(std::forward<Handler>(handler)), key.value_or(ModelKey()));
+            return;
+        }
         if (key) {
             if (std::exception_ptr error = invalid(*key, RequestOptions())) {
                 complete_at_once<std::exception_ptr>(slot->delivery(), Plain(std::forward<Handler>(handler)),
@@ -151,6 +156,10 @@ struct StartShutdown {
     void operator()(Handler&& handler, const ShutdownOptions& options) const {
         using Plain = std::decay_t<Handler>;
         constexpr std::size_t count = sizeof...(Slots);
+        if (const auto& first = std::get<0>(slots); first->is_in_child()) {
+            refuse_in_child(first->delivery(), Plain(std::forward<Handler>(handler)), ModelKey(), ShutdownReport());
+            return;
+        }
         std::apply(
             [&](const auto&... slot) {
                 std::make_shared<TeardownOp<count, Plain, std::exception_ptr, ShutdownReport>>(

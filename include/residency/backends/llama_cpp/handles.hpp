@@ -12,7 +12,7 @@
 
 namespace residency::detail::llama_cpp {
 
-// Nothing is freed once llama.cpp is closed: the process exits.
+// Nothing is freed once llama.cpp is closed because the process exits, nor in a child whose parent had used it.
 
 /// Frees a model; what llama.cpp writes meanwhile goes nowhere.
 struct FreeModel {

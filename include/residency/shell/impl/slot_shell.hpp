@@ -82,6 +82,9 @@ void SlotShell<Clock>::cancel(Waiter& waiter, bool terminal) noexcept {
 
 template <class Clock>
 void SlotShell<Clock>::release(LeasedModel& model) noexcept {
+    if (this->is_in_child()) {
+        return;
+    }
     auto& record = static_cast<ResidentRecord&>(model);
     {
         const Lock lock(mutex_);
@@ -94,6 +97,9 @@ void SlotShell<Clock>::release(LeasedModel& model) noexcept {
 
 template <class Clock>
 bool SlotShell<Clock>::finish(InferenceWaiter& call) noexcept {
+    if (this->is_in_child()) {
+        return false;
+    }
     {
         const Lock lock(mutex_);
         if (release_quietly({call.record->id, call.request, true})) {
@@ -158,6 +164,9 @@ void SlotShell<Clock>::delivered() noexcept {
 
 template <class Clock>
 bool SlotShell<Clock>::revoked(const LeasedModel& model) const noexcept {
+    if (this->is_in_child()) {
+        return true;
+    }
     const Lock lock(mutex_);
     return state_.scheduler.residents()[static_cast<const ResidentRecord&>(model).id.index].revoked;
 }
@@ -170,6 +179,13 @@ bool SlotShell<Clock>::closed() const noexcept {
 
 template <class Clock>
 SlotStatus SlotShell<Clock>::status() const {
+    if (this->is_in_child()) {
+        SlotStatus status;
+        status.name = name_;
+        status.generation = generation();
+        status.shutting_down = true;
+        return status;
+    }
     StatusReader reader(name_);
     {
         const Lock lock(mutex_);
@@ -237,6 +253,9 @@ void SlotShell<Clock>::start_shutdown(const ShutdownOptions& options,
 
 template <class Clock>
 void SlotShell<Clock>::forget(PendingTeardown& teardown) noexcept {
+    if (this->is_in_child()) {
+        return;
+    }
     // Destroyed without the mutex.
     std::shared_ptr<PendingTeardown> forgotten;
     const Lock lock(mutex_);

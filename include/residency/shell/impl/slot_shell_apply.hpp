@@ -9,6 +9,9 @@ namespace residency::detail {
 template <class Clock>
 template <class Decide>
 void SlotShell<Clock>::apply(const Decide& decide) {
+    if (this->is_in_child()) {
+        return;
+    }
     Outbox out;
     {
         const Lock lock(mutex_);

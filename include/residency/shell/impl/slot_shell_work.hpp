@@ -87,6 +87,9 @@ void SlotShell<Clock>::post_unload(std::shared_ptr<ResidentRecord> record) noexc
 
 template <class Clock>
 void SlotShell<Clock>::run_unload(ResidentRecord& record) noexcept {
+    if (this->is_in_child()) {
+        return;
+    }
     void* model = nullptr;
     {
         const Lock lock(mutex_);
@@ -146,8 +149,11 @@ void SlotShell<Clock>::post_stops(StopRequests&& stops) noexcept {
     std::shared_ptr<StopRequests> shared;
     try {
         shared = std::make_shared<StopRequests>(std::move(stops));
-        asio::post(executors_.callbacks,
-                   [self = this->shared_from_this(), shared] { shared->request(self->executors_.owner); });
+        asio::post(executors_.callbacks, [self = this->shared_from_this(), shared] {
+            if (!self->is_in_child()) {
+                shared->request(self->executors_.owner);
+            }
+        });
     } catch (...) {
         (shared ? *shared : stops).request(executors_.owner);
     }
