@@ -12,12 +12,12 @@ namespace residency::detail {
 /// Has the slots of a manager ended before objects with static storage are destroyed, if one of their backends has an
 /// engine to close.
 template <class Runtime, class... Slots>
-void end_at_exit(const std::shared_ptr<Runtime>& runtime, const std::shared_ptr<Slots>&... slots) {
+void end_at_exit(const std::shared_ptr<Runtime>& runtime, const std::shared_ptr<Slots>&... shells) {
     const auto add = [&]<class Backend>(const Backend* /*tag*/) {
         if constexpr (ClosesEngine<Backend>) {
             runtime::AtExit::add(
                 runtime,
-                [runtime = runtime.get(), weak = std::tuple(std::weak_ptr(slots)...)] {
+                [runtime = runtime.get(), weak = std::tuple(std::weak_ptr(shells)...)] {
                     std::apply(
                         [&](const auto&... slot) {
                             [&](const auto&... shared) {

@@ -24,7 +24,6 @@ template <class Handler>
         return true;
     } else {
         using Executor = runtime::HandlerExecutor<Handler>;
-        using Context = decltype(asio::query(std::declval<const Executor&>(), asio::execution::context));
         const Executor executor = asio::get_associated_executor(handler, delivery.callbacks);
         if constexpr (std::is_same_v<Executor, asio::any_io_executor>) {
             if (delivery.owns_threads && executor == delivery.callbacks) {
@@ -36,13 +35,18 @@ template <class Handler>
         }
         if constexpr (requires { executor.template target<asio::system_executor>(); }) {
             return !runtime::is_system_executor(executor);
-        } else if constexpr (std::is_same_v<Context, asio::execution_context&> &&
-                             !requires { executor.get_inner_executor(); }) {
-            // That of use_future hides that its context is the system's.
-            return std::addressof(asio::query(executor, asio::execution::context)) !=
-                   std::addressof(asio::query(asio::system_executor(), asio::execution::context));
+        } else if constexpr (asio::can_query_v<const Executor&, asio::execution::context_t>) {
+            using Context = decltype(asio::query(executor, asio::execution::context));
+            if constexpr (std::is_same_v<Context, asio::execution_context&> &&
+                          !requires { executor.get_inner_executor(); }) {
+                // That of use_future hides that its context is the system's.
+                return std::addressof(asio::query(executor, asio::execution::context)) !=
+                       std::addressof(asio::query(asio::system_executor(), asio::execution::context));
+            } else {
+                return !std::is_same_v<Context, asio::system_context&>;
+            }
         } else {
-            return !std::is_same_v<Context, asio::system_context&>;
+            return true;
         }
     }
 }

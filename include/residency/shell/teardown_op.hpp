@@ -156,7 +156,7 @@ struct StartShutdown {
     void operator()(Handler&& handler, const ShutdownOptions& options) const {
         using Plain = std::decay_t<Handler>;
         constexpr std::size_t count = sizeof...(Slots);
-        if (const auto& first = std::get<0>(slots); first->is_in_child()) {
+        if (const auto& first = std::get<0>(shells); first->is_in_child()) {
             refuse_in_child(first->delivery(), Plain(std::forward<Handler>(handler)), ModelKey(), ShutdownReport());
             return;
         }
