@@ -34,7 +34,7 @@ enum class errc : std::uint8_t {
     bad_result,
     /// The residency that was asked for, or that was answering, is no longer that one. Condition `caller`.
     model_changed,
-    /// The slot is shutting down or has shut down.
+    /// The slot is shutting down or has shut down, or belongs to the parent of this process, which was made by fork().
     shutting_down,
     /// A blocking call where it could only hang: on a thread that the library needs. Condition `caller`.
     would_deadlock,

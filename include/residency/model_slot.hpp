@@ -37,8 +37,8 @@ class ModelManager;
 /// `ModelManager` is two of them.
 ///
 /// Errors of every asynchronous call arrive as a `residency::Error` in the handler's exception_ptr (where there is no
-/// memory for one, as std::bad_alloc); no call throws one. A call itself throws only bad_alloc, and then it has started
-/// nothing. A handler runs on its associated executor, on `Executors::callbacks` if it has none, and never inside the
+/// memory for one, as std::bad_alloc); no call throws one, but in a child made by fork(). Else a call itself throws
+/// only bad_alloc, and then it has started nothing. A handler runs on its associated executor, on `Executors::callbacks` if it has none, and never inside the
 /// call that started it; its associated allocator is used.
 ///
 /// Threads: all member functions may be called from any thread at once. The destructor refuses new requests, completes
@@ -51,6 +51,12 @@ class ModelManager;
 /// are destroyed, if it was made on the main thread (Linux with glibc): requests complete with `shutting_down`, models
 /// that no lease has are unloaded, its own threads are joined. Calls answer `shutting_down` from then on; a handler that
 /// would run on the slot's own threads is destroyed uncalled with it.
+///
+/// Fork: in a child made by fork() every request to a slot of the parent's fails at once with `shutting_down`. Blocking
+/// calls throw it. So do asynchronous ones whose handler would run on the slot's own threads, or on Asio's
+/// system_executor, as that of use_future; others complete on their executor, which has to run in the child. Requests
+/// that were pending never complete there. The child may destroy the slot and its leases: models and the backend are
+/// left as they are. A slot made in the child works.
 template <ModelBackend Backend, class Clock = std::chrono::steady_clock>
 class ModelSlot {
 public:
