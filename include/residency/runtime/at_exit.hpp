@@ -57,14 +57,16 @@ private:
     static constexpr bool is_supported = RESIDENCY_ENDS_AT_EXIT != 0;
 
     struct Entry {
-        std::weak_ptr<const void> owner;
-        std::function<void()> end;
+        std::weak_ptr<const void> owner{};
+        std::function<void()> end{};
     };
     struct Watch {
         ~Watch() { instance().run(); }
     };
 
     explicit AtExit(const AtExit* parents) noexcept : parents_(parents) {}
+    AtExit(const AtExit&) = delete;
+    AtExit& operator=(const AtExit&) = delete;
 
     // Never destroyed. A child made by fork() has its own: its parent's managers are none of its.
     static AtExit& instance() {
@@ -127,9 +129,9 @@ private:
     const Process& process_ = Process::current();
     // Reachable, so that it is no leak.
     const AtExit* const parents_;
-    Mutex mutex_;
-    std::vector<Entry> entries_ RESIDENCY_GUARDED_BY(mutex_);
-    std::vector<Close> closes_ RESIDENCY_GUARDED_BY(mutex_);
+    Mutex mutex_{};
+    std::vector<Entry> entries_ RESIDENCY_GUARDED_BY(mutex_){};
+    std::vector<Close> closes_ RESIDENCY_GUARDED_BY(mutex_){};
 };
 
 }  // namespace residency::runtime

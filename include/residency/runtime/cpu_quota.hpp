@@ -39,7 +39,7 @@ struct CgroupMount {
 inline std::string_view take_until(std::string_view& text, char separator) noexcept {
     const std::size_t end = (std::min)(text.find(separator), text.size());
     const std::string_view part = text.substr(0, end);
-    text.remove_prefix(std::min(end + 1, text.size()));
+    text.remove_prefix((std::min)(end + 1, text.size()));
     return part;
 }
 

@@ -37,7 +37,7 @@ namespace runtime {
                                                                    [](cpu_set_t* allocated) { CPU_FREE(allocated); });
         const std::size_t size = CPU_ALLOC_SIZE(processors);
         if (set && affinity(0, size, set.get()) == 0) {
-            return static_cast<std::size_t>(std::max(1, CPU_COUNT_S(size, set.get())));
+            return static_cast<std::size_t>((std::max)(1, CPU_COUNT_S(size, set.get())));
         }
         if (!set || errno != EINVAL) {
             break;

@@ -91,7 +91,7 @@ inline std::optional<ModelFile> read_model_file(const std::string& path) {
     facts.head_outputs = model_file::head_outputs(*file);
     facts.part = model_file::number(*file, "split.no").value_or(0);
     constexpr std::uint32_t most_parts = 65'535;  // llama.cpp's.
-    const auto parts = static_cast<int>(std::min(model_file::number(*file, "split.count").value_or(1), most_parts));
+    const auto parts = static_cast<int>((std::min)(model_file::number(*file, "split.count").value_or(1), most_parts));
     for (int part = 1; part < parts; ++part) {
         std::string other = model_file::part_path(path, part, parts);
         if (other.empty()) {

@@ -153,7 +153,7 @@ inline std::size_t threads_for(std::size_t option, std::size_t tokens, std::size
         return option;
     }
     const std::size_t share = processors / std::max<std::size_t>(1, calls);
-    return std::clamp<std::size_t>(std::min(share, tokens / tokens_per_thread), 1, max_threads);
+    return std::clamp<std::size_t>((std::min)(share, tokens / tokens_per_thread), 1, max_threads);
 }
 
 /// Throws std::invalid_argument, naming the field, unless the options hold what their docs demand. Gives them back with

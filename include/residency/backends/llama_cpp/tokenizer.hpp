@@ -132,7 +132,7 @@ public:
 private:
     [[nodiscard]] Tokens call(std::string_view given, bool add_special) const {
         // A token is at least a byte, but for what is added; a text of other lengths is asked for twice.
-        const auto largest = static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max()) - 16;
+        const auto largest = static_cast<std::size_t>((std::numeric_limits<std::int32_t>::max)()) - 16;
         if (given.size() > largest) {
             throw std::length_error("a text of more than 2 GiB");
         }
