@@ -128,7 +128,7 @@ private:
 
     const Process& process_ = Process::current();
     // Reachable, so that it is no leak.
-    const AtExit* const parents_;
+    [[maybe_unused]] const AtExit* const parents_;
     Mutex mutex_{};
     std::vector<Entry> entries_ RESIDENCY_GUARDED_BY(mutex_){};
     std::vector<Close> closes_ RESIDENCY_GUARDED_BY(mutex_){};
