@@ -39,13 +39,13 @@ namespace residency {
 /// executors, it returns at once; handlers that run later must not use it. It waits for no lease. The contexts of a
 /// host's executors outlive the manager, the context of a handler's executor its request.
 ///
-/// Exit: a manager with static storage whose backend `ClosesEngine` is ended when the process exits, before static objects
-/// are destroyed, if it was made on the main thread (Linux with glibc): requests complete with `shutting_down`, models
-/// that no lease has are unloaded, its own threads are joined. Calls answer `shutting_down` from then on; a handler that
-/// would run on the manager's own threads is destroyed uncalled with it.
+/// Exit: a manager with static storage whose backend `ClosesEngine` is ended when the process exits, before static
+/// objects are destroyed, if it was made on the main thread (Linux with glibc): requests complete with `shutting_down`,
+/// models that no lease has are unloaded, its own threads are joined. Calls answer `shutting_down` from then on; a
+/// handler that would run on the manager's own threads is destroyed uncalled with it.
 ///
-/// Fork: in a child made by fork() every request to a manager of the parent's fails at once with `shutting_down`. Blocking
-/// calls throw it. So do asynchronous ones whose handler would run on the manager's own threads, or on Asio's
+/// Fork: in a child made by fork() every request to a manager of the parent's fails at once with `shutting_down`.
+/// Blocking calls throw it. So do asynchronous ones whose handler would run on the manager's own threads, or on Asio's
 /// system_executor, as that of use_future; others complete on their executor, which has to run in the child. Requests
 /// that were pending never complete there. The child may destroy the manager and its leases: models and the backend are
 /// left as they are. A manager made in the child works.

@@ -38,8 +38,8 @@ class ModelManager;
 ///
 /// Errors of every asynchronous call arrive as a `residency::Error` in the handler's exception_ptr (where there is no
 /// memory for one, as std::bad_alloc); no call throws one, but in a child made by fork(). Else a call itself throws
-/// only bad_alloc, and then it has started nothing. A handler runs on its associated executor, on `Executors::callbacks` if it has none, and never inside the
-/// call that started it; its associated allocator is used.
+/// only bad_alloc, and then it has started nothing. A handler runs on its associated executor, on
+/// `Executors::callbacks` if it has none, and never inside the call that started it; its associated allocator is used.
 ///
 /// Threads: all member functions may be called from any thread at once. The destructor refuses new requests, completes
 /// all others with `shutting_down`, requests stop, and, if the threads are the slot's own, joins them: callbacks on
@@ -49,8 +49,8 @@ class ModelManager;
 ///
 /// Exit: a slot with static storage whose backend `ClosesEngine` is ended when the process exits, before static objects
 /// are destroyed, if it was made on the main thread (Linux with glibc): requests complete with `shutting_down`, models
-/// that no lease has are unloaded, its own threads are joined. Calls answer `shutting_down` from then on; a handler that
-/// would run on the slot's own threads is destroyed uncalled with it.
+/// that no lease has are unloaded, its own threads are joined. Calls answer `shutting_down` from then on; a handler
+/// that would run on the slot's own threads is destroyed uncalled with it.
 ///
 /// Fork: in a child made by fork() every request to a slot of the parent's fails at once with `shutting_down`. Blocking
 /// calls throw it. So do asynchronous ones whose handler would run on the slot's own threads, or on Asio's

@@ -114,8 +114,8 @@ public:
 
     /// Ends the slots, if that has not happened yet. Waits for what runs if the threads are its own, so that callbacks
     /// may use the slots until the last of them has returned; with the host's executors, or on a thread of its own, it
-    /// returns at once. At exit it destroys the models that no lease and no call has, also with the host's executors. In
-    /// a child made by fork() it touches nothing of them.
+    /// returns at once. At exit it destroys the models that no lease and no call has, also with the host's executors.
+    /// In a child made by fork() it touches nothing of them.
     template <class... Slots>
     void end(Ending why, Slots&... each) noexcept {
         if (process_.is_left()) {
