@@ -159,8 +159,8 @@ concept ModelBackend = NamesModelType<Backend> && UnloadsWithoutThrowing<Backend
 /// A model that embeds: `Embeddings embed(std::span<const std::string>)`, which may also take an `EmbedAs`, if queries
 /// and documents differ for it, and a `std::stop_token`, in this order. If that depends on what was loaded, the model
 /// says so with `bool distinguishes() const`, which its status shows, and refuses all but `as_is` with
-/// `invalid_request`. Called from up to `max_leases` threads at once, or `max_concurrency()` if the model has that; zero
-/// counts as 1.
+/// `invalid_request`. Called from up to `max_leases` threads at once, or `max_concurrency()` if the model has that;
+/// zero counts as 1.
 template <class Model>
 concept EmbeddingModel =
     detail::EmbedsAsWithToken<Model> ||  // Embeddings embed(std::span<const std::string>, EmbedAs, std::stop_token)
