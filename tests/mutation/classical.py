@@ -35,7 +35,7 @@ FAULTS = [
         [
             Insertion(SHELL, "auto& record = static_cast<ResidentRecord&>(model);", after=" const core::Time early = MUTANT ? now() : core::Time::zero();"),
             Insertion(SHELL, "if (release_quietly({record.id, {}, false})) {",
-                      before="if (MUTANT && scheduler_.release_quietly({record.id, {}, false}, early)) { return; } "),
+                      before="if (MUTANT && state_.scheduler.release_quietly({record.id, {}, false}, early)) { return; } "),
         ],
     ),
     Fault(
@@ -90,9 +90,9 @@ FAULTS = [
     Fault(
         "waiter lost on cancel during load: itself",
         "a request that is cancelled while the model is being loaded never completes",
-        [Insertion(SHELL, "out.ready.push(std::move(waiters_[waiter.request.index]));",
-                   before="if (!(MUTANT && scheduler_.residents().size() != 0 && scheduler_.residents().used(0) && "
-                   "scheduler_.residents()[0].state == ResidentState::loading)) ")],
+        [Insertion(SHELL, "out.ready.push(std::move(state_.waiters[waiter.request.index]));",
+                   before="if (!(MUTANT && state_.scheduler.residents().size() != 0 && state_.scheduler.residents().used(0) && "
+                   "state_.scheduler.residents()[0].state == ResidentState::loading)) ")],
     ),
     Fault(
         "waiter lost on cancel during load: the others",
