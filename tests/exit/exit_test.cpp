@@ -17,7 +17,7 @@ void require_exit_0(const std::string& storage, const std::string& work, int ste
 
 }  // namespace
 
-TEST_CASE("a process exits while a manager with static storage loads", "[H40]") {
+TEST_CASE("a process exits while a manager with static storage loads", "[S47][H40]") {
     const std::string storage = GENERATE("global", "local", "library");
     require_exit_0(storage, "nothing", 0);
     for (const int step : {1, 2, 5, 10, 20, 50, 80, 99, 100}) {
@@ -26,14 +26,14 @@ TEST_CASE("a process exits while a manager with static storage loads", "[H40]") 
     }
 }
 
-TEST_CASE("a process exits while a model of a manager with static storage computes", "[H40]") {
+TEST_CASE("a process exits while a model of a manager with static storage computes", "[S47][H40]") {
     const std::string storage = GENERATE("global", "local", "library");
     for (const int step : {0, 1, 2, 3, 5, 10, 20, 50, 100, 200}) {
         require_exit_0(storage, "inference", step);
     }
 }
 
-TEST_CASE("a process exits while a manager with static storage unloads or switches", "[H40]") {
+TEST_CASE("a process exits while a manager with static storage unloads or switches", "[S47][H40]") {
     const std::string storage = GENERATE("global", "local", "library");
     for (const int step : {0, 1, 2, 3, 5, 10, 20, 50, 100, 200}) {
         require_exit_0(storage, "unload", step);
@@ -41,7 +41,7 @@ TEST_CASE("a process exits while a manager with static storage unloads or switch
     }
 }
 
-TEST_CASE("a process exits with other owners of models and threads than the manager", "[H40]") {
+TEST_CASE("a process exits with other owners of models and threads than the manager", "[S47][H40]") {
     const std::string work = GENERATE("host_pool", "host_gone", "lease_in_use", "static_lease", "made_on_thread",
                                       "exit_on_thread", "exit_in_handler", "ended_by_thread", "handlers");
     INFO(work);

@@ -30,13 +30,13 @@ void require_exit_0_at_each_moment(const std::filesystem::path& folder, const st
 
 }  // namespace
 
-TEST_CASE("a process exits while llama.cpp is at work with a small model", "[H40]") {
+TEST_CASE("a process exits while llama.cpp is at work with a small model", "[S47][H40]") {
     const TemporaryFolder folder;
     write_tiny_model(folder.path() / "tiny-f32.gguf", {});
     require_exit_0_at_each_moment(folder.path(), "tiny@f32");
 }
 
-TEST_CASE("a process exits while llama.cpp is at work with a real model", "[H40]") {
+TEST_CASE("a process exits while llama.cpp is at work with a real model", "[S47][H40]") {
     if (const auto folder = models_or_skip()) {
         require_exit_0_at_each_moment(*folder, "all-minilm-l6-v2@f16");
     }

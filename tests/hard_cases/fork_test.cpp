@@ -85,7 +85,7 @@ struct StuckClock {
 
 }  // namespace
 
-TEST_CASE("a child that exits with a static manager of its parent's exits with what it wanted to", "[H40]") {
+TEST_CASE("a child that exits with a static manager of its parent's exits with what it wanted to", "[S47][H40]") {
     static Slot slot{{}};
     static Manager manager{};
     static_cast<void>(manager.embed(key, {"a text"}));
@@ -95,7 +95,7 @@ TEST_CASE("a child that exits with a static manager of its parent's exits with w
     REQUIRE(manager.embed(key, {"a text"}).size() == 1);
 }
 
-TEST_CASE("a child destroys managers and leases of its parent's", "[H40]") {
+TEST_CASE("a child destroys managers and leases of its parent's", "[S47][H40]") {
     auto manager = std::make_unique<Manager>();
     auto slot = std::make_unique<Slot>(LexicalEmbeddingBackend());
     auto lease = std::make_unique<Slot::lease_type>(slot->acquire(key));
@@ -115,7 +115,7 @@ TEST_CASE("a child destroys managers and leases of its parent's", "[H40]") {
     REQUIRE_FALSE(lease->revoked());
 }
 
-TEST_CASE("blocking calls fail at once in a child", "[H40]") {
+TEST_CASE("blocking calls fail at once in a child", "[S47][H40]") {
     Manager manager{};
     static_cast<void>(manager.embed(key, {"a text"}));
     auto& slot = manager.embedding();
@@ -133,7 +133,7 @@ TEST_CASE("blocking calls fail at once in a child", "[H40]") {
     REQUIRE(manager.status().embedding.residents.size() == 1);
 }
 
-TEST_CASE("a request in a child completes on an executor that runs there", "[H40]") {
+TEST_CASE("a request in a child completes on an executor that runs there", "[S47][H40]") {
     Manager manager{};
     static_cast<void>(manager.embed(key, {"a text"}));
     REQUIRE(in_child([&] {
@@ -157,7 +157,7 @@ TEST_CASE("a request in a child completes on an executor that runs there", "[H40
             }) == "exit 0");
 }
 
-TEST_CASE("a request in a child throws if its handler's threads are the parent's", "[H40]") {
+TEST_CASE("a request in a child throws if its handler's threads are the parent's", "[S47][H40]") {
     Manager manager{};
     static_cast<void>(manager.embed(key, {"a text"}));
     REQUIRE(in_child([&] {
@@ -171,7 +171,7 @@ TEST_CASE("a request in a child throws if its handler's threads are the parent's
             }) == "exit 0");
 }
 
-TEST_CASE("a request in a child completes on the host's executors if they run there", "[H40]") {
+TEST_CASE("a request in a child completes on the host's executors if they run there", "[S47][H40]") {
     asio::io_context context;
     Manager manager{{}, {}, {}, Executors::all(context.get_executor())};
     REQUIRE(in_child([&] {
@@ -185,7 +185,7 @@ TEST_CASE("a request in a child completes on the host's executors if they run th
             }) == "exit 0");
 }
 
-TEST_CASE("what a host's context had to do for a manager is not done in a child", "[H40]") {
+TEST_CASE("what a host's context had to do for a manager is not done in a child", "[S47][H40]") {
     std::atomic<int> loads{0};
     struct CountingBackend {
         using model_type = LexicalEmbeddingBackend::model_type;
@@ -215,7 +215,7 @@ TEST_CASE("what a host's context had to do for a manager is not done in a child"
     context.poll();
 }
 
-TEST_CASE("a child made during a load or with waiters exits and refuses", "[H40]") {
+TEST_CASE("a child made during a load or with waiters exits and refuses", "[S47][H40]") {
     Gate gate;
     ModelSlot<GatedBackend> slot{{&gate}};
     auto loaded = std::async(std::launch::async, [&] { return slot.ensure_loaded(key); });
@@ -230,7 +230,7 @@ TEST_CASE("a child made during a load or with waiters exits and refuses", "[H40]
     REQUIRE(generation == slot.generation());
 }
 
-TEST_CASE("a child does not wait for a mutex that a thread of its parent's held", "[H40]") {
+TEST_CASE("a child does not wait for a mutex that a thread of its parent's held", "[S47][H40]") {
     asio::thread_pool pool(1);
     using StuckSlot = ModelSlot<LexicalEmbeddingBackend, StuckClock>;
     StuckSlot slot{{}, {}, Executors::all(pool.get_executor())};
@@ -255,7 +255,7 @@ TEST_CASE("a child does not wait for a mutex that a thread of its parent's held"
 }
 
 #ifndef RESIDENCY_TEST_THREAD_SANITIZER
-TEST_CASE("a manager made in a child works, and its own child refuses", "[H40]") {
+TEST_CASE("a manager made in a child works, and its own child refuses", "[S47][H40]") {
     Manager parents{};
     static_cast<void>(parents.embed(key, {"a text"}));
     REQUIRE(in_child([&] {

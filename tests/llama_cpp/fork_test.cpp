@@ -53,7 +53,7 @@ bool is_refused(Manager& manager, errc code) {
 
 // Each test's process leaves llama.cpp alone, and makes one that uses it.
 
-TEST_CASE("a child refuses to load where its parent has used llama.cpp", "[H40]") {
+TEST_CASE("a child refuses to load where its parent has used llama.cpp", "[S47][H40]") {
     const Tiny tiny;
     REQUIRE(in_child([&] {
                 const auto parents = tiny.manager();
@@ -66,7 +66,7 @@ TEST_CASE("a child refuses to load where its parent has used llama.cpp", "[H40]"
             }) == "exit 0");
 }
 
-TEST_CASE("a child loads where its parent has a manager and has not used llama.cpp", "[H40]") {
+TEST_CASE("a child loads where its parent has a manager and has not used llama.cpp", "[S47][H40]") {
     const Tiny tiny;
     REQUIRE(in_child([&] {
                 const auto parents = tiny.manager();
@@ -78,7 +78,7 @@ TEST_CASE("a child loads where its parent has a manager and has not used llama.c
             }) == "exit 0");
 }
 
-TEST_CASE("a child with static managers of llama.cpp exits", "[H40]") {
+TEST_CASE("a child with static managers of llama.cpp exits", "[S47][H40]") {
     const Tiny tiny;
     REQUIRE(in_child([&] {
                 static const std::unique_ptr<Manager> parents = tiny.manager();
@@ -89,7 +89,7 @@ TEST_CASE("a child with static managers of llama.cpp exits", "[H40]") {
             }) == "exit 0");
 }
 
-TEST_CASE("a model of llama.cpp in a child of its process refuses to compute and is freed by nobody", "[H40]") {
+TEST_CASE("a model of llama.cpp in a child of its process refuses to compute and is freed by nobody", "[S47][H40]") {
     const TemporaryFolder folder;
     write_tiny_model(folder.path() / "tiny-f32.gguf", {});
     REQUIRE(in_child([&] {
