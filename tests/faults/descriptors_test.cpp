@@ -72,6 +72,10 @@ std::ptrdiff_t entries(const char* folder) {
 
 template <class Made>
 void run_out_of_descriptors(bool host) {
+#if defined(__SANITIZE_ADDRESS__)
+    WARN("not run: UndefinedBehaviorSanitizer needs a descriptor to look at an object's type");
+    return;
+#endif
     constexpr std::type_identity<Made> which;
     const std::ptrdiff_t files = entries("/proc/self/fd");
     const std::ptrdiff_t threads = entries("/proc/self/task");
