@@ -39,7 +39,7 @@ public:
           std::optional<std::chrono::milliseconds> retry_after = {})
         : Error(make_error_code(code), std::move(key), stage, detail, retry_after) {}
 
-    /// An exception is copied by whoever catches it: that must not fail, so what it says is shared. It never changes.
+    /// Copies share the immutable contents, so that copying an exception cannot fail.
     Error(const Error&) noexcept = default;
     /// Never fails either.
     Error& operator=(const Error&) noexcept = default;

@@ -11,7 +11,7 @@ namespace residency {
 
 // Here and not at its definition, which clang-format 14 would then not understand.
 template <class Model>
-class [[nodiscard("a lease that nobody keeps ends at once: auto lease = ...")]] Lease;
+class [[nodiscard("a lease that is not kept ends at once: auto lease = ...")]] Lease;
 
 namespace detail {
 
@@ -29,7 +29,7 @@ struct LeaseAccess {
 ///
 /// Holding a lease delays the unloading of its model and takes one of the slot's `max_leases`: hold it for as long as
 /// it is used. One lease allows one model call at a time; for calls at once take a lease each. It may be moved to
-/// another thread, and may outlive its slot: then whoever ends the last lease destroys the model there. An empty lease
+/// another thread, and may outlive its slot: then the end of the last lease destroys the model there. An empty lease
 /// holds nothing; one that was released or moved from is empty. Where asserts are on, using an empty one ends the
 /// process and says why.
 ///
@@ -52,7 +52,7 @@ public:
         }
         return *this;
     }
-    // Compilers show these lines to whoever needs them.
+    // Compilers show these lines where a lease is copied.
     // clang-format off
     Lease(const Lease&) = delete;             // a lease counts once: hand it on with std::move(lease)
     Lease& operator=(const Lease&) = delete;  // a lease counts once: hand it on with std::move(lease)

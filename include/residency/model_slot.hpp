@@ -7,7 +7,7 @@
 #include "residency/model_key.hpp"
 #include "residency/options.hpp"
 #include "residency/runtime/asio.hpp"
-#include "residency/runtime/completion.hpp"
+#include "residency/runtime/blocking_call.hpp"
 #include "residency/runtime/executors.hpp"
 #include "residency/shell/acquire_op.hpp"
 #include "residency/shell/backend_slot.hpp"

@@ -40,7 +40,7 @@ FILES = (
     "shell/acquire_op.hpp", "shell/ensure_loaded_op.hpp", "shell/inference_op.hpp", "shell/embed_op.hpp", "shell/rerank_op.hpp",
     "shell/teardown_op.hpp", "shell/blocking.hpp", "shell/backend_slot.hpp", "shell/error_writer.hpp", "shell/event_queue.hpp",
     "shell/intrusive_queue.hpp", "shell/outbox.hpp", "shell/pending_handler.hpp", "shell/request.hpp", "shell/slot_runtime.hpp", "shell/waiter.hpp",
-    "runtime/alarm.hpp", "runtime/completion.hpp", "runtime/executors.hpp", "runtime/owned_threads.hpp", "runtime/user_code_scope.hpp", "lease.hpp",
+    "runtime/alarm.hpp", "runtime/blocking_call.hpp", "runtime/completion.hpp", "runtime/executors.hpp", "runtime/owned_threads.hpp", "runtime/user_code_scope.hpp", "lease.hpp",
     "model_slot.hpp", "model_manager.hpp",
 )
 

@@ -1,4 +1,5 @@
 #include "residency/runtime/completion.hpp"
+#include "residency/runtime/blocking_call.hpp"
 
 #include "support/associated.hpp"
 #include "support/catch.hpp"

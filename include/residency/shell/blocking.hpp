@@ -2,6 +2,7 @@
 
 #include "residency/error.hpp"
 #include "residency/model_key.hpp"
+#include "residency/runtime/blocking_call.hpp"
 #include "residency/runtime/completion.hpp"
 
 #include <algorithm>

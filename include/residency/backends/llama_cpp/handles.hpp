@@ -47,7 +47,7 @@ using ModelHandle = std::unique_ptr<llama_model, FreeModel>;
 using ContextHandle = std::unique_ptr<llama_context, FreeContext>;
 using GgufHandle = std::unique_ptr<gguf_context, FreeGguf>;
 
-/// Gives memory back to the system when it is destroyed, if it was told to: declare it before what is freed.
+/// Returns freed memory to the system when it is destroyed, if wanted. Declare it before the objects that free memory.
 class TrimMemory {
 public:
     explicit TrimMemory(bool wanted) noexcept : wanted_(wanted) {}

@@ -52,7 +52,7 @@ public:
             llama_log_set(&LogScope::on_log, nullptr);
             llama_backend_init();
             if (ggml_backend_reg_count() == 0) {
-                // A build with its backends in shared libraries of their own has none until told so.
+                // A build with its backends in separate shared libraries has none until they are loaded.
                 ggml_backend_load_all();
             }
             return true;

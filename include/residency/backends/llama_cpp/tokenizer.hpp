@@ -81,7 +81,7 @@ public:
     /// The vocabulary must be tokenizable and live as long. `pre` is what its file calls its pre-tokenizer.
     explicit Tokenizer(const llama_vocab* vocabulary, std::string_view pre = {})
         : vocabulary_(vocabulary), pre_(vocabulary, pre) {
-        // What is added before a text and what after is told by where a text's own tokens stand among all.
+        // The tokens before and after the text's own are those that the vocabulary adds.
         const Tokens all = call("a", true);
         const Tokens own = call("a", false);
         const auto at = std::search(all.begin(), all.end(), own.begin(), own.end());
