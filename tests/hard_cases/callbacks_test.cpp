@@ -2,6 +2,7 @@
 // and shutdowns that complete after the requests that were accepted before them.
 
 #include "support/bench.hpp"
+#include "support/thread_sanitizer.hpp"
 #include "support/witness_executor.hpp"
 
 #include <boost/asio/any_completion_executor.hpp>
@@ -316,15 +317,6 @@ TEST_CASE("A handler that is still running after a blocking shutdown may use the
 // -- Contexts that end with their handler -----------------------------------------------------------------------------
 
 namespace {
-
-#if defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define RESIDENCY_TEST_THREAD_SANITIZER
-#endif
-#endif
-#if defined(__SANITIZE_THREAD__) && !defined(RESIDENCY_TEST_THREAD_SANITIZER)
-#define RESIDENCY_TEST_THREAD_SANITIZER
-#endif
 
 /// ThreadSanitizer sees what Asio's own post still does when the handler has run: it wakes a thread of the context
 /// without its mutex.

@@ -4,6 +4,7 @@
 #include "residency/testing/gate.hpp"
 #include "support/catch.hpp"
 #include "support/child_process.hpp"
+#include "support/thread_sanitizer.hpp"
 
 #include <boost/asio/bind_executor.hpp>
 #include <boost/asio/use_future.hpp>
@@ -17,16 +18,6 @@
 #include <string>
 #include <string_view>
 #include <thread>
-
-// ThreadSanitizer ends a child that starts a thread, if its parent had several.
-#if defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define RESIDENCY_TEST_THREAD_SANITIZER
-#endif
-#endif
-#if defined(__SANITIZE_THREAD__) && !defined(RESIDENCY_TEST_THREAD_SANITIZER)
-#define RESIDENCY_TEST_THREAD_SANITIZER
-#endif
 
 using namespace residency;
 using residency::test::in_child;
@@ -241,7 +232,8 @@ TEST_CASE("a child does not wait for a mutex that a thread of its parent's held"
 }
 
 #ifndef RESIDENCY_TEST_THREAD_SANITIZER
-// To ask for system_executor's context starts its threads.
+// ThreadSanitizer ends a child that starts a thread, if its parent had several. To ask for system_executor's context
+// starts its threads.
 TEST_CASE("a request in a child throws if its handler's threads are the parent's", "[S47][H40]") {
     Manager manager{};
     static_cast<void>(manager.embed(key, {"a text"}));

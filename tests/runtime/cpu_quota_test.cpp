@@ -1,6 +1,7 @@
 #include "residency/runtime/cpu_quota.hpp"
 
 #include "support/catch.hpp"
+#include "support/temporary_folder.hpp"
 
 // Control groups are Linux's own.
 #if defined(__linux__)
@@ -13,12 +14,12 @@
 #include <optional>
 #include <random>
 #include <stdexcept>
-#include <stdlib.h>
 #include <string>
 #include <string_view>
 #include <vector>
 
 using namespace residency::runtime;
+using residency::test::TemporaryFolder;
 using namespace std::string_literals;
 using Processors = std::optional<std::uint64_t>;
 
@@ -30,17 +31,6 @@ constexpr std::uint64_t largest = std::numeric_limits<std::uint64_t>::max();
 // A folder that stands for the system's root, with the files that a system would have.
 class Root {
 public:
-    Root() {
-        std::string name = (std::filesystem::temp_directory_path() / "residency_root_XXXXXX").string();
-        if (::mkdtemp(name.data()) == nullptr) {
-            throw std::runtime_error("no temporary folder");
-        }
-        path_ = name;
-    }
-    ~Root() { std::filesystem::remove_all(path_); }
-    Root(const Root&) = delete;
-    Root& operator=(const Root&) = delete;
-
     Root& file(const std::string& path, const std::string& contents) {
         const std::filesystem::path whole = path_ + path;
         std::filesystem::create_directories(whole.parent_path());
@@ -61,7 +51,8 @@ public:
     [[nodiscard]] Processors quota() const { return cpu_quota(path_); }
 
 private:
-    std::string path_{};
+    const TemporaryFolder folder_{};
+    const std::string path_ = folder_.path().string();
 };
 
 std::string v1_mount(const std::string& root, const std::string& point) {

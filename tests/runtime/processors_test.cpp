@@ -16,6 +16,7 @@ TEST_CASE("usable_processors: at least one, and never an exception", "[H27]") {
 
 #include "support/memory.hpp"
 #include "support/one_processor.hpp"
+#include "support/temporary_folder.hpp"
 
 #include <algorithm>
 #include <cerrno>
@@ -160,8 +161,8 @@ TEST_CASE("usable_processors: those that the calling thread may run on", "[H27]"
 }
 
 TEST_CASE("processors_within_quota: the lesser of affinity and quota, at least one", "[H27]") {
-    std::string root = (std::filesystem::temp_directory_path() / "residency_root_XXXXXX").string();
-    REQUIRE(::mkdtemp(root.data()) != nullptr);
+    const TemporaryFolder folder;
+    const std::string root = folder.path().string();
     const auto with_quota = [&](const std::string& cpu_max) {
         std::filesystem::create_directories(root + "/proc/self");
         std::filesystem::create_directories(root + "/c");
@@ -193,7 +194,6 @@ TEST_CASE("processors_within_quota: the lesser of affinity and quota, at least o
             CHECK(found == (failures != 0 ? 8 : 2));
         }
     }
-    std::filesystem::remove_all(root);
 }
 
 TEST_CASE("usable_processors: what a control group of the system allows", "[H27]") {
