@@ -3,6 +3,7 @@
 // Version 14 takes concepts apart, and compilers show them to users as they stand here.
 // clang-format off
 
+#include "residency/batch_limits.hpp"
 #include "residency/embed_as.hpp"
 #include "residency/embeddings.hpp"
 #include "residency/event.hpp"
@@ -65,6 +66,15 @@ private:
     Sink sink_{};
 };
 
+/// A query and one document, for a reranker whose calls several requests may share. Both are the requests' own and last
+/// as long as the call.
+struct RerankPair {
+    /// The query.
+    std::string_view query{};
+    /// The document.
+    std::string_view document{};
+};
+
 namespace detail {
 
 template <class Result, class Model>
@@ -118,6 +128,24 @@ concept ReranksPlainly = requires(Model& model, std::string_view query, std::spa
 };
 
 template <class Model>
+concept ReranksPairsWithToken = requires(Model& model, std::span<const RerankPair> pairs, std::stop_token stop) {
+    { model.rerank(pairs, stop) } -> std::same_as<std::vector<float>>;
+};
+
+template <class Model>
+concept ReranksPairsPlainly = requires(Model& model, std::span<const RerankPair> pairs) {
+    { model.rerank(pairs) } -> std::same_as<std::vector<float>>;
+};
+
+template <class Model>
+concept ReranksPairs = ReranksPairsWithToken<Model> || ReranksPairsPlainly<Model>;
+
+template <class Model>
+concept SaysBatchLimits = requires(const Model& model) {
+    { model.batch_limits() } -> std::same_as<BatchLimits>;
+};
+
+template <class Model>
 concept SaysWhetherItDistinguishes = requires(const Model& model) {
     { model.distinguishes() } -> std::same_as<bool>;
 };
@@ -161,6 +189,11 @@ concept ModelBackend = NamesModelType<Backend> && UnloadsWithoutThrowing<Backend
 /// says so with `bool distinguishes() const`, which its status shows, and refuses all but `as_is` with
 /// `invalid_request`. Called from up to `max_leases` threads at once, or `max_concurrency()` if the model has that;
 /// zero counts as 1.
+///
+/// With `BatchLimits batch_limits() const`, asked once after the load, requests with equal key and `EmbedAs` share
+/// calls up to these limits. The vector of a text must then not depend on the others of its call. Where one text is at
+/// fault the model should throw `Error(...).at_text(index)`: its request alone fails then, at the cost of one more
+/// call. After any other failure of a shared call each request has a call of its own.
 template <class Model>
 concept EmbeddingModel =
     detail::EmbedsAsWithToken<Model> ||  // Embeddings embed(std::span<const std::string>, EmbedAs, std::stop_token)
@@ -171,6 +204,10 @@ concept EmbeddingModel =
 /// A model that reranks: `std::vector<float> rerank(std::string_view, std::span<const std::string>)`, a score for each
 /// document, greater is better; it may also take a `std::stop_token`. Called from as many threads at once as an
 /// embedding model.
+///
+/// With `batch_limits()` and `std::vector<float> rerank(std::span<const RerankPair>)`, which may take a
+/// `std::stop_token`, requests share calls as those of an embedding model do. The score of a pair must then not depend
+/// on the others of its call.
 template <class Model>
 concept RerankerModel =
     // std::vector<float> rerank(std::string_view, std::span<const std::string>, std::stop_token)
@@ -241,6 +278,32 @@ std::vector<float> call_rerank(Model& model, std::string_view query, std::span<c
         return model.rerank(query, documents);
     }
 }
+
+/// Calls whichever `rerank` of pairs the model has.
+template <ReranksPairs Model>
+std::vector<float> call_rerank(Model& model, std::span<const RerankPair> pairs, const std::stop_token& stop) {
+    if constexpr (ReranksPairsWithToken<Model>) {
+        return model.rerank(pairs, stop);
+    } else {
+        return model.rerank(pairs);
+    }
+}
+
+/// How much one call of this model does best with.
+template <class Model>
+BatchLimits batch_limits_of(const Model& model) {
+    if constexpr (SaysBatchLimits<Model>) {
+        return model.batch_limits();
+    } else {
+        static_assert(!requires(Model& asked) { asked.batch_limits(); },
+                      "batch_limits() must be const and give a residency::BatchLimits");
+        return {};
+    }
+}
+
+/// Whether requests may share a call of this model.
+template <class Model>
+inline constexpr bool joins_requests = SaysBatchLimits<Model> && (EmbeddingModel<Model> || ReranksPairs<Model>);
 
 /// Whether queries and documents differ for this model.
 template <class Model>

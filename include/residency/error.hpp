@@ -49,6 +49,15 @@ public:
     [[nodiscard]] const ModelKey& key() const noexcept { return facts_->key; }
     /// The stage that it ended in.
     [[nodiscard]] Stage stage() const noexcept { return facts_->stage; }
+    /// Which text or document of the request is at fault, counted from zero; none if it is none of them alone.
+    [[nodiscard]] std::optional<std::size_t> text_index() const noexcept { return facts_->text_index; }
+    /// The same error, for which one text of the model's call is at fault: `throw residency::Error(...).at_text(3)`.
+    /// Where several requests share the call, only the one that the text is of fails, and the others are run again.
+    /// `noun` is what the sentence calls it.
+    [[nodiscard]] Error at_text(std::size_t index, std::string_view noun = "text") const {
+        return Error(code(), std::make_shared<const Facts>(code(), facts_->key, facts_->stage, std::string(detail()),
+                                                           facts_->retry_after, index, noun));
+    }
     /// When to try again, counted from the answer; with `cooling_down` and `load_failed` only.
     [[nodiscard]] std::optional<std::chrono::milliseconds> retry_after() const noexcept { return facts_->retry_after; }
     /// Whether the same request may succeed later: the code meets the condition `retryable`, or there is a
@@ -56,7 +65,8 @@ public:
     [[nodiscard]] bool retryable() const noexcept {
         return facts_->retry_after.has_value() || code() == condition::retryable;
     }
-    /// What happened, without the key, the stage and the code: the part of the sentence that is this error's own.
+    /// What happened, without the key, the stage, the code and the text: the part of the sentence that is this error's
+    /// own.
     [[nodiscard]] std::string_view detail() const noexcept {
         return std::string_view(facts_->text).substr(facts_->detail_begin, facts_->detail_size);
     }
@@ -68,14 +78,19 @@ private:
         ModelKey key;
         Stage stage;
         std::optional<std::chrono::milliseconds> retry_after;
+        std::optional<std::size_t> text_index;
         // The sentence, and where in it the detail stands.
         std::string text;
         std::size_t detail_begin = 0;
         std::size_t detail_size = 0;
 
         Facts(const boost::system::error_code& code, ModelKey of, Stage in, const std::string& what,
-              std::optional<std::chrono::milliseconds> retry)
-            : key(std::move(of)), stage(in), retry_after(retry), text(beginning(code, key, stage)) {
+              std::optional<std::chrono::milliseconds> retry, std::optional<std::size_t> index = {},
+              std::string_view noun = {})
+            : key(std::move(of)), stage(in), retry_after(retry), text_index(index), text(beginning(code, key, stage)) {
+            if (text_index) {
+                text.append(noun).append(" ").append(std::to_string(*text_index)).append(": ");
+            }
             detail_begin = text.size();
             text += what.empty() ? code.message() : what;
             detail_size = text.size() - detail_begin;
@@ -98,6 +113,9 @@ private:
             return text;
         }
     };
+
+    Error(boost::system::error_code code, std::shared_ptr<const Facts> facts)
+        : boost::system::system_error(code), facts_(std::move(facts)) {}
 
     std::shared_ptr<const Facts> facts_;
 };

@@ -70,6 +70,15 @@ struct SlotOptions {
     /// TEI's order of magnitude, seconds of work rather than minutes.
     std::size_t max_queue = 512;
 
+    /// How many bytes of texts, queries and documents may wait; one more is `overloaded`, and a request with more by
+    /// itself is `invalid_request`. Requests of priority `low` may use three quarters of it. Between 1 and
+    /// 4,294,967,295. Default 64 MiB: far more than `max_queue` short texts, far less than memory.
+    std::size_t max_queue_bytes = std::size_t{64} << 20U;
+
+    /// How many texts or pairs one model call may be about, if that is less than the model's `batch_limits()`. With 1
+    /// each request has calls of its own. Default 0: the model's.
+    std::size_t max_batch_texts = 0;
+
     /// How long a key answers `cooling_down` after its load failed; doubles with each failure that follows. Zero: no
     /// cooldown. Not negative. Default 1 s: keeps a hot loop off a broken file, and a person does not notice it.
     std::chrono::milliseconds cooldown{std::chrono::seconds{1}};
@@ -150,6 +159,8 @@ struct ManagerOptions {
 
 /// The most requests that a slot's queue may be configured for.
 inline constexpr std::size_t max_queue_limit = 1'000'000;
+/// The most bytes that a slot's queue may be configured for.
+inline constexpr std::size_t max_queue_bytes_limit = 0xffff'ffffU;
 /// The most residents, leases, calls or loads that a slot may be configured for.
 inline constexpr std::size_t max_count_limit = 1'000'000;
 
@@ -173,6 +184,8 @@ inline void check_options(const SlotOptions& options, std::string_view slot_name
            "must be between 1 and 1000000");
     demand(options.max_queue >= 1 && options.max_queue <= max_queue_limit, "max_queue",
            "must be between 1 and 1000000 (a request that needs a load waits for it in the queue)");
+    demand(options.max_queue_bytes >= 1 && options.max_queue_bytes <= max_queue_bytes_limit, "max_queue_bytes",
+           "must be between 1 and 4294967295 (a request that needs a load waits for it in the queue)");
     demand(options.cooldown >= milliseconds::zero(), "cooldown", "must not be negative (zero switches it off)");
     demand(options.max_cooldown >= options.cooldown, "max_cooldown", "must not be less than cooldown");
     demand(options.aging >= milliseconds::zero(), "aging", "must not be negative (zero: every second by arrival)");

@@ -88,6 +88,10 @@ struct SlotCounters {
     std::uint64_t loads_aborted = 0;
     /// Leases granted.
     std::uint64_t leases_granted = 0;
+    /// Model calls of `embed` and `rerank` that were begun. Requests that share one count once.
+    std::uint64_t batches = 0;
+    /// The texts or pairs that these were about.
+    std::uint64_t texts = 0;
     /// The most leases that lived at once.
     std::size_t most_leases = 0;
     /// The most requests that waited at once.
@@ -104,6 +108,11 @@ struct SlotCounters {
     std::array<std::uint64_t, 10> unloads{};
     /// Timer waits started.
     std::uint64_t timer_waits = 0;
+
+    /// How many texts or pairs a model call was about; zero before the first.
+    [[nodiscard]] double mean_texts() const noexcept {
+        return batches == 0 ? 0.0 : static_cast<double>(texts) / static_cast<double>(batches);
+    }
 
     /// Models destroyed, for whatever reason.
     [[nodiscard]] std::uint64_t unloaded() const noexcept {

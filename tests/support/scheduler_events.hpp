@@ -66,6 +66,8 @@ struct Setting {
     std::vector<RequestKind> requests{};
     /// How many leases a loaded model may take at once.
     std::vector<std::size_t> capacities{1};
+    /// How much one call of a loaded model does best with; with one text, requests do not share calls.
+    BatchLimits batch{};
     /// How many unloads may be under way at once.
     std::size_t most_operations = 0;
     /// How long `wait` waits.
@@ -101,7 +103,7 @@ void for_each_event(const CheckedScheduler& world, const Setting& setting, Visit
     const auto number = [](std::size_t value) { return static_cast<std::uint8_t>(value); };
     for (std::size_t kind = 0; kind < setting.requests.size(); ++kind) {
         const RequestKind& request = setting.requests[kind];
-        if (!setting.refuses && world.refuses(request.key, request.spec.priority)) {
+        if (!setting.refuses && world.refuses(request.key, request.spec)) {
             continue;
         }
         visit(SchedulerEvent{Happening::request, number(kind), 0});
@@ -110,11 +112,13 @@ void for_each_event(const CheckedScheduler& world, const Setting& setting, Visit
         // Leases that cannot be distinguished end alike.
         const KnownLease& lease = world.leases()[index];
         if (std::any_of(world.leases().begin(), world.leases().begin() + static_cast<std::ptrdiff_t>(index),
-                        [&](const KnownLease& other) { return other.grant == lease.grant; })) {
+                        [&](const KnownLease& other) {
+                            return other.grant == lease.grant && other.sharers == lease.sharers;
+                        })) {
             continue;
         }
         visit(SchedulerEvent{Happening::release, number(index), 0});
-        if (!lease.grant.request.valid() && world.waiters().empty()) {
+        if (lease.sharers.empty() && world.waiters().empty()) {
             // What may be quiet may also not be.
             visit(SchedulerEvent{Happening::release, number(index), 1});
         }
@@ -182,7 +186,8 @@ inline void carry_out(CheckedScheduler& world, const Setting& setting, const Sch
         case Happening::release: return world.release(event.subject, event.how == 0);
         case Happening::cancel: return world.cancel(event.subject);
         case Happening::load_begins: return world.load_begins(event.subject);
-        case Happening::loaded: return world.loaded(event.subject, setting.capacities[event.how]);
+        case Happening::loaded:
+            return world.loaded(event.subject, {setting.capacities[event.how], setting.batch, setting.batch.texts > 1});
         case Happening::load_failed: return world.load_failed(event.subject, event.how != 0);
         case Happening::unloaded: return world.unloaded(event.subject);
         case Happening::wait: return world.wait(setting.step);

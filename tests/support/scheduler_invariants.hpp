@@ -11,6 +11,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <optional>
 #include <ostream>
 #include <sstream>
@@ -39,13 +40,21 @@ struct KnownWaiter {
     core::Time until = core::never;
 };
 
-/// A lease, as its holder knows it.
-struct KnownLease {
-    core::Grant grant{};
-    std::size_t key = 0;
+/// A request that shares a lease, and has a deadline that goes on.
+struct KnownSharer {
+    core::RequestId id{};
     core::Time deadline = core::never;
     core::Time since{0};
     bool expired = false;
+
+    friend bool operator==(const KnownSharer&, const KnownSharer&) = default;
+};
+
+/// A lease, as its holders know it.
+struct KnownLease {
+    core::Grant grant{};
+    std::size_t key = 0;
+    std::vector<KnownSharer> sharers{};
 };
 
 /// A resident, reckoned from the actions.
@@ -70,6 +79,8 @@ struct KnownResident {
     std::uint64_t drained = 0;
     std::size_t leases = 0;
     std::size_t capacity = 0;
+    BatchLimits batch{};
+    bool joins = false;
 
     [[nodiscard]] bool switches() const { return state == ResidentState::draining && !for_good; }
     [[nodiscard]] bool is_load() const { return state == ResidentState::queued || state == ResidentState::loading; }
@@ -114,6 +125,10 @@ struct ActionCounts {
         std::vector<std::uint64_t>(static_cast<std::size_t>(errc::would_deadlock) + 1);
     /// Requests that were granted at once.
     std::uint64_t at_once = 0;
+    /// Batches that took all texts of their model's limits, and those that left a waiter because of its bytes, of what
+    /// its texts are, or of its priority.
+    std::uint64_t full_batches = 0;
+    std::uint64_t passed_by = 0;
     /// Leases and places that went to the oldest waiter although another ranks before it.
     std::uint64_t by_age = 0;
     /// Waiters that timed out and kept their key's turn.
@@ -174,7 +189,8 @@ public:
                 require(grant.resident == resident.id, "R11 the lease is on the key's own resident");
                 const bool kept = spec.is_inference && spec.deadline != core::never;
                 require(grant.request.valid() == kept, "a request with a deadline that goes on stays known");
-                require(grant.is_inference == spec.is_inference, "a lease is for a model call or it is bare");
+                require(grant.is_inference == spec.is_inference && grant.texts == spec.texts,
+                        "a lease is for a model call or it is bare");
                 lease(resident, grant, spec, now_);
             }
         } else {
@@ -203,6 +219,12 @@ public:
         leases_.erase(leases_.begin() + static_cast<std::ptrdiff_t>(index));
         KnownResident& resident = *find(held.grant.resident);
         --resident.leases;
+        for (const KnownSharer& sharer : held.sharers) {
+            if (sharer.id != held.grant.request) {
+                may_be_quiet = false;
+                scheduler_.leave_call(sharer.id);
+            }
+        }
         if (resident.leases == 0) {
             resident.idle_since = now_;
         }
@@ -236,16 +258,21 @@ public:
     }
 
     /// The load of resident `index` gave a model.
-    void loaded(std::size_t index, std::size_t capacity) {
+    void loaded(std::size_t index, const core::ModelLimits& limits) {
         KnownResident& resident = residents_[index];
-        resident.capacity = std::max<std::size_t>(capacity, 1);
+        resident.capacity = std::max<std::size_t>(limits.capacity, 1);
+        resident.batch = limits.batch;
+        if (options().max_batch_texts != 0) {
+            resident.batch.texts = std::min(resident.batch.texts, options().max_batch_texts);
+        }
+        resident.joins = limits.joins;
         keys_[resident.key].failures = 0;
         keys_[resident.key].cooling_until = core::Time::min();
         ending_ = resident.id;
         loading_ended_ = true;
         begin();
         forgive(resident.key);
-        scheduler_.loaded(resident.id, capacity, now_, actions_);
+        scheduler_.loaded(resident.id, limits, now_, actions_);
         carry_out();
         loading_ended_ = false;
     }
@@ -376,9 +403,9 @@ public:
     [[nodiscard]] const std::vector<KnownResident>& residents() const noexcept { return residents_; }
     [[nodiscard]] const std::vector<KnownOperation>& teardowns() const noexcept { return operations_; }
     [[nodiscard]] const core::Actions& actions() const noexcept { return actions_; }
-    /// Whether a request with this priority would be refused because the queue is full or its key cools down.
-    [[nodiscard]] bool refuses(std::size_t key, Priority priority) const {
-        return cools_down(key) || waiting() >= places_in_queue(priority);
+    /// Whether such a request would be refused because the queue is full or its key cools down.
+    [[nodiscard]] bool refuses(std::size_t key, const core::RequestSpec& spec) const {
+        return cools_down(key) || !fits_queue(spec, waiting(), waiting_bytes());
     }
     /// The generation of the key's resident, or none.
     [[nodiscard]] Generation generation_of(std::size_t key) const noexcept {
@@ -702,8 +729,16 @@ private:
     [[nodiscard]] bool cools_down(std::size_t key) const {
         return resident_of(key) == nullptr && now_ < keys_[key].cooling_until;
     }
-    [[nodiscard]] std::size_t places_in_queue(Priority priority) const {
-        return options().max_queue - (priority == Priority::low ? options().max_queue / 4 : 0);
+    [[nodiscard]] std::size_t waiting_bytes() const {
+        std::size_t sum = 0;
+        for (const KnownWaiter& waiter : waiters_) {
+            sum += waiter.claims ? 0 : waiter.spec.bytes;
+        }
+        return sum;
+    }
+    [[nodiscard]] bool fits_queue(const core::RequestSpec& spec, std::size_t waiters, std::size_t bytes) const {
+        const auto room = [&](std::size_t all) { return all - (spec.priority == Priority::low ? all / 4 : 0); };
+        return waiters < room(options().max_queue) && bytes + spec.bytes <= room(options().max_queue_bytes);
     }
 
     [[nodiscard]] Attempt attempt_expected(std::size_t key, const core::RequestSpec& spec) const {
@@ -734,12 +769,16 @@ private:
 
     Fate enqueue(std::size_t key, const core::RequestSpec& spec) {
         const bool cooling = cools_down(key);
-        const bool was_full = !cooling && waiting() >= places_in_queue(spec.priority);
-        const auto due =
-            static_cast<std::size_t>(std::count_if(waiters_.begin(), waiters_.end(), [&](const auto& each) {
-                return !each.claims && each.spec.deadline <= now_;
-            }));
-        const bool full = was_full && waiting() - due >= places_in_queue(spec.priority);
+        const bool was_full = !cooling && !fits_queue(spec, waiting(), waiting_bytes());
+        std::size_t due = 0;
+        std::size_t due_bytes = 0;
+        for (const KnownWaiter& each : waiters_) {
+            if (!each.claims && each.spec.deadline <= now_) {
+                ++due;
+                due_bytes += each.spec.bytes;
+            }
+        }
+        const bool full = was_full && !fits_queue(spec, waiting() - due, waiting_bytes() - due_bytes);
         const bool late = spec.deadline <= now_;
         begin();
         if (was_full) {
@@ -798,7 +837,10 @@ private:
         require(resident.leases < resident.capacity, "no more leases on a model than it takes at once");
         use(resident, spec);
         ++resident.leases;
-        leases_.push_back({grant, resident.key, grant.request.valid() ? spec.deadline : core::never, since, false});
+        KnownLease& held = leases_.emplace_back(KnownLease{grant, resident.key, {}});
+        if (grant.request.valid()) {
+            held.sharers.push_back({grant.request, spec.deadline, since, false});
+        }
     }
 
     static void condemn(KnownResident& resident) {
@@ -820,6 +862,7 @@ private:
     void begin() {
         actions_.clear();
         done_ = 0;
+        joiners_.clear();
         most_actions_ = scheduler_.most_actions();
     }
 
@@ -828,8 +871,15 @@ private:
         expiring_ = static_cast<std::size_t>(
             std::count_if(waiters_.begin(), waiters_.end(),
                           [&](const auto& each) { return !each.claims && each.spec.deadline <= now_; }) +
-            std::count_if(leases_.begin(), leases_.end(),
-                          [&](const auto& each) { return !each.expired && each.deadline <= now_; }));
+            count_sharers([&](const KnownSharer& each) { return !each.expired && each.deadline <= now_; }));
+    }
+    template <class Counts>
+    [[nodiscard]] std::ptrdiff_t count_sharers(Counts counts) const {
+        std::ptrdiff_t count = 0;
+        for (const KnownLease& lease : leases_) {
+            count += std::count_if(lease.sharers.begin(), lease.sharers.end(), counts);
+        }
+        return count;
     }
     // They have left: claims that are over follow, and the request that made them leave joins.
     void end_expiry() {
@@ -909,18 +959,26 @@ private:
         require(!timed_out_ || action.type == core::ActionType::event, "a request that timed out is an event");
         switch (action.type) {
             case core::ActionType::grant: return carry_out_grant(action);
+            case core::ActionType::join: return carry_out_join(action);
             case core::ActionType::fail: return carry_out_fail(action);
             case core::ActionType::expire: {
-                const auto held = std::find_if(leases_.begin(), leases_.end(), [&](const KnownLease& each) {
-                    return each.grant.request.valid() && each.grant.request.index == action.subject;
-                });
-                require(held != leases_.end() && !held->expired, "R9 a lease expires once, while it lives");
-                require(held->deadline <= now_, "a lease expires after its deadline");
+                KnownLease* lease = nullptr;
+                KnownSharer* sharer = nullptr;
+                for (KnownLease& each : leases_) {
+                    for (KnownSharer& other : each.sharers) {
+                        if (other.id.index == action.subject) {
+                            lease = &each;
+                            sharer = &other;
+                        }
+                    }
+                }
+                require(sharer != nullptr && !sharer->expired, "R9 a request in flight expires once");
+                require(sharer->deadline <= now_, "a request in flight expires after its deadline");
                 require(action.stage == Stage::inference && action.code == errc::timed_out,
-                        "a lease expires in stage inference");
-                held->expired = true;
-                timed_out_ =
-                    TimedOut{held->key, Stage::inference, now_ - held->since, find(held->grant.resident)->generation};
+                        "a request in flight expires in stage inference");
+                sharer->expired = true;
+                timed_out_ = TimedOut{lease->key, Stage::inference, now_ - sharer->since,
+                                      find(lease->grant.resident)->generation};
                 return;
             }
             case core::ActionType::load: return begin_residency(action.resident);
@@ -961,7 +1019,82 @@ private:
         }
     }
 
+    // DESIGN.md H25: which waiters share the call that begins with `first`, which has left the queue.
+    void expect_joiners(const core::RequestSpec& first, const KnownResident& resident) {
+        require(joiners_.empty(), "H25 a batch takes all that fit");
+        if (!first.is_inference || !resident.joins || resident.batch.texts < 2) {
+            return;
+        }
+        const auto texts_of = [&](const KnownResident& each) {
+            std::size_t sum = 0;
+            for (const KnownWaiter& waiter : waiters_) {
+                sum += waiter.key == each.key && !waiter.claims ? waiter.spec.texts : 0;
+            }
+            for (const KnownLease& lease : leases_) {
+                sum += lease.grant.resident == each.id ? lease.grant.texts : 0;
+            }
+            return sum;
+        };
+        std::size_t in_slot = 0;
+        for (const KnownResident& each : residents_) {
+            in_slot += each.state == ResidentState::ready ? texts_of(each) : 0;
+        }
+        const auto part = [](std::size_t texts, std::size_t calls) { return (texts + calls - 1) / calls; };
+        const std::size_t share =
+            std::max(part(texts_of(resident), std::min(max_calls(), resident.capacity)), part(in_slot, max_calls()));
+        std::size_t texts = first.texts;
+        std::size_t bytes = first.bytes;
+        bool passed_by = false;
+        std::vector<KnownWaiter> rivals;
+        std::copy_if(waiters_.begin(), waiters_.end(), std::back_inserter(rivals), [&](const KnownWaiter& each) {
+            return each.key == resident.key && !each.claims && each.spec.wants_lease;
+        });
+        std::stable_sort(rivals.begin(), rivals.end(), [](const KnownWaiter& left, const KnownWaiter& right) {
+            return left.spec.priority < right.spec.priority;
+        });
+        for (const KnownWaiter& each : rivals) {
+            const bool fits = each.spec.is_inference && each.spec.priority <= first.priority &&
+                              each.spec.as == first.as &&
+                              texts + each.spec.texts <= std::min(share, resident.batch.texts) &&
+                              bytes + each.spec.bytes <= resident.batch.bytes;
+            passed_by = passed_by || !fits;
+            if (fits && each.spec.deadline > now_ &&
+                (!each.spec.expects || each.spec.expected == resident.generation)) {
+                joiners_.push_back(each.id);
+                texts += each.spec.texts;
+                bytes += each.spec.bytes;
+            }
+        }
+        if (counts_ != nullptr) {
+            counts_->full_batches += joiners_.empty() || texts < resident.batch.texts ? 0U : 1U;
+            counts_->passed_by += passed_by ? 1U : 0U;
+        }
+    }
+
+    void carry_out_join(const core::Action& action) {
+        require(!joiners_.empty() && joiners_.front().index == action.subject, "H25 a batch is filled by rank");
+        const auto waiter = std::find_if(waiters_.begin(), waiters_.end(),
+                                         [&](const KnownWaiter& each) { return each.id == joiners_.front(); });
+        require(waiter != waiters_.end(), "R9 what joins was waiting");
+        joiners_.erase(joiners_.begin());
+        KnownLease& lease = leases_.back();
+        KnownResident& resident = at(action.resident);
+        const core::RequestSpec spec = waiter->spec;
+        require(lease.grant.resident == resident.id && resident.key == waiter->key,
+                "R11 no request is answered by another key's model");
+        require(action.generation == resident.generation, "a grant names its generation");
+        require(action.kept == (spec.deadline != core::never), "a request with a deadline that goes on stays known");
+        resident.keep_alive = std::max(
+            resident.keep_alive, spec.overrides_keep_alive ? spec.keep_alive : core::to_duration(options().keep_alive));
+        lease.grant.texts += spec.texts;
+        if (action.kept) {
+            lease.sharers.push_back({waiter->id, spec.deadline, waiter->since, false});
+        }
+        drop_waiter(static_cast<std::size_t>(waiter - waiters_.begin()));
+    }
+
     void carry_out_grant(const core::Action& action) {
+        require(joiners_.empty(), "H25 a batch takes all that fit");
         const auto waiter = std::find_if(waiters_.begin(), waiters_.end(), [&](const KnownWaiter& each) {
             return !each.claims && each.id.index == action.subject;
         });
@@ -986,8 +1119,10 @@ private:
         }
         drop_waiter(static_cast<std::size_t>(waiter - waiters_.begin()));
         if (granted.spec.wants_lease) {
-            lease(resident, {resident.id, kept ? granted.id : core::RequestId{}, granted.spec.is_inference},
+            lease(resident,
+                  {resident.id, kept ? granted.id : core::RequestId{}, granted.spec.is_inference, granted.spec.texts},
                   granted.spec, granted.since);
+            expect_joiners(granted.spec, resident);
         } else {
             use(resident, granted.spec);
             if (resident.leases == 0) {
@@ -1281,6 +1416,7 @@ private:
     // -- What holds between calls -------------------------------------------------------------------------------------
 
     void finish() {
+        require(joiners_.empty(), "H25 a batch takes all that fit");
         require(!timed_out_, "a request that timed out is an event");
         finish_failed();
         closing_ = closing_ || scheduler_.closed();
@@ -1327,6 +1463,11 @@ private:
             const auto live = std::count_if(leases_.begin(), leases_.end(),
                                             [&](const auto& each) { return each.grant.resident == known.id; });
             require(static_cast<std::size_t>(live) == known.leases, "R1 every lease has its resident");
+            std::size_t texts = 0;
+            for (const KnownLease& lease : leases_) {
+                texts += lease.grant.resident == known.id ? lease.grant.texts : 0;
+            }
+            require(resident.texts == texts, "H25 every text in flight is counted");
             require(!known.revoked || known.for_good, "what was revoked is condemned");
         }
     }
@@ -1334,6 +1475,8 @@ private:
     void check_waiters() const {
         const core::WaitQueue& queue = scheduler_.queue();
         require(waiting() <= options().max_queue, "R8 waiters <= max_queue");
+        require(waiting_bytes() <= options().max_queue_bytes && queue.bytes() == waiting_bytes(),
+                "R8 bytes that wait <= max_queue_bytes");
         require(queue.waiting() == waiting() && queue.empty() == waiters_.empty(), "R9 every waiter is accounted for");
         require(queue.claims().size() == waiters_.size() - waiting(), "H1 every claim is accounted for");
         std::size_t with_deadline = 0;
@@ -1356,10 +1499,11 @@ private:
         }
         std::size_t kept = 0;
         for (const KnownLease& held : leases_) {
-            if (held.grant.request.valid()) {
-                require(queue.requests().contains(held.grant.request), "a lease with a deadline is known");
-                require(queue.deadlines().contains(held.grant.request.index) == !held.expired, "a lease expires once");
-                with_deadline += held.expired ? 0U : 1U;
+            for (const KnownSharer& sharer : held.sharers) {
+                require(queue.requests().contains(sharer.id), "a request in flight with a deadline is known");
+                require(queue.deadlines().contains(sharer.id.index) == !sharer.expired,
+                        "a request in flight expires once");
+                with_deadline += sharer.expired ? 0U : 1U;
                 ++kept;
             }
         }
@@ -1376,6 +1520,7 @@ private:
         std::vector<core::Index> expecting;
         std::size_t count = 0;
         std::size_t with_deadline = 0;
+        std::size_t texts = 0;
         core::Index claim = core::none;
         for (const KnownWaiter& waiter : waiters_) {
             if (waiter.key != key) {
@@ -1405,6 +1550,7 @@ private:
                 ++with_deadline;
             }
             ++count;
+            texts += waiter.claims ? 0 : waiter.spec.texts;
             last[list] = next[list];
             next[list] = request.next;
         }
@@ -1414,6 +1560,7 @@ private:
                     "a list knows its last waiter");
         }
         require(entry.waiting == count && entry.claim == claim, "a key knows its waiters and its claim");
+        require(entry.texts == texts, "H25 every text that waits is counted");
         core::Index each = entry.expecting;
         for (; !expecting.empty(); expecting.pop_back()) {
             require(each == expecting.back(), "H8 a key knows the waiters that expect a generation");
@@ -1509,7 +1656,9 @@ private:
             due = std::min(due, waiter.claims ? waiter.until : waiter.spec.deadline);
         }
         for (const KnownLease& held : leases_) {
-            due = std::min(due, held.expired ? core::never : held.deadline);
+            for (const KnownSharer& sharer : held.sharers) {
+                due = std::min(due, sharer.expired ? core::never : sharer.deadline);
+            }
         }
         for (const KnownOperation& operation : operations_) {
             due = std::min(due, operation.deadline);
@@ -1573,6 +1722,8 @@ private:
     bool drops_claims_ = false;
     std::optional<KnownWaiter> joining_;
     std::optional<TimedOut> timed_out_;
+    // During a call: the requests that are to join the latest grant, in order.
+    std::vector<core::RequestId> joiners_;
     // During a call: the request that is refused.
     std::size_t refused_key_ = 0;
     errc refused_ = errc::overloaded;

@@ -97,10 +97,13 @@ TEST_CASE("An embedding tells which model gave it, for which text") {
     CHECK(answered_by(rows) != first->serial());
     CHECK(f.world->model(answered_by(rows)).key == b);
     for (std::size_t index = 0; index < texts.size(); ++index) {
-        const auto expected = fake_row(second->serial(), index, texts[index]);
+        const auto expected = fake_row(second->serial(), texts[index]);
         CHECK(std::equal(expected.begin(), expected.end(), rows[index].begin()));
     }
-    CHECK(fake_row(1, 0, "ab") != fake_row(1, 0, "ba"));
+    CHECK(fake_row(1, "ab") != fake_row(1, "ba"));
+    CHECK(answered_by(rows, texts) == second->serial());
+    CHECK_THROWS_AS(answered_by(rows, std::vector<std::string>{"a longer one", "short", "short"}), std::logic_error);
+    CHECK_THROWS_AS(answered_by(rows, std::vector<std::string>{"short"}), std::logic_error);
     CHECK(second->embed({}).empty());
 }
 
@@ -119,18 +122,16 @@ TEST_CASE("A ranking tells which model gave it") {
     CHECK(fake_score(4095, std::string(10'000, 'x')) == 4095.0F * 4096.0F + 4095.0F);
 }
 
-TEST_CASE("An answer put together from several models or calls is found out") {
+TEST_CASE("An answer put together from several models is found out") {
     Embeddings rows(2, fake_dimension);
-    const auto put = [&rows](std::size_t row, std::uint64_t serial, std::size_t index) {
-        const auto values = fake_row(serial, index, "text");
+    const auto put = [&rows](std::size_t row, std::uint64_t serial) {
+        const auto values = fake_row(serial, "text");
         std::copy(values.begin(), values.end(), rows[row].begin());
     };
-    put(0, 1, 0);
-    put(1, 1, 1);
+    put(0, 1);
+    put(1, 1);
     CHECK(answered_by(rows) == 1);
-    put(1, 2, 1);
-    CHECK_THROWS_AS(answered_by(rows), std::logic_error);
-    put(1, 1, 0);
+    put(1, 2);
     CHECK_THROWS_AS(answered_by(rows), std::logic_error);
     CHECK_THROWS_AS(answered_by(Embeddings()), std::logic_error);
     CHECK_THROWS_AS(answered_by(Embeddings(1, fake_dimension + 1)), std::logic_error);

@@ -22,6 +22,8 @@ using TeardownId = Handle<struct TeardownTag>;
 enum class ActionType : std::uint8_t {
     /// The waiter `subject` has its lease on `resident`, or what it wanted to be loaded is. It no longer waits.
     grant,
+    /// The waiter `subject` shares the lease and the model call of the latest `grant`. It no longer waits.
+    join,
     /// The waiter `subject` gets `code` in `stage`. It no longer waits. If its load failed, that was of `resident`.
     fail,
     /// The deadline of `subject`, which has its lease, has passed: complete it early. The lease goes on until it is
@@ -55,7 +57,7 @@ struct Action {
     EventType event = EventType::load_started;
     /// Why, with `event`.
     Reason reason = Reason::none;
-    /// With `grant`: the request is still known, because its deadline goes on.
+    /// With `grant` and `join`: the request is still known, because its deadline goes on.
     bool kept = false;
     /// With `complete`: a shutdown completed at its deadline, not because it was done.
     bool late = false;

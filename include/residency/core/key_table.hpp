@@ -47,6 +47,8 @@ struct KeyEntry {
     Index expecting = none;
     /// How many wait, a claim included.
     Index waiting = 0;
+    /// How many texts these wait with.
+    Index texts = 0;
     /// The request that timed out and keeps the key's turn, if there is one.
     Index claim = none;
     /// The key whose resident was evicted for this one.

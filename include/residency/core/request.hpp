@@ -3,6 +3,7 @@
 #include "residency/core/action.hpp"
 #include "residency/core/slab.hpp"
 #include "residency/core/time.hpp"
+#include "residency/embed_as.hpp"
 #include "residency/error_code.hpp"
 #include "residency/generation.hpp"
 #include "residency/options.hpp"
@@ -22,8 +23,14 @@ struct RequestSpec {
     Duration keep_alive{0};
     /// The generation that it expects, if it expects one.
     Generation expected{};
+    /// How many texts or pairs its model call is about; zero if its lease is bare.
+    Index texts = 0;
+    /// How many bytes they are. They count in `max_queue_bytes` while it waits.
+    Index bytes = 0;
     /// Orders it among the waiters.
     Priority priority = Priority::normal;
+    /// What its texts are to the model. Only equal ones share a call.
+    EmbedAs as = EmbedAs::as_is;
     /// Whether it wants a lease; if not, it wants its model to be loaded (`ensure_loaded`).
     bool wants_lease : 1 = true;
     /// Whether its lease is for a model call: it counts in `max_calls`, and its deadline goes on until the lease is
@@ -37,6 +44,11 @@ struct RequestSpec {
     /// Same in every field.
     friend bool operator==(const RequestSpec&, const RequestSpec&) = default;
 };
+
+/// How much of a queue with room for `all` requests of this priority may take: the last quarter is kept from `low`.
+[[nodiscard]] constexpr std::size_t share_of_queue(std::size_t all, Priority priority) noexcept {
+    return all - (priority == Priority::low ? all / 4 : 0);
+}
 
 /// What became of a request.
 enum class RequestState : std::uint8_t {
@@ -79,6 +91,8 @@ struct Grant {
     RequestId request{};
     /// Whether it is for a model call, which counts in `max_calls`.
     bool is_inference = false;
+    /// How many texts that is about, those of all requests that share it.
+    Index texts = 0;
 
     /// The same lease, or one that cannot be distinguished from it.
     friend bool operator==(const Grant&, const Grant&) = default;

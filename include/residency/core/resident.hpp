@@ -1,5 +1,6 @@
 #pragma once
 
+#include "residency/batch_limits.hpp"
 #include "residency/core/slab.hpp"
 #include "residency/core/time.hpp"
 #include "residency/error_code.hpp"
@@ -11,6 +12,16 @@
 #include <cstdint>
 
 namespace residency::core {
+
+/// How much a model takes.
+struct ModelLimits {
+    /// How many leases at once. Zero counts as 1.
+    std::size_t capacity = 1;
+    /// How much one call does best with.
+    BatchLimits batch{};
+    /// Whether requests may share a call. If not, they are only cut.
+    bool joins = true;
+};
 
 /// What the scheduler knows of one resident.
 ///
@@ -40,6 +51,12 @@ struct Resident {
     std::size_t leases = 0;
     /// How many may live.
     std::size_t capacity = 0;
+    /// How many texts the calls that run on it are about.
+    std::size_t texts = 0;
+    /// How much one call does best with.
+    BatchLimits batch{};
+    /// Whether requests may share a call.
+    bool joins = false;
     /// Its own number; none until it is ready.
     Generation generation{};
     /// How long it stays after its last lease: the slot's keep-alive, or that of its latest grant.

@@ -39,7 +39,7 @@ namespace residency::core {
 ///
 /// What holds between any two calls unless `unfinished()` (DESIGN.md section 2 in this class's terms):
 /// - residents() never exceeds max_resident, leases() never max_leases, calls() never max_calls, waiting() never
-///   max_queue;
+///   max_queue, the bytes that wait never max_queue_bytes;
 /// - at most max_loads residents are queued or loading;
 /// - a key has at most one resident, and a resident that can take a lease has no waiter for one, unless max_leases or
 ///   max_calls stands between;
@@ -53,6 +53,8 @@ public:
     static constexpr std::size_t submit_slice = 64;
     /// How long refusals of one kind are summed up into one event.
     static constexpr Duration refusal_period = std::chrono::seconds(1);
+    /// How many waiters that do not fit a batch are looked at for others that do.
+    static constexpr std::size_t most_passed_by = 64;
 
     /// A slot with nothing resident. Precondition: `options` passed `check`.
     explicit SlotScheduler(const SlotOptions& options = {});
@@ -87,6 +89,13 @@ public:
     /// The request leaves because it was cancelled. False if it does not wait.
     bool cancel(RequestId request, Time now, Actions& actions);
 
+    /// Forgets a request that shared the call of a lease that is about to end, if it had a deadline that went on.
+    void leave_call(RequestId request) noexcept {
+        if (request.valid()) {
+            queue_.erase(request.index);
+        }
+    }
+
     /// Ends a lease. Precondition: it lives.
     void release(const Grant& grant, Time now, Actions& actions);
 
@@ -104,9 +113,7 @@ public:
             }
             resident.idle_since = now;
         }
-        --resident.leases;
-        --leases_;
-        calls_ -= grant.is_inference ? 1U : 0U;
+        end_lease(resident, grant);
         return true;
     }
 
@@ -116,8 +123,18 @@ public:
     /// resident is gone.
     [[nodiscard]] bool load_begins(ResidentId resident, Time now, Actions& actions);
 
-    /// The load has given a model that takes `capacity` leases at once.
-    void loaded(ResidentId resident, std::size_t capacity, Time now, Actions& actions);
+    /// The load has given a model that takes this much.
+    void loaded(ResidentId resident, const ModelLimits& limits, Time now, Actions& actions);
+    /// The same for a model whose calls are not shared, and that takes `capacity` leases at once.
+    void loaded(ResidentId resident, std::size_t capacity, Time now, Actions& actions) {
+        loaded(resident, ModelLimits{capacity, {}, false}, now, actions);
+    }
+
+    /// A call about more than `texts` texts is more than the model has memory for. Precondition: a lease on it lives.
+    void limit_batch(ResidentId resident, std::size_t texts) noexcept {
+        BatchLimits& batch = residents_[resident.index].batch;
+        batch.texts = (std::min)(batch.texts, texts);
+    }
 
     /// The load has ended without a model. Its waiters get `code`: the backend's own, or load_failed. A request that
     /// was invalid starts no cooldown. `message` is for `status()`.
@@ -253,7 +270,15 @@ private:
 
     // Waiters: impl/slot_scheduler_waiting.hpp.
     void use(Resident& resident, const RequestSpec& spec) noexcept;
-    void count_lease(Resident& resident, bool is_inference) noexcept;
+    void count_lease(Resident& resident, const RequestSpec& spec) noexcept;
+    void end_lease(Resident& resident, const Grant& grant) noexcept {
+        --resident.leases;
+        --leases_;
+        calls_ -= grant.is_inference ? 1U : 0U;
+        resident.texts -= grant.texts;
+    }
+    [[nodiscard]] bool fits_queue(const RequestSpec& spec) const noexcept;
+    [[nodiscard]] bool fail_late(Index request, Step& step);
     void grant(Index request, Step& step);
     [[nodiscard]] bool can_serve(Index request) const noexcept;
     [[nodiscard]] Index oldest_to_grant(Time now) const noexcept;
@@ -270,6 +295,12 @@ private:
     void drop_claim(Index key, Step& step);
     void refuse(Reason reason, const SharedKey& key, Step& step);
     void publish_refusals(Reason reason, Step& step);
+
+    // Batches: impl/slot_scheduler_batches.hpp.
+    void count_texts(Resident& resident, const RequestSpec& spec) noexcept;
+    [[nodiscard]] std::size_t share_of(const Resident& resident) const noexcept;
+    void fill_batch(const RequestSpec& first, Index resident, Step& step);
+    void join(Index request, const RequestSpec& spec, Index resident, Step& step);
 
     // Places: impl/slot_scheduler_places.hpp.
     void decide(Step& step);

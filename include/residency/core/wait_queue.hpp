@@ -62,6 +62,8 @@ public:
     [[nodiscard]] const Slab<Request, RequestTag>& requests() const noexcept { return requests_; }
     /// How many wait.
     [[nodiscard]] std::size_t waiting() const noexcept { return members_ - claims_.size(); }
+    /// How many bytes they wait with.
+    [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
     /// Whether no key waits for anything: there is no waiter and no claim.
     [[nodiscard]] bool empty() const noexcept { return members_ == 0; }
     /// The claims, the oldest first.
@@ -119,6 +121,8 @@ public:
         }
         ++entry.waiting;
         ++members_;
+        entry.texts += spec.texts;
+        bytes_ += spec.bytes;
         return id;
     }
 
@@ -146,6 +150,10 @@ public:
         stop_expecting(entry, request);
         --entry.waiting;
         --members_;
+        if (request.state == RequestState::waiting) {
+            entry.texts -= request.spec.texts;
+            bytes_ -= request.spec.bytes;
+        }
         if (to_lease && request.spec.is_inference && request.spec.deadline != never) {
             request.state = RequestState::leased;
             return true;
@@ -183,6 +191,8 @@ public:
         } else {
             entry.claim = index;
             request.state = RequestState::claim;
+            entry.texts -= request.spec.texts;
+            bytes_ -= request.spec.bytes;
             deadlines_.erase(index);
         }
         claims_.push_back({entry.claim, until});
@@ -334,6 +344,7 @@ private:
     Slab<Request, RequestTag> requests_{};
     // Waiters and claims.
     std::size_t members_ = 0;
+    std::size_t bytes_ = 0;
     std::uint64_t arrivals_ = 0;
     std::array<IndexedHeap<Rank>, 2> by_rank_{};
     IndexedHeap<std::uint64_t> by_age_{};

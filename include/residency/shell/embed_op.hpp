@@ -1,6 +1,7 @@
 #pragma once
 
 #include "residency/backend.hpp"
+#include "residency/core/slab.hpp"
 #include "residency/embed_as.hpp"
 #include "residency/embeddings.hpp"
 #include "residency/error.hpp"
@@ -8,14 +9,18 @@
 #include "residency/not_a_number.hpp"
 #include "residency/options.hpp"
 #include "residency/shell/inference_op.hpp"
+#include "residency/shell/model_call.hpp"
 #include "residency/shell/request.hpp"
 #include "residency/shell/slot_ref.hpp"
 
 #include <algorithm>
 #include <cstddef>
 #include <exception>
+#include <iterator>
+#include <span>
 #include <stop_token>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -24,25 +29,79 @@ namespace residency::detail {
 /// One `embed`: the texts, and the call with its result checked.
 template <class Model>
 struct EmbedWork {
+    using model_type = Model;
     using result_type = Embeddings;
     static constexpr bool stoppable = takes_embed_as<Model> ? EmbedsAsWithToken<Model> : EmbedsWithToken<Model>;
+    static constexpr bool joins = joins_requests<Model>;
+    static constexpr std::string_view noun = "text";
 
     std::vector<std::string> texts;
     EmbedAs as;
 
+    [[nodiscard]] core::Index size() const noexcept { return static_cast<core::Index>(texts.size()); }
+    [[nodiscard]] core::Index bytes() const noexcept { return bytes_of(texts); }
+    [[nodiscard]] EmbedAs kind() const noexcept { return as; }
+
     [[nodiscard]] Embeddings operator()(Model& model, const std::stop_token& stop) const {
         Embeddings embeddings = call_embed(model, texts, as, stop);
-        if (embeddings.size() != texts.size()) {
-            bad_result("the model gave " + std::to_string(embeddings.size()) + " rows for " +
-                       std::to_string(texts.size()) + " texts");
+        demand_rows(embeddings, texts.size());
+        demand_numbers(embeddings);
+        return embeddings;
+    }
+
+    /// One call for several requests; each gets its rows. If it throws, none has got anything.
+    static void run_together(Model& model, std::span<ModelCall<EmbedWork>* const> calls, const std::stop_token& stop) {
+        std::vector<std::string> all;
+        std::size_t count = 0;
+        for (const auto* const call : calls) {
+            count += call->work.texts.size();
         }
+        all.reserve(count);
+        for (auto* const call : calls) {
+            std::move(call->work.texts.begin(), call->work.texts.end(), std::back_inserter(all));
+        }
+        Embeddings embeddings;
+        try {
+            embeddings = call_embed(model, all, calls.front()->work.as, stop);
+            demand_rows(embeddings, count);
+        } catch (...) {
+            auto next = all.begin();
+            for (auto* const call : calls) {
+                const auto end = next + static_cast<std::ptrdiff_t>(call->work.texts.size());
+                std::move(next, end, call->work.texts.begin());
+                next = end;
+            }
+            throw;
+        }
+        std::span<const float> values = embeddings.values();
+        for (auto* const call : calls) {
+            const std::size_t own = call->work.texts.size() * embeddings.dimension();
+            try {
+                call->answer.result =
+                    Embeddings(embeddings.dimension(), {values.begin(), values.begin() + std::ptrdiff_t(own)});
+                demand_numbers(call->answer.result);
+            } catch (...) {
+                call->answer.result = {};
+                call->answer.error = call->failure(std::current_exception());
+            }
+            values = values.subspan(own);
+        }
+    }
+
+private:
+    static void demand_rows(const Embeddings& embeddings, std::size_t texts) {
+        if (embeddings.size() != texts) {
+            bad_result("the model gave " + std::to_string(embeddings.size()) + " rows for " + std::to_string(texts) +
+                       " texts");
+        }
+    }
+    static void demand_numbers(const Embeddings& embeddings) {
         const auto values = embeddings.values();
         const auto odd = std::find_if(values.begin(), values.end(), [](const float& value) { return is_nan(value); });
         if (odd != values.end()) {
             const auto position = static_cast<std::size_t>(odd - values.begin());
             bad_result("the model gave a NaN in the row of text " + std::to_string(position / embeddings.dimension()));
         }
-        return embeddings;
     }
 };
 
@@ -59,8 +118,8 @@ struct InitiateEmbed {
             error = invalid_as(key, options.as);
         }
         const bool nothing_to_do = texts.empty();
-        start_inference<Model>(std::forward<Handler>(handler), slot.owner(), key, options, std::move(error),
-                               nothing_to_do, EmbedWork<Model>{std::move(texts), options.as});
+        start_inference(std::forward<Handler>(handler), slot.owner(), key, options, std::move(error), nothing_to_do,
+                        EmbedWork<Model>{std::move(texts), options.as});
     }
 
 private:

@@ -98,9 +98,10 @@ private:
     [[nodiscard]] std::string explain(errc code, Stage stage) const {
         switch (code) {
             case errc::overloaded:
-                return "slot '" + slot_ + "' has " + std::to_string(options_.max_queue) +
-                       " requests waiting, which is its max_queue, and none of its " +
-                       std::to_string(options_.max_leases) + " leases could be granted at once; try again later";
+                return "slot '" + slot_ + "' has as many requests waiting as it may: its max_queue is " +
+                       std::to_string(options_.max_queue) + ", its max_queue_bytes " +
+                       std::to_string(options_.max_queue_bytes) +
+                       ", and a quarter of both is kept from low priority; try again later";
             case errc::timed_out:
                 return stage == Stage::load ? "the timeout passed while the model was being loaded"
                        : stage == Stage::inference

@@ -85,6 +85,16 @@ struct Outbox {
         }
         ready.push(waiter);
     }
+    /// The request shares the call of `first`, which has been granted its lease.
+    void join(InferenceWaiter& first, const boost::intrusive_ptr<InferenceWaiter>& waiter,
+              core::RequestId request) noexcept {
+        waiter->is_granted = true;
+        waiter->state = Waiter::State::leased;
+        waiter->record = first.record;
+        waiter->request = request;
+        begin_call(*waiter);
+        first.join(waiter);
+    }
     /// The waiter fails.
     void fail(const boost::intrusive_ptr<Waiter>& waiter, errc code, Stage stage, core::Duration retry_after) noexcept {
         waiter->state = Waiter::State::done;

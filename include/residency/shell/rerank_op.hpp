@@ -1,20 +1,25 @@
 #pragma once
 
 #include "residency/backend.hpp"
+#include "residency/core/slab.hpp"
+#include "residency/embed_as.hpp"
 #include "residency/error.hpp"
 #include "residency/model_key.hpp"
 #include "residency/not_a_number.hpp"
 #include "residency/options.hpp"
 #include "residency/ranking.hpp"
 #include "residency/shell/inference_op.hpp"
+#include "residency/shell/model_call.hpp"
 #include "residency/shell/request.hpp"
 #include "residency/shell/slot_ref.hpp"
 
 #include <algorithm>
 #include <cstddef>
 #include <exception>
+#include <span>
 #include <stop_token>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -23,20 +28,62 @@ namespace residency::detail {
 /// One `rerank`: the query and the documents, and the call with its result checked and put in order.
 template <class Model>
 struct RerankWork {
+    using model_type = Model;
     using result_type = Ranking;
-    static constexpr bool stoppable = ReranksWithToken<Model>;
+    static constexpr bool stoppable = ReranksWithToken<Model> || ReranksPairsWithToken<Model>;
+    static constexpr bool joins = joins_requests<Model>;
+    static constexpr std::string_view noun = "document";
 
     std::string query;
     std::vector<std::string> documents;
     // Room for the answer, so that it needs no memory when the model has given it.
     Ranking ranking = Ranking(documents.size());
 
+    [[nodiscard]] core::Index size() const noexcept { return static_cast<core::Index>(documents.size()); }
+    [[nodiscard]] core::Index bytes() const noexcept { return bytes_of(documents, query.size()); }
+    [[nodiscard]] static EmbedAs kind() noexcept { return EmbedAs::as_is; }
+
     [[nodiscard]] Ranking operator()(Model& model, const std::stop_token& stop) {
         const std::vector<float> scores = call_rerank(model, query, documents, stop);
-        if (scores.size() != documents.size()) {
-            bad_result("the model gave " + std::to_string(scores.size()) + " scores for " +
-                       std::to_string(documents.size()) + " documents");
+        demand_scores(scores, documents.size());
+        return ranked(scores);
+    }
+
+    /// One call for several requests; each gets its ranking. If it throws, none has got anything.
+    static void run_together(Model& model, std::span<ModelCall<RerankWork>* const> calls, const std::stop_token& stop) {
+        std::vector<RerankPair> pairs;
+        std::size_t count = 0;
+        for (const auto* const call : calls) {
+            count += call->work.documents.size();
         }
+        pairs.reserve(count);
+        for (const auto* const call : calls) {
+            for (const std::string& document : call->work.documents) {
+                pairs.push_back({call->work.query, document});
+            }
+        }
+        const std::vector<float> all = call_rerank(model, pairs, stop);
+        demand_scores(all, count);
+        std::span<const float> scores = all;
+        for (auto* const call : calls) {
+            const std::size_t own = call->work.documents.size();
+            try {
+                call->answer.result = call->work.ranked(scores.first(own));
+            } catch (...) {
+                call->answer.error = call->failure(std::current_exception());
+            }
+            scores = scores.subspan(own);
+        }
+    }
+
+private:
+    static void demand_scores(std::span<const float> scores, std::size_t documents) {
+        if (scores.size() != documents) {
+            bad_result("the model gave " + std::to_string(scores.size()) + " scores for " + std::to_string(documents) +
+                       " documents");
+        }
+    }
+    [[nodiscard]] Ranking ranked(std::span<const float> scores) {
         const auto odd = std::find_if(scores.begin(), scores.end(), [](const float& score) { return is_nan(score); });
         if (odd != scores.end()) {
             bad_result("the model gave a NaN as the score of document " + std::to_string(odd - scores.begin()));
@@ -59,8 +106,8 @@ struct InitiateRerank {
             error = make_error(Error(errc::invalid_request, key, Stage::admission, "the query is empty"));
         }
         const bool nothing_to_do = documents.empty();
-        start_inference<Model>(std::forward<Handler>(handler), slot.owner(), key, options, std::move(error),
-                               nothing_to_do, RerankWork<Model>{std::move(query), std::move(documents)});
+        start_inference(std::forward<Handler>(handler), slot.owner(), key, options, std::move(error), nothing_to_do,
+                        RerankWork<Model>{std::move(query), std::move(documents)});
     }
 };
 

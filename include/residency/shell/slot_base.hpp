@@ -32,13 +32,15 @@ public:
     /// The waiter's caller has cancelled. If it waits it completes with `operation_aborted`; if it runs, only with
     /// `terminal`.
     virtual void cancel(Waiter& waiter, bool terminal) noexcept = 0;
-    /// Ends an inference's lease. True if it has not completed early: then the caller completes it and calls
-    /// `delivered`.
-    [[nodiscard]] virtual bool finish(InferenceWaiter& call) noexcept = 0;
+    /// Ends an inference's lease, which those that joined it share. True if it has not completed early: then the caller
+    /// completes it and calls `delivered`. Those that joined it have the same answer in `completes`.
+    [[nodiscard]] virtual bool finish(InferenceWaiter& first) noexcept = 0;
     /// The handler of a request for which `finish` gave true has been posted.
     virtual void delivered() noexcept = 0;
     /// Whether new requests are refused.
     [[nodiscard]] virtual bool closed() const noexcept = 0;
+    /// The model of `record` has not the memory for calls about more than `texts` texts. While its lease lives.
+    virtual void limit_batch(const ResidentRecord& record, std::size_t texts) noexcept = 0;
     /// Publishes that a model failed.
     virtual void report_inference_failure(const ResidentRecord& record, const std::string& message) noexcept = 0;
     /// Looks at what is due.

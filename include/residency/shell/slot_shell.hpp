@@ -44,8 +44,8 @@ namespace residency::detail {
 
 /// What a slot has to know of a model.
 struct ModelTraits {
-    /// How many leases it takes at once.
-    std::size_t capacity = 0;
+    /// How much it takes.
+    core::ModelLimits limits{};
     /// Whether queries and documents differ for it.
     bool distinguishes = false;
 };
@@ -83,6 +83,7 @@ public:
     void delivered() noexcept override;
     [[nodiscard]] bool revoked(const LeasedModel& model) const noexcept override;
     [[nodiscard]] bool closed() const noexcept override;
+    void limit_batch(const ResidentRecord& record, std::size_t texts) noexcept override;
     void report_inference_failure(const ResidentRecord& record, const std::string& message) noexcept override;
     void tick() noexcept override;
     void prepare_teardown() override;
@@ -95,7 +96,11 @@ public:
     void abandon() noexcept override;
     void unload_in_place(bool executors_ended) noexcept override;
 
-    // -- What ModelSlot calls --
+    // -- What ModelSlot and operations call --
+    /// How many bytes of texts a request of this priority may wait with.
+    [[nodiscard]] std::size_t most_bytes(Priority priority) const noexcept {
+        return core::share_of_queue(options_.max_queue_bytes, priority);
+    }
     /// The generation counter; lock-free.
     [[nodiscard]] Generation generation() const noexcept {
         return Generation{generation_.load(std::memory_order_acquire)};
@@ -146,7 +151,7 @@ private:
     void settle(Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
     void carry_out(Outbox&& out) noexcept RESIDENCY_EXCLUDES(mutex_);
 
-    bool end_lease(ResidentRecord& record, InferenceWaiter* call) noexcept;
+    bool end_lease(ResidentRecord& record, InferenceWaiter* first) noexcept;
     [[nodiscard]] bool release_quietly(const core::Grant& grant) noexcept RESIDENCY_REQUIRES(mutex_);
     [[nodiscard]] core::Time wanted_alarm() const noexcept RESIDENCY_REQUIRES(mutex_) {
         return state_.abandoned ? core::never : state_.scheduler.next_alarm();

@@ -122,6 +122,15 @@ private:
                 out.grant(waiter, records.find(action.resident), action.generation,
                           action.kept ? waiter->request : core::RequestId());
                 out.delivers = true;
+                first_in_call_ = waiter->is_inference ? static_cast<InferenceWaiter*>(waiter.get()) : nullptr;
+                break;
+            }
+            case core::ActionType::join: {
+                const auto request = waiters[action.subject]->request;
+                const boost::intrusive_ptr<Waiter> waiter =
+                    action.kept ? waiters[action.subject] : std::move(waiters[action.subject]);
+                out.join(*first_in_call_, static_cast<InferenceWaiter*>(waiter.get()),
+                         action.kept ? request : core::RequestId());
                 break;
             }
             case core::ActionType::fail: {
@@ -210,6 +219,8 @@ private:
     const std::string& slot_;
     const SlotEvents& events_;
     LeaseOwner& owner_;
+    // The latest request that was granted, while those that join its call are collected.
+    InferenceWaiter* first_in_call_ = nullptr;
     // Whether a load was to begin for which there was no memory.
     bool lacks_record_ = false;
 };

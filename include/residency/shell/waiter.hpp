@@ -2,7 +2,9 @@
 
 #include "residency/core/action.hpp"
 #include "residency/core/shared_key.hpp"
+#include "residency/core/slab.hpp"
 #include "residency/core/time.hpp"
+#include "residency/embed_as.hpp"
 #include "residency/error_code.hpp"
 #include "residency/generation.hpp"
 #include "residency/shared_cause.hpp"
@@ -13,6 +15,7 @@
 #include <atomic>
 #include <cstdint>
 #include <exception>
+#include <stop_token>
 
 namespace residency::detail {
 
@@ -83,19 +86,61 @@ public:
     core::SharedKey key{};
 };
 
-/// A request for a model call. It may complete before the model returns.
+/// A request for a model call. It may complete before the model returns. Several may share a call: those that joined
+/// hang on the first, which alone has the lease.
 class InferenceWaiter : public Waiter {
 public:
-    InferenceWaiter() noexcept { is_inference = true; }
+    /// About `texts` texts of `bytes` bytes that are `kind`; `can_stop`: the model can be asked to stop.
+    InferenceWaiter(core::Index texts, core::Index bytes, EmbedAs kind, bool can_stop)
+        : as(kind), own_texts(texts), own_bytes(bytes), call_texts(texts) {
+        is_inference = true;
+        if (can_stop) {
+            stop_ = std::stop_source();
+        }
+    }
     InferenceWaiter(const InferenceWaiter&) = delete;
     InferenceWaiter& operator=(const InferenceWaiter&) = delete;
 
-    /// Calls the model; on the inference executor, after `granted` has asked for it.
+    /// Calls the model, also for those that joined; on the inference executor, after `granted` has asked for it.
     virtual void run() noexcept = 0;
     /// The inference executor will never call `run`: gives the lease back.
     virtual void dropped() noexcept = 0;
-    /// Asks the model to stop, if that can be asked. Called without a lock.
-    virtual void request_stop() noexcept = 0;
+    /// It does not want its call any more. The model is asked to stop if no other request that shares the call does,
+    /// and if it can be asked. Called once at most, without a lock.
+    void request_stop() noexcept {
+        InferenceWaiter& first = first_in_call ? *first_in_call : *this;
+        if (first.wanted_by_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+            first.stop_.request_stop();
+        }
+    }
+    /// Whether the model was asked to stop, as the first of a call knows.
+    [[nodiscard]] std::stop_token stop_token() const noexcept { return stop_.get_token(); }
+
+    /// `other` shares its call, and the lease that this is about to have. Under the slot's mutex.
+    void join(const boost::intrusive_ptr<InferenceWaiter>& other) noexcept {
+        other->first_in_call = this;
+        wanted_by_.fetch_add(1, std::memory_order_relaxed);
+        call_texts += other->own_texts;
+        (last_in_call == nullptr ? *this : *last_in_call).next_in_call = other;
+        last_in_call = other.get();
+    }
+
+    /// What its texts are to the model.
+    const EmbedAs as;
+    /// How many texts it is about.
+    const core::Index own_texts;
+    /// How many bytes they are.
+    const core::Index own_bytes;
+    /// How many texts its call is about, those of the requests that joined it included.
+    core::Index call_texts;
+    /// The first of its call, if it joined another's.
+    boost::intrusive_ptr<InferenceWaiter> first_in_call{};
+    /// The next that joined the same call.
+    boost::intrusive_ptr<InferenceWaiter> next_in_call{};
+    /// Of the first: the last that joined.
+    InferenceWaiter* last_in_call = nullptr;
+    /// Whether it completes when its call ends, see `SlotBase::finish`.
+    bool completes = false;
 
     /// Whether it completed before the model returned. Written under the mutex; a call may look at it without, before
     /// it starts.
@@ -106,6 +151,11 @@ public:
     // Written under the mutex by the thread that decided, read by the same thread, or the one that it posts to,
     // afterwards.
     boost::intrusive_ptr<InferenceWaiter> next_early{};
+
+private:
+    std::stop_source stop_{std::nostopstate};
+    // Of the first of a call: how many requests want it.
+    std::atomic<core::Index> wanted_by_{1};
 };
 
 }  // namespace residency::detail

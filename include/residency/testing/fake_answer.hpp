@@ -8,7 +8,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <span>
 #include <stdexcept>
+#include <string>
 #include <string_view>
 
 namespace residency::testing {
@@ -22,16 +24,17 @@ inline constexpr std::uint64_t fake_score_period = 4096;
 /// What FakeFault::nan puts into an answer. A constant: with -ffast-math a call might give anything else.
 inline constexpr float fake_nan = std::numeric_limits<float>::quiet_NaN();
 
-/// The row that the FakeEmbedder with number `serial` gives for text `index` of a call: its number, the index, and the
-/// text's length and checksum. All are exact in a float for the first 2^24 models.
-[[nodiscard]] inline std::array<float, fake_dimension> fake_row(std::uint64_t serial, std::size_t index,
-                                                                std::string_view text) noexcept {
-    std::uint32_t checksum = 0;
+/// The row that the FakeEmbedder with number `serial` gives for a text: its number, and the text's length and two
+/// checksums. All are exact in a float for the first 2^24 models.
+[[nodiscard]] inline std::array<float, fake_dimension> fake_row(std::uint64_t serial, std::string_view text) noexcept {
+    std::uint32_t sum = 1;
+    std::uint32_t sum_of_sums = 0;
     for (const char letter : text) {
-        checksum = (checksum * 31U + static_cast<unsigned char>(letter)) % 65'521U;
+        sum = (sum * 31U + static_cast<unsigned char>(letter)) % 65'521U;
+        sum_of_sums = (sum_of_sums + sum) % 65'521U;
     }
-    return {static_cast<float>(serial % (1U << 24U)), static_cast<float>(index), static_cast<float>(text.size()),
-            static_cast<float>(checksum)};
+    return {static_cast<float>(serial % (1U << 24U)), static_cast<float>(text.size()), static_cast<float>(sum),
+            static_cast<float>(sum_of_sums)};
 }
 
 /// The score that the FakeReranker with number `serial` gives to `document`: the longer the better, up to 4,095 bytes;
@@ -42,18 +45,34 @@ inline constexpr float fake_nan = std::numeric_limits<float>::quiet_NaN();
 }
 
 /// The number of the FakeEmbedder that gave `embeddings`, all rows of them.
-/// Throws std::logic_error if there are no rows, or they are not of one fake, or not in the order of the texts.
+/// Throws std::logic_error if there are no rows, or they are not of one fake.
 [[nodiscard]] inline std::uint64_t answered_by(const Embeddings& embeddings) {
     if (embeddings.empty() || embeddings.dimension() != fake_dimension) {
         throw std::logic_error("residency: these embeddings are not a fake's, or empty");
     }
     const float serial = embeddings[0][0];
     for (std::size_t row = 0; row < embeddings.size(); ++row) {
-        if (embeddings[row][0] != serial || embeddings[row][1] != static_cast<float>(row)) {
-            throw std::logic_error("residency: these embeddings are of several models or calls");
+        if (embeddings[row][0] != serial) {
+            throw std::logic_error("residency: these embeddings are of several models");
         }
     }
     return static_cast<std::uint64_t>(serial);
+}
+
+/// The same, if they are what it gives for these texts, in their order.
+/// Throws std::logic_error if they are not.
+[[nodiscard]] inline std::uint64_t answered_by(const Embeddings& embeddings, std::span<const std::string> texts) {
+    const std::uint64_t serial = answered_by(embeddings);
+    if (embeddings.size() != texts.size()) {
+        throw std::logic_error("residency: these embeddings are more, or fewer, than the texts");
+    }
+    for (std::size_t row = 0; row < texts.size(); ++row) {
+        const auto expected = fake_row(serial, texts[row]);
+        if (!std::equal(expected.begin(), expected.end(), embeddings[row].begin())) {
+            throw std::logic_error("residency: row " + std::to_string(row) + " is another text's");
+        }
+    }
+    return serial;
 }
 
 /// The number of the FakeReranker that gave `ranking`, modulo `fake_score_period`.

@@ -29,7 +29,8 @@ public:
     /// What a FakeBackend makes a model with.
     FakeModel(std::shared_ptr<FakeWorld> world, const ModelKey& key, std::uint64_t serial)
         : life_(std::make_shared<const Life>(std::move(world), key, serial)),
-          max_concurrency_(life_->world->begin_life(life_->key, serial)) {}
+          max_concurrency_(life_->world->begin_life(life_->key, serial)),
+          batch_limits_(life_->world->batch_limits(life_->key)) {}
     FakeModel(const FakeModel&) = delete;
     FakeModel& operator=(const FakeModel&) = delete;
 
@@ -43,6 +44,8 @@ public:
 
     /// How many calls at once it takes: what `FakeWorld::set_max_concurrency` said when it was loaded.
     [[nodiscard]] std::size_t max_concurrency() const noexcept { return max_concurrency_; }
+    /// How much one call does best with: what `FakeWorld::set_batch_limits` said when it was loaded.
+    [[nodiscard]] BatchLimits batch_limits() const noexcept { return batch_limits_; }
     /// Its key.
     [[nodiscard]] const ModelKey& key() const noexcept { return life_->key; }
     /// The number of its load.
@@ -54,13 +57,13 @@ protected:
     /// destroyed it meanwhile, and is to be reported rather than to crash.
     template <std::invocable<std::uint64_t, std::optional<FakeFault>> Answer>
     auto infer(std::size_t rows, std::stop_token stop, Answer answer, EmbedAs as = EmbedAs::as_is) {
-        const Inference running(life_);
-        return answer(running.life->serial, running.life->world->perform({.step = FakeStep::inference,
-                                                                          .key = running.life->key,
-                                                                          .serial = running.life->serial,
-                                                                          .rows = rows,
-                                                                          .as = as,
-                                                                          .stop = std::move(stop)}));
+        return infer(rows, {}, std::move(stop), std::move(answer), as);
+    }
+    /// The same over texts, which a hook sees.
+    template <std::invocable<std::uint64_t, std::optional<FakeFault>> Answer>
+    auto infer(const std::vector<std::string_view>& texts, std::stop_token stop, Answer answer,
+               EmbedAs as = EmbedAs::as_is) {
+        return infer(texts.size(), texts, std::move(stop), std::move(answer), as);
     }
 
     /// How many rows or scores an answer with this fault has.
@@ -72,6 +75,19 @@ protected:
     }
 
 private:
+    template <class Answer>
+    auto infer(std::size_t rows, std::span<const std::string_view> texts, std::stop_token stop, Answer answer,
+               EmbedAs as) {
+        const Inference running(life_);
+        return answer(running.life->serial, running.life->world->perform({.step = FakeStep::inference,
+                                                                          .key = running.life->key,
+                                                                          .serial = running.life->serial,
+                                                                          .rows = rows,
+                                                                          .texts = texts,
+                                                                          .as = as,
+                                                                          .stop = std::move(stop)}));
+    }
+
     struct Life {
         Life(std::shared_ptr<FakeWorld> in_world, const ModelKey& with_key, std::uint64_t with_serial)
             : world(std::move(in_world)), key(with_key), serial(with_serial) {}
@@ -92,6 +108,7 @@ private:
 
     std::shared_ptr<const Life> life_;
     std::size_t max_concurrency_;
+    BatchLimits batch_limits_;
 };
 
 /// An embedding model whose rows are `fake_row`: they show which model gave them, and for which text. It takes an
@@ -105,7 +122,7 @@ public:
         const auto answer = [texts](std::uint64_t serial, std::optional<FakeFault> fault) {
             Embeddings rows(rows_with(fault, texts.size()), fake_dimension);
             for (std::size_t index = 0; index < (std::min)(rows.size(), texts.size()); ++index) {
-                const auto row = fake_row(serial, index, texts[index]);
+                const auto row = fake_row(serial, texts[index]);
                 std::copy(row.begin(), row.end(), rows[index].begin());
             }
             if (fault == FakeFault::nan && !rows.empty()) {
@@ -113,7 +130,7 @@ public:
             }
             return rows;
         };
-        return infer(texts.size(), std::move(stop), answer, as);
+        return infer(std::vector<std::string_view>(texts.begin(), texts.end()), std::move(stop), answer, as);
     }
     /// The same for texts as they are.
     Embeddings embed(std::span<const std::string> texts, std::stop_token stop = {}) {
@@ -129,17 +146,29 @@ public:
     /// A score for each document.
     std::vector<float> rerank(std::string_view /*query*/, std::span<const std::string> documents,
                               std::stop_token stop = {}) {
-        return infer(documents.size(), std::move(stop),
-                     [documents](std::uint64_t serial, std::optional<FakeFault> fault) {
-                         std::vector<float> scores(rows_with(fault, documents.size()));
-                         for (std::size_t index = 0; index < (std::min)(scores.size(), documents.size()); ++index) {
-                             scores[index] = fake_score(serial, documents[index]);
-                         }
-                         if (fault == FakeFault::nan && !scores.empty()) {
-                             scores.back() = fake_nan;
-                         }
-                         return scores;
-                     });
+        return score({documents.begin(), documents.end()}, std::move(stop));
+    }
+    /// A score for each pair.
+    std::vector<float> rerank(std::span<const RerankPair> pairs, std::stop_token stop = {}) {
+        std::vector<std::string_view> documents;
+        for (const RerankPair& pair : pairs) {
+            documents.push_back(pair.document);
+        }
+        return score(documents, std::move(stop));
+    }
+
+private:
+    std::vector<float> score(const std::vector<std::string_view>& documents, std::stop_token stop) {
+        return infer(documents, std::move(stop), [&documents](std::uint64_t serial, std::optional<FakeFault> fault) {
+            std::vector<float> scores(rows_with(fault, documents.size()));
+            for (std::size_t index = 0; index < (std::min)(scores.size(), documents.size()); ++index) {
+                scores[index] = fake_score(serial, documents[index]);
+            }
+            if (fault == FakeFault::nan && !scores.empty()) {
+                scores.back() = fake_nan;
+            }
+            return scores;
+        });
     }
 };
 

@@ -6,7 +6,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <stop_token>
+#include <string_view>
 
 namespace residency::testing {
 
@@ -50,6 +52,8 @@ struct FakeCall {
     std::uint64_t serial;
     /// How many texts or documents there are, in an inference.
     std::size_t rows = 0;
+    /// These, valid during the call.
+    std::span<const std::string_view> texts{};
     /// What the texts are to the model, in an `embed`.
     EmbedAs as = EmbedAs::as_is;
     /// The call's stop_token; that of a destructor never stops.

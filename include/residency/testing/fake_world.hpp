@@ -102,6 +102,13 @@ public:
         concurrency_[key] = calls;
     }
 
+    /// Lets the models of `key` that are loaded from now on say that one call does best with this much. Their calls are
+    /// not shared if this was never called.
+    void set_batch_limits(const ModelKey& key, const BatchLimits& limits) {
+        const runtime::MutexLock lock(mutex_);
+        batch_limits_[key] = limits;
+    }
+
     // -- What they have done
 
     /// What has happened to all keys together.
@@ -270,6 +277,12 @@ private:
         return most;
     }
 
+    [[nodiscard]] BatchLimits batch_limits(const ModelKey& key) const {
+        const runtime::MutexLock lock(mutex_);
+        const auto found = batch_limits_.find(key);
+        return found == batch_limits_.end() ? BatchLimits() : found->second;
+    }
+
     void begin_unload(std::uint64_t serial) {
         const runtime::MutexLock lock(mutex_);
         const FakeModelRecord& record = models_.at(serial);
@@ -323,6 +336,7 @@ private:
     std::array<std::shared_ptr<const Hook>, 3> hooks_ RESIDENCY_GUARDED_BY(mutex_){};
     std::array<std::map<ModelKey, Rule>, 3> rules_ RESIDENCY_GUARDED_BY(mutex_){};
     std::map<ModelKey, std::size_t> concurrency_ RESIDENCY_GUARDED_BY(mutex_){};
+    std::map<ModelKey, BatchLimits> batch_limits_ RESIDENCY_GUARDED_BY(mutex_){};
     // Asking for a key that nothing happened to yet makes its entry.
     mutable std::map<ModelKey, FakeCounts> counts_ RESIDENCY_GUARDED_BY(mutex_){};
     FakeCounts total_ RESIDENCY_GUARDED_BY(mutex_){};

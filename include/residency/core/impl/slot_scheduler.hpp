@@ -70,8 +70,9 @@ inline Attempt SlotScheduler::try_grant(const ModelKey& key, const RequestSpec& 
         grant.request = queue_.keep_deadline(index, spec);
         wake_by(spec.deadline);
     }
+    grant.texts = spec.texts;
     use(resident, spec);
-    count_lease(resident, spec.is_inference);
+    count_lease(resident, spec);
     return Attempt::granted;
 }
 
@@ -112,7 +113,6 @@ inline Enqueued SlotScheduler::enqueue(const SharedKey& key, const RequestSpec& 
     const Index index = queue_.prepare(key, spec.deadline != never, residents);
     Step step{now, actions, submit_slice};
     const KeyEntry& entry = queue_.keys()[index];
-    const std::size_t places = options_.max_queue - (spec.priority == Priority::low ? options_.max_queue / 4 : 0);
     Enqueued result;
     const bool has_resident = entry.resident != none && !residents_[entry.resident].failed;
     if (!has_resident && now < queue_.keys().cooling_until(index)) {
@@ -123,11 +123,11 @@ inline Enqueued SlotScheduler::enqueue(const SharedKey& key, const RequestSpec& 
         collect_later(index);
         return result;
     }
-    const bool was_full = queue_.waiting() >= places;
+    const bool was_full = !fits_queue(spec);
     if (was_full) {
         expire_due(step);
     }
-    if (queue_.waiting() >= places) {
+    if (!fits_queue(spec)) {
         ++counters_.overloaded;
         refuse(Reason::overloaded, entry.key, step);
     } else if (spec.deadline <= now) {
@@ -181,9 +181,7 @@ inline void SlotScheduler::release(const Grant& grant, Time now, Actions& action
     Step step{now, actions};
     const Index index = grant.resident.index;
     Resident& resident = residents_[index];
-    --resident.leases;
-    --leases_;
-    calls_ -= grant.is_inference ? 1U : 0U;
+    end_lease(resident, grant);
     if (grant.request.valid()) {
         queue_.erase(grant.request.index);
     }
@@ -224,7 +222,7 @@ inline bool SlotScheduler::load_begins(ResidentId id, Time now, Actions& actions
     return true;
 }
 
-inline void SlotScheduler::loaded(ResidentId id, std::size_t capacity, Time now, Actions& actions) {
+inline void SlotScheduler::loaded(ResidentId id, const ModelLimits& limits, Time now, Actions& actions) {
     begin_call();
     Step step{now, actions};
     Resident& resident = residents_[id.index];
@@ -241,7 +239,12 @@ inline void SlotScheduler::loaded(ResidentId id, std::size_t capacity, Time now,
     resident.state = ResidentState::ready;
     resident.stop_requested = false;
     resident.generation = generation_;
-    resident.capacity = std::max<std::size_t>(capacity, 1);
+    resident.capacity = std::max<std::size_t>(limits.capacity, 1);
+    resident.batch = limits.batch;
+    resident.joins = limits.joins;
+    if (options_.max_batch_texts != 0) {
+        resident.batch.texts = (std::min)(resident.batch.texts, options_.max_batch_texts);
+    }
     resident.keep_alive = keep_alive_;
     resident.idle_since = now;
     resident.granted = resident.readied = ++grants_;
@@ -323,6 +326,7 @@ inline Action& SlotScheduler::publish(EventType type, Reason reason, Index resid
 
 }  // namespace residency::core
 
+#include "residency/core/impl/slot_scheduler_batches.hpp"    // IWYU pragma: export
 #include "residency/core/impl/slot_scheduler_places.hpp"     // IWYU pragma: export
 #include "residency/core/impl/slot_scheduler_residents.hpp"  // IWYU pragma: export
 #include "residency/core/impl/slot_scheduler_time.hpp"       // IWYU pragma: export

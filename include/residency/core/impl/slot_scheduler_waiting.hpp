@@ -40,39 +40,62 @@ inline void SlotScheduler::use(Resident& resident, const RequestSpec& spec) noex
     resident.granted = ++grants_;
 }
 
-inline void SlotScheduler::count_lease(Resident& resident, bool is_inference) noexcept {
+inline void SlotScheduler::count_lease(Resident& resident, const RequestSpec& spec) noexcept {
     ++resident.leases;
     ++leases_;
-    calls_ += is_inference ? 1U : 0U;
     ++counters_.leases_granted;
     counters_.most_leases = (std::max)(counters_.most_leases, leases_);
+    if (spec.is_inference) {
+        ++calls_;
+        ++counters_.batches;
+        count_texts(resident, spec);
+    }
+}
+
+// Whether a request may wait beside those that do (DESIGN.md H4).
+inline bool SlotScheduler::fits_queue(const RequestSpec& spec) const noexcept {
+    return queue_.waiting() < share_of_queue(options_.max_queue, spec.priority) &&
+           queue_.bytes() + spec.bytes <= share_of_queue(options_.max_queue_bytes, spec.priority);
+}
+
+// Whether a waiter, whose key's resident is ready, has missed its deadline or its generation; then it fails.
+inline bool SlotScheduler::fail_late(Index request, Step& step) {
+    const RequestSpec& spec = queue_.requests()[request].spec;
+    const Index key = queue_.requests()[request].key;
+    if (spec.deadline <= step.now) {
+        time_out(request, step);
+        return true;
+    }
+    if (spec.expects && spec.expected != residents_[queue_.keys()[key].resident].generation) {
+        fail(request, errc::model_changed, Duration::zero(), step);
+        refresh(key);
+        return true;
+    }
+    return false;
 }
 
 // Grants the waiter, whose key's resident is ready, unless its deadline or its generation has passed.
 inline void SlotScheduler::grant(Index request, Step& step) {
+    if (fail_late(request, step)) {
+        return;
+    }
     const RequestSpec spec = queue_.requests()[request].spec;
     const Index key = queue_.requests()[request].key;
     const Index index = queue_.keys()[key].resident;
     Resident& resident = residents_[index];
-    if (spec.deadline <= step.now) {
-        time_out(request, step);
-        return;
-    }
-    if (spec.expects && spec.expected != resident.generation) {
-        fail(request, errc::model_changed, Duration::zero(), step);
-        refresh(key);
-        return;
-    }
     --step.left;
     use(resident, spec);
     if (spec.wants_lease) {
-        count_lease(resident, spec.is_inference);
+        count_lease(resident, spec);
     } else {
         resident.idle_since = step.now;
     }
     Action& action = act(ActionType::grant, request, index, step);
     action.generation = resident.generation;
     action.kept = queue_.leave(request, spec.wants_lease);
+    if (spec.is_inference) {
+        fill_batch(spec, index, step);
+    }
     refresh(key);
 }
 

@@ -21,7 +21,13 @@ ResidentRecord* SlotShell<Clock>::try_acquire(const ModelKey& key, const Request
 template <class Clock>
 void SlotShell<Clock>::submit(const boost::intrusive_ptr<Waiter>& waiter, const ModelKey& key,
                               const RequestOptions& options) {
-    const core::RequestSpec spec = spec_of(options, waiter->wants_lease, waiter->is_inference, SlotState<Clock>::now);
+    core::RequestSpec spec = spec_of(options, waiter->wants_lease, waiter->is_inference, SlotState<Clock>::now);
+    if (waiter->is_inference) {
+        const auto& call = static_cast<const InferenceWaiter&>(*waiter);
+        spec.as = call.as;
+        spec.texts = call.own_texts;
+        spec.bytes = call.own_bytes;
+    }
     apply([&](Outbox& out) {
         mutex_.assert_held();
         if (spec.deadline != core::never) {
@@ -88,7 +94,7 @@ void SlotShell<Clock>::release(LeasedModel& model) noexcept {
     auto& record = static_cast<ResidentRecord&>(model);
     {
         const Lock lock(mutex_);
-        if (release_quietly({record.id, {}, false})) {
+        if (release_quietly({record.id, {}, false, 0})) {
             return;
         }
     }
@@ -96,22 +102,22 @@ void SlotShell<Clock>::release(LeasedModel& model) noexcept {
 }
 
 template <class Clock>
-bool SlotShell<Clock>::finish(InferenceWaiter& call) noexcept {
+bool SlotShell<Clock>::finish(InferenceWaiter& first) noexcept {
     if (this->is_in_child()) {
         return false;
     }
-    {
+    if (!first.next_in_call) {
         const Lock lock(mutex_);
-        if (release_quietly({call.record->id, call.request, true})) {
-            end_call(call);
-            const bool completes = !call.completed_early.exchange(true);
+        if (release_quietly({first.record->id, first.request, true, first.call_texts})) {
+            end_call(first);
+            const bool completes = !first.completed_early.exchange(true);
             if (completes) {
                 ++deliveries_;
             }
             return completes;
         }
     }
-    return end_lease(*call.record, &call);
+    return end_lease(*first.record, &first);
 }
 
 // Most leases end like this: nothing follows from it, so nothing is collected and nothing carried out.
@@ -123,34 +129,40 @@ bool SlotShell<Clock>::release_quietly(const core::Grant& grant) noexcept {
 }
 
 template <class Clock>
-bool SlotShell<Clock>::end_lease(ResidentRecord& record, InferenceWaiter* call) noexcept {
+bool SlotShell<Clock>::end_lease(ResidentRecord& record, InferenceWaiter* first) noexcept {
     // Kept until all is carried out: they may be the last owners of something of the user's, or of this.
     boost::intrusive_ptr<Waiter> keep_waiter;
     std::shared_ptr<SlotShell> keep_self;
-    bool completes = false;
     apply([&](Outbox& /*out*/) {
         mutex_.assert_held();
         // While the lease is counted this has an owner: the ModelSlot, or itself. Once it is not, and the mutex is
         // free, the owner of the ModelSlot may destroy it.
         keep_self = this->shared_from_this();
-        core::Grant grant{record.id, {}, call != nullptr};
-        if (call != nullptr) {
-            completes = !call->completed_early.exchange(true);
-            if (completes) {
-                ++deliveries_;
-            }
+        core::Grant grant{record.id, {}, first != nullptr, 0};
+        for (InferenceWaiter* call = first; call != nullptr; call = call->next_in_call.get()) {
+            call->completes = !call->completed_early.exchange(true);
+            deliveries_ += call->completes ? 1U : 0U;
             end_call(*call);
-            grant.request = call->request;
-            if (grant.request.valid()) {
-                keep_waiter = std::move(state_.waiters[grant.request.index]);
+            if (call->request.valid()) {
+                // Those that joined are owned by the one before, too.
+                boost::intrusive_ptr<Waiter> owner = std::move(state_.waiters[call->request.index]);
+                if (call == first) {
+                    keep_waiter = std::move(owner);
+                } else {
+                    state_.scheduler.leave_call(call->request);
+                }
             }
+        }
+        if (first != nullptr) {
+            grant.request = first->request;
+            grant.texts = first->call_texts;
         }
         state_.scheduler.release(grant, now(), state_.actions);
         if (state_.abandoned && state_.scheduler.leases() == 0) {
             self_.reset();
         }
     });
-    return completes;
+    return first != nullptr && first->completes;
 }
 
 template <class Clock>

@@ -66,7 +66,7 @@ void SlotShell<Clock>::end_load(ResidentRecord& record, void* model, const Model
         if (model != nullptr) {
             record.model = model;
             record.distinguishes = traits.distinguishes;
-            state_.scheduler.loaded(id, traits.capacity, now(), state_.actions);
+            state_.scheduler.loaded(id, traits.limits, now(), state_.actions);
             record.generation = state_.scheduler.residents()[id.index].generation;
         } else {
             record.cause = cause;
@@ -117,6 +117,12 @@ void SlotShell<Clock>::run_inference(boost::intrusive_ptr<InferenceWaiter> call)
         asio::post(executors_.inference, InferenceJob(std::move(call)));
     } catch (...) {  // NOLINT(bugprone-empty-catch): the job has given the lease back, and the request has failed
     }
+}
+
+template <class Clock>
+void SlotShell<Clock>::limit_batch(const ResidentRecord& record, std::size_t texts) noexcept {
+    const Lock lock(mutex_);
+    state_.scheduler.limit_batch(record.id, texts);
 }
 
 template <class Clock>

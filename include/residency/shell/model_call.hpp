@@ -1,0 +1,181 @@
+#pragma once
+
+#include "residency/core/slab.hpp"
+#include "residency/error.hpp"
+#include "residency/model_key.hpp"
+#include "residency/runtime/user_code_scope.hpp"
+#include "residency/shell/slot_base.hpp"
+#include "residency/shell/waiter.hpp"
+
+#include <boost/smart_ptr/intrusive_ptr.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+
+namespace residency::detail {
+
+/// Throws bad_result.
+[[noreturn]] inline void bad_result(const std::string& detail) {
+    throw Error(errc::bad_result, ModelKey(), Stage::inference, detail);
+}
+
+/// How many bytes the texts have, and `more`; the most that can be said if they are too many.
+[[nodiscard]] inline core::Index bytes_of(std::span<const std::string> texts, std::size_t more = 0) noexcept {
+    std::uint64_t sum = more;
+    for (const std::string& text : texts) {
+        sum += text.size();
+    }
+    return static_cast<core::Index>((std::min)(sum, std::uint64_t{(std::numeric_limits<core::Index>::max)()}));
+}
+
+/// The text that an exception says is at fault, or none.
+[[nodiscard]] inline std::optional<std::size_t> text_index_of(const std::exception_ptr& thrown) noexcept {
+    try {
+        std::rethrow_exception(thrown);
+    } catch (const Error& error) {
+        return error.text_index();
+    } catch (...) {
+        return std::nullopt;
+    }
+}
+
+template <class Work>
+class SharedCall;
+
+/// A request for a model call, whatever its handler: takes a lease, calls `work(model, stop_token)` on the inference
+/// executor, gives the lease back, and then completes. It owns what the call needs until the model has returned, also
+/// if it completed early. Where others have joined it, it does that for all of them.
+template <class Work>
+class ModelCall : public InferenceWaiter {
+public:
+    using Result = typename Work::result_type;
+
+    /// What became of a call.
+    struct Answer {
+        Result result{};
+        /// Why there is none.
+        std::exception_ptr error{};
+    };
+
+    ModelCall(std::shared_ptr<SlotBase> slot, Work&& of)
+        : InferenceWaiter(of.size(), of.bytes(), of.kind(), Work::stoppable),
+          work(std::move(of)),
+          slot_(std::move(slot)) {}
+
+    /// Has the handler called.
+    virtual void complete(std::exception_ptr error, Result result) noexcept = 0;
+
+    void granted() noexcept override { slot_->run_inference(this); }
+    void failed(std::exception_ptr error) noexcept override { complete(std::move(error), Result()); }
+
+    void run() noexcept override {
+        if constexpr (Work::joins) {
+            if (next_in_call) {
+                SharedCall<Work>(*this).run();
+                end_shared();
+                return;
+            }
+        }
+        Result result{};
+        std::exception_ptr error;
+        // Skip the model if the handler already completed while this waited for a thread.
+        if (!completed_early) {
+            const runtime::UserCodeScope scope(slot_->delivery().owner);
+            try {
+                result = work(*static_cast<typename Work::model_type*>(record->model), stop_token());
+            } catch (...) {
+                error = failure(std::current_exception());
+            }
+        }
+        end(std::move(error), std::move(result));
+    }
+
+    void dropped() noexcept override {
+        std::exception_ptr error = make_error_of([this] {
+            return Error(errc::inference_failed, *record->key, Stage::inference,
+                         "the inference executor did not run the call");
+        });
+        if constexpr (Work::joins) {
+            if (next_in_call) {
+                for (ModelCall* each = this; each != nullptr; each = each->next()) {
+                    each->answer.error = error;
+                }
+                end_shared();
+                return;
+            }
+        }
+        end(std::move(error), Result());
+    }
+
+    /// The next that joined the same call, or null.
+    [[nodiscard]] ModelCall* next() const noexcept { return static_cast<ModelCall*>(next_in_call.get()); }
+
+    /// The error of a request whose call threw, published as an event. `index` is the text at fault, if it is known.
+    [[nodiscard]] std::exception_ptr failure(const std::exception_ptr& thrown) noexcept {
+        return failure(thrown, text_index_of(thrown));
+    }
+    /// The same where the text is counted among those of the request.
+    [[nodiscard]] std::exception_ptr failure(const std::exception_ptr& thrown,
+                                             std::optional<std::size_t> index) noexcept {
+        try {
+            boost::system::error_code kept = make_error_code(errc::inference_failed);
+            const std::string message = message_of(thrown);
+            // A model that throws because it was asked to stop has not failed.
+            if (!completed_early) {
+                slot_->report_inference_failure(*record, message);
+            }
+            try {
+                std::rethrow_exception(thrown);
+            } catch (const Error& error) {
+                kept = error.code();
+            } catch (...) {  // NOLINT(bugprone-empty-catch): only an Error has a code to keep
+            }
+            const Error error(kept, *record->key, Stage::inference, message);
+            return make_error(index ? error.at_text(*index, Work::noun) : error, thrown);
+        } catch (...) {
+            return std::current_exception();
+        }
+    }
+
+    /// The slot.
+    [[nodiscard]] SlotBase& slot() const noexcept { return *slot_; }
+
+    /// What the call is about. Moved out while a call is shared.
+    Work work;
+    /// What a shared call gave it.
+    Answer answer{};
+
+private:
+    void end(std::exception_ptr failed_with, Result given) noexcept {
+        if (slot_->finish(*this)) {
+            complete(std::move(failed_with), std::move(given));
+            slot_->delivered();
+        }
+    }
+
+    // Ends the call of this and all that joined it.
+    void end_shared() noexcept {
+        completes = slot_->finish(*this);
+        boost::intrusive_ptr<InferenceWaiter> each = this;
+        while (each) {
+            auto& call = static_cast<ModelCall&>(*each);
+            if (call.completes) {
+                call.complete(std::move(call.answer.error), std::move(call.answer.result));
+                slot_->delivered();
+            }
+            each = std::move(call.next_in_call);
+        }
+    }
+
+    std::shared_ptr<SlotBase> slot_;
+};
+
+}  // namespace residency::detail
