@@ -62,6 +62,7 @@ private:
         options.abandon_after =
             one_of(std::array{milliseconds(2), milliseconds(0), milliseconds(5), keep_alive_forever});
         options.aging = one_of(std::array{milliseconds(3), milliseconds(0), milliseconds(1), keep_alive_forever});
+        options.max_queue_bytes = one_of(std::array<std::size_t, 3>{100, 3, 8});
         return options;
     }
 
@@ -114,7 +115,8 @@ private:
                 } else if (const std::size_t resident = pick(ResidentState::loading); resident != nobody) {
                     const std::size_t capacity = below(6);
                     tell("loaded ", name(resident), " for ", capacity, " at once");
-                    world_.loaded(resident, capacity);
+                    const BatchLimits batch{1 + below(5), 1 + below(8)};
+                    world_.loaded(resident, {capacity, batch, what < 128});
                 }
                 break;
             case 9:
@@ -168,6 +170,12 @@ private:
         spec.wants_lease = how % 4 != 0;
         spec.is_inference = spec.wants_lease && (how & 4U) != 0;
         spec.priority = static_cast<Priority>((how >> 3U) % 3);
+        if (spec.is_inference) {
+            const std::uint8_t texts = byte();
+            spec.texts = 1U + texts % 4U;
+            spec.bytes = (texts >> 2U) % 4U;
+            spec.as = static_cast<EmbedAs>((texts >> 4U) % 3U);
+        }
         if ((how & 32U) != 0) {
             spec.deadline = core::later(
                 world_.now(), one_of(std::array{core::Duration(milliseconds(1)), core::Duration(milliseconds(0)),
@@ -187,7 +195,8 @@ private:
              : spec.is_inference ? " call"
                                  : " lease",
              ", priority ", static_cast<int>(spec.priority), spec.deadline == core::never ? "" : ", with a deadline",
-             spec.overrides_keep_alive ? ", with a keep-alive" : "", spec.expects ? ", of a generation" : "");
+             ", ", spec.texts, " texts", spec.overrides_keep_alive ? ", with a keep-alive" : "",
+             spec.expects ? ", of a generation" : "");
         world_.request(key, spec);
     }
 
@@ -230,7 +239,7 @@ private:
             world_.load_begins(queued);
         } else if (const std::size_t loading = pick(ResidentState::loading); loading != nobody) {
             tell("loaded ", name(loading));
-            world_.loaded(loading, 1);
+            world_.loaded(loading, {});
         } else if (!world_.leases().empty()) {
             tell("release the last lease");
             world_.release(world_.leases().size() - 1);

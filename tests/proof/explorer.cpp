@@ -226,7 +226,7 @@ public:
             writers_.emplace_back().rename(setting.keys, *permutations_.back());
         }
         for (CanonicalWriter& writer : writers_) {
-            writer.distinguish_calls(calls_);
+            writer.distinguish_leases(leases_);
         }
     }
 
@@ -312,10 +312,32 @@ private:
         }
     }
 
+    // What distinguishes a lease from others on its resident: that it is for a model call, how many texts that is about,
+    // and when those who share it time out. Sums of these numbers are the same only for the same leases, as good as
+    // surely: what is mixed has 64 bits.
+    static std::uint64_t number_of(const KnownLease& lease, core::Time now) {
+        if (lease.grant.texts == 0) {
+            return lease.grant.is_inference ? 1U : 0U;
+        }
+        std::vector<std::uint64_t> facts;
+        for (const KnownSharer& sharer : lease.sharers) {
+            const core::Duration left = std::max(core::Duration::zero(), sharer.deadline - now);
+            facts.push_back(sharer.expired ? 0 : static_cast<std::uint64_t>(left.count()) + 1);
+        }
+        std::sort(facts.begin(), facts.end());
+        facts.push_back(lease.grant.texts);
+        std::uint64_t mixed = 0x9e3779b97f4a7c15ULL;
+        for (const std::uint64_t fact : facts) {
+            mixed = (mixed ^ fact) * 0xff51afd7ed558ccdULL;
+            mixed ^= mixed >> 32U;
+        }
+        return mixed;
+    }
+
     void encode(const CheckedScheduler& world) {
-        calls_.assign(world.scheduler().residents().end_index(), 0);
+        leases_.assign(world.scheduler().residents().end_index(), 0);
         for (const KnownLease& lease : world.leases()) {
-            calls_[lease.grant.resident.index] += lease.grant.is_inference ? 1U : 0U;
+            leases_[lease.grant.resident.index] += number_of(lease, world.now());
         }
         for (CanonicalWriter& writer : writers_) {
             words_.clear();
@@ -479,7 +501,7 @@ private:
     Blocks<std::uint64_t> edges_begin_;
     std::vector<CanonicalWriter> writers_;
     std::vector<std::unique_ptr<std::vector<ModelKey>>> permutations_;
-    std::vector<std::size_t> calls_;
+    std::vector<std::uint64_t> leases_;
     std::vector<std::uint64_t> words_;
     std::vector<std::uint8_t> bytes_;
     std::vector<std::uint8_t> renamed_;
@@ -555,11 +577,11 @@ std::vector<Seen> everything(const std::vector<Report>& reports) {
             [=](const Report& report) { return report.counts.refusals[static_cast<std::size_t>(code)]; });
     }
     const std::vector<std::pair<core::ActionType, const char*>> actions{
-        {core::ActionType::grant, "grant"},         {core::ActionType::fail, "fail"},
-        {core::ActionType::expire, "expire"},       {core::ActionType::load, "load"},
-        {core::ActionType::stop_load, "stop_load"}, {core::ActionType::revoke, "revoke"},
-        {core::ActionType::unload, "unload"},       {core::ActionType::complete, "complete"},
-        {core::ActionType::event, "event"}};
+        {core::ActionType::grant, "grant"},       {core::ActionType::fail, "fail"},
+        {core::ActionType::expire, "expire"},     {core::ActionType::load, "load"},
+        {core::ActionType::join, "join"},         {core::ActionType::stop_load, "stop_load"},
+        {core::ActionType::revoke, "revoke"},     {core::ActionType::unload, "unload"},
+        {core::ActionType::complete, "complete"}, {core::ActionType::event, "event"}};
     for (const auto& [type, name] : actions) {
         sum("action " + std::string(name),
             [type = type](const Report& report) { return report.counts.types[static_cast<std::size_t>(type)]; });
@@ -582,6 +604,8 @@ std::vector<Seen> everything(const std::vector<Report>& reports) {
             [=](const Report& report) { return report.counts.unload_reasons[static_cast<std::size_t>(reason)]; });
     }
     sum("lease or place by age", [](const Report& report) { return report.counts.by_age; });
+    sum("batch as large as may be", [](const Report& report) { return report.counts.full_batches; });
+    sum("batch that leaves a waiter", [](const Report& report) { return report.counts.passed_by; });
     sum("claim", [](const Report& report) { return report.counts.claims; });
     sum("load that does not begin", [](const Report& report) { return report.counts.dropped_loads; });
     return all;

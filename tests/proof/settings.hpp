@@ -29,6 +29,13 @@ inline RequestKind call(RequestKind kind) {
     kind.spec.is_inference = true;
     return kind;
 }
+inline RequestKind about(RequestKind kind, core::Index texts, EmbedAs as = EmbedAs::as_is) {
+    kind.spec.is_inference = true;
+    kind.spec.texts = texts;
+    kind.spec.bytes = texts;
+    kind.spec.as = as;
+    return kind;
+}
 inline RequestKind with(RequestKind kind, Priority priority) {
     kind.spec.priority = priority;
     return kind;
@@ -73,6 +80,9 @@ struct Family {
     std::chrono::milliseconds step{1};
     /// Whether a model may take fewer leases at once than the slot gives.
     bool narrow_models = false;
+    /// How much one call of a model does best with.
+    BatchLimits batch{};
+    std::size_t max_queue_bytes = 100;
 };
 
 /// How much is walked through.
@@ -96,6 +106,8 @@ inline std::vector<Setting> settings_of(const Family& family) {
                     setting.options.max_resident = residents;
                     setting.options.max_leases = leases;
                     setting.options.max_queue = family.max_queue;
+                    setting.options.max_queue_bytes = family.max_queue_bytes;
+                    setting.batch = family.batch;
                     setting.options.cooldown = cooldown ? family.step : 0ms;
                     setting.options.max_cooldown = cooldown ? 2 * family.step : 0ms;
                     setting.step = setting.patience = family.step;
@@ -231,6 +243,42 @@ inline std::vector<Family> families(Dose dose) {
                    .closes = true,
                    .refuses = true,
                    .step = std::chrono::duration_cast<std::chrono::milliseconds>(core::SlotScheduler::refusal_period)});
+    all.push_back(
+        {.name = "batches",
+         .about = "requests that share calls of two texts: deadlines, query and document, bare leases, unloads",
+         .requests = full ? std::vector{about(lease, 1), about(timed(lease), 1), about(lease, 2),
+                                        about(lease, 1, EmbedAs::query), lease}
+                          : std::vector{about(lease, 1), about(timed(lease), 1), about(lease, 1, EmbedAs::query)},
+         .keys = 1,
+         .max_queue = 3,
+         .residents = {1},
+         .leases = full ? std::vector<std::size_t>{1, 2} : std::vector<std::size_t>{1},
+         .keep_alives = {keep_alive_forever},
+         .most_operations = full ? 1U : 0U,
+         .closes = full,
+         .fails = false,
+         .batch = {2}});
+    all.push_back({.name = "batches-switched",
+                   .about = "requests that share calls of two models for one place, or for two",
+                   .requests = each_key(2, {about(lease, 1), about(high, 1)}),
+                   .max_queue = 3,
+                   .residents = full ? std::vector<std::size_t>{1, 2} : std::vector<std::size_t>{1},
+                   .leases = full ? std::vector<std::size_t>{1, 2} : std::vector<std::size_t>{1},
+                   .keep_alives = {keep_alive_forever},
+                   .fails = false,
+                   .batch = {2}});
+    all.push_back({.name = "batches-aged",
+                   .about = "requests that share calls, every second one by age; bytes that may wait; narrow models",
+                   .requests = {about(lease, 1), about(low, 1), about(high, 2)},
+                   .keys = 1,
+                   .max_queue = full ? 4U : 3U,
+                   .residents = {1},
+                   .leases = full ? std::vector<std::size_t>{1, 2} : std::vector<std::size_t>{2},
+                   .aging = 1ms,
+                   .fails = false,
+                   .narrow_models = true,
+                   .batch = {3, 2},
+                   .max_queue_bytes = 4});
     all.push_back({.name = "narrow",
                    .about = "models that take fewer leases at once than the slot gives",
                    .requests = each_key(2, {lease, call(timed(lease)), load_only(lease)}),

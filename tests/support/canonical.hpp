@@ -25,9 +25,9 @@ public:
         names_ = &names;
     }
 
-    /// From now on also writes how many leases on each resident are for a model call, by its index: the scheduler knows
-    /// only the sum, but which of them can be released differs. It outlives the writer.
-    void distinguish_calls(const std::vector<std::size_t>& calls) { calls_ = &calls; }
+    /// From now on also writes a number for the leases on each resident, by its index: how many are for a model call, and
+    /// who shares it. The scheduler knows only sums, but which of them can be released differs. It outlives the writer.
+    void distinguish_leases(const std::vector<std::uint64_t>& leases) { leases_ = &leases; }
 
     /// Writes `scheduler` as it is at `now` to the end of `words`: first its options, if `with_options`, then its
     /// state.
@@ -51,6 +51,8 @@ private:
         add(options.max_calls);
         add(options.max_loads);
         add(options.max_queue);
+        add(options.max_queue_bytes);
+        add(options.max_batch_texts);
         add(options.cooldown.count());
         add(options.max_cooldown.count());
         add(options.aging.count());
@@ -237,9 +239,12 @@ private:
         }
         add(resident.reason);
         add(resident.leases);
-        add(calls_ == nullptr ? 0 : (*calls_)[index]);
+        add(leases_ == nullptr ? resident.texts : (*leases_)[index]);
         if (resident.usable()) {
             add((std::min)(resident.capacity, scheduler_->options().max_leases));
+            add(resident.batch.texts);
+            add(resident.batch.bytes);
+            add(resident.joins);
             add(resident.keep_alive.count());
             add(resident.unused());
             add(rank(used_, index));
@@ -266,6 +271,9 @@ private:
             return;
         }
         add(spec.is_inference);
+        add(spec.texts);
+        add(spec.bytes);
+        add(spec.as);
         add(remaining(spec.deadline));
         add((spec.overrides_keep_alive ? spec.keep_alive : core::to_duration(scheduler_->options().keep_alive))
                 .count());
@@ -304,7 +312,7 @@ private:
 
     const std::vector<ModelKey>* renamed_ = nullptr;
     const std::vector<ModelKey>* names_ = nullptr;
-    const std::vector<std::size_t>* calls_ = nullptr;
+    const std::vector<std::uint64_t>* leases_ = nullptr;
     const core::SlotScheduler* scheduler_ = nullptr;
     core::Time now_{0};
     std::vector<std::uint64_t>* words_ = nullptr;
