@@ -108,9 +108,11 @@ TEST_CASE("Fast math: a NaN of a model is a bad result, and one in the progress 
     models.async_rerank(a, "query", {"one", "two", "three"}, ranked.handler());
     bench.run();
     CHECK(embedded.code() == errc::bad_result);
-    CHECK(embedded.error().detail() == "the model gave a NaN in the row of text 1");
+    CHECK(embedded.error().detail() == "the model gave a NaN in its row");
+    CHECK(embedded.error().text_index() == std::size_t{1});
     CHECK(ranked.code() == errc::bad_result);
-    CHECK(ranked.error().detail() == "the model gave a NaN as the score of document 2");
+    CHECK(ranked.error().detail() == "the model gave a NaN as its score");
+    CHECK(ranked.error().text_index() == std::size_t{2});
     const std::vector<Event> progress = bench.events.all(EventType::load_progress);
     REQUIRE(progress.size() == 2);
     CHECK(progress[0].progress == 0.5F);

@@ -13,6 +13,7 @@ inline std::ostream& operator<<(std::ostream& out, const Action& action) {
     switch (action.type) {
         case ActionType::grant: out << "granted("; break;
         case ActionType::join: out << "joined("; break;
+        case ActionType::part: out << "part(" << action.first << (action.is_last ? ", last, " : ", "); break;
         case ActionType::fail: out << "failed(" << to_string(action.code) << ", " << action.stage << ", "; break;
         case ActionType::expire: out << "expired(" << to_string(action.code) << ", " << action.stage << ", "; break;
         case ActionType::load: out << "load("; break;

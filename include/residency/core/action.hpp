@@ -24,6 +24,9 @@ enum class ActionType : std::uint8_t {
     grant,
     /// The waiter `subject` shares the lease and the model call of the latest `grant`. It no longer waits.
     join,
+    /// The waiter `subject` has a lease on `resident` for a part of its texts: `count` from place `first` on, in the
+    /// order of its `TextLengths`. It waits for the next part, unless this is the last.
+    part,
     /// The waiter `subject` gets `code` in `stage`. It no longer waits. If its load failed, that was of `resident`.
     fail,
     /// The deadline of `subject`, which has its lease, has passed: complete it early. The lease goes on until it is
@@ -57,7 +60,7 @@ struct Action {
     EventType event = EventType::load_started;
     /// Why, with `event`.
     Reason reason = Reason::none;
-    /// With `grant` and `join`: the request is still known, because its deadline goes on.
+    /// With `grant`, `join` and the last `part`: the request is still known, because its deadline goes on.
     bool kept = false;
     /// With `complete`: a shutdown completed at its deadline, not because it was done.
     bool late = false;
@@ -67,8 +70,12 @@ struct Action {
     Index resident = none;
     /// With the event `timed_out`: the index of the request's key entry, valid until the next call of the scheduler.
     Index key = none;
-    /// With the event `rejected`: how many requests; `refused_key` has the latest key.
+    /// With the event `rejected`: how many requests; `refused_key` has the latest key. With `part`: how many texts.
     Index count = 0;
+    /// With `part`: the place of the first of its texts.
+    Index first = 0;
+    /// With `part`: no more of them follow.
+    bool is_last = false;
     /// The resident's generation.
     Generation generation{};
     /// How long it took, with `event`; after how long to try again, with `fail`.

@@ -42,7 +42,7 @@ struct KeyEntry {
     /// Its resident, in whichever state.
     Index resident = none;
     /// The first of each of its lists, see `WaitQueue`. The `previous` of the first is the last.
-    std::array<Index, 6> first{none, none, none, none, none, none};
+    std::array<Index, 9> first{none, none, none, none, none, none, none, none, none};
     /// The waiter that expects a generation and came last; the others follow.
     Index expecting = none;
     /// How many wait, a claim included.

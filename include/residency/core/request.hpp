@@ -2,6 +2,7 @@
 
 #include "residency/core/action.hpp"
 #include "residency/core/slab.hpp"
+#include "residency/core/text_lengths.hpp"
 #include "residency/core/time.hpp"
 #include "residency/embed_as.hpp"
 #include "residency/error_code.hpp"
@@ -50,6 +51,23 @@ struct RequestSpec {
     return all - (priority == Priority::low ? all / 4 : 0);
 }
 
+/// A request that is cut into parts.
+struct Bulk {
+    /// Its texts; null where only tests look: they are then of equal length.
+    const TextLengths* lengths = nullptr;
+    /// How many texts parts have been given, in the order of `lengths`.
+    Index given = 0;
+    /// How many of its parts run.
+    Index running = 0;
+    /// How many texts a part has at most; none if only the model's limits say so.
+    Index part = none;
+    /// Whether it is cut: each grant gives it a part.
+    bool is_cut = false;
+
+    /// Same in every field.
+    friend bool operator==(const Bulk&, const Bulk&) = default;
+};
+
 /// What became of a request.
 enum class RequestState : std::uint8_t {
     /// It waits.
@@ -76,6 +94,8 @@ struct Request {
     Index newer_expecting = none;
     /// The one that expects a generation and came just before.
     Index older_expecting = none;
+    /// What is known of it as one that may be cut into parts, which it is if it has more than one text; or none.
+    Index bulk = none;
     /// Its place in the order of all arrivals.
     std::uint64_t arrival = 0;
 
@@ -93,6 +113,8 @@ struct Grant {
     bool is_inference = false;
     /// How many texts that is about, those of all requests that share it.
     Index texts = 0;
+    /// Whether its request may have more of them, each for a part of its texts.
+    bool is_part = false;
 
     /// The same lease, or one that cannot be distinguished from it.
     friend bool operator==(const Grant&, const Grant&) = default;

@@ -51,6 +51,12 @@ struct Resident {
     std::size_t leases = 0;
     /// How many may live.
     std::size_t capacity = 0;
+    /// How many of these are for parts of requests.
+    std::size_t parts = 0;
+    /// Whether the latest call on it is for a part.
+    bool last_is_part = false;
+    /// The number in the slot of the latest call on it that is not for a part; zero if there was none.
+    std::uint64_t whole_at = 0;
     /// How many texts the calls that run on it are about.
     std::size_t texts = 0;
     /// How much one call does best with.

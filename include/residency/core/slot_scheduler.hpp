@@ -77,17 +77,22 @@ public:
         }
     }
 
-    /// Makes a request wait that must. It may already be granted by the actions when this returns.
-    Enqueued enqueue(const SharedKey& key, const RequestSpec& spec, Time now, Actions& actions);
+    /// Makes a request wait that must. It may already be granted by the actions when this returns. `lengths` are those
+    /// of its texts, if it has several, and outlive its wait.
+    Enqueued enqueue(const SharedKey& key, const RequestSpec& spec, Time now, Actions& actions,
+                     const TextLengths* lengths = nullptr);
     /// The same for a key that is not shared yet.
-    Enqueued enqueue(const ModelKey& key, const RequestSpec& spec, Time now, Actions& actions) {
-        return enqueue(share(key), spec, now, actions);
+    Enqueued enqueue(const ModelKey& key, const RequestSpec& spec, Time now, Actions& actions,
+                     const TextLengths* lengths = nullptr) {
+        return enqueue(share(key), spec, now, actions, lengths);
     }
     /// The key as everything that has to do with it shares it. Throws bad_alloc, and then nothing has changed.
     [[nodiscard]] SharedKey share(const ModelKey& key) { return queue_.keys().share(key); }
 
     /// The request leaves because it was cancelled. False if it does not wait.
     bool cancel(RequestId request, Time now, Actions& actions);
+    /// The request leaves because it is complete, although parts of it wait. False if none does.
+    bool give_up(RequestId request, Time now, Actions& actions);
 
     /// Forgets a request that shared the call of a lease that is about to end, if it had a deadline that went on.
     void leave_call(RequestId request) noexcept {
@@ -104,7 +109,7 @@ public:
     /// last lease. False: nothing has changed, call `release`. Precondition: the lease lives.
     [[nodiscard]] bool release_quietly(const Grant& grant, Time now) noexcept {
         Resident& resident = residents_[grant.resident.index];
-        if (!queue_.empty() || resident.state != ResidentState::ready || grant.request.valid()) {
+        if (!queue_.empty() || resident.state != ResidentState::ready || grant.request.valid() || grant.is_part) {
             return false;
         }
         if (resident.leases == 1) {
@@ -228,6 +233,8 @@ public:
     friend bool operator==(const SlotScheduler&, const SlotScheduler&) = default;
 
 private:
+    // Not cut into parts.
+    static constexpr Index whole = 0;
     // What a single call appends for the residents that it makes, and for events of the whole slot.
     static constexpr std::size_t room_for_loads = 16;
 
@@ -276,6 +283,8 @@ private:
         --leases_;
         calls_ -= grant.is_inference ? 1U : 0U;
         resident.texts -= grant.texts;
+        parts_ -= grant.is_part ? 1U : 0U;
+        resident.parts -= grant.is_part ? 1U : 0U;
     }
     [[nodiscard]] bool fits_queue(const RequestSpec& spec) const noexcept;
     [[nodiscard]] bool fail_late(Index request, Step& step);
@@ -301,6 +310,10 @@ private:
     [[nodiscard]] std::size_t share_of(const Resident& resident) const noexcept;
     void fill_batch(const RequestSpec& first, Index resident, Step& step);
     void join(Index request, const RequestSpec& spec, Index resident, Step& step);
+    [[nodiscard]] Index part_of(const Resident& resident, const RequestSpec& spec, bool is_alone) const noexcept;
+    [[nodiscard]] Index next_part() const noexcept;
+    [[nodiscard]] bool may_start_part(Index resident) const noexcept;
+    void give_part(Index request, Index resident, Step& step);
 
     // Places: impl/slot_scheduler_places.hpp.
     void decide(Step& step);
@@ -343,6 +356,11 @@ private:
     Slab<Teardown, TeardownTag> teardowns_{};
     std::size_t leases_ = 0;
     std::size_t calls_ = 0;
+    // Of these, those for parts of requests.
+    std::size_t parts_ = 0;
+    // Whether the latest call is for a part, and the number of the latest that is not.
+    bool last_is_part_ = false;
+    std::uint64_t whole_at_ = 0;
     // Residents that are queued or loading.
     std::size_t loads_ = 0;
     // Residents that drain for a switch.

@@ -45,12 +45,14 @@ struct Claim {
 
 /// What waits, for what, and in which order.
 ///
-/// A key has a list for each priority of its waiters for a lease (0 to 2) and of those for a load (3 to 5), each first
-/// in, first out. Keys that need a place, and residents that can take a lease, are ordered by the best waiter of their
+/// A key has a list for each priority of its waiters for a lease (0 to 2), of those for a load (3 to 5), and of those
+/// that are cut into parts (6 to 8), each first in, first out. Keys that need a place, and residents that can take a lease, are ordered by the best waiter of their
 /// key; beside that by the oldest one. Joining, leaving and finding the next cost the same however many wait; they take
 /// time in the logarithm of the number of keys that wait and of deadlines. A plain value.
 class WaitQueue {
 public:
+    /// Among how many requests that are cut the shortest goes first.
+    static constexpr std::size_t most_compared = 64;
     /// How many keys without a waiter may keep their turn.
     static constexpr std::size_t most_claims = 256;
 
@@ -73,8 +75,10 @@ public:
     /// Throws bad_alloc; then nothing has changed.
     Index prepare(const SharedKey& key, bool with_deadline, std::size_t residents) {
         requests_.reserve_one();
-        by_rank_[0].reserve(residents);
-        by_rank_[1].reserve(residents);
+        bulks_.reserve_one();
+        for (IndexedHeap<Rank>& heap : by_rank_) {
+            heap.reserve(residents);
+        }
         by_age_.reserve(residents);
         if (const std::size_t claims = (std::min)(most_claims, members_ + 1); claims_.capacity() < claims) {
             claims_.reserve((std::min)(most_claims, (std::max)(claims, claims_.capacity() * 2)));
@@ -100,19 +104,18 @@ public:
         reserve_deadline();
     }
 
-    /// Adds a waiter; `prepare` has just made room for it.
-    RequestId join(Index key, const RequestSpec& spec, Time now) noexcept {
+    /// Adds a waiter; `prepare` has just made room for it. `lengths` are those of its texts, if it has several.
+    RequestId join(Index key, const RequestSpec& spec, Time now, const TextLengths* lengths = nullptr) noexcept {
         const RequestId id = add(key, spec);
         KeyEntry& entry = keys_[key];
         Request& request = requests_[id.index];
         request.spec.since = now;
-        Index& first = entry.first[list_of(spec)];
-        if (first == none) {
-            first = request.previous = id.index;
-        } else {
-            request.previous = std::exchange(requests_[first].previous, id.index);
-            requests_[request.previous].next = id.index;
+        if (spec.is_inference && spec.texts > 1) {
+            Bulk bulk;
+            bulk.lengths = lengths;
+            request.bulk = bulks_.insert(bulk).index;
         }
+        append(id.index);
         if (spec.expects) {
             request.older_expecting = std::exchange(entry.expecting, id.index);
             if (request.older_expecting != none) {
@@ -138,15 +141,10 @@ public:
     bool leave(Index index, bool to_lease) noexcept {
         Request& request = requests_[index];
         KeyEntry& entry = keys_[request.key];
-        Index& first = entry.first[list_of(request.spec)];
-        // The last is known as the `previous` of the first.
-        if (request.next != none) {
-            requests_[request.next].previous = request.previous;
-        } else if (first != index) {
-            requests_[first].previous = request.previous;
+        take_out(index);
+        if (request.bulk != none) {
+            bulks_.erase(std::exchange(request.bulk, none));
         }
-        (first == index ? first : requests_[request.previous].next) = request.next;
-        request.previous = request.next = none;
         stop_expecting(entry, request);
         --entry.waiting;
         --members_;
@@ -160,6 +158,40 @@ public:
         }
         erase(index);
         return false;
+    }
+
+    /// From now on the waiter, which has several texts, is cut into parts of at most `part` texts, or of as many as the
+    /// model's limits allow if that is none.
+    void cut(Index index, Index part) noexcept {
+        take_out(index);
+        Bulk& bulk = bulks_[requests_[index].bulk];
+        bulk.is_cut = true;
+        bulk.part = part;
+        append(index);
+    }
+    /// Whether the waiter is cut into parts.
+    [[nodiscard]] bool is_cut(Index index) const noexcept {
+        const Index bulk = requests_[index].bulk;
+        return bulk != none && bulks_[bulk].is_cut;
+    }
+    /// What is known of the waiter, which has several texts.
+    [[nodiscard]] const Bulk& bulk(Index index) const noexcept { return bulks_[requests_[index].bulk]; }
+    /// Gives the waiter, which is cut, a part of so many texts and bytes.
+    void give_part(Index index, Index texts, Index bytes) noexcept {
+        Request& request = requests_[index];
+        Bulk& bulk = bulks_[request.bulk];
+        bulk.given += texts;
+        ++bulk.running;
+        request.spec.texts -= texts;
+        request.spec.bytes -= bytes;
+        keys_[request.key].texts -= texts;
+        bytes_ -= bytes;
+    }
+    /// A part of the request has ended, which may itself be gone.
+    void end_part(RequestId request) noexcept {
+        if (requests_.contains(request) && requests_[request.index].bulk != none) {
+            --bulks_[requests_[request.index].bulk].running;
+        }
     }
 
     /// Forgets a request that does not wait.
@@ -214,8 +246,9 @@ public:
             needs_by_age_.erase(key);
         }
         if (entry.state == QueueState::grantable && state != QueueState::grantable) {
-            by_rank_[0].erase(entry.resident);
-            by_rank_[1].erase(entry.resident);
+            for (IndexedHeap<Rank>& heap : by_rank_) {
+                heap.erase(entry.resident);
+            }
             by_age_.erase(entry.resident);
         }
         entry.state = state;
@@ -228,28 +261,62 @@ public:
             }
         }
         if (state == QueueState::grantable) {
-            const Index best = first_lease(key);
-            const bool is_inference = requests_[best].spec.is_inference;
-            by_rank_[is_inference ? 0 : 1].erase(entry.resident);
-            change(by_rank_[is_inference ? 1 : 0], entry.resident, rank_of(best));
-            change(by_age_, entry.resident, requests_[oldest_lease(key)].arrival);
+            const Index whole = first_lease(key);
+            const Index cut = first_part(key);
+            const bool is_inference = whole != none && requests_[whole].spec.is_inference;
+            place(by_rank_[bare], entry.resident, is_inference ? none : whole);
+            place(by_rank_[calls], entry.resident, is_inference ? whole : none);
+            place(by_rank_[parts], entry.resident, cut);
+            if (const Index unserved = oldest_unserved(key); unserved == none) {
+                by_age_.erase(entry.resident);
+            } else {
+                change(by_age_, entry.resident, requests_[unserved].arrival);
+            }
         }
     }
 
-    /// The key's first waiter for a lease, or none.
-    [[nodiscard]] Index first_lease(Index key) const noexcept {
-        const KeyEntry& entry = keys_[key];
-        return entry.first[0] != none ? entry.first[0] : entry.first[1] != none ? entry.first[1] : entry.first[2];
+    /// The key's first waiter for a lease that is not cut, or none.
+    [[nodiscard]] Index first_lease(Index key) const noexcept { return first_of(key, leases); }
+    /// Whether all that wait for the key are cut.
+    [[nodiscard]] bool only_cut(Index key) const noexcept {
+        return first_lease(key) == none && first_ensure(key) == none;
     }
     /// The key's first waiter for a load, or none.
-    [[nodiscard]] Index first_ensure(Index key) const noexcept {
-        const KeyEntry& entry = keys_[key];
-        return entry.first[3] != none ? entry.first[3] : entry.first[4] != none ? entry.first[4] : entry.first[5];
+    [[nodiscard]] Index first_ensure(Index key) const noexcept { return first_of(key, loads); }
+    /// The key's waiter that is given the next part, or none: the one with the fewest texts left, of the first
+    /// `most_compared` of the highest priority.
+    [[nodiscard]] Index first_part(Index key) const noexcept {
+        Index shortest = none;
+        std::size_t compared = 0;
+        for (Index each = first_of(key, cuts); each != none && compared < most_compared; each = requests_[each].next) {
+            if (shortest == none || requests_[each].spec.texts < requests_[shortest].spec.texts) {
+                shortest = each;
+            }
+            ++compared;
+        }
+        return shortest;
     }
-    /// The key's waiter for a lease that came first, or none.
-    [[nodiscard]] Index oldest_lease(Index key) const noexcept { return oldest(key, 3); }
+    /// The key's waiter for a lease that came first, or none; one of which a part runs is served already.
+    [[nodiscard]] Index oldest_unserved(Index key) const noexcept {
+        const KeyEntry& entry = keys_[key];
+        Index oldest = none;
+        for (std::size_t priority = 0; priority < 3; ++priority) {
+            Index cut = entry.first[cuts + priority];
+            while (cut != none && bulks_[requests_[cut].bulk].running != 0) {
+                cut = requests_[cut].next;
+            }
+            oldest = older(older(oldest, entry.first[leases + priority]), cut);
+        }
+        return oldest;
+    }
     /// The key's waiter that came first, or none.
-    [[nodiscard]] Index oldest(Index key) const noexcept { return oldest(key, 6); }
+    [[nodiscard]] Index oldest(Index key) const noexcept {
+        Index oldest = none;
+        for (const Index first : keys_[key].first) {
+            oldest = older(oldest, first);
+        }
+        return oldest;
+    }
 
     /// Where a waiter stands among all.
     [[nodiscard]] Rank rank_of(Index request) const noexcept {
@@ -257,21 +324,26 @@ public:
     }
     /// Where a key stands by its best waiter; last of all if it has none.
     [[nodiscard]] Rank rank(Index key) const noexcept {
-        const Index lease = first_lease(key);
-        const Index ensure = first_ensure(key);
-        Rank best = (std::min)(lease == none ? Rank{} : rank_of(lease), ensure == none ? Rank{} : rank_of(ensure));
+        Rank best{};
+        for (const std::size_t lists : {leases, loads, cuts}) {
+            if (const Index first = first_of(key, lists); first != none) {
+                best = (std::min)(best, rank_of(first));
+            }
+        }
         if (keys_[key].ranks_last) {
             best.value |= std::uint64_t{1} << 62U;
         }
         return best;
     }
 
-    /// The residents whose key can be granted a lease, by the best waiter: those where it is a model call, or those
-    /// where it is not.
+    /// The residents whose key can be granted a lease, by the best waiter that is not cut: those where it is a model
+    /// call, or those where it is not.
     [[nodiscard]] const IndexedHeap<Rank>& grantable(bool is_inference) const noexcept {
-        return by_rank_[is_inference ? 1 : 0];
+        return by_rank_[is_inference ? calls : bare];
     }
-    /// The same residents, by the oldest waiter for a lease.
+    /// The residents whose key can be granted a part, by the waiter that is given it.
+    [[nodiscard]] const IndexedHeap<Rank>& grantable_parts() const noexcept { return by_rank_[parts]; }
+    /// All these residents, by the oldest waiter for a lease that is not served already.
     [[nodiscard]] const IndexedHeap<std::uint64_t>& grantable_by_age() const noexcept { return by_age_; }
     /// The keys that need a place, by rank.
     [[nodiscard]] const IndexedHeap<Rank>& needs_place() const noexcept { return needs_by_rank_; }
@@ -286,8 +358,62 @@ public:
     friend bool operator==(const WaitQueue&, const WaitQueue&) = default;
 
 private:
-    [[nodiscard]] static std::size_t list_of(const RequestSpec& spec) noexcept {
-        return (spec.wants_lease ? 0U : 3U) + static_cast<std::size_t>(spec.priority);
+    // Where the lists of a kind begin, of which there is one for each priority.
+    static constexpr std::size_t leases = 0;
+    static constexpr std::size_t loads = 3;
+    static constexpr std::size_t cuts = 6;
+    // The heaps by rank.
+    static constexpr std::size_t bare = 0;
+    static constexpr std::size_t calls = 1;
+    static constexpr std::size_t parts = 2;
+
+    [[nodiscard]] Index& list_of(Index index) noexcept {
+        const Request& request = requests_[index];
+        const std::size_t lists = !request.spec.wants_lease ? loads : is_cut(index) ? cuts : leases;
+        return keys_[request.key].first[lists + static_cast<std::size_t>(request.spec.priority)];
+    }
+    void append(Index index) noexcept {
+        Request& request = requests_[index];
+        Index& first = list_of(index);
+        if (first == none) {
+            first = request.previous = index;
+        } else {
+            request.previous = std::exchange(requests_[first].previous, index);
+            requests_[request.previous].next = index;
+        }
+    }
+    // The last is known as the `previous` of the first.
+    void take_out(Index index) noexcept {
+        Request& request = requests_[index];
+        Index& first = list_of(index);
+        if (request.next != none) {
+            requests_[request.next].previous = request.previous;
+        } else if (first != index) {
+            requests_[first].previous = request.previous;
+        }
+        (first == index ? first : requests_[request.previous].next) = request.next;
+        request.previous = request.next = none;
+    }
+    [[nodiscard]] Index first_of(Index key, std::size_t lists) const noexcept {
+        const KeyEntry& entry = keys_[key];
+        return entry.first[lists] != none       ? entry.first[lists]
+               : entry.first[lists + 1] != none ? entry.first[lists + 1]
+                                                : entry.first[lists + 2];
+    }
+    // The one that came first; either may be none.
+    [[nodiscard]] Index older(Index left, Index right) const noexcept {
+        if (left == none || right == none) {
+            return left == none ? right : left;
+        }
+        return requests_[right].arrival < requests_[left].arrival ? right : left;
+    }
+    // Puts the resident into the heap by its waiter, or takes it out if that is none.
+    void place(IndexedHeap<Rank>& heap, Index resident, Index waiter) noexcept {
+        if (waiter == none) {
+            heap.erase(resident);
+        } else {
+            change(heap, resident, rank_of(waiter));
+        }
     }
 
     void reserve_deadline() { deadlines_.reserve(requests_.next_index() + std::size_t{1}, requests_.size() + 1); }
@@ -298,17 +424,6 @@ private:
         if (!heap.contains(member) || heap.rank(member) != order) {
             heap.update(member, order);
         }
-    }
-
-    [[nodiscard]] Index oldest(Index key, std::size_t lists) const noexcept {
-        Index oldest = none;
-        for (std::size_t list = 0; list < lists; ++list) {
-            const Index first = keys_[key].first[list];
-            if (first != none && (oldest == none || requests_[first].arrival < requests_[oldest].arrival)) {
-                oldest = first;
-            }
-        }
-        return oldest;
     }
 
     [[nodiscard]] std::vector<Claim>::const_iterator find_claim(Index request) const noexcept {
@@ -342,11 +457,13 @@ private:
 
     KeyTable keys_{};
     Slab<Request, RequestTag> requests_{};
+    // Of the waiters with several texts.
+    Slab<Bulk, struct BulkTag> bulks_{};
     // Waiters and claims.
     std::size_t members_ = 0;
     std::size_t bytes_ = 0;
     std::uint64_t arrivals_ = 0;
-    std::array<IndexedHeap<Rank>, 2> by_rank_{};
+    std::array<IndexedHeap<Rank>, 3> by_rank_{};
     IndexedHeap<std::uint64_t> by_age_{};
     IndexedHeap<Rank> needs_by_rank_{};
     IndexedHeap<std::uint64_t> needs_by_age_{};

@@ -2,6 +2,7 @@
 
 #include "residency/backend.hpp"
 #include "residency/core/slab.hpp"
+#include "residency/core/text_lengths.hpp"
 #include "residency/embed_as.hpp"
 #include "residency/embeddings.hpp"
 #include "residency/error.hpp"
@@ -17,6 +18,7 @@
 #include <cstddef>
 #include <exception>
 #include <iterator>
+#include <mutex>
 #include <span>
 #include <stop_token>
 #include <string>
@@ -33,6 +35,7 @@ struct EmbedWork {
     using result_type = Embeddings;
     static constexpr bool stoppable = takes_embed_as<Model> ? EmbedsAsWithToken<Model> : EmbedsWithToken<Model>;
     static constexpr bool joins = joins_requests<Model>;
+    static constexpr bool splits = SaysBatchLimits<Model>;
     static constexpr std::string_view noun = "text";
 
     std::vector<std::string> texts;
@@ -42,11 +45,53 @@ struct EmbedWork {
     [[nodiscard]] core::Index bytes() const noexcept { return bytes_of(texts); }
     [[nodiscard]] EmbedAs kind() const noexcept { return as; }
 
-    [[nodiscard]] Embeddings operator()(Model& model, const std::stop_token& stop) const {
-        Embeddings embeddings = call_embed(model, texts, as, stop);
-        demand_rows(embeddings, texts.size());
+    // -- What parts need --
+    using part_type = Embeddings;
+
+    /// The rows of the parts that have ended. From any thread.
+    class Assembly {
+    public:
+        explicit Assembly(const EmbedWork& /*work*/) noexcept {}
+        /// The rows of texts from `place` on. Throws bad_alloc, or model_changed if they have another dimension than
+        /// those before.
+        void put(const core::TextLengths& lengths, std::size_t place, const Embeddings& rows, std::size_t of) {
+            {
+                const std::lock_guard lock(mutex_);
+                if (all_.empty()) {
+                    all_ = Embeddings(of, rows.dimension());
+                }
+            }
+            if (rows.dimension() != all_.dimension()) {
+                throw Error(errc::model_changed, ModelKey(), Stage::inference,
+                            "the model was switched between two parts of the request, and its vectors have " +
+                                std::to_string(rows.dimension()) + " floats after " + std::to_string(all_.dimension()));
+            }
+            for (std::size_t row = 0; row < rows.size(); ++row) {
+                std::copy(rows[row].begin(), rows[row].end(), all_[lengths[place + row]].begin());
+            }
+        }
+        [[nodiscard]] Embeddings finish() noexcept { return std::move(all_); }
+
+    private:
+        std::mutex mutex_{};
+        Embeddings all_{};
+    };
+
+    [[nodiscard]] std::span<const std::string> cut_texts() const noexcept { return texts; }
+    [[nodiscard]] std::vector<std::string> take(const core::TextLengths& lengths, std::size_t first,
+                                                std::size_t count) {
+        return take_texts(texts, lengths, first, count);
+    }
+    [[nodiscard]] Embeddings call_part(Model& model, std::span<const std::string> part,
+                                       const std::stop_token& stop) const {
+        Embeddings embeddings = call_embed(model, part, as, stop);
+        demand_rows(embeddings, part.size());
         demand_numbers(embeddings);
         return embeddings;
+    }
+
+    [[nodiscard]] Embeddings operator()(Model& model, const std::stop_token& stop) const {
+        return call_part(model, texts, stop);
     }
 
     /// One call for several requests; each gets its rows. If it throws, none has got anything.
@@ -100,7 +145,7 @@ private:
         const auto odd = std::find_if(values.begin(), values.end(), [](const float& value) { return is_nan(value); });
         if (odd != values.end()) {
             const auto position = static_cast<std::size_t>(odd - values.begin());
-            bad_result("the model gave a NaN in the row of text " + std::to_string(position / embeddings.dimension()));
+            bad_result("the model gave a NaN in its row", position / embeddings.dimension());
         }
     }
 };

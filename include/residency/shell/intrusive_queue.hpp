@@ -41,6 +41,14 @@ public:
         }
     }
 
+    /// Calls `visit` with each node, those included that it adds.
+    template <class Visit>
+    void for_each(const Visit& visit) const {
+        for (const Pointer* each = &first_; *each; each = &((**each).*Next)) {
+            visit(**each);
+        }
+    }
+
     /// Takes out the first node. Precondition: not empty.
     [[nodiscard]] Pointer pop() noexcept {
         Pointer node = std::move(first_);

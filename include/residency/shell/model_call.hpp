@@ -1,9 +1,12 @@
 #pragma once
 
 #include "residency/core/slab.hpp"
+#include "residency/core/text_lengths.hpp"
 #include "residency/error.hpp"
 #include "residency/model_key.hpp"
 #include "residency/runtime/user_code_scope.hpp"
+#include "residency/shell/call_part.hpp"
+#include "residency/shell/resident_record.hpp"
 #include "residency/shell/slot_base.hpp"
 #include "residency/shell/waiter.hpp"
 
@@ -15,16 +18,34 @@
 #include <exception>
 #include <limits>
 #include <memory>
+#include <new>
 #include <optional>
 #include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace residency::detail {
 
 /// Throws bad_result.
 [[noreturn]] inline void bad_result(const std::string& detail) {
     throw Error(errc::bad_result, ModelKey(), Stage::inference, detail);
+}
+/// The same for one text of the call.
+[[noreturn]] inline void bad_result(const std::string& detail, std::size_t text) {
+    throw Error(errc::bad_result, ModelKey(), Stage::inference, detail).at_text(text);
+}
+
+/// Moves the texts of a part out of those of its request.
+[[nodiscard]] inline std::vector<std::string> take_texts(std::vector<std::string>& from,
+                                                         const core::TextLengths& lengths, std::size_t first,
+                                                         std::size_t count) {
+    std::vector<std::string> texts;
+    texts.reserve(count);
+    for (std::size_t place = first; place < first + count; ++place) {
+        texts.push_back(std::move(from[lengths[place]]));
+    }
+    return texts;
 }
 
 /// How many bytes the texts have, and `more`; the most that can be said if they are too many.
@@ -68,7 +89,9 @@ public:
     ModelCall(std::shared_ptr<SlotBase> slot, Work&& of)
         : InferenceWaiter(of.size(), of.bytes(), of.kind(), Work::stoppable),
           work(std::move(of)),
-          slot_(std::move(slot)) {}
+          slot_(std::move(slot)) {
+        can_be_cut = Work::splits && own_texts > 1;
+    }
 
     /// Has the handler called.
     virtual void complete(std::exception_ptr error, Result result) noexcept = 0;
@@ -99,21 +122,50 @@ public:
     }
 
     void dropped() noexcept override {
-        std::exception_ptr error = make_error_of([this] {
-            return Error(errc::inference_failed, *record->key, Stage::inference,
-                         "the inference executor did not run the call");
-        });
         if constexpr (Work::joins) {
             if (next_in_call) {
                 for (ModelCall* each = this; each != nullptr; each = each->next()) {
-                    each->answer.error = error;
+                    each->answer.error = was_dropped();
                 }
                 end_shared();
                 return;
             }
         }
-        end(std::move(error), Result());
+        end(was_dropped(), Result());
     }
+
+    void prepare_parts() override {
+        if constexpr (Work::splits) {
+            parts_ = std::make_unique<Parts>(work, (std::min)(std::size_t{own_texts}, slot_->max_calls()));
+            lengths = &parts_->lengths;
+            for (CallPart& part : parts_->all) {
+                part.next = std::exchange(free_parts, &part);
+            }
+        }
+    }
+
+    void run_part(CallPart& part) noexcept override {
+        std::exception_ptr error;
+        if constexpr (Work::splits) {
+            if (!completed_early) {
+                const runtime::UserCodeScope scope(slot_->delivery().owner);
+                std::size_t place = part.first;
+                try {
+                    const std::vector<std::string> texts = work.take(*lengths, part.first, part.count);
+                    run_texts(*part.record, texts, place);
+                } catch (...) {
+                    const std::exception_ptr thrown = std::current_exception();
+                    const std::optional<std::size_t> index = text_index_of(thrown);
+                    const bool is_known = index && place + *index < own_texts;
+                    error = failure(thrown,
+                                    is_known ? std::optional<std::size_t>((*lengths)[place + *index]) : std::nullopt);
+                }
+            }
+        }
+        end_part(part, std::move(error));
+    }
+
+    void part_dropped(CallPart& part) noexcept override { end_part(part, was_dropped()); }
 
     /// The next that joined the same call, or null.
     [[nodiscard]] ModelCall* next() const noexcept { return static_cast<ModelCall*>(next_in_call.get()); }
@@ -148,17 +200,69 @@ public:
     /// The slot.
     [[nodiscard]] SlotBase& slot() const noexcept { return *slot_; }
 
-    /// What the call is about. Moved out while a call is shared.
+    /// What the call is about. Texts are moved out while a call is shared or runs for a part.
     Work work;
     /// What a shared call gave it.
     Answer answer{};
 
 private:
+    // What it needs to be cut.
+    struct Parts {
+        Parts(const Work& work, std::size_t most) : lengths(work.cut_texts()), all(most), assembly(work) {}
+        core::TextLengths lengths;
+        std::vector<CallPart> all;
+        typename Work::Assembly assembly;
+    };
+
+    // Calls the model for texts that begin at `place`; out of memory, for one half after the other.
+    void run_texts(const ResidentRecord& on, std::span<const std::string> texts, std::size_t& place) {
+        auto& model = *static_cast<typename Work::model_type*>(on.model);
+        std::optional<typename Work::part_type> given;
+        try {
+            given = work.call_part(model, texts, stop_token());
+        } catch (const std::bad_alloc&) {
+            if (texts.size() == 1) {
+                throw;
+            }
+        }
+        if (given) {
+            parts_->assembly.put(*lengths, place, std::move(*given), own_texts);
+            place += texts.size();
+            return;
+        }
+        const std::size_t half = texts.size() / 2;
+        slot_->limit_batch(on, half);
+        run_texts(on, texts.first(half), place);
+        if (!completed_early) {
+            run_texts(on, texts.subspan(half), place);
+        }
+    }
+
     void end(std::exception_ptr failed_with, Result given) noexcept {
         if (slot_->finish(*this)) {
             complete(std::move(failed_with), std::move(given));
             slot_->delivered();
         }
+    }
+
+    void end_part(CallPart& part, std::exception_ptr failed_with) noexcept {
+        if (slot_->finish_part(part, failed_with != nullptr)) {
+            Result given{};
+            if constexpr (Work::splits) {
+                if (!failed_with) {
+                    given = parts_->assembly.finish();
+                }
+            }
+            complete(std::move(failed_with), std::move(given));
+            slot_->delivered();
+        }
+    }
+
+    [[nodiscard]] std::exception_ptr was_dropped() const noexcept {
+        return make_error_of([this] {
+            return Error(errc::inference_failed, *record->key, Stage::inference,
+                         "the inference executor did not run the call");
+        });
     }
 
     // Ends the call of this and all that joined it.
@@ -176,6 +280,7 @@ private:
     }
 
     std::shared_ptr<SlotBase> slot_;
+    std::unique_ptr<Parts> parts_{};
 };
 
 }  // namespace residency::detail

@@ -5,6 +5,7 @@
 #include "residency/error_code.hpp"
 #include "residency/generation.hpp"
 #include "residency/runtime/user_code_scope.hpp"
+#include "residency/shell/call_part.hpp"
 #include "residency/shell/error_writer.hpp"
 #include "residency/shell/intrusive_queue.hpp"
 #include "residency/shell/pending_teardown.hpp"
@@ -60,6 +61,8 @@ struct Outbox {
     IntrusiveQueue<&PendingTeardown::next> teardowns{};
     /// Loads to stop; the calls are those in `early`.
     StopRequests stops{};
+    /// Parts whose calls are to begin.
+    IntrusiveQueue<&CallPart::next> parts{};
     /// Whether this thread requests the stops.
     bool stops_in_place = false;
     /// Whether requests complete that were accepted.
@@ -95,8 +98,33 @@ struct Outbox {
         begin_call(*waiter);
         first.join(waiter);
     }
-    /// The waiter fails.
+    /// The request, which is cut, has a lease on `record` for `count` texts from place `first` on. `request` is its name
+    /// in the scheduler from now on, if it keeps one.
+    void begin_part(InferenceWaiter& call, ResidentRecord* record, core::Index first, core::Index count,
+                    core::RequestId request) noexcept {
+        call.is_granted = true;
+        call.state = Waiter::State::leased;
+        call.record = record;
+        call.request = request;
+        if (call.parts_running++ == 0) {
+            begin_call(call);
+        }
+        CallPart& part = *std::exchange(call.free_parts, call.free_parts->next);
+        part = {&call, record, first, count, nullptr};
+        parts.push(&part);
+    }
+    /// The waiter fails. If it is cut, and parts of it run, these are to be asked to stop.
     void fail(const boost::intrusive_ptr<Waiter>& waiter, errc code, Stage stage, core::Duration retry_after) noexcept {
+        if (waiter->is_inference) {
+            auto& call = static_cast<InferenceWaiter&>(*waiter);
+            if (call.completed_early.exchange(true)) {
+                return;
+            }
+            if (call.parts_running != 0) {
+                stops.push(&call);
+            }
+        }
+        waiter->is_granted = false;
         waiter->state = Waiter::State::done;
         waiter->request = {};
         waiter->code = code;
@@ -111,8 +139,10 @@ struct Outbox {
         }
         call.code = code;
         call.is_cancelled = cancelled;
-        // Once the mutex is free it may end, and its record with it.
-        call.key = call.record->key;
+        // Once the mutex is free it may end, and its record with it. That of one that is cut may be gone already.
+        if (!call.key) {
+            call.key = call.record->key;
+        }
         early.push(&call);
     }
     /// The same for all calls on a resident.

@@ -2,6 +2,7 @@
 
 #include "residency/backend.hpp"
 #include "residency/core/slab.hpp"
+#include "residency/core/text_lengths.hpp"
 #include "residency/embed_as.hpp"
 #include "residency/error.hpp"
 #include "residency/model_key.hpp"
@@ -32,6 +33,7 @@ struct RerankWork {
     using result_type = Ranking;
     static constexpr bool stoppable = ReranksWithToken<Model> || ReranksPairsWithToken<Model>;
     static constexpr bool joins = joins_requests<Model>;
+    static constexpr bool splits = SaysBatchLimits<Model>;
     static constexpr std::string_view noun = "document";
 
     std::string query;
@@ -43,10 +45,47 @@ struct RerankWork {
     [[nodiscard]] core::Index bytes() const noexcept { return bytes_of(documents, query.size()); }
     [[nodiscard]] static EmbedAs kind() noexcept { return EmbedAs::as_is; }
 
+    // -- What parts need --
+    using part_type = std::vector<float>;
+
+    /// The scores of the parts that have ended. From any thread.
+    class Assembly {
+    public:
+        explicit Assembly(const RerankWork& work) : scores_(work.documents.size()), ranking_(work.documents.size()) {}
+        /// The scores of documents from `place` on.
+        void put(const core::TextLengths& lengths, std::size_t place, const std::vector<float>& scores,
+                 std::size_t /*of*/) noexcept {
+            for (std::size_t index = 0; index < scores.size(); ++index) {
+                scores_[lengths[place + index]] = scores[index];
+            }
+        }
+        [[nodiscard]] Ranking finish() noexcept {
+            rank(scores_, ranking_);
+            return std::move(ranking_);
+        }
+
+    private:
+        std::vector<float> scores_;
+        Ranking ranking_;
+    };
+
+    [[nodiscard]] std::span<const std::string> cut_texts() const noexcept { return documents; }
+    [[nodiscard]] std::vector<std::string> take(const core::TextLengths& lengths, std::size_t first,
+                                                std::size_t count) {
+        return take_texts(documents, lengths, first, count);
+    }
+    [[nodiscard]] std::vector<float> call_part(Model& model, std::span<const std::string> part,
+                                               const std::stop_token& stop) const {
+        std::vector<float> scores = call_rerank(model, query, part, stop);
+        demand_scores(scores, part.size());
+        demand_numbers(scores);
+        return scores;
+    }
+
     [[nodiscard]] Ranking operator()(Model& model, const std::stop_token& stop) {
-        const std::vector<float> scores = call_rerank(model, query, documents, stop);
-        demand_scores(scores, documents.size());
-        return ranked(scores);
+        const std::vector<float> scores = call_part(model, documents, stop);
+        rank(scores, ranking);
+        return std::move(ranking);
     }
 
     /// One call for several requests; each gets its ranking. If it throws, none has got anything.
@@ -68,7 +107,9 @@ struct RerankWork {
         for (auto* const call : calls) {
             const std::size_t own = call->work.documents.size();
             try {
-                call->answer.result = call->work.ranked(scores.first(own));
+                demand_numbers(scores.first(own));
+                rank(scores.first(own), call->work.ranking);
+                call->answer.result = std::move(call->work.ranking);
             } catch (...) {
                 call->answer.error = call->failure(std::current_exception());
             }
@@ -83,13 +124,11 @@ private:
                        " documents");
         }
     }
-    [[nodiscard]] Ranking ranked(std::span<const float> scores) {
+    static void demand_numbers(std::span<const float> scores) {
         const auto odd = std::find_if(scores.begin(), scores.end(), [](const float& score) { return is_nan(score); });
         if (odd != scores.end()) {
-            bad_result("the model gave a NaN as the score of document " + std::to_string(odd - scores.begin()));
+            bad_result("the model gave a NaN as its score", static_cast<std::size_t>(odd - scores.begin()));
         }
-        rank(scores, ranking);
-        return std::move(ranking);
     }
 };
 

@@ -11,6 +11,7 @@
 
 #include <boost/smart_ptr/intrusive_ptr.hpp>
 
+#include <cstddef>
 #include <exception>
 #include <memory>
 #include <string>
@@ -35,7 +36,9 @@ public:
     /// Ends an inference's lease, which those that joined it share. True if it has not completed early: then the caller
     /// completes it and calls `delivered`. Those that joined it have the same answer in `completes`.
     [[nodiscard]] virtual bool finish(InferenceWaiter& first) noexcept = 0;
-    /// The handler of a request for which `finish` gave true has been posted.
+    /// The same for a part; `failed`: its request fails with it. True if its request is to be completed now.
+    [[nodiscard]] virtual bool finish_part(CallPart& part, bool failed) noexcept = 0;
+    /// The handler of a request for which `finish` or `finish_part` gave true has been posted.
     virtual void delivered() noexcept = 0;
     /// Whether new requests are refused.
     [[nodiscard]] virtual bool closed() const noexcept = 0;
@@ -57,6 +60,8 @@ public:
     /// Forgets a teardown whose caller stopped waiting; what it began goes on.
     virtual void forget(PendingTeardown& teardown) noexcept = 0;
 
+    /// How many calls may run at once.
+    [[nodiscard]] virtual std::size_t max_calls() const noexcept = 0;
     /// Has `call->run()` called where models are called.
     virtual void run_inference(boost::intrusive_ptr<InferenceWaiter> call) noexcept = 0;
 

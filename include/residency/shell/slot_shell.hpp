@@ -80,6 +80,7 @@ public:
     void cancel(Waiter& waiter, bool terminal) noexcept override;
     void release(LeasedModel& model) noexcept override;
     [[nodiscard]] bool finish(InferenceWaiter& call) noexcept override;
+    [[nodiscard]] bool finish_part(CallPart& part, bool failed) noexcept override;
     void delivered() noexcept override;
     [[nodiscard]] bool revoked(const LeasedModel& model) const noexcept override;
     [[nodiscard]] bool closed() const noexcept override;
@@ -90,6 +91,7 @@ public:
     void start_unload(const ModelKey* key, UnloadMode mode, const std::shared_ptr<PendingTeardown>& teardown) override;
     void start_shutdown(const ShutdownOptions& options, const std::shared_ptr<PendingTeardown>& teardown) override;
     void forget(PendingTeardown& teardown) noexcept override;
+    [[nodiscard]] std::size_t max_calls() const noexcept override { return options_.max_calls; }
     void run_inference(boost::intrusive_ptr<InferenceWaiter> call) noexcept override;
 
     // -- What the runtime calls, see EndingSlot --
@@ -164,6 +166,7 @@ private:
                   const std::exception_ptr& cause) noexcept;
     void post_unload(std::shared_ptr<ResidentRecord> record) noexcept;
     void run_unload(ResidentRecord& record) noexcept;
+    void post_part(CallPart& part) noexcept;
     void post_stops(StopRequests&& stops) noexcept;
     template <class Fill>
     void publish(const Fill& fill) noexcept;

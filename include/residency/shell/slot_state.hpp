@@ -80,6 +80,7 @@ struct SlotState {
     /// Collects all actions.
     void collect(Outbox& out) noexcept {
         collect_first(actions.size(), out);
+        give_up_early(out);
         fail_loads_without_record(out);
         constexpr std::size_t kept = 1024;
         if (scheduler.queue().requests().size() == 0 && waiters.size() > kept) {
@@ -133,6 +134,16 @@ private:
                          action.kept ? request : core::RequestId());
                 break;
             }
+            case core::ActionType::part: {
+                const boost::intrusive_ptr<Waiter> waiter =
+                    action.kept ? waiters[action.subject] : std::move(waiters[action.subject]);
+                auto& call = static_cast<InferenceWaiter&>(*waiter);
+                call.all_given = action.is_last;
+                out.begin_part(call, records.find(action.resident), action.first, action.count,
+                               action.kept ? call.request : core::RequestId());
+                out.delivers = true;
+                break;
+            }
             case core::ActionType::fail: {
                 const boost::intrusive_ptr<Waiter> waiter = std::move(waiters[action.subject]);
                 if (const ResidentRecord* const record = records.find(action.resident)) {
@@ -159,6 +170,18 @@ private:
             case core::ActionType::complete: complete_teardown(action, out); break;
             case core::ActionType::event: events_.push(action, records.find(action.resident), scheduler, now()); break;
         }
+    }
+
+    // What completes early is given no more parts.
+    void give_up_early(Outbox& out) noexcept {
+        out.early.for_each([&](InferenceWaiter& call) {
+            if (call.request.valid() && scheduler.give_up(call.request, now(), actions)) {
+                // The outbox owns it, too.
+                waiters[call.request.index] = nullptr;
+                call.request = {};
+                collect_first(actions.size(), out);
+            }
+        });
     }
 
     // Loads for which there was no memory before the backend was asked: to their waiters they have failed. Each failure

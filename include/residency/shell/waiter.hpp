@@ -3,6 +3,7 @@
 #include "residency/core/action.hpp"
 #include "residency/core/shared_key.hpp"
 #include "residency/core/slab.hpp"
+#include "residency/core/text_lengths.hpp"
 #include "residency/core/time.hpp"
 #include "residency/embed_as.hpp"
 #include "residency/error_code.hpp"
@@ -86,6 +87,8 @@ public:
     core::SharedKey key{};
 };
 
+struct CallPart;
+
 /// A request for a model call. It may complete before the model returns. Several may share a call: those that joined
 /// hang on the first, which alone has the lease.
 class InferenceWaiter : public Waiter {
@@ -105,6 +108,11 @@ public:
     virtual void run() noexcept = 0;
     /// The inference executor will never call `run`: gives the lease back.
     virtual void dropped() noexcept = 0;
+    /// Makes what it needs to be cut; precondition: can_be_cut. Throws bad_alloc.
+    virtual void prepare_parts() = 0;
+    /// The same two as `run` and `dropped` for a part of it, if it is cut.
+    virtual void run_part(CallPart& part) noexcept = 0;
+    virtual void part_dropped(CallPart& part) noexcept = 0;
     /// It does not want its call any more. The model is asked to stop if no other request that shares the call does,
     /// and if it can be asked. Called once at most, without a lock.
     void request_stop() noexcept {
@@ -131,6 +139,16 @@ public:
     const core::Index own_texts;
     /// How many bytes they are.
     const core::Index own_bytes;
+    /// Whether it may be cut into parts, once `prepare_parts` was called.
+    bool can_be_cut = false;
+    /// The order in which its texts are cut; null before that.
+    const core::TextLengths* lengths = nullptr;
+    // Guarded by the slot's mutex, once it is cut: parts that are free, how many run, whether all texts were given, and
+    // how many of them have ended.
+    CallPart* free_parts = nullptr;
+    core::Index parts_running = 0;
+    core::Index texts_ended = 0;
+    bool all_given = false;
     /// How many texts its call is about, those of the requests that joined it included.
     core::Index call_texts;
     /// The first of its call, if it joined another's.

@@ -40,8 +40,8 @@ inline void SlotScheduler::collect_later(Index key) noexcept {
 //
 //  1. The slot is closed: shutting_down.
 //  2. The request expects another residency: model_changed.
-//  3. No lease or, for a model call, no call is free; the key has waiters; or its resident can take no lease:
-//     must_wait.
+//  3. No lease or, for a model call, no call is free; the key has waiters other than those that are cut; its resident
+//     can take no lease; or the request is to be cut: must_wait.
 //  4. The lease is granted.
 inline Attempt SlotScheduler::try_grant(const ModelKey& key, const RequestSpec& spec, Grant& grant) {
     if (closed_) {
@@ -55,11 +55,12 @@ inline Attempt SlotScheduler::try_grant(const ModelKey& key, const RequestSpec& 
         return Attempt::must_wait;
     }
     const KeyEntry& entry = queue_.keys()[index];
-    if (entry.waiting != 0 || entry.resident == none) {
+    if (entry.resident == none || (entry.waiting != 0 && !queue_.only_cut(index))) {
         return Attempt::must_wait;
     }
     Resident& resident = residents_[entry.resident];
-    if (resident.state != ResidentState::ready || resident.leases >= resident.capacity) {
+    if (resident.state != ResidentState::ready || resident.leases >= resident.capacity ||
+        (spec.texts > 1 && spec.is_inference && part_of(resident, spec, queue_.empty()) != whole)) {
         return Attempt::must_wait;
     }
     grant.resident = residents_.handle(entry.resident);
@@ -104,7 +105,8 @@ inline Attempt SlotScheduler::try_ensure(const ModelKey& key, const RequestSpec&
 //  2. The queue is full, also after what is due has left it: overloaded. The last quarter is kept from `low`.
 //  3. The deadline has passed: timed_out.
 //  4. The request waits.
-inline Enqueued SlotScheduler::enqueue(const SharedKey& key, const RequestSpec& spec, Time now, Actions& actions) {
+inline Enqueued SlotScheduler::enqueue(const SharedKey& key, const RequestSpec& spec, Time now, Actions& actions,
+                                       const TextLengths* lengths) {
     begin_call();
     // Every key that waits may become a resident in a call that must not allocate.
     const std::size_t residents =
@@ -139,7 +141,7 @@ inline Enqueued SlotScheduler::enqueue(const SharedKey& key, const RequestSpec& 
         event.key = index;
     } else {
         result.joined_after = actions.size();
-        result.request = queue_.join(index, spec, now);
+        result.request = queue_.join(index, spec, now, lengths);
         counters_.most_waiting = (std::max)(counters_.most_waiting, queue_.waiting());
         wake_by(spec.deadline);
         if (entry.resident != none) {
@@ -156,6 +158,12 @@ inline Enqueued SlotScheduler::enqueue(const SharedKey& key, const RequestSpec& 
 }
 
 inline bool SlotScheduler::cancel(RequestId request, Time now, Actions& actions) {
+    const bool waits = give_up(request, now, actions);
+    counters_.cancelled += waits ? 1U : 0U;
+    return waits;
+}
+
+inline bool SlotScheduler::give_up(RequestId request, Time now, Actions& actions) {
     if (!queue_.requests().contains(request) || queue_.requests()[request.index].state != RequestState::waiting) {
         return false;
     }
@@ -163,7 +171,6 @@ inline bool SlotScheduler::cancel(RequestId request, Time now, Actions& actions)
     Step step{now, actions};
     const Index key = queue_.requests()[request.index].key;
     queue_.leave(request.index, false);
-    ++counters_.cancelled;
     const KeyEntry& entry = queue_.keys()[key];
     if (entry.claim != none && entry.waiting == 1) {
         queue_.drop_claim(key);
@@ -182,7 +189,9 @@ inline void SlotScheduler::release(const Grant& grant, Time now, Actions& action
     const Index index = grant.resident.index;
     Resident& resident = residents_[index];
     end_lease(resident, grant);
-    if (grant.request.valid()) {
+    if (grant.is_part) {
+        queue_.end_part(grant.request);
+    } else if (grant.request.valid()) {
         queue_.erase(grant.request.index);
     }
     if (resident.leases == 0) {

@@ -2,7 +2,7 @@
 
 #include "residency/core/slot_scheduler.hpp"
 
-// SlotScheduler and its batches: which waiters share a model call.
+// SlotScheduler and its batches: which waiters share a model call, and which are cut into parts.
 
 namespace residency::core {
 
@@ -73,6 +73,107 @@ inline void SlotScheduler::join(Index request, const RequestSpec& spec, Index in
     Action& action = act(ActionType::join, request, index, step);
     action.generation = resident.generation;
     action.kept = queue_.leave(request, true);
+}
+
+// How many texts a part of the request has at most, on this resident: all of them if it is not to be cut (`whole`), or
+// as many as the model's limits allow if that is none. `is_alone`: no other request waits.
+//
+//  1. The model has no limits: it is not cut.
+//  2. It has more texts or bytes than fit one call: it is cut by the limits (DESIGN.md H26).
+//  3. It is alone in the slot and more than one call is free: it is cut evenly over the free calls (H25).
+inline Index SlotScheduler::part_of(const Resident& resident, const RequestSpec& spec, bool is_alone) const noexcept {
+    if (resident.batch.texts < 2) {
+        return whole;
+    }
+    if (spec.texts > resident.batch.texts || spec.bytes > resident.batch.bytes) {
+        return none;
+    }
+    const std::size_t free =
+        (std::min)({max_calls_, resident.capacity - resident.leases, options_.max_leases - leases_});
+    if (!is_alone || calls_ != 0 || free < 2) {
+        return whole;
+    }
+    return static_cast<Index>((spec.texts + free - 1) / free);
+}
+
+// The waiter, which is cut, that is given the next part by rank, or none.
+inline Index SlotScheduler::next_part() const noexcept {
+    const auto& heap = queue_.grantable_parts();
+    Index best = none;
+    for (Index index = 0; !heap.empty() && index < residents_.end_index(); ++index) {
+        if (heap.contains(index) && (best == none || heap.rank(index) < heap.rank(best)) && may_start_part(index)) {
+            best = index;
+        }
+    }
+    return best == none ? none : queue_.first_part(residents_[best].key);
+}
+
+// Whether a part may start on the resident (DESIGN.md H26), in the slot as well as on the resident itself. Requests that
+// are not cut are present if one waits, or was in one of the latest calls: a caller that asks again as soon as it has
+// its answer is.
+//
+//  1. Its request is cut evenly over free calls, and this is one of them: it may.
+//  2. None is present: it may.
+//  3. One call may run: not after a part, if one waits that could have the call.
+//  4. More calls may run: one of them is left to the others.
+inline bool SlotScheduler::may_start_part(Index index) const noexcept {
+    const Resident& resident = residents_[index];
+    if (queue_.bulk(queue_.first_part(resident.key)).part != none) {
+        return true;
+    }
+    const auto may = [&](std::size_t calls, std::size_t parts, bool waits, std::uint64_t whole_at, bool last_is_part) {
+        if (calls == 1) {
+            return !waits || !last_is_part;
+        }
+        const bool is_recent = whole_at != 0 && counters_.batches - whole_at < 2 * max_calls_;
+        return (!waits && !is_recent) || parts < calls - 1;
+    };
+    const auto& bare = queue_.grantable(false);
+    const auto& calls = queue_.grantable(true);
+    return may(max_calls_, parts_, !calls.empty(), whole_at_, last_is_part_) &&
+           may((std::min)(max_calls_, resident.capacity), resident.parts, calls.contains(index) || bare.contains(index),
+               resident.whole_at, resident.last_is_part);
+}
+
+// Gives the waiter, which is cut, its next part on the resident.
+inline void SlotScheduler::give_part(Index request, Index index, Step& step) {
+    Resident& resident = residents_[index];
+    const Index key = resident.key;
+    RequestSpec spec = queue_.requests()[request].spec;
+    const Bulk bulk = queue_.bulk(request);
+    BatchLimits limits = resident.batch;
+    if (limits.texts < 2) {
+        limits = {spec.texts};
+    }
+    limits.texts = (std::min)({limits.texts, std::size_t{bulk.part}, std::size_t{spec.texts}});
+    const Index first = bulk.given;
+    Index count = static_cast<Index>(limits.texts);
+    Index bytes = spec.bytes / spec.texts * count;
+    if (bulk.lengths != nullptr) {
+        count = bulk.lengths->fitting(first, limits);
+        bytes = bulk.lengths->bytes(first, first + count);
+    }
+    --step.left;
+    use(resident, spec);
+    ++resident.leases;
+    ++leases_;
+    ++counters_.leases_granted;
+    counters_.most_leases = (std::max)(counters_.most_leases, leases_);
+    ++calls_;
+    ++parts_;
+    ++resident.parts;
+    resident.last_is_part = last_is_part_ = true;
+    ++counters_.batches;
+    queue_.give_part(request, count, bytes);
+    spec.texts = count;
+    count_texts(resident, spec);
+    Action& action = act(ActionType::part, request, index, step);
+    action.generation = resident.generation;
+    action.first = first;
+    action.count = count;
+    action.is_last = queue_.requests()[request].spec.texts == 0;
+    action.kept = !action.is_last || queue_.leave(request, true);
+    refresh(key);
 }
 
 }  // namespace residency::core

@@ -32,7 +32,8 @@ inline QueueState SlotScheduler::state_of(Index key) const noexcept {
     }
     const Resident& resident = residents_[entry.resident];
     const bool takes_one_more = resident.state == ResidentState::ready && resident.leases < resident.capacity;
-    return takes_one_more && queue_.first_lease(key) != none ? QueueState::grantable : QueueState::not_queued;
+    const bool wants_lease = queue_.first_lease(key) != none || queue_.first_part(key) != none;
+    return takes_one_more && wants_lease ? QueueState::grantable : QueueState::not_queued;
 }
 
 inline void SlotScheduler::use(Resident& resident, const RequestSpec& spec) noexcept {
@@ -48,6 +49,8 @@ inline void SlotScheduler::count_lease(Resident& resident, const RequestSpec& sp
     if (spec.is_inference) {
         ++calls_;
         ++counters_.batches;
+        resident.last_is_part = last_is_part_ = false;
+        resident.whole_at = whole_at_ = counters_.batches;
         count_texts(resident, spec);
     }
 }
@@ -83,6 +86,18 @@ inline void SlotScheduler::grant(Index request, Step& step) {
     const Index key = queue_.requests()[request].key;
     const Index index = queue_.keys()[key].resident;
     Resident& resident = residents_[index];
+    if (queue_.is_cut(request)) {
+        give_part(request, index, step);
+        return;
+    }
+    if (queue_.requests()[request].bulk != none) {
+        if (const Index part = part_of(resident, spec, queue_.waiting() == 1); part != whole) {
+            --step.left;
+            queue_.cut(request, part);
+            refresh(key);
+            return;
+        }
+    }
     --step.left;
     use(resident, spec);
     if (spec.wants_lease) {
@@ -109,7 +124,7 @@ inline Index SlotScheduler::oldest_to_grant(Time now) const noexcept {
     if (queue_.grantable_by_age().empty()) {
         return none;
     }
-    const Index first = queue_.oldest_lease(residents_[queue_.grantable_by_age().top()].key);
+    const Index first = queue_.oldest_unserved(residents_[queue_.grantable_by_age().top()].key);
     if (!is_aged(first, now)) {
         return none;
     }
@@ -122,7 +137,7 @@ inline Index SlotScheduler::oldest_to_grant(Time now) const noexcept {
         if (!queue_.grantable_by_age().contains(index)) {
             continue;
         }
-        const Index each = queue_.oldest_lease(residents_[index].key);
+        const Index each = queue_.oldest_unserved(residents_[index].key);
         if (can_serve(each) && is_aged(each, now) &&
             (oldest == none || queue_.requests()[each].arrival < queue_.requests()[oldest].arrival)) {
             oldest = each;
@@ -136,7 +151,8 @@ inline Index SlotScheduler::oldest_to_grant(Time now) const noexcept {
 //  1. No lease is free: none.
 //  2. The last lease went by rank, and a waiter is older than `aging` (R15): the oldest such waiter that its resident
 //     can serve.
-//  3. The first by rank. While no call is free, of the keys whose first waiter wants a bare lease.
+//  3. The first by rank. While no call is free, of the keys whose first waiter wants a bare lease; else of all that are
+//     not cut, and of those that are whose part may start.
 inline Index SlotScheduler::next_to_grant(Time now, bool& by_age) const noexcept {
     by_age = false;
     if (leases_ >= options_.max_leases) {
@@ -148,14 +164,23 @@ inline Index SlotScheduler::next_to_grant(Time now, bool& by_age) const noexcept
             return oldest;
         }
     }
-    const auto& bare = queue_.grantable(false);
-    const auto& calls = queue_.grantable(true);
-    const bool may_call = calls_ < max_calls_ && !calls.empty();
-    if (!may_call && bare.empty()) {
-        return none;
+    Rank best;
+    Index next = none;
+    const auto consider = [&](const IndexedHeap<Rank>& heap) {
+        if (!heap.empty() && (next == none || heap.top_rank() < best)) {
+            best = heap.top_rank();
+            next = queue_.first_lease(residents_[heap.top()].key);
+        }
+    };
+    consider(queue_.grantable(false));
+    if (calls_ < max_calls_) {
+        consider(queue_.grantable(true));
+        const Index part = next_part();
+        if (part != none && (next == none || queue_.rank_of(part) < best)) {
+            next = part;
+        }
     }
-    const bool call_first = may_call && (bare.empty() || calls.top_rank() < bare.top_rank());
-    return queue_.first_lease(residents_[(call_first ? calls : bare).top()].key);
+    return next;
 }
 
 inline void SlotScheduler::grant_ready(Step& step) {
@@ -193,9 +218,10 @@ inline void SlotScheduler::fail(Index request, errc code, Duration retry_after, 
     --step.left;
     const KeyEntry& entry = queue_.keys()[queue_.requests()[request].key];
     const bool loading = entry.resident != none && residents_[entry.resident].state == ResidentState::loading;
+    const bool runs = queue_.is_cut(request) && queue_.bulk(request).running != 0;
     Action& action = act(ActionType::fail, request, none, step);
     action.code = code;
-    action.stage = loading ? Stage::load : Stage::queue;
+    action.stage = loading ? Stage::load : runs ? Stage::inference : Stage::queue;
     action.duration = retry_after;
     queue_.leave(request, false);
 }

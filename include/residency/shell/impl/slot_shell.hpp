@@ -28,8 +28,14 @@ void SlotShell<Clock>::submit(const boost::intrusive_ptr<Waiter>& waiter, const 
         spec.texts = call.own_texts;
         spec.bytes = call.own_bytes;
     }
-    apply([&](Outbox& out) {
+    // What a request needs to be cut takes memory and time: it is made without the mutex, and only if it must wait.
+    auto* const uncut = waiter->is_inference && static_cast<InferenceWaiter&>(*waiter).can_be_cut
+                            ? static_cast<InferenceWaiter*>(waiter.get())
+                            : nullptr;
+    bool must_prepare = false;
+    const auto decide = [&](Outbox& out) {
         mutex_.assert_held();
+        must_prepare = false;
         if (spec.deadline != core::never) {
             state_.reserve();
             state_.scheduler.note_timeout(core::to_duration(*options.timeout));
@@ -54,8 +60,14 @@ void SlotShell<Clock>::submit(const boost::intrusive_ptr<Waiter>& waiter, const 
             case core::Attempt::shutting_down: out.fail(waiter, errc::shutting_down, Stage::admission, {}); break;
             case core::Attempt::model_changed: out.fail(waiter, errc::model_changed, Stage::admission, {}); break;
             case core::Attempt::must_wait: {
+                if (uncut != nullptr && uncut->lengths == nullptr) {
+                    must_prepare = true;
+                    break;
+                }
                 state_.reserve();
-                const core::Enqueued enqueued = state_.scheduler.enqueue(waiter->key, spec, now(), state_.actions);
+                const core::Enqueued enqueued = state_.scheduler.enqueue(
+                    waiter->key, spec, now(), state_.actions,
+                    waiter->is_inference ? static_cast<const InferenceWaiter&>(*waiter).lengths : nullptr);
                 if (enqueued.request.valid()) {
                     state_.collect_first(enqueued.joined_after, out);
                     waiter->request = enqueued.request;
@@ -66,7 +78,12 @@ void SlotShell<Clock>::submit(const boost::intrusive_ptr<Waiter>& waiter, const 
                 break;
             }
         }
-    });
+    };
+    apply(decide);
+    if (must_prepare) {
+        uncut->prepare_parts();
+        apply(decide);
+    }
 }
 
 template <class Clock>
@@ -163,6 +180,52 @@ bool SlotShell<Clock>::end_lease(ResidentRecord& record, InferenceWaiter* first)
         }
     });
     return first != nullptr && first->completes;
+}
+
+template <class Clock>
+bool SlotShell<Clock>::finish_part(CallPart& part, bool failed) noexcept {
+    // Kept until all is carried out.
+    const boost::intrusive_ptr<InferenceWaiter> call = part.call;
+    boost::intrusive_ptr<Waiter> keep_waiter;
+    std::shared_ptr<SlotShell> keep_self;
+    bool completes = false;
+    apply([&](Outbox& out) {
+        mutex_.assert_held();
+        keep_self = this->shared_from_this();
+        --call->parts_running;
+        call->texts_ended += part.count;
+        if (failed || call->texts_ended == call->own_texts) {
+            completes = !call->completed_early.exchange(true);
+            deliveries_ += completes ? 1U : 0U;
+        }
+        if (failed && completes) {
+            if (state_.scheduler.give_up(call->request, now(), state_.actions)) {
+                keep_waiter = std::move(state_.waiters[call->request.index]);
+                call->request = {};
+            }
+            if (call->parts_running != 0) {
+                out.stops.push(call);
+            }
+        }
+        const core::Grant grant{part.record->id, call->request, true, part.count, true};
+        part.call = nullptr;
+        part.next = std::exchange(call->free_parts, &part);
+        if (call->parts_running == 0) {
+            leave_running(*call);
+            if (call->all_given) {
+                call->state = Waiter::State::done;
+                if (call->request.valid()) {
+                    keep_waiter = std::move(state_.waiters[call->request.index]);
+                    state_.scheduler.leave_call(call->request);
+                }
+            }
+        }
+        state_.scheduler.release(grant, now(), state_.actions);
+        if (state_.abandoned && state_.scheduler.leases() == 0) {
+            self_.reset();
+        }
+    });
+    return completes;
 }
 
 template <class Clock>

@@ -60,6 +60,9 @@ void SlotShell<Clock>::carry_out(Outbox&& out) noexcept {
     if (out.moves_alarm) {
         sync_alarm();
     }
+    while (!out.parts.empty()) {
+        post_part(*out.parts.pop());
+    }
     ErrorWriter errors(name_, options_);
     out.complete(errors);
     if (out.delivers) {
