@@ -312,10 +312,28 @@ private:
         }
     }
 
+    // The request that a part is of: its place among the waiters, or when it times out if all its texts were given.
+    // Without a deadline nothing is known of it then.
+    static std::uint64_t place_of(const CheckedScheduler& world, core::RequestId request) {
+        for (std::size_t place = 0; place < world.waiters().size(); ++place) {
+            if (world.waiters()[place].id == request) {
+                return place + 1;
+            }
+        }
+        for (const KnownSharer& sharer : world.kept()) {
+            if (sharer.id == request) {
+                const core::Duration left = std::max(core::Duration::zero(), sharer.deadline - world.now());
+                return sharer.expired ? 100 : 101 + static_cast<std::uint64_t>(left.count());
+            }
+        }
+        return 0;
+    }
+
     // What distinguishes a lease from others on its resident: that it is for a model call, how many texts that is about,
     // and when those who share it time out. Sums of these numbers are the same only for the same leases, as good as
     // surely: what is mixed has 64 bits.
-    static std::uint64_t number_of(const KnownLease& lease, core::Time now) {
+    static std::uint64_t number_of(const CheckedScheduler& world, const KnownLease& lease) {
+        const core::Time now = world.now();
         if (lease.grant.texts == 0) {
             return lease.grant.is_inference ? 1U : 0U;
         }
@@ -325,6 +343,9 @@ private:
             facts.push_back(sharer.expired ? 0 : static_cast<std::uint64_t>(left.count()) + 1);
         }
         std::sort(facts.begin(), facts.end());
+        if (lease.grant.is_part) {
+            facts.push_back(place_of(world, lease.grant.request));
+        }
         facts.push_back(lease.grant.texts);
         std::uint64_t mixed = 0x9e3779b97f4a7c15ULL;
         for (const std::uint64_t fact : facts) {
@@ -337,7 +358,7 @@ private:
     void encode(const CheckedScheduler& world) {
         leases_.assign(world.scheduler().residents().end_index(), 0);
         for (const KnownLease& lease : world.leases()) {
-            leases_[lease.grant.resident.index] += number_of(lease, world.now());
+            leases_[lease.grant.resident.index] += number_of(world, lease);
         }
         for (CanonicalWriter& writer : writers_) {
             words_.clear();
@@ -577,11 +598,12 @@ std::vector<Seen> everything(const std::vector<Report>& reports) {
             [=](const Report& report) { return report.counts.refusals[static_cast<std::size_t>(code)]; });
     }
     const std::vector<std::pair<core::ActionType, const char*>> actions{
-        {core::ActionType::grant, "grant"},       {core::ActionType::fail, "fail"},
-        {core::ActionType::expire, "expire"},     {core::ActionType::load, "load"},
-        {core::ActionType::join, "join"},         {core::ActionType::stop_load, "stop_load"},
-        {core::ActionType::revoke, "revoke"},     {core::ActionType::unload, "unload"},
-        {core::ActionType::complete, "complete"}, {core::ActionType::event, "event"}};
+        {core::ActionType::grant, "grant"},         {core::ActionType::fail, "fail"},
+        {core::ActionType::expire, "expire"},       {core::ActionType::load, "load"},
+        {core::ActionType::join, "join"},           {core::ActionType::part, "part"},
+        {core::ActionType::stop_load, "stop_load"}, {core::ActionType::revoke, "revoke"},
+        {core::ActionType::unload, "unload"},       {core::ActionType::complete, "complete"},
+        {core::ActionType::event, "event"}};
     for (const auto& [type, name] : actions) {
         sum("action " + std::string(name),
             [type = type](const Report& report) { return report.counts.types[static_cast<std::size_t>(type)]; });
@@ -605,6 +627,8 @@ std::vector<Seen> everything(const std::vector<Report>& reports) {
     }
     sum("lease or place by age", [](const Report& report) { return report.counts.by_age; });
     sum("batch as large as may be", [](const Report& report) { return report.counts.full_batches; });
+    sum("part that is the last", [](const Report& report) { return report.counts.last_parts; });
+    sum("part of an even cut", [](const Report& report) { return report.counts.even_parts; });
     sum("batch that leaves a waiter", [](const Report& report) { return report.counts.passed_by; });
     sum("claim", [](const Report& report) { return report.counts.claims; });
     sum("load that does not begin", [](const Report& report) { return report.counts.dropped_loads; });

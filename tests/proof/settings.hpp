@@ -40,6 +40,10 @@ inline RequestKind with(RequestKind kind, Priority priority) {
     kind.spec.priority = priority;
     return kind;
 }
+inline RequestKind with_key(RequestKind kind, std::size_t key) {
+    kind.key = key;
+    return kind;
+}
 inline RequestKind load_only(RequestKind kind) {
     kind.spec.wants_lease = false;
     return kind;
@@ -267,6 +271,33 @@ inline std::vector<Family> families(Dose dose) {
                    .keep_alives = {keep_alive_forever},
                    .fails = false,
                    .batch = {2}});
+    all.push_back({.name = "parts",
+                   .about = "requests of one to five texts, calls of two: parts beside others, deadlines, two calls",
+                   .requests = {about(lease, 1), about(lease, 3), about(timed(lease), 5)},
+                   .keys = 1,
+                   .max_queue = full ? 3U : 2U,
+                   .residents = {1},
+                   .leases = {1, 2},
+                   .keep_alives = {keep_alive_forever},
+                   .most_operations = 1,
+                   .closes = full,
+                   .fails = false,
+                   .narrow_models = true,
+                   .batch = {2}});
+    all.push_back(
+        {.name = "parts-switched",
+         .about = "requests of two and three texts for two models, one place: switches between parts, age, "
+                  "priorities, a generation that is expected",
+         .requests = full ? std::vector{about(lease, 3), about(low, 3), about(expecting(lease), 3),
+                                        with_key(about(lease, 1), 1), with_key(about(high, 2), 1)}
+                          : std::vector{about(low, 3), about(expecting(lease), 3), with_key(about(high, 2), 1)},
+         .max_queue = full ? 3U : 2U,
+         .residents = {1},
+         .leases = {2},
+         .keep_alives = {keep_alive_forever},
+         .aging = 1ms,
+         .fails = false,
+         .batch = {2}});
     all.push_back({.name = "batches-aged",
                    .about = "requests that share calls, every second one by age; bytes that may wait; narrow models",
                    .requests = {about(lease, 1), about(low, 1), about(high, 2)},

@@ -65,6 +65,8 @@ private:
         add(scheduler_->noted_timeout().count());
         add(scheduler_->unfinished());
         add(scheduler_->calls());
+        add(scheduler_->last_is_part());
+        add(recent(scheduler_->whole_at()));
         add(scheduler_->lease_by_age());
         add(scheduler_->place_by_age());
         for (const Reason reason : {Reason::overloaded, Reason::cooling_down}) {
@@ -98,6 +100,16 @@ private:
         }
         // As unsigned numbers: their difference may be too large for a signed one.
         return due <= now_ ? 0 : static_cast<std::uint64_t>(due.count()) - static_cast<std::uint64_t>(now_.count());
+    }
+
+    // How long ago a call was that was not a part, as far as that still decides anything.
+    [[nodiscard]] std::uint64_t recent(std::uint64_t whole_at) const noexcept {
+        const std::uint64_t window =
+            2 * (std::min)(scheduler_->options().max_calls == 0 ? scheduler_->options().max_leases
+                                                                : scheduler_->options().max_calls,
+                           scheduler_->options().max_leases);
+        const std::uint64_t ago = scheduler_->counters().batches - whole_at;
+        return whole_at == 0 ? window : (std::min)(ago, window);
     }
 
     [[nodiscard]] const ModelKey& name(const ModelKey& key) const noexcept {
@@ -245,6 +257,9 @@ private:
             add(resident.batch.texts);
             add(resident.batch.bytes);
             add(resident.joins);
+            add(resident.parts);
+            add(resident.last_is_part);
+            add(recent(resident.whole_at));
             add(resident.keep_alive.count());
             add(resident.unused());
             add(rank(used_, index));
@@ -273,6 +288,12 @@ private:
         add(spec.is_inference);
         add(spec.texts);
         add(spec.bytes);
+        const bool is_cut = scheduler_->queue().is_cut(index);
+        add(is_cut);
+        if (is_cut) {
+            add(scheduler_->queue().bulk(index).part);
+            add(scheduler_->queue().bulk(index).running);
+        }
         add(spec.as);
         add(remaining(spec.deadline));
         add((spec.overrides_keep_alive ? spec.keep_alive : core::to_duration(scheduler_->options().keep_alive))

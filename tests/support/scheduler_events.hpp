@@ -215,6 +215,9 @@ inline void print(std::ostream& out, const CheckedScheduler& world, const Settin
                 << (!kind.spec.wants_lease   ? " load"
                     : kind.spec.is_inference ? " call"
                                              : " lease");
+            if (kind.spec.texts != 0) {
+                out << " about " << kind.spec.texts << " texts";
+            }
             if (kind.spec.priority != Priority::normal) {
                 out << (kind.spec.priority == Priority::high ? " high" : " low");
             }

@@ -35,6 +35,11 @@ struct KnownWaiter {
     core::RequestSpec spec{};
     std::uint64_t arrival = 0;
     core::Time since{0};
+    /// It is cut into parts: of at most so many texts, if it was cut evenly; so many were given, so many run.
+    bool cut = false;
+    core::Index part = core::none;
+    core::Index given = 0;
+    std::size_t running = 0;
     /// It timed out, and keeps its key's turn until then.
     bool claims = false;
     core::Time until = core::never;
@@ -81,6 +86,9 @@ struct KnownResident {
     std::size_t capacity = 0;
     BatchLimits batch{};
     bool joins = false;
+    /// Whether its latest call was a part, and the number of the latest that was not.
+    bool last_is_part = false;
+    std::uint64_t whole_at = 0;
 
     [[nodiscard]] bool switches() const { return state == ResidentState::draining && !for_good; }
     [[nodiscard]] bool is_load() const { return state == ResidentState::queued || state == ResidentState::loading; }
@@ -129,6 +137,9 @@ struct ActionCounts {
     /// its texts are, or of its priority.
     std::uint64_t full_batches = 0;
     std::uint64_t passed_by = 0;
+    /// Parts that were last ones, and that were of an even cut.
+    std::uint64_t last_parts = 0;
+    std::uint64_t even_parts = 0;
     /// Leases and places that went to the oldest waiter although another ranks before it.
     std::uint64_t by_age = 0;
     /// Waiters that timed out and kept their key's turn.
@@ -219,11 +230,18 @@ public:
         leases_.erase(leases_.begin() + static_cast<std::ptrdiff_t>(index));
         KnownResident& resident = *find(held.grant.resident);
         --resident.leases;
+        for (KnownWaiter& waiter : waiters_) {
+            waiter.running -= held.grant.is_part && waiter.id == held.grant.request ? 1U : 0U;
+        }
         for (const KnownSharer& sharer : held.sharers) {
-            if (sharer.id != held.grant.request) {
+            if (sharer.id != held.grant.request && !held.grant.is_part) {
                 may_be_quiet = false;
                 scheduler_.leave_call(sharer.id);
             }
+        }
+        if (held.grant.is_part) {
+            may_be_quiet = false;
+            end_part(held);
         }
         if (resident.leases == 0) {
             resident.idle_since = now_;
@@ -400,6 +418,8 @@ public:
     /// Waiters and claims, in the order in which they came.
     [[nodiscard]] const std::vector<KnownWaiter>& waiters() const noexcept { return waiters_; }
     [[nodiscard]] const std::vector<KnownLease>& leases() const noexcept { return leases_; }
+    /// Requests of which all parts were given, while some run and their deadline goes on.
+    [[nodiscard]] const std::vector<KnownSharer>& kept() const noexcept { return kept_; }
     [[nodiscard]] const std::vector<KnownResident>& residents() const noexcept { return residents_; }
     [[nodiscard]] const std::vector<KnownOperation>& teardowns() const noexcept { return operations_; }
     [[nodiscard]] const core::Actions& actions() const noexcept { return actions_; }
@@ -435,7 +455,8 @@ public:
                 << (!waiter.spec.wants_lease   ? " for a load"
                     : waiter.spec.is_inference ? " for a call"
                                                : " for a lease")
-                << ", priority " << static_cast<int>(waiter.spec.priority) << ", since "
+                << ", " << waiter.spec.texts << (waiter.cut ? " texts left, " : " texts, ") << waiter.running
+                << " parts running, priority " << static_cast<int>(waiter.spec.priority) << ", since "
                 << waiter.since.count() / 1'000'000 << " ms"
                 << (world.keys_[waiter.key].ranks_last ? ", ranks last" : "");
             if (waiter.claims || waiter.spec.deadline != core::never) {
@@ -546,17 +567,102 @@ private:
     }
     [[nodiscard]] Order order_of(std::size_t key) const noexcept { return order(*best_of(key)); }
 
-    // Whether the waiter is the first of its key for a lease, by rank or by age, and its resident and the slot can give
-    // it one.
-    [[nodiscard]] bool can_be_granted(const KnownWaiter& waiter, bool by_age) const {
+    // Whether its resident and the slot can give the waiter a lease.
+    [[nodiscard]] bool has_room(const KnownWaiter& waiter) const {
         const KnownResident* resident = resident_of(waiter.key);
-        if (!waiter.spec.wants_lease || resident == nullptr || resident->state != ResidentState::ready ||
-            resident->leases >= resident->capacity || leases_.size() >= options().max_leases ||
-            (waiter.spec.is_inference && calls() >= max_calls())) {
+        return waiter.spec.wants_lease && resident != nullptr && resident->state == ResidentState::ready &&
+               resident->leases < resident->capacity && leases_.size() < options().max_leases &&
+               (!waiter.spec.is_inference || calls() < max_calls());
+    }
+    // Whether the waiter is the first of its key for a lease, by rank or by age, and can be given it.
+    [[nodiscard]] bool can_be_granted(const KnownWaiter& waiter, bool by_age) const {
+        if (!has_room(waiter)) {
             return false;
         }
-        const auto is_rival = [&](const KnownWaiter& each) { return each.key == waiter.key && each.spec.wants_lease; };
-        return (by_age ? oldest(is_rival) : best(is_rival)) == &waiter;
+        if (by_age) {
+            return oldest([&](const KnownWaiter& each) {
+                       return each.key == waiter.key && each.spec.wants_lease && each.running == 0;
+                   }) == &waiter;
+        }
+        const bool is_first = best([&](const KnownWaiter& each) {
+                                  return each.key == waiter.key && each.spec.wants_lease && !each.cut;
+                              }) == &waiter;
+        return waiter.cut ? first_part(waiter.key) == &waiter && may_start_part(waiter) : is_first;
+    }
+    // DESIGN.md H26: of those of the highest priority the one with the fewest texts left.
+    [[nodiscard]] const KnownWaiter* first_part(std::size_t key) const {
+        const KnownWaiter* found = nullptr;
+        for (const KnownWaiter& each : waiters_) {
+            if (each.key == key && each.cut && !each.claims &&
+                (found == nullptr ||
+                 std::pair(each.spec.priority, each.spec.texts) < std::pair(found->spec.priority, found->spec.texts))) {
+                found = &each;
+            }
+        }
+        return found;
+    }
+    // DESIGN.md H26: whether a part of the waiter leaves enough to others.
+    [[nodiscard]] bool may_start_part(const KnownWaiter& waiter) const {
+        if (waiter.part != core::none) {
+            return true;
+        }
+        const KnownResident& resident = *resident_of(waiter.key);
+        const auto parts = [&](bool here) {
+            return static_cast<std::size_t>(std::count_if(leases_.begin(), leases_.end(), [&](const KnownLease& each) {
+                return each.grant.is_part && (!here || each.grant.resident == resident.id);
+            }));
+        };
+        const auto waits = [&](bool here) {
+            return std::any_of(waiters_.begin(), waiters_.end(), [&](const KnownWaiter& each) {
+                const KnownResident* const its = resident_of(each.key);
+                const bool takes_one_more =
+                    its != nullptr && its->state == ResidentState::ready && its->leases < its->capacity;
+                const bool is_first = best([&](const KnownWaiter& other) {
+                                          return other.key == each.key && other.spec.wants_lease && !other.cut;
+                                      }) == &each;
+                return takes_one_more && is_first && (here ? each.key == waiter.key : each.spec.is_inference);
+            });
+        };
+        const auto is_recent = [&](std::uint64_t whole_at) {
+            return whole_at != 0 && batches_ - whole_at < 2 * max_calls();
+        };
+        const auto leaves_enough = [&](std::size_t calls, bool here, bool last_is_part, std::uint64_t whole_at) {
+            return calls == 1 ? !(last_is_part && waits(here))
+                              : parts(here) < calls - 1 || !(waits(here) || is_recent(whole_at));
+        };
+        return leaves_enough(max_calls(), false, last_is_part_, whole_at_) &&
+               leaves_enough(std::min(max_calls(), resident.capacity), true, resident.last_is_part, resident.whole_at);
+    }
+    // Cuts the waiters that would be granted next but are too large for one call, or alone with several free calls.
+    void cut_next() {
+        while (const KnownWaiter* const next = next_to_grant()) {
+            const auto part = part_of(*next);
+            if (next->cut || !part) {
+                return;
+            }
+            auto& waiter = waiters_[static_cast<std::size_t>(next - waiters_.data())];
+            waiter.cut = true;
+            waiter.part = *part;
+        }
+    }
+    // How many texts a part of the waiter has at most, or nothing if it is not to be cut.
+    [[nodiscard]] std::optional<core::Index> part_of(const KnownWaiter& waiter) const {
+        return part_of(waiter.spec, *resident_of(waiter.key), waiting() == 1);
+    }
+    [[nodiscard]] std::optional<core::Index> part_of(const core::RequestSpec& spec, const KnownResident& resident,
+                                                     bool alone) const {
+        if (!spec.is_inference || spec.texts < 2 || resident.batch.texts < 2) {
+            return std::nullopt;
+        }
+        if (spec.texts > resident.batch.texts || spec.bytes > resident.batch.bytes) {
+            return core::none;
+        }
+        const std::size_t free =
+            std::min({max_calls(), resident.capacity - resident.leases, options().max_leases - leases_.size()});
+        if (!alone || calls() != 0 || free < 2) {
+            return std::nullopt;
+        }
+        return static_cast<core::Index>((spec.texts + free - 1) / free);
     }
     // The oldest waiter that can be granted, if it is older than `aging`.
     [[nodiscard]] const KnownWaiter* oldest_to_grant() const {
@@ -753,8 +859,11 @@ private:
         if (resident == nullptr || resident->state != ResidentState::ready) {
             return Attempt::must_wait;
         }
+        const bool others_wait = std::any_of(waiters_.begin(), waiters_.end(),
+                                             [&](const auto& each) { return each.key == key && !each.cut; });
         const bool has_room = leases_.size() < options().max_leases && resident->leases < resident->capacity &&
-                              (!spec.is_inference || calls() < max_calls()) && !awaited(key);
+                              (!spec.is_inference || calls() < max_calls()) && !others_wait &&
+                              !part_of(spec, *resident, waiters_.empty());
         return !spec.wants_lease || has_room ? Attempt::granted : Attempt::must_wait;
     }
 
@@ -837,9 +946,30 @@ private:
         require(resident.leases < resident.capacity, "no more leases on a model than it takes at once");
         use(resident, spec);
         ++resident.leases;
+        if (spec.is_inference) {
+            ++batches_;
+            resident.last_is_part = last_is_part_ = grant.is_part;
+            if (!grant.is_part) {
+                resident.whole_at = whole_at_ = batches_;
+            }
+        }
         KnownLease& held = leases_.emplace_back(KnownLease{grant, resident.key, {}});
-        if (grant.request.valid()) {
+        if (grant.request.valid() && !grant.is_part) {
             held.sharers.push_back({grant.request, spec.deadline, since, false});
+        }
+    }
+
+    // A part has ended: its request, if all its texts were given, when its last one has.
+    void end_part(const KnownLease& ended) {
+        const auto of_same = [&](const KnownLease& each) {
+            return each.grant.is_part && each.grant.request == ended.grant.request;
+        };
+        const bool was_last = std::none_of(leases_.begin(), leases_.end(), of_same);
+        const auto kept = std::find_if(kept_.begin(), kept_.end(),
+                                       [&](const KnownSharer& each) { return each.id == ended.grant.request; });
+        if (was_last && kept != kept_.end()) {
+            kept_.erase(kept);
+            scheduler_.leave_call(ended.grant.request);
         }
     }
 
@@ -875,7 +1005,7 @@ private:
     }
     template <class Counts>
     [[nodiscard]] std::ptrdiff_t count_sharers(Counts counts) const {
-        std::ptrdiff_t count = 0;
+        std::ptrdiff_t count = std::count_if(kept_.begin(), kept_.end(), counts);
         for (const KnownLease& lease : leases_) {
             count += std::count_if(lease.sharers.begin(), lease.sharers.end(), counts);
         }
@@ -960,6 +1090,7 @@ private:
         switch (action.type) {
             case core::ActionType::grant: return carry_out_grant(action);
             case core::ActionType::join: return carry_out_join(action);
+            case core::ActionType::part: return carry_out_part(action);
             case core::ActionType::fail: return carry_out_fail(action);
             case core::ActionType::expire: {
                 KnownLease* lease = nullptr;
@@ -970,6 +1101,13 @@ private:
                             lease = &each;
                             sharer = &other;
                         }
+                    }
+                }
+                for (KnownSharer& other : kept_) {
+                    if (other.id.index == action.subject) {
+                        lease = &*std::find_if(leases_.begin(), leases_.end(),
+                                               [&](const KnownLease& each) { return each.grant.request == other.id; });
+                        sharer = &other;
                     }
                 }
                 require(sharer != nullptr && !sharer->expired, "R9 a request in flight expires once");
@@ -1047,7 +1185,7 @@ private:
         bool passed_by = false;
         std::vector<KnownWaiter> rivals;
         std::copy_if(waiters_.begin(), waiters_.end(), std::back_inserter(rivals), [&](const KnownWaiter& each) {
-            return each.key == resident.key && !each.claims && each.spec.wants_lease;
+            return each.key == resident.key && !each.claims && each.spec.wants_lease && !each.cut;
         });
         std::stable_sort(rivals.begin(), rivals.end(), [](const KnownWaiter& left, const KnownWaiter& right) {
             return left.spec.priority < right.spec.priority;
@@ -1093,6 +1231,46 @@ private:
         drop_waiter(static_cast<std::size_t>(waiter - waiters_.begin()));
     }
 
+    void carry_out_part(const core::Action& action) {
+        require(joiners_.empty(), "H25 a batch takes all that fit");
+        const auto waiter = std::find_if(waiters_.begin(), waiters_.end(), [&](const KnownWaiter& each) {
+            return !each.claims && each.id.index == action.subject;
+        });
+        require(waiter != waiters_.end(), "R9 what is given a part was waiting");
+        KnownResident& resident = at(action.resident);
+        require(resident.key == waiter->key, "R11 no request is answered by another key's model");
+        require(action.generation == resident.generation, "a grant names its generation");
+        require(!waiter->spec.expects || waiter->spec.expected == resident.generation,
+                "H28 a request that expects a residency gets no part of another");
+        require(waiter->spec.deadline > now_, "H14 no waiter is granted past its deadline");
+        check_lease(*waiter);
+        require(waiter->cut, "H26 only what is too large for a call, or alone, is cut");
+        const std::size_t limit =
+            resident.batch.texts < 2 ? waiter->spec.texts : std::min<std::size_t>(resident.batch.texts, waiter->part);
+        const std::size_t count = std::min<std::size_t>(waiter->spec.texts, limit);
+        require(action.count == count && action.first == waiter->given, "H26 a part has the texts that come next");
+        core::Grant grant{resident.id, waiter->id, true, action.count, true};
+        core::RequestSpec spec = waiter->spec;
+        lease(resident, grant, spec, waiter->since);
+        waiter->spec.bytes -= waiter->spec.bytes / waiter->spec.texts * action.count;
+        waiter->spec.texts -= action.count;
+        waiter->given += action.count;
+        ++waiter->running;
+        require(action.is_last == (waiter->spec.texts == 0), "H26 the last part has the last text");
+        require(action.kept == (!action.is_last || spec.deadline != core::never),
+                "a request with a deadline that goes on stays known");
+        if (counts_ != nullptr) {
+            counts_->last_parts += action.is_last ? 1U : 0U;
+            counts_->even_parts += waiter->part == core::none ? 0U : 1U;
+        }
+        if (action.is_last) {
+            if (action.kept) {
+                kept_.push_back({waiter->id, spec.deadline, waiter->since, false});
+            }
+            drop_waiter(static_cast<std::size_t>(waiter - waiters_.begin()));
+        }
+    }
+
     void carry_out_grant(const core::Action& action) {
         require(joiners_.empty(), "H25 a batch takes all that fit");
         const auto waiter = std::find_if(waiters_.begin(), waiters_.end(), [&](const KnownWaiter& each) {
@@ -1134,6 +1312,7 @@ private:
     // The lease goes to the waiter whose turn it is; and, in other words, of two leases one goes to the oldest waiter
     // (R15).
     void check_lease(const KnownWaiter& granted) {
+        cut_next();
         const KnownWaiter* next = next_to_grant();
         require(next != nullptr && next->id == granted.id, "H6, R15 a lease goes to the waiter whose turn it is");
         const KnownWaiter* old = oldest_to_grant();
@@ -1155,7 +1334,9 @@ private:
         require(waiter != waiters_.end(), "R9 what fails was waiting");
         const KnownResident* resident = resident_of(waiter->key);
         const bool loading = resident != nullptr && resident->state == ResidentState::loading;
-        require(action.stage == (loading ? Stage::load : Stage::queue),
+        require(action.stage == (loading                ? Stage::load
+                                 : waiter->running != 0 ? Stage::inference
+                                                        : Stage::queue),
                 "a failed request learns in which stage it ended");
         const auto index = static_cast<std::size_t>(waiter - waiters_.begin());
         if (load_failed_ && waiter->key == failed_key_ && failed_resident_.valid()) {
@@ -1416,6 +1597,7 @@ private:
     // -- What holds between calls -------------------------------------------------------------------------------------
 
     void finish() {
+        cut_next();
         require(joiners_.empty(), "H25 a batch takes all that fit");
         require(!timed_out_, "a request that timed out is an event");
         finish_failed();
@@ -1507,6 +1689,12 @@ private:
                 ++kept;
             }
         }
+        for (const KnownSharer& sharer : kept_) {
+            require(queue.requests().contains(sharer.id), "a request in flight with a deadline is known");
+            require(queue.deadlines().contains(sharer.id.index) == !sharer.expired, "a request in flight expires once");
+            with_deadline += sharer.expired ? 0U : 1U;
+            ++kept;
+        }
         require(queue.requests().size() == waiters_.size() + kept, "R9 nothing is kept of a request that has ended");
         require(queue.deadlines().size() == with_deadline, "R9 no deadline outlives its request");
     }
@@ -1514,8 +1702,8 @@ private:
     // The key's lists; returns how many of its waiters have a deadline.
     std::size_t check_lists(std::size_t key, const core::KeyEntry& entry, const KnownResident* resident) const {
         const auto& requests = scheduler_.queue().requests();
-        std::array<core::Index, 6> next = entry.first;
-        std::array<core::Index, 6> last{};
+        std::array<core::Index, 9> next = entry.first;
+        std::array<core::Index, 9> last{};
         last.fill(core::none);
         std::vector<core::Index> expecting;
         std::size_t count = 0;
@@ -1526,8 +1714,11 @@ private:
             if (waiter.key != key) {
                 continue;
             }
-            const std::size_t list =
-                (waiter.spec.wants_lease ? 0U : 3U) + static_cast<std::size_t>(waiter.spec.priority);
+            const std::size_t list = (!waiter.spec.wants_lease ? 3U
+                                      : waiter.cut             ? 6U
+                                                               : 0U) +
+                                     static_cast<std::size_t>(waiter.spec.priority);
+            require(scheduler_.queue().is_cut(waiter.id.index) == waiter.cut, "H26 a request knows whether it is cut");
             require(next[list] == waiter.id.index && requests.contains(waiter.id),
                     "R9 what waits is in its list, in order");
             const core::Request& request = requests[next[list]];
@@ -1573,8 +1764,9 @@ private:
     void check_state(core::Index index, std::size_t key, const core::KeyEntry& entry,
                      const KnownResident* resident) const {
         const core::WaitQueue& queue = scheduler_.queue();
-        const auto wants_lease = [&](const KnownWaiter& each) { return each.key == key && each.spec.wants_lease; };
-        const KnownWaiter* first = best(wants_lease);
+        const KnownWaiter* first =
+            best([&](const KnownWaiter& each) { return each.key == key && each.spec.wants_lease && !each.cut; });
+        const KnownWaiter* cut = first_part(key);
         core::QueueState state = core::QueueState::not_queued;
         if (awaited(key) && resident == nullptr) {
             state = core::QueueState::needs_place;
@@ -1585,15 +1777,25 @@ private:
             require(keys_[key].ranks_last ||
                         queue.needs_place_by_age().rank(index) == queue.requests()[queue.oldest(index)].arrival,
                     "a key stands in its place by age");
-        } else if (first != nullptr && resident->state == ResidentState::ready &&
+        } else if ((first != nullptr || cut != nullptr) && resident->state == ResidentState::ready &&
                    resident->leases < resident->capacity) {
             state = core::QueueState::grantable;
             const core::Index place = resident->id.index;
-            const auto& heap = queue.grantable(first->spec.is_inference);
-            require(heap.contains(place) && heap.rank(place) == queue.rank_of(first->id.index),
+            const auto stands = [&](const auto& heap, const KnownWaiter* waiter) {
+                return waiter == nullptr ? !heap.contains(place)
+                                         : heap.contains(place) && heap.rank(place) == queue.rank_of(waiter->id.index);
+            };
+            const bool is_call = first != nullptr && first->spec.is_inference;
+            require(stands(queue.grantable(true), is_call ? first : nullptr) &&
+                        stands(queue.grantable(false), is_call ? nullptr : first) &&
+                        stands(queue.grantable_parts(), cut),
                     "a resident stands in its place");
-            require(!queue.grantable(!first->spec.is_inference).contains(place), "a resident stands in one place");
-            require(queue.grantable_by_age().rank(place) == queue.requests()[oldest(wants_lease)->id.index].arrival,
+            const KnownWaiter* unserved = oldest(
+                [&](const KnownWaiter& each) { return each.key == key && each.spec.wants_lease && each.running == 0; });
+            const auto& by_age = queue.grantable_by_age();
+            require(unserved == nullptr
+                        ? !by_age.contains(place)
+                        : by_age.contains(place) && by_age.rank(place) == queue.requests()[unserved->id.index].arrival,
                     "a resident stands in its place by age");
         }
         require(entry.state == state, "a key stands where it belongs");
@@ -1660,6 +1862,9 @@ private:
                 due = std::min(due, sharer.expired ? core::never : sharer.deadline);
             }
         }
+        for (const KnownSharer& sharer : kept_) {
+            due = std::min(due, sharer.expired ? core::never : sharer.deadline);
+        }
         for (const KnownOperation& operation : operations_) {
             due = std::min(due, operation.deadline);
         }
@@ -1692,6 +1897,8 @@ private:
     std::size_t most_actions_ = 0;
     std::vector<KnownWaiter> waiters_;
     std::vector<KnownLease> leases_;
+    // Requests of which all parts were given, while some run and their deadline goes on.
+    std::vector<KnownSharer> kept_;
     std::vector<KnownResident> residents_;
     std::vector<KnownOperation> operations_;
     std::vector<KnownKey> keys_;
@@ -1699,6 +1906,10 @@ private:
     std::uint64_t generation_ = 0;
     std::uint64_t arrivals_ = 0;
     std::uint64_t uses_ = 0;
+    // Model calls so far, and what the latest was, see KnownResident.
+    std::uint64_t batches_ = 0;
+    bool last_is_part_ = false;
+    std::uint64_t whole_at_ = 0;
     std::uint64_t drains_ = 0;
     bool closing_ = false;
     bool closed_ = false;

@@ -189,6 +189,10 @@ public:
     [[nodiscard]] std::size_t leases() const noexcept { return leases_; }
     /// How many of them are for a model call.
     [[nodiscard]] std::size_t calls() const noexcept { return calls_; }
+    /// Whether the latest of them was for a part of a request.
+    [[nodiscard]] bool last_is_part() const noexcept { return last_is_part_; }
+    /// The number of the latest that was not, counted as `counters().batches`; zero if there was none.
+    [[nodiscard]] std::uint64_t whole_at() const noexcept { return whole_at_; }
     /// How many requests wait.
     [[nodiscard]] std::size_t waiting() const noexcept { return queue_.waiting(); }
     /// Whether new requests are refused.

@@ -74,6 +74,9 @@ inline Attempt SlotScheduler::try_grant(const ModelKey& key, const RequestSpec& 
     grant.texts = spec.texts;
     use(resident, spec);
     count_lease(resident, spec);
+    if (entry.waiting != 0) {
+        refresh(index);
+    }
     return Attempt::granted;
 }
 
