@@ -112,11 +112,11 @@ TEST_CASE("within a key waiters are served by priority, then arrival; those for 
     CHECK(line.line("a", false) == std::vector{urgent, load});
     const Index a = line.entry("a");
     CHECK(line.queue.oldest(a) == low.index);
-    CHECK(line.queue.oldest_lease(a) == low.index);
+    CHECK(line.queue.oldest_unserved(a) == low.index);
     line.leave(low);
     line.leave(normal);
     CHECK(line.queue.oldest(a) == load.index);
-    CHECK(line.queue.oldest_lease(a) == high.index);
+    CHECK(line.queue.oldest_unserved(a) == high.index);
 }
 
 TEST_CASE("keys stand by their best waiters: priority, then arrival", "[H6]") {
