@@ -5,8 +5,11 @@
 #include "residency/error_code.hpp"
 #include "residency/event.hpp"
 #include "residency/generation.hpp"
+#include "residency/options.hpp"
 #include "residency/status.hpp"
 
+#include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -50,6 +53,17 @@ struct Resident {
     Time began{0};
     /// Loading: when the load is asked to stop; `never` while it has waiters.
     Time abandoned_at = never;
+    /// How long it keeps its place against another key's claim, from when it became ready; zero if it yields at once,
+    /// whatever runs on it.
+    Duration stay{0};
+    /// When that ends.
+    Time stays_until{0};
+    /// How long what ran on it counts against claims of lower priority: the length of its load.
+    Duration guard{0};
+    /// How many of its leases count as `high`, and how many as `normal`.
+    std::array<Index, 2> running{};
+    /// When the last of each ended; `never` if that is not known yet.
+    std::array<Time, 2> ran{(Time::min)(), (Time::min)()};
     /// The latest arrival among the waiters of a failed load.
     std::uint64_t last_failed = 0;
     /// Its latest grant, or its load if it was never granted, among all of the slot; greater is later.
@@ -84,6 +98,58 @@ struct Resident {
     /// Whether it has been idle for longer than `other`, or was used before it if not; precondition: both are idle().
     [[nodiscard]] bool idle_before(const Resident& other) const noexcept {
         return idle_since != other.idle_since ? idle_since < other.idle_since : used_before(other);
+    }
+
+    /// Whether it keeps its place against every claim (H32): for its stay, but not once it has been idle for a tenth of
+    /// that. `awaited`: its key has waiters.
+    [[nodiscard]] bool keeps_place(bool awaited, Time now) const noexcept {
+        return now < stays_until && (leases != 0 || awaited || now < later(idle_since, stay / 10));
+    }
+    /// The highest priority of what runs on it, or ran within the length of its load; `low` if nothing did.
+    [[nodiscard]] Priority served(Time now) const noexcept {
+        std::size_t level = 0;
+        while (level != running.size() && running[level] == 0 && later(ran[level], guard) <= now) {
+            ++level;
+        }
+        return stay == Duration::zero() ? Priority::low : static_cast<Priority>(level);
+    }
+    /// When its answer to a claim next changes of itself, after `now`; precondition: ready.
+    [[nodiscard]] Time next_change(bool awaited, Time now) const noexcept {
+        Time next = never;
+        if (keeps_place(awaited, now)) {
+            next = leases != 0 || awaited ? stays_until : (std::min)(stays_until, later(idle_since, stay / 10));
+        }
+        for (const Time each : ran) {
+            const Time ends = later(each, guard);
+            next = now < ends && ends < next ? ends : next;
+        }
+        return next;
+    }
+
+    /// A lease of that priority begins.
+    void begin_lease(Priority priority) noexcept {
+        ++leases;
+        if (priority != Priority::low) {
+            ++running[static_cast<std::size_t>(priority)];
+        }
+    }
+    /// A lease ends at `now`; `never` if the time is not known. Which one is not known either: it counts as the one of
+    /// the highest priority, so that the others never count for more than they are.
+    void end_lease(Time now) noexcept {
+        --leases;
+        for (std::size_t level = 0; level != running.size(); ++level) {
+            if (running[level] != 0) {
+                --running[level];
+                ran[level] = now;
+                return;
+            }
+        }
+    }
+    /// What ended at a time that is not known counts as ended by `now`.
+    void settle(Time now) noexcept {
+        for (Time& each : ran) {
+            each = each == never ? now : each;
+        }
     }
 
     /// Same in every field.

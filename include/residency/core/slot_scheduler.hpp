@@ -44,6 +44,7 @@ namespace residency::core {
 /// - a key has at most one resident, and a resident that can take a lease has no waiter for one, unless max_leases or
 ///   max_calls stands between;
 /// - a place is free only if no key wants one or max_loads stands between;
+/// - against another key's claim a resident keeps its place for its stay at most, or while it serves what ranks before;
 /// - next_alarm() is not later than anything that is due.
 class SlotScheduler {
 public:
@@ -98,13 +99,14 @@ public:
         if (!queue_.empty() || resident.state != ResidentState::ready || grant.request.valid()) {
             return false;
         }
-        if (resident.leases == 1) {
+        const bool is_last = resident.leases == 1;
+        if (is_last) {
             if (later(now, resident.keep_alive) < wake_) {
                 return false;
             }
             resident.idle_since = now;
         }
-        --resident.leases;
+        resident.end_lease(is_last ? now : never);
         --leases_;
         calls_ -= grant.is_inference ? 1U : 0U;
         return true;
@@ -133,6 +135,9 @@ public:
 
     /// Whether a call left work for an immediate `tick`.
     [[nodiscard]] bool unfinished() const noexcept { return resume_ != never; }
+
+    /// When a resident may give way to a key that lacks a place although nothing happens until then; `never` if none.
+    [[nodiscard]] Time yields_at() const noexcept { return yields_at_; }
 
     /// When `tick` is to be called at the latest; `never` if nothing will be due.
     [[nodiscard]] Time next_alarm() const noexcept { return wake_; }
@@ -253,7 +258,7 @@ private:
 
     // Waiters: impl/slot_scheduler_waiting.hpp.
     void use(Resident& resident, const RequestSpec& spec) noexcept;
-    void count_lease(Resident& resident, bool is_inference) noexcept;
+    void count_lease(Resident& resident, const RequestSpec& spec) noexcept;
     void grant(Index request, Step& step);
     [[nodiscard]] bool can_serve(Index request) const noexcept;
     [[nodiscard]] Index oldest_to_grant(Time now) const noexcept;
@@ -277,7 +282,11 @@ private:
     [[nodiscard]] Index aged_key(Time now) const noexcept;
     [[nodiscard]] Index next_key(Time now) const noexcept;
     [[nodiscard]] Coming places_coming() const noexcept;
-    [[nodiscard]] Index longest_idle() const noexcept;
+    [[nodiscard]] bool is_spare(const Resident& resident) const noexcept {
+        return resident.idle() && queue_.keys()[resident.key].waiting == 0;
+    }
+    [[nodiscard]] Index longest_idle(std::size_t served, Index aged, Time now) const noexcept;
+    [[nodiscard]] Time next_to_yield(Time now) const noexcept;
     [[nodiscard]] bool yields(const Resident& resident, std::size_t served, Index aged, Time now) const noexcept;
     [[nodiscard]] Index first_to_drain(std::size_t served, Index aged, Time now) const noexcept;
     [[nodiscard]] Index next_to_return(std::size_t sure, Index aged, bool surplus, Time now) const noexcept;
@@ -291,6 +300,7 @@ private:
     void revoke(Index resident, errc code, Step& step);
     void start_unload(Index resident, Reason reason, Step& step);
     void end_load(const Resident& resident) noexcept;
+    void set_stay(Resident& resident, Duration took, Time now) const noexcept;
     void gone(Index resident, Step& step);
     void complete(Index operation, bool late, Step& step);
     void complete_teardowns(Step& step);
@@ -306,6 +316,8 @@ private:
     std::size_t max_calls_;
     Duration keep_alive_;
     Duration aging_;
+    // How long a resident stays; negative: as long as its load took.
+    Duration min_stay_;
     Duration abandon_after_;
     WaitQueue queue_{};
     Slab<Resident, ResidentTag> residents_{};
@@ -325,6 +337,8 @@ private:
     Time resume_ = never;
     // Of the requests since the alarm last rang.
     Duration shortest_timeout_ = (Duration::max)();
+    // When the answer of a resident to a key that lacks a place next changes of itself, as the latest decision saw it.
+    Time yields_at_ = never;
     // The first of the key entries to be collected by the next call.
     Index unused_ = none;
     // The next key whose waiters are to be failed because the slot is closed.

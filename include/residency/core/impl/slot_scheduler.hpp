@@ -11,6 +11,7 @@ inline SlotScheduler::SlotScheduler(const SlotOptions& options)
       max_calls_(options.max_calls == 0 ? options.max_leases : (std::min)(options.max_calls, options.max_leases)),
       keep_alive_(to_duration(options.keep_alive)),
       aging_(to_duration(options.aging)),
+      min_stay_(options.min_stay ? to_duration(*options.min_stay) : Duration(-1)),
       abandon_after_(to_duration(options.abandon_after)) {}
 
 // Entries of keys of which nothing is known any more go at the beginning of the next call: until then the actions may
@@ -71,7 +72,7 @@ inline Attempt SlotScheduler::try_grant(const ModelKey& key, const RequestSpec& 
         wake_by(spec.deadline);
     }
     use(resident, spec);
-    count_lease(resident, spec.is_inference);
+    count_lease(resident, spec);
     return Attempt::granted;
 }
 
@@ -181,7 +182,7 @@ inline void SlotScheduler::release(const Grant& grant, Time now, Actions& action
     Step step{now, actions};
     const Index index = grant.resident.index;
     Resident& resident = residents_[index];
-    --resident.leases;
+    resident.end_lease(now);
     --leases_;
     calls_ -= grant.is_inference ? 1U : 0U;
     if (grant.request.valid()) {
@@ -244,6 +245,7 @@ inline void SlotScheduler::loaded(ResidentId id, std::size_t capacity, Time now,
     resident.capacity = std::max<std::size_t>(capacity, 1);
     resident.keep_alive = keep_alive_;
     resident.idle_since = now;
+    set_stay(resident, took, now);
     resident.granted = resident.readied = ++grants_;
     publish(EventType::ready, Reason::requested, id.index, took, step);
     refresh(resident.key);

@@ -29,7 +29,7 @@ inline void SlotScheduler::tick(Time now, Actions& actions) {
             }
         } else if (resident.state == ResidentState::ready) {
             complete_ensures(resident.key, step);
-            if (queue_.keys()[resident.key].waiting == 0 && resident.idle() && resident.due() <= now) {
+            if (is_spare(resident) && resident.due() <= now) {
                 start_unload(index, Reason::idle, step);
             }
         } else if (!resident.usable()) {
@@ -64,7 +64,7 @@ inline void SlotScheduler::tick(Time now, Actions& actions) {
 
 // Forgets stale reasons to wake: the alarm stands at what is due next, exactly.
 inline void SlotScheduler::recompute_alarm() noexcept {
-    wake_ = resume_;
+    wake_ = (std::min)(resume_, yields_at_);
     if (!queue_.deadlines().empty()) {
         wake_by(queue_.deadlines().top_rank());
     }
@@ -78,7 +78,7 @@ inline void SlotScheduler::recompute_alarm() noexcept {
         const Resident& resident = residents_[index];
         if (resident.runs_load()) {
             wake_by(resident.abandoned_at);
-        } else if (resident.idle() && queue_.keys()[resident.key].waiting == 0) {
+        } else if (is_spare(resident)) {
             wake_by(resident.due());
         }
     }

@@ -40,10 +40,10 @@ inline void SlotScheduler::use(Resident& resident, const RequestSpec& spec) noex
     resident.granted = ++grants_;
 }
 
-inline void SlotScheduler::count_lease(Resident& resident, bool is_inference) noexcept {
-    ++resident.leases;
+inline void SlotScheduler::count_lease(Resident& resident, const RequestSpec& spec) noexcept {
+    resident.begin_lease(spec.priority);
     ++leases_;
-    calls_ += is_inference ? 1U : 0U;
+    calls_ += spec.is_inference ? 1U : 0U;
     ++counters_.leases_granted;
     counters_.most_leases = (std::max)(counters_.most_leases, leases_);
 }
@@ -66,7 +66,7 @@ inline void SlotScheduler::grant(Index request, Step& step) {
     --step.left;
     use(resident, spec);
     if (spec.wants_lease) {
-        count_lease(resident, spec.is_inference);
+        count_lease(resident, spec);
     } else {
         resident.idle_since = step.now;
     }
