@@ -295,7 +295,9 @@ private:
             edges_begin_.push_back(edges_.size());
             if (!may_progress) {
                 try {
-                    state.check_end();
+                    CheckedScheduler end = state;
+                    end.settle();
+                    end.check_end();
                 } catch (const Violation& violation) {
                     throw Found{violation.what(), id, false, {}};
                 }
@@ -582,6 +584,8 @@ std::vector<Seen> everything(const std::vector<Report>& reports) {
             [=](const Report& report) { return report.counts.unload_reasons[static_cast<std::size_t>(reason)]; });
     }
     sum("lease or place by age", [](const Report& report) { return report.counts.by_age; });
+    sum("resident that stays", [](const Report& report) { return report.counts.stays; });
+    sum("resident that serves what ranks before", [](const Report& report) { return report.counts.serves; });
     sum("claim", [](const Report& report) { return report.counts.claims; });
     sum("load that does not begin", [](const Report& report) { return report.counts.dropped_loads; });
     return all;
