@@ -725,8 +725,11 @@ private:
             if (resident.serving[level] != 0) {
                 --resident.serving[level];
                 resident.served[level] = when;
-                return;
+                break;
             }
+        }
+        for (std::optional<core::Time>& each : resident.served) {
+            each = each ? each : when;
         }
     }
     // Whether the resident gives its place to the key that is served after `served` others. `old` is the key that the
@@ -1611,28 +1614,44 @@ private:
             }
         }
     }
-    // When time alone may give a place to a key that lacks one.
-    [[nodiscard]] core::Time next_place() const {
-        core::Time due = core::never;
-        const auto consider = [&](core::Time time) { due = time > now_ ? std::min(due, time) : due; };
+    // Whether a resident gives its place to a key that lacks one.
+    [[nodiscard]] bool some_yields() const {
+        const std::size_t soon = coming_soon();
+        const std::size_t served = draining(false) + draining(true) + soon;
+        return std::any_of(residents_.begin(), residents_.end(), [&](const KnownResident& resident) {
+            const bool by_age = served + loads() == 0 && yields(resident, 0, aged_key());
+            return resident.state == ResidentState::ready &&
+                   ((soon < wanted() && makes_place(resident)) ||
+                    (served < wanted() && (by_age || yields(resident, served, old_key()))));
+        });
+    }
+    // When time alone gives a place to a key that lacks one: a stay ends, what a resident served counts no more, or the
+    // oldest waiter comes of age, against which that never counts.
+    [[nodiscard]] core::Time next_place() {
+        std::vector<core::Time> times;
         for (const KnownResident& resident : residents_) {
             if (resident.state != ResidentState::ready || wanted() <= coming_soon()) {
                 continue;
             }
-            consider(stays_until(resident));
+            times.push_back(stays_until(resident));
             for (std::size_t level = 0; level < 2; ++level) {
-                if (resident.serving[level] == 0) {
-                    consider(serves_until(resident, level));
-                }
+                times.push_back(serves_until(resident, level));
             }
             const KnownWaiter* old = oldest([&](const KnownWaiter& each) {
                 return resident_of(each.key) == nullptr && !keys_[each.key].ranks_last;
             });
             if (old != nullptr && level_served(resident) != 2) {
-                consider(core::later(old->since, core::to_duration(options().aging)));
+                times.push_back(core::later(old->since, core::to_duration(options().aging)));
             }
         }
-        return due;
+        std::sort(times.begin(), times.end());
+        const core::Time now = now_;
+        const auto gives = std::find_if(times.begin(), times.end(), [&](core::Time time) {
+            now_ = time;
+            return time > now && time != core::never && some_yields();
+        });
+        now_ = now;
+        return gives == times.end() ? core::never : *gives;
     }
 
     void check_operations() const {
@@ -1643,7 +1662,7 @@ private:
         }
     }
 
-    void check_alarm() const {
+    void check_alarm() {
         core::Time due = next_place();
         for (const KnownResident& resident : residents_) {
             if (spare(resident)) {

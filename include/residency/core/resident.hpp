@@ -141,11 +141,12 @@ struct Resident {
             if (running[level] != 0) {
                 --running[level];
                 ran[level] = now;
-                return;
+                break;
             }
         }
+        settle(now);
     }
-    /// What ended at a time that is not known counts as ended by `now`.
+    /// What ended at a time that is not known counts as ended at `now`.
     void settle(Time now) noexcept {
         for (Time& each : ran) {
             each = each == never ? now : each;
