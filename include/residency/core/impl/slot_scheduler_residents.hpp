@@ -149,7 +149,7 @@ inline void SlotScheduler::complete_teardowns(Step& step) {
 // Unloads the resident if it is idle and due, or makes the alarm ring when it will be.
 inline void SlotScheduler::note_idle(Index index, Step& step) {
     const Resident& resident = residents_[index];
-    if (!is_spare(resident)) {
+    if (!resident.idle() || queue_.keys()[resident.key].waiting != 0) {
         return;
     }
     if (resident.due() <= step.now) {

@@ -29,7 +29,7 @@ inline void SlotScheduler::tick(Time now, Actions& actions) {
             }
         } else if (resident.state == ResidentState::ready) {
             complete_ensures(resident.key, step);
-            if (is_spare(resident) && resident.due() <= now) {
+            if (queue_.keys()[resident.key].waiting == 0 && resident.idle() && resident.due() <= now) {
                 start_unload(index, Reason::idle, step);
             }
         } else if (!resident.usable()) {
@@ -78,7 +78,7 @@ inline void SlotScheduler::recompute_alarm() noexcept {
         const Resident& resident = residents_[index];
         if (resident.runs_load()) {
             wake_by(resident.abandoned_at);
-        } else if (is_spare(resident)) {
+        } else if (resident.idle() && queue_.keys()[resident.key].waiting == 0) {
             wake_by(resident.due());
         }
     }
