@@ -88,8 +88,8 @@ struct SlotOptions {
     /// Not negative; zero: not at all. Default 10 s: longer than the pause of a client that retries.
     std::chrono::milliseconds abandon_after{std::chrono::seconds{10}};
 
-    /// How long a resident keeps its place against another key that wants it, from when it became ready: so the cost of
-    /// a load is shared by what comes within that time. At most `aging` counts. It ends early when the resident has been
+    /// How long a resident keeps its place against another key that wants it, from when it became ready: so what comes
+    /// within that time shares the cost of the load. At most `aging` counts. It ends early once the resident has been
     /// idle for a tenth of it, and does not hold against `unload`, a shutdown or the resident's own keep-alive. While
     /// what runs on a resident, or ran within the length of its load, is of higher priority than every waiter of
     /// another key, that key waits until it is older than `aging`. Not negative; zero: none of this, so that keys get
