@@ -145,6 +145,7 @@ TEST_CASE("what ended at an unknown time had ended when the last lease did", "[H
     resident.begin_lease(Priority::normal);
     resident.end_lease(never);
     resident.end_lease(50ms);
+    resident.idle_since = 50ms;
     resident.settle(90ms);
     CHECK(resident.served(149ms) == Priority::high);
     CHECK(resident.served(150ms) == Priority::low);

@@ -272,7 +272,7 @@ private:
         add(remaining(resident.stays_until));
         add(stays && resident.idle() ? remaining(core::later(resident.idle_since, resident.stay / 10)) : 0);
         add(resident.guard.count());
-        for (std::size_t level = 0; level < resident.running.size(); ++level) {
+        for (std::size_t level = 0; level < 2; ++level) {
             add(resident.running[level]);
             add(remaining(core::later(resident.ran[level], resident.guard)));
         }

@@ -708,7 +708,7 @@ private:
     // When what the resident served at this level no longer counts; precondition: nothing of it runs.
     [[nodiscard]] core::Time serves_until(const KnownResident& resident, std::size_t level) const {
         const core::Duration length = stay_of(resident) == core::Duration::zero() ? stay_of(resident) : resident.took;
-        return core::later(resident.served[level].value_or(now_), length);
+        return core::later(resident.served[level].value_or(resident.leases == 0 ? resident.idle_since : now_), length);
     }
     // The highest priority that the resident serves or served lately: 2 if that counts for nothing.
     [[nodiscard]] int level_served(const KnownResident& resident) const {
@@ -727,9 +727,6 @@ private:
                 resident.served[level] = when;
                 break;
             }
-        }
-        for (std::optional<core::Time>& each : resident.served) {
-            each = each ? each : when;
         }
     }
     // Whether the resident gives its place to the key that is served after `served` others. `old` is the key that the
@@ -1586,8 +1583,9 @@ private:
     void settle_served() {
         for (KnownResident& known : residents_) {
             for (std::size_t level = 0; level < 2; ++level) {
-                if (!known.served[level] && scheduler_.residents()[known.id.index].ran[level] == now_) {
-                    known.served[level] = now_;
+                const core::Time ended = known.leases == 0 ? known.idle_since : now_;
+                if (!known.served[level] && scheduler_.residents()[known.id.index].ran[level] == ended) {
+                    known.served[level] = ended;
                 }
             }
         }

@@ -60,10 +60,10 @@ struct Resident {
     Time stays_until{0};
     /// How long what ran on it counts against claims of lower priority: the length of its load.
     Duration guard{0};
-    /// How many of its leases count as `high`, and how many as `normal`.
-    std::array<Index, 2> running{};
+    /// How many of its leases count as of each priority.
+    std::array<Index, 3> running{};
     /// When the last of each ended; `never` if that is not known yet.
-    std::array<Time, 2> ran{(Time::min)(), (Time::min)()};
+    std::array<Time, 3> ran{(Time::min)(), (Time::min)(), (Time::min)()};
     /// The latest arrival among the waiters of a failed load.
     std::uint64_t last_failed = 0;
     /// Its latest grant, or its load if it was never granted, among all of the slot; greater is later.
@@ -108,7 +108,7 @@ struct Resident {
     /// The highest priority of what runs on it, or ran within the length of its load; `low` if nothing did.
     [[nodiscard]] Priority served(Time now) const noexcept {
         std::size_t level = 0;
-        while (level != running.size() && running[level] == 0 && later(ran[level], guard) <= now) {
+        while (level != 2 && running[level] == 0 && later(ran[level], guard) <= now) {
             ++level;
         }
         return stay == Duration::zero() ? Priority::low : static_cast<Priority>(level);
@@ -119,8 +119,8 @@ struct Resident {
         if (keeps_place(awaited, now)) {
             next = leases != 0 || awaited ? stays_until : (std::min)(stays_until, later(idle_since, stay / 10));
         }
-        for (const Time each : ran) {
-            const Time ends = later(each, guard);
+        for (const std::size_t level : {std::size_t{0}, std::size_t{1}}) {
+            const Time ends = later(ran[level], guard);
             next = now < ends && ends < next ? ends : next;
         }
         return next;
@@ -129,27 +129,20 @@ struct Resident {
     /// A lease of that priority begins.
     void begin_lease(Priority priority) noexcept {
         ++leases;
-        if (priority != Priority::low) {
-            ++running[static_cast<std::size_t>(priority)];
-        }
+        ++running[static_cast<std::size_t>(priority)];
     }
     /// A lease ends at `now`; `never` if the time is not known. Which one is not known either: it counts as the one of
     /// the highest priority, so that the others never count for more than they are.
     void end_lease(Time now) noexcept {
         --leases;
-        for (std::size_t level = 0; level != running.size(); ++level) {
-            if (running[level] != 0) {
-                --running[level];
-                ran[level] = now;
-                break;
-            }
-        }
-        settle(now);
+        const std::size_t level = running[0] != 0 ? 0 : running[1] != 0 ? 1 : 2;
+        --running[level];
+        ran[level] = now;
     }
-    /// What ended at a time that is not known counts as ended at `now`.
+    /// What ended at a time that is not known counts as ended at `now`, or when the resident became idle.
     void settle(Time now) noexcept {
         for (Time& each : ran) {
-            each = each == never ? now : each;
+            each = each != never ? each : leases == 0 ? idle_since : now;
         }
     }
 
