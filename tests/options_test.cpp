@@ -55,6 +55,7 @@ TEST_CASE("The defaults are what the documentation says, and pass") {
     CHECK(options.max_cooldown == 60s);
     CHECK(options.aging == 30s);
     CHECK(options.abandon_after == 10s);
+    CHECK_FALSE(options.min_stay.has_value());
     CHECK_NOTHROW(residency::check_options(options, "embedding"));
 
     const residency::RequestOptions request;
@@ -91,6 +92,8 @@ TEST_CASE("Each field that breaks its rule is refused, by name") {
         {"aging", "the least", [](SlotOptions& o) { o.aging = shortest; }},
         {"abandon_after", "-1 ms", [](SlotOptions& o) { o.abandon_after = -1ms; }},
         {"abandon_after", "the least", [](SlotOptions& o) { o.abandon_after = shortest; }},
+        {"min_stay", "-1 ms", [](SlotOptions& o) { o.min_stay = -1ms; }},
+        {"min_stay", "the least", [](SlotOptions& o) { o.min_stay = shortest; }},
     };
     for (const Case& tried : cases) {
         INFO(tried.field << " = " << tried.value);
@@ -118,6 +121,9 @@ TEST_CASE("The extremes that the rules allow pass") {
         {"aging", "the longest", [](SlotOptions& o) { o.aging = longest; }},
         {"abandon_after", "zero", [](SlotOptions& o) { o.abandon_after = 0ms; }},
         {"abandon_after", "the longest", [](SlotOptions& o) { o.abandon_after = longest; }},
+        {"min_stay", "zero", [](SlotOptions& o) { o.min_stay = 0ms; }},
+        {"min_stay", "the longest", [](SlotOptions& o) { o.min_stay = longest; }},
+        {"min_stay", "longer than aging", [](SlotOptions& o) { o.min_stay = o.aging + 1ms; }},
     };
     for (const Case& tried : cases) {
         INFO(tried.field << " = " << tried.value);

@@ -97,6 +97,14 @@ struct SlotOptions {
     /// Not negative; zero: not at all. Default 10 s: longer than the pause of a client that retries.
     std::chrono::milliseconds abandon_after{std::chrono::seconds{10}};
 
+    /// How long a resident keeps its place against another key that wants it, from when it became ready: so what comes
+    /// within that time shares the cost of the load. At most `aging` counts. It ends early once the resident has been
+    /// idle for a tenth of it, and does not hold against `unload`, a shutdown or the resident's own keep-alive. While
+    /// what runs on a resident, or ran within the length of its load, is of higher priority than every waiter of
+    /// another key, that key waits until it is older than `aging`. Not negative; zero: none of this, so that keys get
+    /// places first come, first served. Default none: as long as the resident's own load took.
+    std::optional<std::chrono::milliseconds> min_stay{};
+
     /// Same in every field.
     friend bool operator==(const SlotOptions&, const SlotOptions&) = default;
 };
@@ -190,6 +198,8 @@ inline void check_options(const SlotOptions& options, std::string_view slot_name
     demand(options.max_cooldown >= options.cooldown, "max_cooldown", "must not be less than cooldown");
     demand(options.aging >= milliseconds::zero(), "aging", "must not be negative (zero: every second by arrival)");
     demand(options.abandon_after >= milliseconds::zero(), "abandon_after", "must not be negative (zero: not at all)");
+    demand(options.min_stay.value_or(milliseconds::zero()) >= milliseconds::zero(), "min_stay",
+           "must not be negative (zero: first come, first served)");
 }
 
 }  // namespace residency

@@ -303,7 +303,7 @@ TEST_CASE("whether a resident became idle in this instant decides, among those t
 
 TEST_CASE("options are part of the state") {
     const History nothing = [](SlotTable&, milliseconds) {};
-    std::vector<SlotOptions> all(11, plain);
+    std::vector<SlotOptions> all(13, plain);
     all[1].keep_alive = 99ms;
     all[2].max_resident = 3;
     all[3].max_leases = 3;
@@ -314,6 +314,8 @@ TEST_CASE("options are part of the state") {
     all[8].max_calls = 1;
     all[9].max_loads = 1;
     all[10].abandon_after = 1ms;
+    all[11].min_stay = 0ms;
+    all[12].min_stay = 1ms;
     for (std::size_t left = 0; left < all.size(); ++left) {
         for (std::size_t right = 0; right < left; ++right) {
             CHECK(after(nothing, 0ms, all[left]) != after(nothing, 0ms, all[right]));
@@ -391,6 +393,48 @@ TEST_CASE("when an abandoned load stops and how long a claim lasts is part of th
     };
     CHECK(after(claims(4ms), 0ms, options) != after(claims(5ms), 0ms, options));
     CHECK(after(claims(5ms), 0ms, options) != after(claims(6ms), 0ms, options));
+}
+
+TEST_CASE("how long a resident will stay, and what it serves, is part of the state", "[H32]") {
+    SlotOptions options = plain;
+    options.keep_alive = keep_alive_forever;
+    // Loads `a` within that time, leases it and looks at a later time.
+    const auto loaded_within = [](milliseconds load, milliseconds rest, Priority priority = Priority::normal) {
+        return [=](SlotTable& slot, milliseconds start) {
+            const RequestId waits = slot.wait("a", SlotTable::with_priority(priority));
+            slot.at(start + load).loaded(slot.resident("a"));
+            const Grant lease = slot.granted_to(waits);
+            slot.at(start + load + rest);
+            if (rest == 0ms) {
+                slot.release(lease);
+            }
+        };
+    };
+    const auto seen = [&](const History& history) { return after(history, 0ms, options); };
+    CHECK(seen(loaded_within(10ms, 1ms)) != seen(loaded_within(11ms, 1ms)));
+    CHECK(seen(loaded_within(10ms, 1ms)) != seen(loaded_within(10ms, 2ms)));
+    CHECK(seen(loaded_within(10ms, 1ms)) != seen(loaded_within(10ms, 1ms, Priority::low)));
+    CHECK(seen(loaded_within(10ms, 1ms, Priority::high)) != seen(loaded_within(10ms, 1ms)));
+    CHECK(seen(loaded_within(10ms, 0ms, Priority::high)) != seen(loaded_within(10ms, 0ms)));
+    CHECK(seen(loaded_within(10ms, 10ms)) == seen(loaded_within(10ms, 20ms)));
+    CHECK(seen(loaded_within(2000ms, 1ms)) == seen(loaded_within(1000ms, 1ms)));
+
+    // How long a load has taken so far counts up to `aging`, and not at all where residents do not stay.
+    const auto loading_for = [](milliseconds time) {
+        return [=](SlotTable& slot, milliseconds start) {
+            slot.wait("a", SlotTable::load_only());
+            slot.at(start + time);
+        };
+    };
+    options.aging = 0ms;
+    CHECK(seen(loading_for(1ms)) == seen(loading_for(2ms)));
+    CHECK(seen(loaded_within(10ms, 1ms)) == seen(loaded_within(11ms, 2ms)));
+    options.aging = 3ms;
+    CHECK(seen(loading_for(1ms)) != seen(loading_for(2ms)));
+    CHECK(seen(loading_for(3ms)) == seen(loading_for(4ms)));
+    options.min_stay = 0ms;
+    options.aging = 0ms;
+    CHECK(seen(loaded_within(10ms, 1ms)) == seen(loaded_within(11ms, 2ms)));
 }
 
 TEST_CASE("which key ranks last, and until when, is part of the state", "[H6]") {

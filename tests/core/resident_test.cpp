@@ -91,4 +91,72 @@ TEST_CASE("residents are ordered by their use") {
     CHECK_FALSE(left.idle_before(left));
 }
 
+TEST_CASE("a resident keeps its place for its stay, or for a tenth of it while it is idle", "[H32]") {
+    Resident resident;
+    resident.state = ResidentState::ready;
+    resident.stay = 100ms;
+    resident.stays_until = 300ms;
+    resident.idle_since = 220ms;
+    CHECK(resident.keeps_place(false, 229ms));
+    CHECK_FALSE(resident.keeps_place(false, 230ms));
+    CHECK(resident.next_change(false, 220ms) == 230ms);
+    CHECK(resident.next_change(false, 230ms) == never);
+    CHECK(resident.keeps_place(true, 299ms));
+    CHECK(resident.next_change(true, 230ms) == 300ms);
+    resident.begin_lease(Priority::low);
+    CHECK(resident.keeps_place(false, 299ms));
+    CHECK_FALSE(resident.keeps_place(false, 300ms));
+    CHECK(resident.next_change(false, 230ms) == 300ms);
+    resident.end_lease(295ms);
+    resident.idle_since = 295ms;
+    CHECK(resident.next_change(false, 295ms) == 300ms);
+}
+
+TEST_CASE("what runs on a resident counts, and for as long as its load took after that", "[H32]") {
+    Resident resident;
+    resident.stay = resident.guard = 100ms;
+    CHECK(resident.served(0ms) == Priority::low);
+    resident.begin_lease(Priority::normal);
+    resident.begin_lease(Priority::low);
+    CHECK(resident.served(1'000ms) == Priority::normal);
+    resident.begin_lease(Priority::high);
+    CHECK(resident.leases == 3);
+    CHECK(resident.served(1'000ms) == Priority::high);
+    CHECK(resident.next_change(false, 1'000ms) == never);
+
+    // Which lease ends is not known: the one of the highest priority does.
+    resident.end_lease(1'000ms);
+    CHECK(resident.served(1'099ms) == Priority::high);
+    CHECK(resident.next_change(false, 1'000ms) == 1'100ms);
+    CHECK(resident.served(1'100ms) == Priority::normal);
+    resident.end_lease(never);
+    resident.settle(1'200ms);
+    CHECK(resident.served(1'299ms) == Priority::normal);
+    CHECK(resident.served(1'300ms) == Priority::low);
+    resident.end_lease(2'000ms);
+    CHECK(resident.leases == 0);
+    CHECK(resident.served(2'000ms) == Priority::low);
+}
+
+TEST_CASE("what ended at an unknown time had ended when the last lease did", "[H32]") {
+    Resident resident;
+    resident.stay = resident.guard = 100ms;
+    resident.begin_lease(Priority::high);
+    resident.begin_lease(Priority::normal);
+    resident.end_lease(never);
+    resident.end_lease(50ms);
+    resident.idle_since = 50ms;
+    resident.settle(90ms);
+    CHECK(resident.served(149ms) == Priority::high);
+    CHECK(resident.served(150ms) == Priority::low);
+}
+
+TEST_CASE("on a resident that does not stay nothing counts", "[H32]") {
+    Resident resident;
+    resident.begin_lease(Priority::high);
+    CHECK(resident.served(0ms) == Priority::low);
+    CHECK_FALSE(resident.keeps_place(true, 0ms));
+    CHECK(resident.next_change(true, 0ms) == never);
+}
+
 }  // namespace residency::core

@@ -3,6 +3,8 @@
 #include "support/catch.hpp"
 #include "support/slot_table.hpp"
 
+#include <chrono>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -976,6 +978,311 @@ TEST_CASE("H19 a key that is forgotten while somebody waits for it stays known",
     }
     CHECK(slot.scheduler.queue().keys().size() == 257);
     CHECK(slot.loaded(old) == Actions{event(EventType::ready, Reason::requested, old, 1), granted(waits, old, 1)});
+}
+
+// -- H32: how long a resident keeps its place -------------------------------------------------------------------------
+
+namespace {
+
+// One place, and a keep-alive that is out of the way.
+SlotOptions staying(std::optional<std::chrono::milliseconds> min_stay = std::nullopt) {
+    SlotOptions options = plain;
+    options.keep_alive = 10s;
+    options.min_stay = min_stay;
+    return options;
+}
+
+// Loads the key's model within `took`, for a waiter that gets a lease.
+Grant load_within(SlotTable& slot, core::Duration took, const ModelKey& key, const RequestSpec& spec = {}) {
+    const RequestId request = slot.wait(key, spec);
+    slot.now += took;
+    slot.loaded(slot.resident(key));
+    return slot.granted_to(request, spec.is_inference);
+}
+
+}  // namespace
+
+TEST_CASE("H32 a resident in use keeps its place for as long as its load took", "[H32]") {
+    SlotTable slot(staying());
+    const Grant lease = load_within(slot, 100ms, "a");
+    const ResidentId a = slot.resident("a");
+    CHECK(slot.at(150ms).enqueue("b").request.valid());
+    CHECK(slot.actions == Actions{});
+    CHECK(slot.scheduler.next_alarm() == 200ms);
+
+    SECTION("the alarm rings when the stay ends, and then it drains") {
+        CHECK(slot.at(199ms).tick() == Actions{});
+        CHECK(slot.at(200ms).tick() == Actions{event(EventType::drain_started, Reason::switched, a, 1)});
+        CHECK(slot.at(210ms).release(lease) ==
+              Actions{event(EventType::unload_started, Reason::switched, a, 1), unload(a)});
+    }
+    SECTION("its own requests are granted meanwhile, and they do not prolong the stay") {
+        const Grant other = slot.lease("a");
+        CHECK(slot.at(190ms).release(lease) == Actions{});
+        CHECK(slot.at(200ms).tick() == Actions{event(EventType::drain_started, Reason::switched, a, 1)});
+        CHECK(slot.release(other) == Actions{event(EventType::unload_started, Reason::switched, a, 1), unload(a)});
+    }
+    SECTION("where no key wants its place any more, nothing happens when the stay ends") {
+        CHECK(slot.cancel({slot.scheduler.queue().requests().handle(
+            slot.scheduler.queue().oldest(slot.scheduler.queue().keys().lookup("b")))}));
+        CHECK(slot.at(200ms).tick() == Actions{});
+        CHECK(slot.state("a") == ResidentState::ready);
+        CHECK(slot.scheduler.next_alarm() == core::never);
+    }
+}
+
+TEST_CASE("H32 min_stay says how long a resident stays, but never longer than aging", "[H32]") {
+    const auto stays_until = [](std::optional<std::chrono::milliseconds> min_stay, std::chrono::milliseconds aging) {
+        SlotOptions options = staying(min_stay);
+        options.aging = aging;
+        SlotTable slot(options);
+        load_within(slot, 100ms, "a");
+        slot.wait("b");
+        return slot.state("a") == ResidentState::draining ? slot.now : slot.scheduler.next_alarm();
+    };
+    CHECK(stays_until(std::nullopt, 1000ms) == 200ms);
+    CHECK(stays_until(std::nullopt, 60ms) == 160ms);
+    CHECK(stays_until(std::nullopt, 0ms) == 100ms);
+    CHECK(stays_until(30ms, 1000ms) == 130ms);
+    CHECK(stays_until(300ms, 1000ms) == 400ms);
+    CHECK(stays_until(300ms, 60ms) == 160ms);
+    CHECK(stays_until(keep_alive_forever, 1000ms) == 1100ms);
+    CHECK(stays_until(0ms, 1000ms) == 100ms);
+}
+
+TEST_CASE("H32 a resident that has been idle for a tenth of its stay gives way", "[H32]") {
+    SlotTable slot(staying());
+    const Grant lease = load_within(slot, 100ms, "a");
+    const ResidentId a = slot.resident("a");
+    const Actions switched{event(EventType::unload_started, Reason::switched, a, 1), unload(a)};
+
+    SECTION("to a key that came meanwhile, when the tenth is over") {
+        slot.at(120ms).release(lease);
+        slot.at(125ms).wait("b");
+        CHECK(slot.actions == Actions{});
+        CHECK(slot.scheduler.next_alarm() == 130ms);
+        CHECK(slot.at(129ms).tick() == Actions{});
+        CHECK(slot.at(130ms).tick() == switched);
+    }
+    SECTION("to a key that comes later, at once") {
+        slot.at(120ms).release(lease);
+        slot.at(130ms).wait("b");
+        CHECK(slot.actions == switched);
+    }
+    SECTION("to a key that waited before, no later than at the end of the stay") {
+        slot.wait("b");
+        CHECK(slot.at(195ms).release(lease) == Actions{});
+        CHECK(slot.at(199ms).tick() == Actions{});
+        CHECK(slot.at(200ms).tick() == switched);
+    }
+    SECTION("each use begins the tenth again") {
+        slot.wait("b");
+        CHECK(slot.at(110ms).release(lease) == Actions{});
+        const Grant again = slot.at(119ms).lease("a");
+        CHECK(slot.at(120ms).tick() == Actions{});
+        CHECK(slot.at(121ms).release(again) == Actions{});
+        CHECK(slot.scheduler.next_alarm() == 131ms);
+        CHECK(slot.at(125ms).ensure("a") == Attempt::granted);
+        CHECK(slot.at(131ms).tick() == Actions{});
+        CHECK(slot.scheduler.next_alarm() == 135ms);
+        CHECK(slot.at(135ms).tick() == switched);
+    }
+    SECTION("also if it was never used") {
+        SlotTable other(staying());
+        const RequestId waits = other.wait("a", SlotTable::load_only());
+        other.wait("b");
+        other.at(100ms).loaded(other.resident("a"));
+        CHECK(other.actions == Actions{event(EventType::ready, Reason::requested, a, 1, 100ms), granted(waits, a, 1)});
+        CHECK(other.scheduler.next_alarm() == 110ms);
+        CHECK(other.at(110ms).tick() == switched);
+    }
+}
+
+TEST_CASE("H32 a resident without a lease whose key has waiters is not idle", "[H32]") {
+    SlotOptions options = staying();
+    options.max_leases = 1;
+    options.max_resident = 2;
+    SlotTable slot(options);
+    const Grant lease = load_within(slot, 100ms, "a");
+    slot.wait("b");
+    slot.at(300ms).loaded(slot.resident("b"));
+    slot.wait("c", SlotTable::with_priority(Priority::high));
+    // The lease on `a` is the only one: `b` has a waiter, and its stay of 200 ms protects it. That of `a` is over.
+    CHECK(slot.state("a") == ResidentState::draining);
+    CHECK(slot.state("b") == ResidentState::ready);
+    slot.at(320ms).release(lease);
+    CHECK(slot.state("a") == ResidentState::unloading);
+    CHECK(slot.leases("b") == 1);
+}
+
+TEST_CASE("H32 the stay does not hold against unload, a shutdown or the keep-alive", "[H32]") {
+    SlotTable slot(staying());
+    const Grant lease = load_within(slot, 100ms, "a", SlotTable::keeping_alive(3ms));
+    const ResidentId a = slot.resident("a");
+    slot.wait("b");
+    CHECK(slot.actions == Actions{});
+
+    SECTION("unload") {
+        slot.unload("a");
+        CHECK(slot.state("a") == ResidentState::draining);
+        CHECK(slot.release(lease) == Actions{event(EventType::unload_started, Reason::unload, a, 1), unload(a)});
+    }
+    SECTION("shutdown, after which no alarm is left of the stay") {
+        slot.shut_down();
+        CHECK(slot.state("a") == ResidentState::draining);
+        CHECK(slot.scheduler.yields_at() == core::never);
+        slot.release(lease);
+        slot.unloaded(a);
+        CHECK(slot.scheduler.next_alarm() == core::never);
+    }
+    SECTION("keep-alive: shorter than the tenth in which an idle resident stays") {
+        CHECK(slot.at(110ms).release(lease) == Actions{});
+        CHECK(slot.scheduler.next_alarm() == 113ms);
+        CHECK(slot.at(113ms).tick() == Actions{event(EventType::unload_started, Reason::idle, a, 1), unload(a)});
+    }
+}
+
+TEST_CASE("H32 a resident whose stay is over makes place first", "[H32][H3]") {
+    SlotOptions options = staying();
+    options.max_resident = 2;
+    SlotTable slot(options);
+    load_within(slot, 100ms, "a");
+    load_within(slot, 10ms, "b");
+    // `a` was granted before `b` and would yield first, but it stays until 200 ms, `b` until 120 ms.
+    slot.at(115ms).wait("c");
+    CHECK(slot.scheduler.next_alarm() == 120ms);
+    CHECK(slot.at(120ms).tick() == Actions{event(EventType::drain_started, Reason::switched, slot.resident("b"), 2)});
+    CHECK(slot.state("a") == ResidentState::ready);
+}
+
+TEST_CASE("H32 the place of a resident that is idle comes before a drain, once its tenth is over", "[H32][H3]") {
+    SlotOptions options = staying();
+    options.max_resident = 2;
+    SlotTable slot(options);
+    load_within(slot, 10ms, "a");
+    const Grant lease = load_within(slot, 100ms, "b");
+    slot.at(200ms).release(lease);
+    // `a` is in use and its stay is over; `b` is idle, but for a tenth of its own stay only from 210 ms on.
+    slot.at(205ms).wait("c");
+    CHECK(slot.state("a") == ResidentState::draining);
+    CHECK(slot.scheduler.next_alarm() == 210ms);
+    slot.at(210ms).tick();
+    CHECK(slot.actions == Actions{event(EventType::unload_started, Reason::switched, slot.resident("b"), 2),
+                                  unload(slot.resident("b")),
+                                  event(EventType::drain_ended, Reason::none, slot.resident("a"), 1)});
+}
+
+TEST_CASE("H32 a place by age waits for the stay, and for no more than that", "[H32][R15]") {
+    SlotOptions options = staying();
+    options.aging = 200ms;
+    SlotTable slot(options);
+    slot.wait("a", SlotTable::with_priority(Priority::high));
+    slot.at(10ms).wait("b", SlotTable::with_priority(Priority::low));
+    slot.at(250ms).loaded(slot.resident("a"));
+    // `b` is old, what runs on `a` is younger and counts no more; but `a` stays for as long as `aging`.
+    CHECK(slot.scheduler.next_alarm() == 450ms);
+    CHECK(slot.at(449ms).tick() == Actions{});
+    CHECK(slot.at(450ms).tick() == Actions{event(EventType::drain_started, Reason::switched, slot.resident("a"), 1)});
+}
+
+TEST_CASE("H32 what runs or ran on a resident counts against keys of lower priority", "[H32]") {
+    SlotTable slot(staying());
+    const RequestSpec high = SlotTable::with_priority(Priority::high);
+    const RequestSpec low = SlotTable::with_priority(Priority::low);
+    const Grant first = load_within(slot, 100ms, "a", high);
+    const ResidentId a = slot.resident("a");
+    const Actions switched{event(EventType::unload_started, Reason::switched, a, 1), unload(a)};
+
+    SECTION("a key of low priority waits until the last of high priority is as long ago as the load took") {
+        slot.at(300ms).wait("b", low);
+        CHECK(slot.actions == Actions{});
+        CHECK(slot.at(310ms).release(first) == Actions{});
+        CHECK(slot.scheduler.next_alarm() == 410ms);
+        const Grant second = slot.at(400ms).lease("a", high);
+        CHECK(slot.at(410ms).tick() == Actions{});
+        CHECK(slot.at(420ms).release(second) == Actions{});
+        CHECK(slot.scheduler.next_alarm() == 520ms);
+        CHECK(slot.at(519ms).tick() == Actions{});
+        CHECK(slot.at(520ms).tick() == switched);
+    }
+    SECTION("so does a key of normal priority") {
+        slot.at(300ms).wait("b");
+        CHECK(slot.at(310ms).release(first) == Actions{});
+        CHECK(slot.at(410ms).tick() == switched);
+    }
+    SECTION("a key of the same priority does not") {
+        slot.at(300ms).wait("b", high);
+        CHECK(slot.actions == Actions{event(EventType::drain_started, Reason::switched, a, 1)});
+    }
+    SECTION("what ended before the key came counts, too") {
+        slot.at(250ms).release(first);
+        const Grant second = slot.lease("a", high);
+        REQUIRE(slot.scheduler.release_quietly(second, 300ms));
+        slot.at(350ms).wait("b", low);
+        CHECK(slot.actions == Actions{});
+        CHECK(slot.scheduler.next_alarm() == 400ms);
+        CHECK(slot.at(400ms).tick() == switched);
+    }
+    SECTION("what ended without a look at the clock counts as ended when the key came") {
+        const Grant normal = slot.lease("a");
+        REQUIRE(slot.scheduler.release_quietly(first, 0ms));
+        slot.at(350ms).wait("b");
+        CHECK(slot.scheduler.next_alarm() == 450ms);
+        CHECK(slot.at(450ms).tick() == Actions{event(EventType::drain_started, Reason::switched, a, 1)});
+        slot.release(normal);
+        CHECK(slot.actions == switched);
+    }
+    SECTION("normal counts against low when high is long ago") {
+        const Grant normal = slot.lease("a");
+        slot.at(300ms).wait("b", low);
+        CHECK(slot.at(310ms).release(first) == Actions{});
+        CHECK(slot.at(410ms).tick() == Actions{});
+        CHECK(slot.at(450ms).release(normal) == Actions{});
+        CHECK(slot.at(549ms).tick() == Actions{});
+        CHECK(slot.at(550ms).tick() == switched);
+    }
+    SECTION("nothing of it counts against a waiter that is older than aging") {
+        slot.at(300ms).wait("b", low);
+        CHECK(slot.scheduler.next_alarm() == 1300ms);
+        CHECK(slot.at(1299ms).tick() == Actions{});
+        CHECK(slot.at(1300ms).tick() == Actions{event(EventType::drain_started, Reason::switched, a, 1)});
+    }
+    SECTION("a drain for a key of higher priority ends when only one of lower priority is left") {
+        const RequestId rival = slot.at(300ms).wait("c", high);
+        CHECK(slot.state("a") == ResidentState::draining);
+        slot.wait("b", low);
+        CHECK(slot.state("a") == ResidentState::draining);
+        CHECK(slot.cancel(rival));
+        CHECK(slot.actions == Actions{event(EventType::drain_ended, Reason::none, a, 1)});
+    }
+}
+
+TEST_CASE("H32 with min_stay zero a key of low priority gets the place of what runs at high priority", "[H32]") {
+    SlotTable slot(staying(0ms));
+    load_within(slot, 100ms, "a", SlotTable::with_priority(Priority::high));
+    slot.wait("b", SlotTable::with_priority(Priority::low));
+    CHECK(slot.state("a") == ResidentState::draining);
+}
+
+TEST_CASE("H32 a key that ranks first waits for stay, drain and load at most", "[H32]") {
+    SlotTable slot(staying());
+    const Grant lease = load_within(slot, 100ms, "a");
+    const RequestId first = slot.wait("b");
+    const ResidentId a = slot.resident("a");
+    // Its own waiters and other keys come without end: none of them delays it.
+    for (std::chrono::milliseconds time = 110ms; time < 200ms; time += 10ms) {
+        slot.at(time).tick();
+        slot.release(slot.lease("a"));
+    }
+    slot.wait("c");
+    slot.at(200ms).tick();
+    CHECK(slot.state("a") == ResidentState::draining);
+    slot.wait("a");
+    slot.at(250ms).release(lease);
+    CHECK(slot.state("a") == ResidentState::unloading);
+    slot.unloaded(a);
+    slot.at(350ms).loaded(slot.resident("b"));
+    CHECK(slot.granted_to(first).resident == slot.resident("b"));
 }
 
 }  // namespace residency::test

@@ -10,6 +10,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <ostream>
 #include <string>
 #include <utility>
@@ -63,6 +64,8 @@ private:
             one_of(std::array{milliseconds(2), milliseconds(0), milliseconds(5), keep_alive_forever});
         options.aging = one_of(std::array{milliseconds(3), milliseconds(0), milliseconds(1), keep_alive_forever});
         options.max_queue_bytes = one_of(std::array<std::size_t, 3>{100, 3, 8});
+        options.min_stay = one_of(std::array{std::optional<milliseconds>(), std::optional(milliseconds(0)),
+                                             std::optional(milliseconds(1)), std::optional(milliseconds(10))});
         return options;
     }
 
@@ -226,6 +229,7 @@ private:
                     throw Violation("if loads finish and leases end, that comes to an end");
                 }
             }
+            world_.settle();
             world_.check_end();
         }
     }

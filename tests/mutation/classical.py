@@ -22,6 +22,7 @@ class Fault:
     insertions: list
 
 
+RESIDENT = "core/resident.hpp"
 SCHEDULER = "core/impl/slot_scheduler.hpp"
 RESIDENTS = "core/impl/slot_scheduler_residents.hpp"
 TIME = "core/impl/slot_scheduler_time.hpp"
@@ -46,19 +47,19 @@ FAULTS = [
     Fault(
         "grant without counting: resident",
         "the resident's leases are not counted",
-        [Insertion(WAITING, "++resident.leases;", before="if (!MUTANT) ")],
+        [Insertion(RESIDENT, "++leases;", before="if (!MUTANT) ")],
     ),
     Fault(
         "grant without counting: calls",
         "the slot's model calls are not counted",
-        [Insertion(WAITING, "calls_ += is_inference ? 1U : 0U;", before="if (!MUTANT) ")],
+        [Insertion(WAITING, "calls_ += spec.is_inference ? 1U : 0U;", before="if (!MUTANT) ")],
     ),
     Fault(
         "count before grant",
         "a lease is counted before it is known whether it can be granted, and stays counted if it cannot",
         [
             Insertion(SCHEDULER, "if (resident.state != ResidentState::ready || resident.leases >= resident.capacity) {", before="if (MUTANT) { ++leases_; } "),
-            Insertion(SCHEDULER, "count_lease(resident, spec.is_inference);\n    return Attempt::granted;", before="if (MUTANT) { --leases_; } "),
+            Insertion(SCHEDULER, "count_lease(resident, spec);\n    return Attempt::granted;", before="if (MUTANT) { --leases_; } "),
         ],
     ),
     Fault(

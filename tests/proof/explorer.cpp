@@ -295,7 +295,9 @@ private:
             edges_begin_.push_back(edges_.size());
             if (!may_progress) {
                 try {
-                    state.check_end();
+                    CheckedScheduler end = state;
+                    end.settle();
+                    end.check_end();
                 } catch (const Violation& violation) {
                     throw Found{violation.what(), id, false, {}};
                 }
@@ -630,6 +632,8 @@ std::vector<Seen> everything(const std::vector<Report>& reports) {
     sum("part that is the last", [](const Report& report) { return report.counts.last_parts; });
     sum("part of an even cut", [](const Report& report) { return report.counts.even_parts; });
     sum("batch that leaves a waiter", [](const Report& report) { return report.counts.passed_by; });
+    sum("resident that stays", [](const Report& report) { return report.counts.stays; });
+    sum("resident that serves what ranks before", [](const Report& report) { return report.counts.serves; });
     sum("claim", [](const Report& report) { return report.counts.claims; });
     sum("load that does not begin", [](const Report& report) { return report.counts.dropped_loads; });
     return all;

@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -87,6 +88,8 @@ struct Family {
     /// How much one call of a model does best with.
     BatchLimits batch{};
     std::size_t max_queue_bytes = 100;
+    /// Residents yield at once, unless this says otherwise; none: they stay for as long as their load took.
+    std::optional<std::chrono::milliseconds> min_stay = std::chrono::milliseconds(0);
 };
 
 /// How much is walked through.
@@ -119,6 +122,7 @@ inline std::vector<Setting> settings_of(const Family& family) {
                     setting.options.max_calls = family.max_calls;
                     setting.options.max_loads = family.max_loads;
                     setting.options.abandon_after = family.abandon_after;
+                    setting.options.min_stay = family.min_stay;
                     setting.begins_loads = family.begins_loads;
                     setting.refuses = family.refuses;
                     for (std::size_t key = 0; key < family.keys; ++key) {
@@ -328,6 +332,40 @@ inline std::vector<Family> families(Dose dose) {
                    .keep_alives = {keep_alive_forever},
                    .most_operations = 1,
                    .fails = false});
+    all.push_back({.name = "stays",
+                   .about = "a resident that keeps its place for as long as its load took, two priorities",
+                   .requests = each_key(2, {lease, low}),
+                   .max_queue = full ? 3U : 2U,
+                   .residents = {1},
+                   .leases = full ? std::vector<std::size_t>{1, 2} : std::vector<std::size_t>{1},
+                   .keep_alives = full ? std::vector{1ms, keep_alive_forever} : std::vector{keep_alive_forever},
+                   .aging = 2ms,
+                   .fails = false,
+                   .min_stay = std::nullopt});
+    all.push_back({.name = "min-stay",
+                   .about = "residents that keep their places for a time of the slot's, three priorities, unloads",
+                   .requests = each_key(2, full ? std::vector{lease, high, low} : std::vector{high, low}),
+                   .max_queue = 2,
+                   .residents = full ? std::vector<std::size_t>{1, 2} : std::vector<std::size_t>{2},
+                   .leases = {1},
+                   .keep_alives = {keep_alive_forever},
+                   .aging = 2ms,
+                   .most_operations = full ? 1U : 0U,
+                   .closes = full,
+                   .fails = false,
+                   .min_stay = 1ms});
+    all.push_back({.name = "stays-many-keys",
+                   .about = "three keys that want the places of two residents that stay, one load at a time",
+                   .requests = each_key(3, {lease}),
+                   .keys = 3,
+                   .max_queue = 2,
+                   .residents = {2},
+                   .leases = full ? std::vector<std::size_t>{1, 2} : std::vector<std::size_t>{1},
+                   .keep_alives = {keep_alive_forever},
+                   .aging = 2ms,
+                   .fails = false,
+                   .max_loads = 1,
+                   .min_stay = 2ms});
     return all;
 }
 

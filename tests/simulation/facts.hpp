@@ -146,6 +146,8 @@ struct ResidencyFacts {
     ResidentState state = ResidentState::ready;
     std::size_t leases = 0;
     std::uint64_t ready = 0;
+    /// No later than this it became ready.
+    Time ready_high{0};
     /// Since when it has been idle: not earlier and not later than these.
     Time idle_low{0};
     Time idle_high{0};

@@ -222,6 +222,18 @@ public:
     std::vector<std::exception_ptr> errors{};
     std::deque<RequestFacts> requests{};
     std::deque<ModelFacts> models{};
+    /// Until when a residency that is idle may keep its place, if nothing happens (H32).
+    [[nodiscard]] Time stays_until(int slot, const ResidencyFacts& residency) const {
+        const SlotOptions& options = slots[index(slot)].options;
+        const auto model = std::find_if(models.begin(), models.end(), [&](const ModelFacts& each) {
+            return each.slot == slot && each.generation == residency.generation;
+        });
+        const Time aging = std::chrono::duration_cast<Time>(options.aging);
+        const Time load = std::min(aging, model == models.end() ? aging : residency.ready_high - model->entered_time);
+        const Time stay = options.min_stay ? std::min<Time>(aging, *options.min_stay) : load;
+        return residency.idle_high + (stay == Time(0) ? stay : std::max(stay / 10, load));
+    }
+
     std::uint64_t sequence = 0;
     /// When nothing was left to run last.
     Time rested{0};

@@ -67,7 +67,7 @@ inline void Oracle::observe_generations(int slot, const SlotStatus& status, std:
             seen.generation = resident.generation;
             seen.key = resident.key.name.front() - 'a';
             seen.ready = ++sequence;
-            seen.idle_low = seen.idle_high = now;
+            seen.idle_low = seen.idle_high = seen.ready_high = now;
             seen.state = ResidentState::ready;
         } else {
             seen = *known;

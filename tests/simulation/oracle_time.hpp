@@ -143,7 +143,11 @@ inline void Oracle::check_claim(int slot, const SlotStatus& status, const Reques
 
 inline void Oracle::check_waits_for_something(int slot, const SlotStatus& status, const RequestFacts& request) {
     const SlotFacts& facts = slots[index(slot)];
-    require(facts.held != 0, "R9: a request waits though no lease is held: lost wake-up, request ", request.id);
+    const bool stays = std::any_of(facts.residencies.begin(), facts.residencies.end(), [&](const auto& residency) {
+        return residency.key != request.key && rested < stays_until(slot, residency);
+    });
+    require(facts.held != 0 || stays, "R9: a request waits though no lease is held: lost wake-up, request ",
+            request.id);
     bool resident = false;
     for (const ResidencyFacts& residency : facts.residencies) {
         if (residency.key == request.key) {

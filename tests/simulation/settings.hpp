@@ -6,6 +6,7 @@
 #include <array>
 #include <chrono>
 #include <cstddef>
+#include <optional>
 #include <sstream>
 #include <string>
 
@@ -44,6 +45,8 @@ struct Settings {
             slot.max_calls = one_of(std::size_t{0}, std::size_t{1}, std::size_t{2});
             slot.max_loads = one_of(std::size_t{1}, std::size_t{1}, std::size_t{2});
             slot.abandon_after = one_of(milliseconds(10'000), milliseconds(0), milliseconds(50));
+            const int stay = one_of(-1, 0, 20, 200);
+            slot.min_stay = stay < 0 ? std::nullopt : std::optional(milliseconds(stay));
         }
         settings.keys = one_of(2, 1, 3);
         settings.both = one_of(false, true);
@@ -62,7 +65,7 @@ struct Settings {
                 << ", max_leases " << slot.max_leases << ", max_queue " << slot.max_queue << ", cooldown "
                 << slot.cooldown.count() << " to " << slot.max_cooldown.count() << ", aging " << slot.aging.count()
                 << ", max_calls " << slot.max_calls << ", max_loads " << slot.max_loads << ", abandon_after "
-                << slot.abandon_after.count() << '\n';
+                << slot.abandon_after.count() << ", min_stay " << (slot.min_stay ? slot.min_stay->count() : -1) << '\n';
         }
         out << keys << " keys" << (both ? ", both slots" : ", one slot")
             << (observed ? ", an observer" : ", no observer")

@@ -112,6 +112,7 @@ private:
     void posted(int request) noexcept override;
     void observe();
     void finish();
+    void serve_all();
     void let_all_idle();
     void check_gone();
     [[nodiscard]] std::vector<SeededQueue*> ready_queues();

@@ -120,6 +120,7 @@ inline Time Simulation::next_due() const {
             if (stays && stays->most != never) {
                 consider(residency.idle_high + stays->most);
             }
+            consider(oracle_.stays_until(slot, residency));
         }
         for (const KeyFacts& key : oracle_.slots[static_cast<std::size_t>(slot)].keys) {
             consider(key.cooling_until);
@@ -219,12 +220,7 @@ inline void Simulation::finish() {
     come_to_rest();
     check_quiet();
     if (manager_) {
-        // Leases end one by one: what waits for them gets its turn.
-        while (!leases_.empty()) {
-            release(0);
-            come_to_rest();
-            check_quiet();
-        }
+        serve_all();
         for (const RequestFacts& request : oracle_.requests) {
             oracle_.require(!request.outstanding(), "R9: a request was never answered: ", request.id);
         }
@@ -253,6 +249,32 @@ inline void Simulation::finish() {
     come_to_rest();
     check_gone();
     oracle_.check_order();
+}
+
+// Leases end one by one, and where a model keeps its place time passes: what waits gets its turn.
+inline void Simulation::serve_all() {
+    for (int rounds = 0; rounds < 64 && oracle_.violation.empty(); ++rounds) {
+        while (!leases_.empty()) {
+            release(0);
+            come_to_rest();
+            check_quiet();
+        }
+        Time due = never;
+        for (int slot = 0; slot < 2; ++slot) {
+            for (const ResidencyFacts& residency : oracle_.slots[static_cast<std::size_t>(slot)].residencies) {
+                const Time ends = oracle_.stays_until(slot, residency);
+                due = ends > now() ? std::min(due, ends) : due;
+            }
+        }
+        const bool waits = std::any_of(oracle_.requests.begin(), oracle_.requests.end(),
+                                       [](const RequestFacts& request) { return request.outstanding(); });
+        if (!waits || due == never) {
+            return;
+        }
+        advance(due - now());
+        come_to_rest();
+        check_quiet();
+    }
 }
 
 // R5 on the whole manager: what is idle is there until just before its time, and gone at it.

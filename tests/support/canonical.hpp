@@ -57,11 +57,13 @@ private:
         add(options.max_cooldown.count());
         add(options.aging.count());
         add(options.abandon_after.count());
+        add(options.min_stay ? options.min_stay->count() : -1);
     }
 
     void write_state() {
         add(scheduler_->closed());
         add(remaining(scheduler_->next_alarm()));
+        add(remaining(scheduler_->yields_at()));
         add(scheduler_->noted_timeout().count());
         add(scheduler_->unfinished());
         add(scheduler_->calls());
@@ -235,6 +237,7 @@ private:
             case ResidentState::loading:
                 add(resident.stop_requested);
                 add(resident.discard);
+                add(load_so_far(resident).count());
                 add(remaining(resident.abandoned_at));
                 add(resident.failed);
                 add(resident.failure);
@@ -268,6 +271,30 @@ private:
             add(resident.idle() ? remaining(resident.due()) : 0);
             // What becomes idle in this same instant has been so for as long; what does later has not.
             add(resident.idle() && resident.idle_since == now_);
+            write_stay(resident);
+        }
+    }
+
+    // How long the load has taken: that decides how long its model will stay, up to a limit.
+    [[nodiscard]] core::Duration load_so_far(const core::Resident& resident) const noexcept {
+        const SlotOptions& options = scheduler_->options();
+        const bool counts = !options.min_stay || *options.min_stay != std::chrono::milliseconds::zero();
+        return counts ? (std::min)(now_ - resident.began, core::to_duration(options.aging)) : core::Duration::zero();
+    }
+
+    void write_stay(const core::Resident& resident) {
+        add(resident.stay != core::Duration::zero());
+        if (resident.stay == core::Duration::zero()) {
+            return;
+        }
+        const bool stays = now_ < resident.stays_until;
+        add(stays ? resident.stay.count() : 0);
+        add(remaining(resident.stays_until));
+        add(stays && resident.idle() ? remaining(core::later(resident.idle_since, resident.stay / 10)) : 0);
+        add(resident.guard.count());
+        for (std::size_t level = 0; level < 2; ++level) {
+            add(resident.running[level]);
+            add(remaining(core::later(resident.ran[level], resident.guard)));
         }
     }
 

@@ -78,6 +78,13 @@ struct KnownResident {
     core::Time idle_since{0};
     /// Loading: when it is asked to stop because no waiter is left.
     core::Time abandoned_at = core::never;
+    /// When its load began, when that had given a model, and so how long it took; the last is at most `aging`.
+    core::Time began{0};
+    core::Time ready_since{0};
+    core::Duration took{0};
+    /// How many leases count as high and normal, and when the last of each ended; unknown if nobody looked at a clock.
+    std::array<std::size_t, 2> serving{};
+    std::array<std::optional<core::Time>, 2> served{core::Time::min(), core::Time::min()};
     std::uint64_t used = 0;
     /// `used` when it became ready.
     std::uint64_t readied = 0;
@@ -142,6 +149,9 @@ struct ActionCounts {
     std::uint64_t even_parts = 0;
     /// Leases and places that went to the oldest waiter although another ranks before it.
     std::uint64_t by_age = 0;
+    /// Times at which a resident would have given way, but for its stay, or for what it serves or served (H32).
+    std::uint64_t stays = 0;
+    std::uint64_t serves = 0;
     /// Waiters that timed out and kept their key's turn.
     std::uint64_t claims = 0;
     /// Loads that did not begin.
@@ -249,6 +259,7 @@ public:
         begin();
         const bool quiet = may_be_quiet && scheduler_.release_quietly(held.grant, now_);
         require(!quiet || waiters_.empty(), "a lease is released quietly only if nothing waits");
+        end_service(resident, quiet && resident.leases != 0 ? std::nullopt : std::optional(now_));
         if (!quiet) {
             scheduler_.release(held.grant, now_, actions_);
         }
@@ -393,6 +404,31 @@ public:
             operations_.push_back({id, deadline, awaits, true});
         }
         carry_out();
+    }
+
+    /// No load, unload or lease is left to end: time passes, and what it decides comes to its end as well.
+    void settle() {
+        constexpr int most = 64;
+        for (int turn = 0; turn < most && waiting() != 0 && scheduler_.next_alarm() != core::never; ++turn) {
+            wait(std::max(core::Duration::zero(), scheduler_.next_alarm() - now_));
+            tick();
+            for (bool moved = true; moved;) {
+                moved = false;
+                for (std::size_t index = 0; !moved && index < residents_.size(); ++index) {
+                    moved = true;
+                    switch (residents_[index].state) {
+                        case ResidentState::queued: load_begins(index); break;
+                        case ResidentState::loading: loaded(index, {}); break;
+                        case ResidentState::unloading: unloaded(index); break;
+                        default: moved = false;
+                    }
+                }
+                if (!moved && !leases_.empty()) {
+                    release(0);
+                    moved = true;
+                }
+            }
+        }
     }
 
     /// All loads have ended, all models that were to go are gone, and every lease is released: then nothing waits, and
@@ -645,6 +681,18 @@ private:
             waiter.part = *part;
         }
     }
+    // A waiter may also have been cut when its turn came in the middle of a call, and its resident drain by now.
+    void adopt_cuts() {
+        for (KnownWaiter& waiter : waiters_) {
+            const KnownResident* resident = resident_of(waiter.key);
+            if (!waiter.cut && scheduler_.queue().is_cut(waiter.id.index)) {
+                require(resident != nullptr && resident->switches() && resident->batch.texts > 1 &&
+                            (waiter.spec.texts > resident->batch.texts || waiter.spec.bytes > resident->batch.bytes),
+                        "H26 only what is too large for a call, or alone, is cut");
+                waiter.cut = true;
+            }
+        }
+    }
     // How many texts a part of the waiter has at most, or nothing if it is not to be cut.
     [[nodiscard]] std::optional<core::Index> part_of(const KnownWaiter& waiter) const {
         return part_of(waiter.spec, *resident_of(waiter.key), waiting() == 1);
@@ -751,7 +799,7 @@ private:
     }
     // The key that the next place goes to.
     [[nodiscard]] std::optional<std::size_t> next_key() const {
-        const std::optional<std::size_t> old = place_by_age_ ? aged_key() : std::nullopt;
+        const std::optional<std::size_t> old = old_key();
         const std::vector<std::size_t> keys = lacking();
         return old ? old : keys.empty() ? std::nullopt : std::optional(keys.front());
     }
@@ -784,12 +832,54 @@ private:
         return resident.state == ResidentState::ready && resident.leases == 0 && !resident.for_good &&
                !awaited(resident.key);
     }
-    [[nodiscard]] bool any_spare() const {
-        return std::any_of(residents_.begin(), residents_.end(), [&](const auto& each) { return spare(each); });
+    // The key that the next place goes to because of its age.
+    [[nodiscard]] std::optional<std::size_t> old_key() const { return place_by_age_ ? aged_key() : std::nullopt; }
+    // Whether the resident is idle and makes place without a drain.
+    [[nodiscard]] bool makes_place(const KnownResident& resident) const {
+        return spare(resident) && yields(resident, coming_soon(), old_key());
+    }
+    [[nodiscard]] bool any_makes_place() const {
+        return std::any_of(residents_.begin(), residents_.end(), [&](const auto& each) { return makes_place(each); });
+    }
+    [[nodiscard]] core::Duration stay_of(const KnownResident& resident) const {
+        const core::Duration wanted = options().min_stay ? core::to_duration(*options().min_stay) : resident.took;
+        return std::min(wanted, core::to_duration(options().aging));
+    }
+    // Until when the resident keeps its place against every claim, if nothing happens (H32).
+    [[nodiscard]] core::Time stays_until(const KnownResident& resident) const {
+        const core::Time end = core::later(resident.ready_since, stay_of(resident));
+        return spare(resident) ? std::min(end, core::later(resident.idle_since, stay_of(resident) / 10)) : end;
+    }
+    // When what the resident served at this level no longer counts; precondition: nothing of it runs.
+    [[nodiscard]] core::Time serves_until(const KnownResident& resident, std::size_t level) const {
+        const core::Duration length = stay_of(resident) == core::Duration::zero() ? stay_of(resident) : resident.took;
+        return core::later(resident.served[level].value_or(resident.leases == 0 ? resident.idle_since : now_), length);
+    }
+    // The highest priority that the resident serves or served lately: 2 if that counts for nothing.
+    [[nodiscard]] int level_served(const KnownResident& resident) const {
+        for (std::size_t level = 0; level < 2 && stay_of(resident) != core::Duration::zero(); ++level) {
+            if (resident.serving[level] != 0 || now_ < serves_until(resident, level)) {
+                return static_cast<int>(level);
+            }
+        }
+        return 2;
+    }
+    // Which lease ends is not known: it counts as the one of the highest priority.
+    static void end_service(KnownResident& resident, std::optional<core::Time> when) {
+        for (std::size_t level = 0; level < 2; ++level) {
+            if (resident.serving[level] != 0) {
+                --resident.serving[level];
+                resident.served[level] = when;
+                break;
+            }
+        }
     }
     // Whether the resident gives its place to the key that is served after `served` others. `old` is the key that the
     // next place goes to because of its age.
     [[nodiscard]] bool yields(const KnownResident& resident, std::size_t served, std::optional<std::size_t> old) const {
+        if (resident.state == ResidentState::ready && now_ < stays_until(resident)) {
+            return false;
+        }
         if (old && served == 0) {
             const KnownWaiter* own = oldest([&](const KnownWaiter& each) { return each.key == resident.key; });
             const KnownWaiter* other = oldest([&](const KnownWaiter& each) { return each.key == *old; });
@@ -801,11 +891,15 @@ private:
                                     [&](std::size_t key) {
                                         const KnownWaiter* first =
                                             oldest([&](const KnownWaiter& each) { return each.key == key; });
-                                        return (old && key == *old) || (keys_[key].failures != 0 && !aged(*first));
+                                        return (old && key == *old) ||
+                                               (keys_[key].failures != 0 && !aged(*first) && !spare(resident));
                                     }),
                      others.end());
         const std::size_t place = served - (old ? 1U : 0U);
-        return place < others.size() && (!awaited(resident.key) || order_of(others[place]) < order_of(resident.key));
+        const int level = level_served(resident);
+        const bool before_served = level == 2 || (place < others.size() && order_of(others[place]).level <= level);
+        return place < others.size() && before_served &&
+               (!awaited(resident.key) || order_of(others[place]) < order_of(resident.key));
     }
     // How many places come before that of a resident that drains for a switch.
     [[nodiscard]] std::size_t served_before(const KnownResident& resident) const {
@@ -816,9 +910,10 @@ private:
     }
     // What keeps a drain from going on: too many of them, or a waiter that ranks before.
     [[nodiscard]] bool may_return(const KnownResident& resident) const {
-        const std::optional<std::size_t> old = place_by_age_ ? aged_key() : std::nullopt;
+        const std::optional<std::size_t> old = old_key();
         return draining(false) + draining(true) + coming_soon() > wanted() ||
-               (awaited(resident.key) && !yields(resident, served_before(resident), old));
+               ((awaited(resident.key) || level_served(resident) != 2) &&
+                !yields(resident, served_before(resident), old));
     }
     static bool used_before(const KnownResident& left, const KnownResident& right) { return left.used < right.used; }
 
@@ -946,6 +1041,9 @@ private:
         require(resident.leases < resident.capacity, "no more leases on a model than it takes at once");
         use(resident, spec);
         ++resident.leases;
+        if (spec.priority != Priority::low) {
+            ++resident.serving[static_cast<std::size_t>(spec.priority)];
+        }
         if (spec.is_inference) {
             ++batches_;
             resident.last_is_part = last_is_part_ = grant.is_part;
@@ -1047,6 +1145,7 @@ private:
         require(!ending_.valid(), "what the backend answered was taken note of");
         require(actions_.size() <= most_actions_, "most_actions() is not exceeded");
         require(!scheduler_.unfinished(), "less than one slice of work leaves nothing for a tick");
+        settle_served();
         finish();
         if (looks) {
             check_switches();
@@ -1065,6 +1164,7 @@ private:
         const bool wanted = !resident.discarded && awaited(resident.key);
         if (wanted) {
             residents_[index].state = ResidentState::loading;
+            residents_[index].began = now_;
             if (claim_of(resident.key) != nullptr) {
                 drop_claim(resident.key);
             }
@@ -1390,7 +1490,8 @@ private:
                 resident.was_ready = true;
                 resident.generation = Generation{++generation_};
                 resident.keep_alive = core::to_duration(options().keep_alive);
-                resident.idle_since = now_;
+                resident.idle_since = resident.ready_since = now_;
+                resident.took = std::min(now_ - resident.began, core::to_duration(options().aging));
                 resident.used = resident.readied = ++uses_;
                 require(action.generation == resident.generation,
                         "R6 the counter is raised when a model becomes usable");
@@ -1510,8 +1611,8 @@ private:
     void require_victim(const KnownResident& resident) {
         const std::size_t served = draining(false) + draining(true) + coming_soon();
         require(served < wanted(), "H3 no more drain than places are wanted");
-        require(!any_spare(), "an idle resident that nothing waits for goes before one in use drains");
-        std::optional<std::size_t> old = place_by_age_ ? aged_key() : std::nullopt;
+        require(!any_makes_place(), "an idle resident that nothing waits for goes before one in use drains");
+        std::optional<std::size_t> old = old_key();
         const auto some_yields = [&] {
             return std::any_of(residents_.begin(), residents_.end(), [&](const KnownResident& other) {
                 return other.state == ResidentState::ready && yields(other, served, old);
@@ -1554,10 +1655,10 @@ private:
                 break;
             case Reason::switched:
                 require(!resident.for_good, "a switch takes only what is not condemned");
-                if (spare(resident)) {
+                if (makes_place(resident)) {
                     require(wanted() > coming_soon(), "an idle resident goes only if its place is wanted");
                     for (const KnownResident& other : residents_) {
-                        require(&other == &resident || !spare(other) || resident.idle_since < other.idle_since ||
+                        require(&other == &resident || !makes_place(other) || resident.idle_since < other.idle_since ||
                                     (resident.idle_since == other.idle_since && used_before(resident, other)),
                                 "the least recently used goes first");
                     }
@@ -1598,6 +1699,7 @@ private:
 
     void finish() {
         cut_next();
+        adopt_cuts();
         require(joiners_.empty(), "H25 a batch takes all that fit");
         require(!timed_out_, "a request that timed out is an event");
         finish_failed();
@@ -1629,6 +1731,7 @@ private:
             require(resident.leases == known.leases, "R4 every lease is counted");
             require(resident.generation == known.generation, "H8 a resident's generation never changes");
             require(resident.revoked == known.revoked, "only what was revoked counts as such");
+            check_stay(resident, known);
             require(!known.is_load() || resident.discard == known.discarded, "H2 a load knows whether it will be used");
             if (known.state == ResidentState::loading) {
                 require(resident.stop_requested == known.stopped, "a load knows whether it was asked to stop");
@@ -1814,7 +1917,8 @@ private:
         const std::size_t soon = coming_soon();
         require(draining(false) == 0 || draining(false) + draining(true) + soon <= wanted(),
                 "H3 no more drain than places are wanted");
-        require(wanted() <= soon || !any_spare(), "an idle resident that nothing waits for goes at once");
+        require(wanted() <= soon || !any_makes_place() || scheduler_.next_alarm() <= now_,
+                "an idle resident that nothing waits for goes as soon as it yields");
         require(scheduler_.queue().needs_place().size() == lacking().size(), "every key that needs a place is counted");
     }
 
@@ -1827,6 +1931,7 @@ private:
         if (served >= wanted()) {
             return;
         }
+        count_stays();
         const std::optional<std::size_t> old = place_by_age_ || served + loads() == 0 ? aged_key() : std::nullopt;
         for (const KnownResident& resident : residents_) {
             require(resident.state != ResidentState::ready ||
@@ -1834,6 +1939,79 @@ private:
                          !(old && yields(resident, served, old))),
                     "H6, R15 a resident that yields to a key that lacks a place makes place");
         }
+    }
+
+    // What ended at an unknown time counts as ended when a decision first looked at it.
+    void settle_served() {
+        for (KnownResident& known : residents_) {
+            for (std::size_t level = 0; level < 2; ++level) {
+                const core::Time ended = known.leases == 0 ? known.idle_since : now_;
+                if (!known.served[level] && scheduler_.residents()[known.id.index].ran[level] == ended) {
+                    known.served[level] = ended;
+                }
+            }
+        }
+    }
+
+    // What the scheduler knows of stays, and whether it comes to look when one ends.
+    void check_stay(const core::Resident& resident, const KnownResident& known) const {
+        const bool is_ready = known.state == ResidentState::ready || known.switches();
+        require(!is_ready || resident.stay == stay_of(known), "H32 a resident stays for min_stay, at most aging");
+        require(!is_ready || resident.stays_until == core::later(known.ready_since, stay_of(known)),
+                "H32 a stay begins when the resident becomes ready");
+        for (std::size_t level = 0; level < 2; ++level) {
+            require(resident.running[level] == known.serving[level], "H32 what a resident serves is counted");
+            require(resident.ran[level] == known.served[level].value_or(core::never),
+                    "H32 a resident knows when it last served");
+        }
+    }
+    void count_stays() const {
+        for (const KnownResident& resident : residents_) {
+            if (counts_ != nullptr && resident.state == ResidentState::ready) {
+                const bool stays = now_ < stays_until(resident);
+                counts_->stays += stays ? 1U : 0U;
+                counts_->serves += !stays && !awaited(resident.key) && level_served(resident) != 2 ? 1U : 0U;
+            }
+        }
+    }
+    // Whether a resident gives its place to a key that lacks one.
+    [[nodiscard]] bool some_yields() const {
+        const std::size_t soon = coming_soon();
+        const std::size_t served = draining(false) + draining(true) + soon;
+        return std::any_of(residents_.begin(), residents_.end(), [&](const KnownResident& resident) {
+            const bool by_age = served + loads() == 0 && yields(resident, 0, aged_key());
+            return resident.state == ResidentState::ready &&
+                   ((soon < wanted() && makes_place(resident)) ||
+                    (served < wanted() && (by_age || yields(resident, served, old_key()))));
+        });
+    }
+    // When time alone gives a place to a key that lacks one: a stay ends, what a resident served counts no more, or the
+    // oldest waiter comes of age, against which that never counts.
+    [[nodiscard]] core::Time next_place() {
+        std::vector<core::Time> times;
+        for (const KnownResident& resident : residents_) {
+            if (resident.state != ResidentState::ready || wanted() <= coming_soon()) {
+                continue;
+            }
+            times.push_back(stays_until(resident));
+            for (std::size_t level = 0; level < 2; ++level) {
+                times.push_back(serves_until(resident, level));
+            }
+            const KnownWaiter* old = oldest([&](const KnownWaiter& each) {
+                return resident_of(each.key) == nullptr && !keys_[each.key].ranks_last;
+            });
+            if (old != nullptr && level_served(resident) != 2) {
+                times.push_back(core::later(old->since, core::to_duration(options().aging)));
+            }
+        }
+        std::sort(times.begin(), times.end());
+        const core::Time now = now_;
+        const auto gives = std::find_if(times.begin(), times.end(), [&](core::Time time) {
+            now_ = time;
+            return time > now && time != core::never && some_yields();
+        });
+        now_ = now;
+        return gives == times.end() ? core::never : *gives;
     }
 
     void check_operations() const {
@@ -1844,8 +2022,8 @@ private:
         }
     }
 
-    void check_alarm() const {
-        core::Time due = core::never;
+    void check_alarm() {
+        core::Time due = next_place();
         for (const KnownResident& resident : residents_) {
             if (spare(resident)) {
                 due = std::min(due, core::later(resident.idle_since, resident.keep_alive));

@@ -6,8 +6,11 @@
 #include "residency/error_code.hpp"
 #include "residency/event.hpp"
 #include "residency/generation.hpp"
+#include "residency/options.hpp"
 #include "residency/status.hpp"
 
+#include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -73,6 +76,17 @@ struct Resident {
     Time began{0};
     /// Loading: when the load is asked to stop; `never` while it has waiters.
     Time abandoned_at = never;
+    /// How long it keeps its place against another key's claim, from when it became ready; zero if it yields at once,
+    /// whatever runs on it.
+    Duration stay{0};
+    /// When that ends.
+    Time stays_until{0};
+    /// How long what ran on it counts against claims of lower priority: the length of its load.
+    Duration guard{0};
+    /// How many of its leases count as of each priority.
+    std::array<Index, 3> running{};
+    /// When the last of each ended; `never` if that is not known yet.
+    std::array<Time, 3> ran{(Time::min)(), (Time::min)(), (Time::min)()};
     /// The latest arrival among the waiters of a failed load.
     std::uint64_t last_failed = 0;
     /// Its latest grant, or its load if it was never granted, among all of the slot; greater is later.
@@ -107,6 +121,52 @@ struct Resident {
     /// Whether it has been idle for longer than `other`, or was used before it if not; precondition: both are idle().
     [[nodiscard]] bool idle_before(const Resident& other) const noexcept {
         return idle_since != other.idle_since ? idle_since < other.idle_since : used_before(other);
+    }
+
+    /// Whether it keeps its place against every claim (H32): for its stay, but not once it has been idle for a tenth of
+    /// that. `awaited`: its key has waiters.
+    [[nodiscard]] bool keeps_place(bool awaited, Time now) const noexcept {
+        return now < stays_until && (leases != 0 || awaited || now < later(idle_since, stay / 10));
+    }
+    /// The highest priority of what runs on it, or ran within the length of its load; `low` if nothing did.
+    [[nodiscard]] Priority served(Time now) const noexcept {
+        std::size_t level = 0;
+        while (level != 2 && running[level] == 0 && later(ran[level], guard) <= now) {
+            ++level;
+        }
+        return stay == Duration::zero() ? Priority::low : static_cast<Priority>(level);
+    }
+    /// When its answer to a claim next changes of itself, after `now`; precondition: ready.
+    [[nodiscard]] Time next_change(bool awaited, Time now) const noexcept {
+        Time next = never;
+        if (keeps_place(awaited, now)) {
+            next = leases != 0 || awaited ? stays_until : (std::min)(stays_until, later(idle_since, stay / 10));
+        }
+        for (const std::size_t level : {std::size_t{0}, std::size_t{1}}) {
+            const Time ends = later(ran[level], guard);
+            next = now < ends && ends < next ? ends : next;
+        }
+        return next;
+    }
+
+    /// A lease of that priority begins.
+    void begin_lease(Priority priority) noexcept {
+        ++leases;
+        ++running[static_cast<std::size_t>(priority)];
+    }
+    /// A lease ends at `now`; `never` if the time is not known. Which one is not known either: it counts as the one of
+    /// the highest priority, so that the others never count for more than they are.
+    void end_lease(Time now) noexcept {
+        --leases;
+        const std::size_t level = running[0] != 0 ? 0 : running[1] != 0 ? 1 : 2;
+        --running[level];
+        ran[level] = now;
+    }
+    /// What ended at a time that is not known counts as ended at `now`, or when the resident became idle.
+    void settle(Time now) noexcept {
+        for (Time& each : ran) {
+            each = each != never ? each : leases == 0 ? idle_since : now;
+        }
     }
 
     /// Same in every field.

@@ -44,6 +44,7 @@ namespace residency::core {
 /// - a key has at most one resident, and a resident that can take a lease has no waiter for one, unless max_leases or
 ///   max_calls stands between;
 /// - a place is free only if no key wants one or max_loads stands between;
+/// - against another key's claim a resident keeps its place for its stay at most, or while it serves what ranks before;
 /// - next_alarm() is not later than anything that is due.
 class SlotScheduler {
 public:
@@ -112,13 +113,14 @@ public:
         if (!queue_.empty() || resident.state != ResidentState::ready || grant.request.valid() || grant.is_part) {
             return false;
         }
-        if (resident.leases == 1) {
+        const bool is_last = resident.leases == 1;
+        if (is_last) {
             if (later(now, resident.keep_alive) < wake_) {
                 return false;
             }
             resident.idle_since = now;
         }
-        end_lease(resident, grant);
+        end_lease(resident, grant, is_last ? now : never);
         return true;
     }
 
@@ -155,6 +157,9 @@ public:
 
     /// Whether a call left work for an immediate `tick`.
     [[nodiscard]] bool unfinished() const noexcept { return resume_ != never; }
+
+    /// When a resident may give way to a key that lacks a place although nothing happens until then; `never` if none.
+    [[nodiscard]] Time yields_at() const noexcept { return yields_at_; }
 
     /// When `tick` is to be called at the latest; `never` if nothing will be due.
     [[nodiscard]] Time next_alarm() const noexcept { return wake_; }
@@ -281,9 +286,11 @@ private:
 
     // Waiters: impl/slot_scheduler_waiting.hpp.
     void use(Resident& resident, const RequestSpec& spec) noexcept;
-    void count_lease(Resident& resident, const RequestSpec& spec) noexcept;
-    void end_lease(Resident& resident, const Grant& grant) noexcept {
-        --resident.leases;
+    void count_lease(Resident& resident, const RequestSpec& spec, bool is_part = false) noexcept;
+    void count_call(Resident& resident, const RequestSpec& spec, bool is_part) noexcept;
+    // `when` is never if it is not known.
+    void end_lease(Resident& resident, const Grant& grant, Time when) noexcept {
+        resident.end_lease(when);
         --leases_;
         calls_ -= grant.is_inference ? 1U : 0U;
         resident.texts -= grant.texts;
@@ -325,7 +332,11 @@ private:
     [[nodiscard]] Index aged_key(Time now) const noexcept;
     [[nodiscard]] Index next_key(Time now) const noexcept;
     [[nodiscard]] Coming places_coming() const noexcept;
-    [[nodiscard]] Index longest_idle() const noexcept;
+    [[nodiscard]] bool is_spare(const Resident& resident) const noexcept {
+        return resident.idle() && queue_.keys()[resident.key].waiting == 0;
+    }
+    [[nodiscard]] Index longest_idle(std::size_t served, Index aged, Time now) const noexcept;
+    [[nodiscard]] Time next_to_yield(Time now) const noexcept;
     [[nodiscard]] bool yields(const Resident& resident, std::size_t served, Index aged, Time now) const noexcept;
     [[nodiscard]] Index first_to_drain(std::size_t served, Index aged, Time now) const noexcept;
     [[nodiscard]] Index next_to_return(std::size_t sure, Index aged, bool surplus, Time now) const noexcept;
@@ -339,6 +350,7 @@ private:
     void revoke(Index resident, errc code, Step& step);
     void start_unload(Index resident, Reason reason, Step& step);
     void end_load(const Resident& resident) noexcept;
+    void set_stay(Resident& resident, Duration took, Time now) const noexcept;
     void gone(Index resident, Step& step);
     void complete(Index operation, bool late, Step& step);
     void complete_teardowns(Step& step);
@@ -354,6 +366,8 @@ private:
     std::size_t max_calls_;
     Duration keep_alive_;
     Duration aging_;
+    // How long a resident stays; negative: as long as its load took.
+    Duration min_stay_;
     Duration abandon_after_;
     WaitQueue queue_{};
     Slab<Resident, ResidentTag> residents_{};
@@ -378,6 +392,8 @@ private:
     Time resume_ = never;
     // Of the requests since the alarm last rang.
     Duration shortest_timeout_ = (Duration::max)();
+    // When the answer of a resident to a key that lacks a place next changes of itself, as the latest decision saw it.
+    Time yields_at_ = never;
     // The first of the key entries to be collected by the next call.
     Index unused_ = none;
     // The next key whose waiters are to be failed because the slot is closed.

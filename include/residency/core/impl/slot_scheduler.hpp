@@ -11,6 +11,7 @@ inline SlotScheduler::SlotScheduler(const SlotOptions& options)
       max_calls_(options.max_calls == 0 ? options.max_leases : (std::min)(options.max_calls, options.max_leases)),
       keep_alive_(to_duration(options.keep_alive)),
       aging_(to_duration(options.aging)),
+      min_stay_(options.min_stay ? to_duration(*options.min_stay) : Duration(-1)),
       abandon_after_(to_duration(options.abandon_after)) {}
 
 // Entries of keys of which nothing is known any more go at the beginning of the next call: until then the actions may
@@ -191,7 +192,7 @@ inline void SlotScheduler::release(const Grant& grant, Time now, Actions& action
     Step step{now, actions};
     const Index index = grant.resident.index;
     Resident& resident = residents_[index];
-    end_lease(resident, grant);
+    end_lease(resident, grant, now);
     if (grant.is_part) {
         queue_.end_part(grant.request);
     } else if (grant.request.valid()) {
@@ -259,6 +260,7 @@ inline void SlotScheduler::loaded(ResidentId id, const ModelLimits& limits, Time
     }
     resident.keep_alive = keep_alive_;
     resident.idle_since = now;
+    set_stay(resident, took, now);
     resident.granted = resident.readied = ++grants_;
     publish(EventType::ready, Reason::requested, id.index, took, step);
     refresh(resident.key);

@@ -6,6 +6,19 @@
 
 namespace residency::core {
 
+inline void SlotScheduler::count_call(Resident& resident, const RequestSpec& spec, bool is_part) noexcept {
+    ++calls_;
+    ++counters_.batches;
+    resident.last_is_part = last_is_part_ = is_part;
+    if (is_part) {
+        ++parts_;
+        ++resident.parts;
+    } else {
+        resident.whole_at = whole_at_ = counters_.batches;
+    }
+    count_texts(resident, spec);
+}
+
 inline void SlotScheduler::count_texts(Resident& resident, const RequestSpec& spec) noexcept {
     resident.texts += spec.texts;
     counters_.texts += spec.texts;
@@ -154,19 +167,10 @@ inline void SlotScheduler::give_part(Index request, Index index, Step& step) {
         bytes = bulk.lengths->bytes(first, first + count);
     }
     --step.left;
-    use(resident, spec);
-    ++resident.leases;
-    ++leases_;
-    ++counters_.leases_granted;
-    counters_.most_leases = (std::max)(counters_.most_leases, leases_);
-    ++calls_;
-    ++parts_;
-    ++resident.parts;
-    resident.last_is_part = last_is_part_ = true;
-    ++counters_.batches;
     queue_.give_part(request, count, bytes);
     spec.texts = count;
-    count_texts(resident, spec);
+    use(resident, spec);
+    count_lease(resident, spec, true);
     Action& action = act(ActionType::part, request, index, step);
     action.generation = resident.generation;
     action.first = first;

@@ -18,16 +18,26 @@ inline void SlotScheduler::decide(Step& step) {
 //  1. A place is free and a load may begin: the next key gets the place.
 //  2. More places come than are wanted: the last drain that began ends.
 //  3. A resident drains for a key that no longer ranks before its own waiters: that drain ends.
-//  4. Too few places come without a switch, and a resident is idle: the one that has been so the longest is unloaded.
+//  4. Too few places come without a switch, and a resident that is idle yields: the one that has been so the longest is
+//     unloaded.
 //  5. No more places are wanted than come: done.
 //  6. A resident yields to the key that lacks a place: the least recently granted one drains.
 //  7. The last place went by age, no place or load is under way, and no resident yields by rank: the next place goes by
 //     age, too (R15).
+//
+// While places are lacking the alarm rings when a resident's stay ends, or another reason for which it does not yield
+// (H32).
 inline void SlotScheduler::assign_places(Step& step) {
     const auto& needs_place = queue_.needs_place();
     while (!closed_ && residents_.size() < options_.max_resident && loads_ < options_.max_loads &&
            !needs_place.empty()) {
         start_load(next_key(step.now), step);
+    }
+    yields_at_ = never;
+    for (Index index = 0; !needs_place.empty() && index < residents_.end_index(); ++index) {
+        if (residents_.used(index)) {
+            residents_[index].settle(step.now);
+        }
     }
     while (!needs_place.empty() || switching_ != 0) {
         const std::size_t loads = closed_ ? 0 : options_.max_loads - (std::min)(options_.max_loads, loads_);
@@ -42,10 +52,12 @@ inline void SlotScheduler::assign_places(Step& step) {
             continue;
         }
         // A drain may take as long as a lease: no key waits for one while it can have the place of an idle resident.
-        const Index idle = coming.soon < wanted ? longest_idle() : none;
-        if (idle != none) {
-            evict(idle, step);
-            continue;
+        if (coming.soon < wanted) {
+            if (const Index idle = longest_idle(coming.soon, aged, step.now); idle != none) {
+                evict(idle, step);
+                continue;
+            }
+            wake_by(yields_at_ = next_to_yield(step.now));
         }
         if (switching_ + sure >= wanted) {
             return;
@@ -98,37 +110,66 @@ inline SlotScheduler::Coming SlotScheduler::places_coming() const noexcept {
     return coming;
 }
 
-// The resident that has been idle for the longest time, of those that nothing waits for; or none.
-inline Index SlotScheduler::longest_idle() const noexcept {
+// The resident that has been idle for the longest time, of those that nothing waits for and that yield; or none.
+inline Index SlotScheduler::longest_idle(std::size_t served, Index aged, Time now) const noexcept {
     Index longest = none;
     for (Index index = 0; index < residents_.end_index(); ++index) {
-        if (residents_.used(index) && residents_[index].idle() && queue_.keys()[residents_[index].key].waiting == 0 &&
-            (longest == none || residents_[index].idle_before(residents_[longest]))) {
+        if (residents_.used(index) && is_spare(residents_[index]) &&
+            (longest == none || residents_[index].idle_before(residents_[longest])) &&
+            yields(residents_[index], served, aged, now)) {
             longest = index;
         }
     }
     return longest;
 }
 
-// Whether a resident that is in use gives its place to the key that lacks one while the first `served` keys have one
-// coming. `aged` is the key that gets the next place because of its age, or none.
+// When a resident next yields of itself that does not now, at the earliest: its stay ends, it has been idle for long
+// enough, what ran on it counts no more, or the oldest waiter without a resident comes of age, against which that never
+// counts. `never` if time alone changes nothing.
+inline Time SlotScheduler::next_to_yield(Time now) const noexcept {
+    Time next = never;
+    bool may_serve = false;
+    for (Index index = 0; index < residents_.end_index(); ++index) {
+        if (residents_.used(index) && residents_[index].state == ResidentState::ready) {
+            const Resident& resident = residents_[index];
+            next = (std::min)(next, resident.next_change(queue_.keys()[resident.key].waiting != 0, now));
+            may_serve = may_serve || resident.served(now) != Priority::low;
+        }
+    }
+    if (may_serve && !queue_.needs_place_by_age().empty()) {
+        const Index oldest = queue_.oldest(queue_.needs_place_by_age().top());
+        const Time aged = later(queue_.requests()[oldest].spec.since, aging_);
+        next = aged > now ? (std::min)(next, aged) : next;
+    }
+    return next;
+}
+
+// Whether a ready resident gives its place to the key that lacks one while the first `served` keys have one coming.
+// `aged` is the key that gets the next place because of its age, or none.
 //
-//  1. For `aged`: if the resident has no waiter, or only younger ones and was used since its load. Were it evicted
+//  1. It keeps its place for its stay, unless it has been idle for a tenth of that (H32): no.
+//  2. For `aged`: if the resident has no waiter, or only younger ones and was used since its load. Were it evicted
 //     unused, it could be loaded and evicted for ever while no lease is free.
-//  2. Else, if more keys than are served rank before the waiters of the resident. A key whose last load failed does not
-//     count before its waiter is older than `aging`.
+//  3. Else, if more keys than are served rank before the waiters of the resident, among which what it serves counts as
+//     the last of its priority (H32). A key whose last load failed does not count before its waiter is older than
+//     `aging`, unless the resident is idle.
 inline bool SlotScheduler::yields(const Resident& resident, std::size_t served, Index aged, Time now) const noexcept {
     const auto& needs_place = queue_.needs_place();
     const bool has_waiter = queue_.keys()[resident.key].waiting != 0;
+    if (resident.state == ResidentState::ready && resident.keeps_place(has_waiter, now)) {
+        return false;
+    }
     if (aged != none && served-- == 0) {
         const auto arrival = [&](Index key) { return queue_.requests()[queue_.oldest(key)].arrival; };
         return !has_waiter || (!resident.unused() && arrival(aged) < arrival(resident.key));
     }
-    const Rank rank = queue_.rank(resident.key);
+    const Priority serves = resident.served(now);
+    const Rank served_rank = serves == Priority::low ? Rank{} : Rank::of(static_cast<unsigned>(serves) + 1, 0);
+    const Rank rank = (std::min)(queue_.rank(resident.key), served_rank);
     // Of the keys that rank before, these do not count.
     std::size_t others = aged != none && needs_place.rank(aged) < rank ? 1 : 0;
     for (const Failure& failure : queue_.keys().failures()) {
-        others += needs_place.contains(failure.key) && needs_place.rank(failure.key) < rank &&
+        others += !is_spare(resident) && needs_place.contains(failure.key) && needs_place.rank(failure.key) < rank &&
                           !is_aged(queue_.oldest(failure.key), now)
                       ? 1U
                       : 0U;
@@ -159,7 +200,8 @@ inline Index SlotScheduler::next_to_return(std::size_t sure, Index aged, bool su
             continue;
         }
         bool returns = surplus;
-        if (!surplus && queue_.keys()[residents_[index].key].waiting != 0) {
+        const bool serves = residents_[index].served(now) != Priority::low;
+        if (!surplus && (serves || queue_.keys()[residents_[index].key].waiting != 0)) {
             std::size_t served = sure;
             for (Index other = 0; other < residents_.end_index(); ++other) {
                 served += residents_.used(other) && residents_[other].switches() &&

@@ -35,6 +35,15 @@ inline void SlotScheduler::end_load(const Resident& resident) noexcept {
     forgive(resident.key);
 }
 
+// How long a resident that has become ready keeps its place: `min_stay`, or as long as its load took. Never longer than
+// `aging`, so that R15 holds with a delay that is bounded.
+inline void SlotScheduler::set_stay(Resident& resident, Duration took, Time now) const noexcept {
+    const Duration load = (std::min)(took, aging_);
+    resident.stay = min_stay_ < Duration::zero() ? load : (std::min)(min_stay_, aging_);
+    resident.stays_until = later(now, resident.stay);
+    resident.guard = resident.stay == Duration::zero() ? Duration::zero() : load;
+}
+
 // Takes a resident out of use for good, for `unload` or shutdown.
 inline void SlotScheduler::remove(Index index, UnloadMode mode, Reason reason, Step& step) {
     Resident& resident = residents_[index];
@@ -189,6 +198,7 @@ inline void SlotScheduler::close(Time now, Actions& actions) {
     begin_call();
     Step step{now, actions};
     closed_ = true;
+    yields_at_ = never;
     publish(EventType::shutdown_started, Reason::shutdown, none, Duration::zero(), step);
     for (const Reason reason : {Reason::overloaded, Reason::cooling_down}) {
         if (refusals(reason).count != 0) {

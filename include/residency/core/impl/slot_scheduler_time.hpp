@@ -64,7 +64,7 @@ inline void SlotScheduler::tick(Time now, Actions& actions) {
 
 // Forgets stale reasons to wake: the alarm stands at what is due next, exactly.
 inline void SlotScheduler::recompute_alarm() noexcept {
-    wake_ = resume_;
+    wake_ = (std::min)(resume_, yields_at_);
     if (!queue_.deadlines().empty()) {
         wake_by(queue_.deadlines().top_rank());
     }

@@ -41,17 +41,13 @@ inline void SlotScheduler::use(Resident& resident, const RequestSpec& spec) noex
     resident.granted = ++grants_;
 }
 
-inline void SlotScheduler::count_lease(Resident& resident, const RequestSpec& spec) noexcept {
-    ++resident.leases;
+inline void SlotScheduler::count_lease(Resident& resident, const RequestSpec& spec, bool is_part) noexcept {
+    resident.begin_lease(spec.priority);
     ++leases_;
     ++counters_.leases_granted;
     counters_.most_leases = (std::max)(counters_.most_leases, leases_);
     if (spec.is_inference) {
-        ++calls_;
-        ++counters_.batches;
-        resident.last_is_part = last_is_part_ = false;
-        resident.whole_at = whole_at_ = counters_.batches;
-        count_texts(resident, spec);
+        count_call(resident, spec, is_part);
     }
 }
 
