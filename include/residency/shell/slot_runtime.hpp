@@ -9,6 +9,7 @@
 #include "residency/runtime/executors.hpp"
 #include "residency/runtime/owned_threads.hpp"
 #include "residency/runtime/process.hpp"
+#include "residency/runtime/user_code_scope.hpp"
 #include "residency/shell/event_queue.hpp"
 
 #include <algorithm>
@@ -44,6 +45,13 @@ struct SlotExecutors {
     [[nodiscard]] bool stops_in_place() const noexcept {
         const asio::execution_context* const context = runtime::context_of(callbacks);
         return context == runtime::context_of(inference) || context == runtime::context_of(loading);
+    }
+
+    /// Whether a call that waits for them on this thread could only hang: it is in user code, or runs one of them.
+    [[nodiscard]] bool would_deadlock() const {
+        return runtime::UserCodeScope::active(owner) || runtime::runs_in_this_thread(control) ||
+               runtime::runs_in_this_thread(inference) || runtime::runs_in_this_thread(loading) ||
+               runtime::runs_in_this_thread(unloading) || runtime::runs_in_this_thread(callbacks);
     }
 };
 
