@@ -49,16 +49,16 @@ public:
     /// Row `row`; precondition: row < size().
     [[nodiscard]] std::span<const float> operator[](std::size_t row) const noexcept {
         assert(row < size() && "residency: there is no such row in these Embeddings");
-        return std::span<const float>(values_).subspan(row * dimension_, dimension_);
+        return {values_.data() + row * dimension_, dimension_};
     }
     /// Row `row`, to be written; precondition: row < size().
     [[nodiscard]] std::span<float> operator[](std::size_t row) noexcept {
         assert(row < size() && "residency: there is no such row in these Embeddings");
-        return std::span<float>(values_).subspan(row * dimension_, dimension_);
+        return {values_.data() + row * dimension_, dimension_};
     }
 
     /// All rows one after the other: size() * dimension() floats.
-    [[nodiscard]] std::span<const float> values() const noexcept { return values_; }
+    [[nodiscard]] std::span<const float> values() const noexcept { return {values_.data(), values_.size()}; }
 
     /// Same dimension and the same floats.
     friend bool operator==(const Embeddings&, const Embeddings&) = default;

@@ -4,6 +4,7 @@
 
 #include "residency/model_manager.hpp"
 #include "residency/model_slot.hpp"
+#include "residency/runtime/completion.hpp"
 #include "residency/testing/virtual_clock.hpp"
 
 #include <boost/asio/bind_executor.hpp>
@@ -20,6 +21,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -112,6 +114,24 @@ std::size_t bytes_per_waiter(std::size_t count) {
            sizeof(handler);
 }
 
+// Each has a key of its own, and a handler without an executor: beside that and what keeps its executor busy.
+std::size_t bytes_per_waiter_with_key(std::size_t count) {
+    SlotOptions options = roomy();
+    options.max_leases = 1;
+    Host host(options);
+    host.load(usual_key());
+    const auto lease = host.slot->try_acquire(usual_key());
+    const auto handler = [&host](const std::exception_ptr&, const VirtualSlot::lease_type&) {
+        static_cast<void>(host);
+    };
+    return bytes_each(count,
+                      [&](std::size_t index) {
+                          auto token = handler;
+                          host.slot->async_acquire(ModelKey(std::to_string(index), "q8_0"), std::move(token));
+                      }) -
+           sizeof(handler) - sizeof(runtime::HandlerWork<std::decay_t<decltype(handler)>>);
+}
+
 std::size_t bytes_per_resident(std::size_t count) {
     SlotOptions options = roomy();
     options.max_resident = count + 1;
@@ -141,6 +161,7 @@ int main() {
               << ", \"timer_waits_with_timeouts_goal\": " << 2 + keep_alive / shortest_timeout
               << ", \"bytes_per_waiter_of_10000\": " << bytes_per_waiter(10'000)
               << ", \"bytes_per_waiter_of_100000\": " << bytes_per_waiter(100'000)
+              << ", \"bytes_per_waiter_of_100000_keys\": " << bytes_per_waiter_with_key(100'000)
               << ", \"bytes_per_resident\": " << bytes_per_resident(1'000)
               << ", \"bytes_of_idle_manager\": " << bytes_of_manager() << "}\n";
 }

@@ -156,6 +156,7 @@ def fact_rows(build):
         row("the same, each with a timeout of 30 s and more", "timer_waits_with_timeouts", facts["timer_waits_with_timeouts_goal"]),
         row("memory of a waiter beside its handler, of 10,000", "bytes_per_waiter_of_10000", 256, " B"),
         row("memory of a waiter beside its handler, of 100,000", "bytes_per_waiter_of_100000", 256, " B"),
+        row("memory of a waiter with a key of its own beside its handler and the work on its executor, of 100,000", "bytes_per_waiter_of_100000_keys", 375, " B"),
         row("memory of a resident", "bytes_per_resident", None, " B"),
         row("memory of an idle manager on the host's executors", "bytes_of_idle_manager", None, " B"),
     ]

@@ -23,7 +23,7 @@
 #include <vector>
 
 namespace asio = boost::asio;
-using residency::runtime::OwnedThreads;
+using OwnedThreads = residency::runtime::OwnedThreads<std::function<void(std::exception_ptr, std::size_t)>>;
 using residency::test::last_words_of_exception;
 using residency::test::threads_left;
 using residency::test::threads_made;

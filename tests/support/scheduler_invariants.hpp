@@ -1434,9 +1434,9 @@ private:
         require(waiter != waiters_.end(), "R9 what fails was waiting");
         const KnownResident* resident = resident_of(waiter->key);
         const bool loading = resident != nullptr && resident->state == ResidentState::loading;
-        require(action.stage == (loading                ? Stage::load
-                                 : waiter->running != 0 ? Stage::inference
-                                                        : Stage::queue),
+        require(action.stage == (waiter->given != 0 ? Stage::inference
+                                 : loading          ? Stage::load
+                                                    : Stage::queue),
                 "a failed request learns in which stage it ended");
         const auto index = static_cast<std::size_t>(waiter - waiters_.begin());
         if (load_failed_ && waiter->key == failed_key_ && failed_resident_.valid()) {

@@ -18,7 +18,7 @@ namespace residency::core {
 /// A plain value; a copy has room for its elements alone.
 template <class T>
 class ChunkedVector {
-    static_assert(std::is_trivially_copyable_v<T> && sizeof(T) <= 64);
+    static_assert(std::is_trivially_copyable_v<T> && sizeof(T) <= 64 && alignof(T) <= alignof(std::max_align_t));
 
 public:
     /// How many elements a chunk holds: 1 KiB of them, so that giving back a large vector takes few calls of `free`.
@@ -31,7 +31,7 @@ public:
         reserve(other.size_);
         for (; size_ < other.size_; size_ += (std::min)(chunk_size, other.size_ - size_)) {
             const std::size_t chunk = size_ / chunk_size;
-            std::copy_n(other.chunks_[chunk].get(), (std::min)(chunk_size, other.size_ - size_), chunks_[chunk].get());
+            std::copy_n(other.elements(chunk), (std::min)(chunk_size, other.size_ - size_), elements(chunk));
         }
     }
     /// Takes the elements of `other`, which has none afterwards.
@@ -48,7 +48,7 @@ public:
     /// Makes room for `count` elements in all. If memory runs out it throws, and the elements are unchanged.
     void reserve(std::size_t count) {
         while (capacity() < count) {
-            chunks_.push_back(std::make_unique_for_overwrite<T[]>(chunk_size));  // NOLINT(modernize-avoid-c-arrays)
+            chunks_.push_back(std::make_unique_for_overwrite<std::byte[]>(chunk_size * sizeof(T)));  // NOLINT
         }
     }
 
@@ -80,10 +80,10 @@ public:
     void truncate(std::size_t count) noexcept { size_ = (std::min)(size_, count); }
 
     /// The element at `index`; precondition: index < size().
-    [[nodiscard]] T& operator[](std::size_t index) noexcept { return chunks_[index / chunk_size][index % chunk_size]; }
+    [[nodiscard]] T& operator[](std::size_t index) noexcept { return elements(index / chunk_size)[index % chunk_size]; }
     /// The element at `index`; precondition: index < size().
     [[nodiscard]] const T& operator[](std::size_t index) const noexcept {
-        return chunks_[index / chunk_size][index % chunk_size];
+        return elements(index / chunk_size)[index % chunk_size];
     }
 
     /// How many elements there are.
@@ -110,8 +110,10 @@ private:
     // A list of more chunks than this is worth giving back: 64 pointers.
     static constexpr std::size_t large_directory = 64;
 
-    using Chunks =
-        std::vector<std::unique_ptr<T[]>>;  // NOLINT(modernize-avoid-c-arrays): a chunk is left uninitialized
+    // Bytes, uninitialized. The type is the same for every T, so that a translation unit compiles it once.
+    using Chunks = std::vector<std::unique_ptr<std::byte[]>>;  // NOLINT(modernize-avoid-c-arrays)
+
+    [[nodiscard]] T* elements(std::size_t chunk) const noexcept { return reinterpret_cast<T*>(chunks_[chunk].get()); }
 
     [[nodiscard]] static constexpr std::size_t chunks_for(std::size_t count) noexcept {
         return (count + chunk_size - 1) / chunk_size;

@@ -213,7 +213,7 @@ private:
 
     void add_spare() {
         room_.spares.reserve(room_.kept + 2);
-        room_.spares.emplace_back(std::make_unique<Chunk>());
+        room_.spares.push_back(DeepPtr<Chunk>(std::make_unique<Chunk>()));
     }
 
     // One spare stays in any case, so that a size that goes to and fro allocates nothing.
@@ -240,7 +240,7 @@ private:
             with_room_.push_back(0);
         }
         with_room_.back() |= bit_of(chunk);
-        chunks_.emplace_back();
+        chunks_.push_back(DeepPtr<Chunk>());
     }
 
     // The chunk is empty: it becomes a spare, and the list of chunks ends with one that is in use.

@@ -119,11 +119,11 @@ public:
     /// No work.
     HandlerWork() = default;
     /// Begins to keep the executor of `handler` busy.
-    HandlerWork(const Handler& handler, const Delivery& delivery) {
-        tracked_.emplace(asio::prefer(asio::get_associated_executor(handler, delivery.callbacks),
-                                      asio::execution::outstanding_work.tracked));
+    HandlerWork(const Handler& handler, const Delivery& delivery)
+        : tracked_(asio::prefer(asio::get_associated_executor(handler, delivery.callbacks),
+                                asio::execution::outstanding_work.tracked)) {
         if constexpr (needs_forwarding<Handler>) {
-            control_.emplace(asio::prefer(delivery.control, asio::execution::outstanding_work.tracked));
+            control_ = asio::prefer(delivery.control, asio::execution::outstanding_work.tracked);
         }
     }
     /// Takes over what `other` keeps busy; nothing of it is left behind.
@@ -137,26 +137,29 @@ public:
     /// Lets control go, from there.
     void reset_control() noexcept {
         if constexpr (needs_forwarding<Handler>) {
-            control_.reset();
+            control_ = asio::any_io_executor();
         }
     }
     /// Lets everything go.
     void reset() noexcept {
-        tracked_.reset();
+        if constexpr (std::is_same_v<Tracked, asio::any_io_executor>) {
+            tracked_ = asio::any_io_executor();
+        } else {
+            tracked_.reset();
+        }
         reset_control();
     }
 
 private:
-    template <class Executor>
-    using Tracked = std::optional<std::decay_t<decltype(asio::prefer(std::declval<const Executor&>(),
-                                                                     asio::execution::outstanding_work.tracked))>>;
-    struct Nothing {
-        void reset() noexcept {}
-    };
+    using TrackedExecutor = std::decay_t<decltype(asio::prefer(std::declval<const HandlerExecutor<Handler>&>(),
+                                                               asio::execution::outstanding_work.tracked))>;
+    // Many wait, and an any_io_executor needs no flag beside it: it can be empty.
+    using Tracked = std::conditional_t<std::is_same_v<TrackedExecutor, asio::any_io_executor>, TrackedExecutor,
+                                       std::optional<TrackedExecutor>>;
+    struct Nothing {};
 
-    Tracked<HandlerExecutor<Handler>> tracked_{};
-    [[no_unique_address]] std::conditional_t<needs_forwarding<Handler>, Tracked<asio::any_io_executor>, Nothing>
-        control_{};
+    Tracked tracked_{};
+    [[no_unique_address]] std::conditional_t<needs_forwarding<Handler>, asio::any_io_executor, Nothing> control_{};
 };
 
 /// A thread that waits needs no executor.

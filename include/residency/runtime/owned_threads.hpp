@@ -22,12 +22,12 @@ namespace residency::runtime {
 ///
 /// The threads own this object: it may be given up on one of them. They have the default floating-point environment,
 /// whatever that of the thread is which starts them.
-class OwnedThreads : public std::enable_shared_from_this<OwnedThreads> {
+///
+/// A `Report` is called with an exception that a handler threw and the number of its pool, on the thread of the
+/// handler, before that ends the process. The thread no longer counts as one that runs the pool's executor.
+template <class Report>
+class OwnedThreads : public std::enable_shared_from_this<OwnedThreads<Report>> {
 public:
-    /// Called with an exception that a handler threw and the number of its pool, on the thread of the handler, before
-    /// that ends the process. The thread no longer counts as one that runs the pool's executor.
-    using Report = std::function<void(std::exception_ptr, std::size_t)>;
-
     /// Pools of as many threads as `counts` says; no thread runs yet.
     explicit OwnedThreads(const std::vector<std::size_t>& counts) {
         for (const std::size_t count : counts) {
@@ -99,7 +99,7 @@ private:
         for (std::size_t started = 0; started < pool.count; ++started) {
             ++pool.running;
             try {
-                pool.threads.emplace_back([self = shared_from_this(), index] { self->run(index); });
+                pool.threads.emplace_back([self = this->shared_from_this(), index] { self->run(index); });
             } catch (...) {
                 --pool.running;
                 throw;

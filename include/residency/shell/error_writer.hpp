@@ -28,7 +28,8 @@ public:
         try {
             if (!has_written(waiter)) {
                 last_.emplace(Last{waiter.code, waiter.retry_after, waiter.is_cancelled, waiter.stage, waiter.cause,
-                                   waiter.cause ? of_load(waiter) : of_waiter(waiter)});
+                                   waiter.cause ? of_load(waiter, waiter.stage, in_milliseconds(waiter.retry_after))
+                                                : of_waiter(waiter)});
             }
             return nest(last_->error, last_->cause);
         } catch (...) {
@@ -40,6 +41,9 @@ public:
     [[nodiscard]] std::exception_ptr completed_early(const InferenceWaiter& waiter) const noexcept {
         return make_error_of([&] {
             constexpr Stage stage = Stage::inference;
+            if (waiter.cause) {
+                return of_load(waiter, stage, {});
+            }
             return waiter.is_cancelled ? Error(operation_aborted(), *waiter.key, stage,
                                                "its caller cancelled it; the model finishes its call")
                                        : Error(waiter.code, *waiter.key, stage, explain(waiter.code, stage));
@@ -75,7 +79,8 @@ private:
 
     // The load failed for a cause that it names. If that is an Error its code is kept, and only the library's own says
     // when to try again.
-    [[nodiscard]] static Error of_load(const Waiter& waiter) {
+    [[nodiscard]] static Error of_load(const Waiter& waiter, Stage stage,
+                                       std::optional<std::chrono::milliseconds> retry_after) {
         boost::system::error_code code = make_error_code(waiter.code);
         try {
             std::rethrow_exception(waiter.cause.exception());
@@ -83,11 +88,10 @@ private:
             code = error.code();
         } catch (...) {  // NOLINT(bugprone-empty-catch): only an Error has a code to keep
         }
-        std::optional<std::chrono::milliseconds> retry_after;
-        if (code == errc::load_failed) {
-            retry_after = in_milliseconds(waiter.retry_after);
+        if (code != errc::load_failed) {
+            retry_after.reset();
         }
-        return {code, *waiter.key, waiter.stage, message_of(waiter.cause.exception()), retry_after};
+        return {code, *waiter.key, stage, message_of(waiter.cause.exception()), retry_after};
     }
 
     // Rounded up: who waits that long finds the cooldown over.
@@ -110,7 +114,8 @@ private:
                                  "'";
             case errc::load_failed: return "there was no memory to begin the load";
             case errc::model_changed:
-                return stage == Stage::inference ? "the model was revoked while it was at work"
+                return stage == Stage::inference ? "the model was revoked while it was at work, or unloaded between "
+                                                   "two parts of the request"
                                                  : "the generation that the request expects is not resident (any more)";
             case errc::shutting_down: return "slot '" + slot_ + "' is shutting down or has shut down";
             default: return make_error_code(code).message();

@@ -104,27 +104,23 @@ struct Outbox {
                     core::RequestId request) noexcept {
         call.is_granted = true;
         call.state = Waiter::State::leased;
-        call.record = record;
         call.request = request;
         if (call.parts_running++ == 0) {
+            // Parts that run at once are on one resident, and look at its record without the mutex.
+            call.record = record;
             begin_call(call);
         }
         CallPart& part = *std::exchange(call.free_parts, call.free_parts->next);
         part = {&call, record, first, count, nullptr};
         parts.push(&part);
     }
-    /// The waiter fails. If it is cut, and parts of it run, these are to be asked to stop.
+    /// The waiter fails. One that is cut and was given a part completes early: its parts may run.
     void fail(const boost::intrusive_ptr<Waiter>& waiter, errc code, Stage stage, core::Duration retry_after) noexcept {
-        if (waiter->is_inference) {
-            auto& call = static_cast<InferenceWaiter&>(*waiter);
-            if (call.completed_early.exchange(true)) {
-                return;
-            }
-            if (call.parts_running != 0) {
-                stops.push(&call);
-            }
+        if (waiter->is_granted) {
+            waiter->request = {};
+            complete_early(static_cast<InferenceWaiter&>(*waiter), code);
+            return;
         }
-        waiter->is_granted = false;
         waiter->state = Waiter::State::done;
         waiter->request = {};
         waiter->code = code;

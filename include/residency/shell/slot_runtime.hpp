@@ -9,6 +9,7 @@
 #include "residency/runtime/executors.hpp"
 #include "residency/runtime/owned_threads.hpp"
 #include "residency/runtime/process.hpp"
+#include "residency/runtime/user_code_scope.hpp"
 #include "residency/shell/event_queue.hpp"
 
 #include <algorithm>
@@ -44,6 +45,13 @@ struct SlotExecutors {
     [[nodiscard]] bool stops_in_place() const noexcept {
         const asio::execution_context* const context = runtime::context_of(callbacks);
         return context == runtime::context_of(inference) || context == runtime::context_of(loading);
+    }
+
+    /// Whether a call that waits for them on this thread could only hang: it is in user code, or runs one of them.
+    [[nodiscard]] bool would_deadlock() const {
+        return runtime::UserCodeScope::active(owner) || runtime::runs_in_this_thread(control) ||
+               runtime::runs_in_this_thread(inference) || runtime::runs_in_this_thread(loading) ||
+               runtime::runs_in_this_thread(unloading) || runtime::runs_in_this_thread(callbacks);
     }
 };
 
@@ -153,6 +161,38 @@ public:
     }
 
 private:
+    // Publishes that a handler threw.
+    struct Report {
+        std::shared_ptr<EventQueue> events{};
+        std::size_t callbacks_pool = 0;
+
+        void operator()(const std::exception_ptr& thrown, std::size_t pool) const noexcept {
+            try {
+                Event event;
+                event.type = EventType::handler_threw;
+                event.message = sentence_of(thrown);
+                events->push(std::move(event));
+            } catch (...) {  // NOLINT(bugprone-empty-catch): out of memory: an event less
+            }
+            // The thread for callbacks delivers what waits for it. Another one must not: that may be in the observer.
+            if (pool == callbacks_pool) {
+                events->deliver_all();
+            }
+        }
+
+        // All of it: the event has neither the key nor the stage of a request whose error the handler let go on.
+        static std::string sentence_of(const std::exception_ptr& exception) {
+            try {
+                std::rethrow_exception(exception);
+            } catch (const Error& error) {
+                return bounded(error.what());
+            } catch (...) {
+                return message_of(exception);
+            }
+        }
+    };
+    using Threads = runtime::OwnedThreads<Report>;
+
     // Each slot's calls, loads and unloads, in this order; then callbacks; then control. They end in this order, too:
     // each may post to those behind it. Control is the last because a callback may complete a handler that control
     // forwards; what it forwards to callbacks is work that keeps callbacks from ending.
@@ -166,7 +206,7 @@ private:
             counts.push_back(slot.max_loads);
         }
         counts.insert(counts.end(), count + 2, 1);
-        threads_ = std::make_shared<runtime::OwnedThreads>(counts);
+        threads_ = std::make_shared<Threads>(counts);
         callbacks_pool_ = counts.size() - 2;
         const asio::any_io_executor callbacks = threads_->executor(callbacks_pool_);
         const asio::any_io_executor control = threads_->executor(callbacks_pool_ + 1);
@@ -175,42 +215,14 @@ private:
                               threads_->executor(index + 2 * count), callbacks, this, true});
         }
         events_ = std::make_shared<EventQueue>(observer, callbacks, this);
-        threads_->start(
-            [events = events_, callbacks = callbacks_pool_](const std::exception_ptr& thrown, std::size_t pool) {
-                report(*events, pool == callbacks, thrown);
-            });
-    }
-
-    // The thread for callbacks delivers what waits for it; another one must not, as that may be in the observer.
-    static void report(EventQueue& events, bool delivers, const std::exception_ptr& thrown) noexcept {
-        try {
-            Event event;
-            event.type = EventType::handler_threw;
-            event.message = sentence_of(thrown);
-            events.push(std::move(event));
-        } catch (...) {  // NOLINT(bugprone-empty-catch): out of memory: an event less
-        }
-        if (delivers) {
-            events.deliver_all();
-        }
-    }
-
-    // All of it: the event has neither the key nor the stage of a request whose error the handler let go on.
-    static std::string sentence_of(const std::exception_ptr& exception) {
-        try {
-            std::rethrow_exception(exception);
-        } catch (const Error& error) {
-            return bounded(error.what());
-        } catch (...) {
-            return message_of(exception);
-        }
+        threads_->start({events_, callbacks_pool_});
     }
 
     const runtime::Process& process_ = runtime::Process::current();
     std::vector<SlotOptions> options_;
     std::vector<SlotExecutors> slots_{};
     std::shared_ptr<EventQueue> events_{};
-    std::shared_ptr<runtime::OwnedThreads> threads_{};
+    std::shared_ptr<Threads> threads_{};
     std::size_t callbacks_pool_ = 0;
     std::atomic<bool> ending_{false};
     std::atomic<bool> ended_{false};

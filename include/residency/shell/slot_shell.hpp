@@ -8,12 +8,12 @@
 #include "residency/options.hpp"
 #include "residency/runtime/alarm.hpp"
 #include "residency/runtime/asio.hpp"
-#include "residency/runtime/executors.hpp"
 #include "residency/runtime/mutex.hpp"
 #include "residency/runtime/user_code_scope.hpp"
 #include "residency/shell/error_writer.hpp"
 #include "residency/shell/event_queue.hpp"
 #include "residency/shell/inference_job.hpp"
+#include "residency/shell/model_traits.hpp"
 #include "residency/shell/outbox.hpp"
 #include "residency/shell/request_spec.hpp"
 #include "residency/shell/resident_records.hpp"
@@ -41,14 +41,6 @@
 #include <utility>
 
 namespace residency::detail {
-
-/// What a slot has to know of a model.
-struct ModelTraits {
-    /// How much it takes.
-    core::ModelLimits limits{};
-    /// Whether queries and documents differ for it.
-    bool distinguishes = false;
-};
 
 /// The shell of one slot: holds the mutex while the scheduler decides, and carries out the decision once the mutex is
 /// free. It decides nothing, and knows the backend and its models only as `load_model` and `destroy_model`.
@@ -110,14 +102,7 @@ public:
     /// What the slot looks like now.
     [[nodiscard]] SlotStatus status() const;
     /// Whether a blocking call on this thread could only hang.
-    [[nodiscard]] bool would_deadlock() const {
-        if (this->is_in_child()) {
-            return false;
-        }
-        return runtime::UserCodeScope::active(executors_.owner) || runtime::runs_in_this_thread(executors_.control) ||
-               runtime::runs_in_this_thread(executors_.inference) || runtime::runs_in_this_thread(executors_.loading) ||
-               runtime::runs_in_this_thread(executors_.unloading) || runtime::runs_in_this_thread(executors_.callbacks);
-    }
+    [[nodiscard]] bool would_deadlock() const { return !this->is_in_child() && executors_.would_deadlock(); }
 
 protected:
     /// Loads the model for `key`, and says what it is like. Throws to fail. On the loading executor.

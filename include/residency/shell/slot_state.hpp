@@ -12,7 +12,6 @@
 #include "residency/shell/resident_records.hpp"
 #include "residency/shell/running_calls.hpp"
 #include "residency/shell/slot_events.hpp"
-#include "residency/shell/slot_status.hpp"
 #include "residency/shell/waiter.hpp"
 #include "residency/std_deque.hpp"
 
@@ -231,9 +230,16 @@ private:
         teardowns.finish(std::move(teardown));
     }
 
+    // Says what of the slot is left, as the shutdown does not wait for it.
     void report(PendingTeardown& shutdown) const noexcept {
+        const auto& residents = scheduler.residents();
         try {
-            report_leftovers(scheduler, slot_, shutdown.report);
+            for (core::Index index = 0; index < residents.end_index(); ++index) {
+                if (residents.used(index)) {
+                    shutdown.report.leftovers.push_back(
+                        {slot_, *scheduler.key_of(index), residents[index].state, residents[index].leases});
+                }
+            }
         } catch (...) {
             shutdown.error = std::current_exception();
         }

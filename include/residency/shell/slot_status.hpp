@@ -4,7 +4,6 @@
 #include "residency/core/slot_scheduler.hpp"
 #include "residency/core/time.hpp"
 #include "residency/shell/resident_record.hpp"
-#include "residency/shell/resident_records.hpp"
 #include "residency/status.hpp"
 
 #include <algorithm>
@@ -16,25 +15,28 @@
 namespace residency::detail {
 
 /// Reads a slot's status in two steps, so that the copies of keys and messages, which may be long, are made without its
-/// mutex.
+/// mutex. `State` is the slot's `SlotState`.
+template <class State>
 class StatusReader {
 public:
     explicit StatusReader(std::string name) { status_.name = std::move(name); }
 
     /// Under the slot's mutex.
-    void read(const core::SlotScheduler& scheduler, const ResidentRecords& records, core::Time now) {
-        now_ = now;
+    void read(const State& state) {
+        const core::SlotScheduler& scheduler = state.scheduler;
+        now_ = state.now();
         status_.generation = scheduler.generation();
         status_.leases = scheduler.leases();
         status_.waiting = scheduler.waiting();
         status_.shutting_down = scheduler.closed();
         status_.counters = scheduler.counters();
+        status_.counters.timer_waits = state.timer_waits;
         const auto& residents = scheduler.residents();
         const core::KeyTable& keys = scheduler.queue().keys();
         residents_.reserve(residents.size());
         for (core::Index index = 0; index < residents.end_index(); ++index) {
             if (residents.used(index)) {
-                const ResidentRecord* const record = records.find(index);
+                const ResidentRecord* const record = state.records.find(index);
                 residents_.push_back({scheduler.key_of(index), residents[index],
                                       keys[residents[index].key].waiting != 0,
                                       record != nullptr && record->distinguishes});
@@ -62,9 +64,6 @@ public:
         }
         return std::move(status_);
     }
-
-    /// What the slot itself counts.
-    [[nodiscard]] SlotCounters& counters() noexcept { return status_.counters; }
 
 private:
     struct Seen {
@@ -97,16 +96,5 @@ private:
     std::vector<core::SharedKey> failed_{};
     std::vector<core::Failure> failures_{};
 };
-
-/// What of a slot is left, for the report of a shutdown that did not wait for it.
-inline void report_leftovers(const core::SlotScheduler& scheduler, const std::string& slot, ShutdownReport& report) {
-    const auto& residents = scheduler.residents();
-    for (core::Index index = 0; index < residents.end_index(); ++index) {
-        if (residents.used(index)) {
-            report.leftovers.push_back(
-                {slot, *scheduler.key_of(index), residents[index].state, residents[index].leases});
-        }
-    }
-}
 
 }  // namespace residency::detail

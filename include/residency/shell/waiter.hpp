@@ -76,13 +76,13 @@ public:
     SharedCause cause{};
     boost::intrusive_ptr<Waiter> next_ready{};
     union {
-        /// When to try again, if it failed.
+        /// When to try again, unless it is granted.
         core::Duration retry_after;
+        /// What it is granted a lease on.
+        ResidentRecord* record;
         /// What it is granted, if that is no lease.
         Generation generation;
     };
-    /// What it is granted.
-    ResidentRecord* record = nullptr;
     /// The request's key; empty if granted immediately (use `record->key`).
     core::SharedKey key{};
 };

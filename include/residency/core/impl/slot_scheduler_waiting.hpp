@@ -214,10 +214,10 @@ inline void SlotScheduler::fail(Index request, errc code, Duration retry_after, 
     --step.left;
     const KeyEntry& entry = queue_.keys()[queue_.requests()[request].key];
     const bool loading = entry.resident != none && residents_[entry.resident].state == ResidentState::loading;
-    const bool runs = queue_.is_cut(request) && queue_.bulk(request).running != 0;
+    const bool has_begun = queue_.is_cut(request) && queue_.bulk(request).given != 0;
     Action& action = act(ActionType::fail, request, none, step);
     action.code = code;
-    action.stage = loading ? Stage::load : runs ? Stage::inference : Stage::queue;
+    action.stage = has_begun ? Stage::inference : loading ? Stage::load : Stage::queue;
     action.duration = retry_after;
     queue_.leave(request, false);
 }

@@ -261,11 +261,10 @@ SlotStatus SlotShell<Clock>::status() const {
         status.shutting_down = true;
         return status;
     }
-    StatusReader reader(name_);
+    StatusReader<SlotState<Clock>> reader(name_);
     {
         const Lock lock(mutex_);
-        reader.read(state_.scheduler, state_.records, now());
-        reader.counters().timer_waits = state_.timer_waits;
+        reader.read(state_);
     }
     return reader.finish();
 }
