@@ -227,6 +227,30 @@ TEST_CASE("An index that no text has is any other failure", "[H30]") {
     bench.check_end();
 }
 
+TEST_CASE("A request that has a call of its own is not given an index that none of its texts has", "[H30]") {
+    const bool shared = GENERATE(false, true);
+    BatchBench bench;
+    bench.occupy();
+    bench.embed({"b", "c"});
+    if (shared) {
+        bench.embed({"d"});
+    }
+    bench.hook = [](const FakeCall& call) {
+        if (call.texts.front() == "b") {
+            throw Error(errc::inference_failed, call.key, Stage::inference, "odd").at_text(call.rows);
+        }
+    };
+    bench.run();
+    REQUIRE(bench.answers[1].calls() == 1);
+    CHECK(bench.answers[1].code() == errc::inference_failed);
+    CHECK_FALSE(bench.answers[1].error().text_index());
+    CHECK_THAT(std::string(bench.answers[1].error().what()), !contains_text("text 2"));
+    if (shared) {
+        bench.check_answer(2);
+    }
+    bench.check_end();
+}
+
 TEST_CASE("Nothing is run again after an error that says the model cannot work now", "[H30]") {
     const errc code = GENERATE(errc::overloaded, errc::timed_out);
     BatchBench bench;

@@ -22,7 +22,8 @@ const SlotOptions options{.max_leases = 3, .max_queue = 7};
 /// One who is refused, as a slot would leave it.
 class Refused final : public detail::InferenceWaiter {
 public:
-    Refused(const ModelKey& of, errc why, Stage where, core::Duration retry = core::Duration::zero()) {
+    Refused(const ModelKey& of, errc why, Stage where, core::Duration retry = core::Duration::zero())
+        : InferenceWaiter(1, 1, EmbedAs::as_is, false) {
         key = core::SharedKey(of);
         code = why;
         stage = where;
@@ -32,7 +33,9 @@ public:
     void failed(std::exception_ptr) noexcept override {}
     void run() noexcept override {}
     void dropped() noexcept override {}
-    void request_stop() noexcept override {}
+    void prepare_parts() override {}
+    void run_part(detail::CallPart&) noexcept override {}
+    void part_dropped(detail::CallPart&) noexcept override {}
 };
 
 Error error_in(const std::exception_ptr& exception) {

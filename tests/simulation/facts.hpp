@@ -3,6 +3,8 @@
 // What a simulation itself saw: what it asked for, and what the backend and the models were called for. Nothing in here
 // comes from the library, so that what the library says of itself can be held against it.
 
+#include "residency/batch_limits.hpp"
+#include "residency/embed_as.hpp"
 #include "residency/error.hpp"
 #include "residency/event.hpp"
 #include "residency/generation.hpp"
@@ -14,6 +16,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <new>
 #include <optional>
 #include <set>
 #include <stdexcept>
@@ -37,6 +40,95 @@ struct FakeFailure : std::runtime_error {
     bool stopped;
 };
 
+/// A call for which the fake has no memory.
+struct FakeShortage : std::bad_alloc {
+    explicit FakeShortage(int by) : serial(by) {}
+    int serial;
+};
+
+/// A failure of a call whose model could not work now, or that names the text at fault.
+struct FakeError : Error {
+    FakeError(int by, const Error& error) : Error(error), serial(by) {}
+    int serial;
+};
+
+/// How a model call ends.
+enum class Ending : std::uint8_t {
+    sound,
+    /// A NaN in the row of one text.
+    nan,
+    too_few,
+    too_many,
+    /// It throws, and no text is at fault alone.
+    threw,
+    /// It throws, and names a text.
+    names_text,
+    /// It throws, and names a text that it does not have.
+    names_none,
+    /// It throws, and says when to try again.
+    busy,
+    out_of_memory,
+};
+
+/// One call of a model.
+struct CallFacts {
+    int id = 0;
+    /// The number of its model.
+    int model = 0;
+    /// Its requests, in the order of their texts.
+    std::vector<int> requests{};
+    std::size_t texts = 0;
+    std::size_t bytes = 0;
+    /// Whether none of the requests has had a call before.
+    bool is_first = false;
+    Ending ending = Ending::sound;
+    /// Which text is at fault, if one is.
+    std::size_t at = 0;
+    bool has_ended = false;
+    /// Whether its slot had shut down, or may have, when it ended.
+    bool closed_at_end = false;
+    bool maybe_closed_at_end = false;
+};
+
+/// What may happen to model calls. Each has to, over many seeds, or a rule is looked at where it cannot be broken.
+enum class Sight : std::uint8_t {
+    joint_call,
+    joint_call_of_pairs,
+    three_in_a_call,
+    rerun_without_faulty,
+    rerun_alone,
+    halved,
+    smaller_after_shortage,
+    busy_ends_all,
+    closed_ends_all,
+    nan_of_one,
+    left_out_before,
+    left_out_of_rerun,
+    completed_early_within,
+    stopped_when_unwanted,
+    larger_than_limits,
+    counters_agree,
+};
+inline constexpr std::array sight_names{
+    "several requests in a call",
+    "several queries in a call",
+    "three requests in a call",
+    "the others called again without the text at fault",
+    "each called again alone",
+    "a half called after a shortage of memory",
+    "a smaller batch after a shortage of memory",
+    "a joint call failed and not repeated, for the model is busy",
+    "a joint call failed and not repeated, for the slot is closed",
+    "a NaN of one request in a joint call",
+    "a request completed before its call began",
+    "a request completed before the others were called again",
+    "a request completed while its joint call ran",
+    "a joint call asked to stop",
+    "a request larger than its model's limits",
+    "batches and texts counted exactly, with joint calls",
+};
+using Sights = std::array<std::uint64_t, sight_names.size()>;
+
 /// One request, from the call to its handler.
 struct RequestFacts {
     int id = 0;
@@ -50,6 +142,8 @@ struct RequestFacts {
     /// A shutdown: whether its deadline ends what runs.
     bool revokes = false;
     int rows = 0;
+    /// The bytes of its texts, and of its query.
+    std::size_t bytes = 0;
     bool invalid = false;
 
     /// When the call began; a shutdown: when it returned, for other threads may have come between its two slots.
@@ -86,13 +180,12 @@ struct RequestFacts {
     Time completed_time{0};
     int handlers = 0;
     std::optional<boost::system::error_code> code{};
+    Stage stage = Stage::admission;
     /// The generation that answered, once that is known.
     Generation granted{};
-    /// The model that was called for it, and how often.
+    /// The model that was called for it, and the calls.
     int model = 0;
-    int calls = 0;
-    bool call_threw = false;
-    bool call_spoiled = false;
+    std::vector<int> calls{};
 
     [[nodiscard]] bool outstanding() const noexcept { return completions == 0; }
     [[nodiscard]] bool wants_model() const noexcept {
@@ -112,6 +205,10 @@ struct ModelFacts {
     int key = 0;
     State state = State::loading;
     std::size_t capacity = 0;
+    BatchLimits limits{};
+    /// When a call of several requests last ran out of memory, and what batches are limited to from then on.
+    std::uint64_t shortage = 0;
+    std::size_t most_texts = 0;
     Generation generation{};
     std::uint64_t begun = 0;
     /// When the job that loads it began to run: the backend is called after that.
@@ -184,6 +281,10 @@ struct SlotFacts {
     int alive = 0;
     int held = 0;
     int calling = 0;
+    /// Batches whose first call was seen, and their texts.
+    std::uint64_t batches = 0;
+    std::uint64_t texts = 0;
+    bool has_joint_calls = false;
     std::vector<KeyFacts> keys{};
     std::uint64_t counter = 0;
     std::vector<ResidencyFacts> residencies{};

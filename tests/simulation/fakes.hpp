@@ -1,10 +1,12 @@
 #pragma once
 
 #include "residency/backend.hpp"
+#include "residency/embed_as.hpp"
 #include "residency/embeddings.hpp"
 #include "residency/model_key.hpp"
 #include "simulation/facts.hpp"
 
+#include <algorithm>
 #include <charconv>
 #include <cstddef>
 #include <limits>
@@ -13,12 +15,50 @@
 #include <stop_token>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace residency::simulation {
 
-/// How a fake call ends.
-enum class Ending : std::uint8_t { sound, too_few, too_many, nan };
+/// A text or document: whose it is, and which one.
+struct TextOf {
+    int request = 0;
+    int row = 0;
+};
+
+/// What is written in a text of the request: both numbers, and something to make it longer.
+[[nodiscard]] inline std::string text_of(int request, int row) {
+    return std::to_string(request) + ':' + std::to_string(row) +
+           std::string(static_cast<std::size_t>(request % 5), '+');
+}
+/// The other way round.
+[[nodiscard]] inline TextOf parse(std::string_view text) {
+    TextOf parsed;
+    const char* const end = text.data() + text.size();
+    const char* const after = std::from_chars(text.data(), end, parsed.request).ptr;
+    if (after != end) {
+        std::from_chars(after + 1, end, parsed.row);
+    }
+    return parsed;
+}
+
+/// What a fake call is about.
+struct FakeCall {
+    std::vector<TextOf> texts{};
+    /// The requests whose queries these are, a rerank's.
+    std::vector<int> queries{};
+    EmbedAs as = EmbedAs::as_is;
+    std::stop_token stop{};
+};
+
+/// How it is to be answered.
+struct FakeAnswer {
+    Ending ending = Ending::sound;
+    /// In which row the fault is.
+    std::size_t at = 0;
+    /// Which call of all it is.
+    int call = 0;
+};
 
 /// What the fakes ask what they are to do, and notify of what they do.
 class FakeStage {
@@ -31,19 +71,13 @@ public:
     /// A load runs: throws to fail; null for a null model.
     virtual ModelFacts* load(int slot, const ModelKey& key, LoadContext& context) = 0;
     /// A model is called; throws to fail.
-    virtual Ending call(ModelFacts& model, int request, const std::stop_token& stop) = 0;
+    virtual FakeAnswer call(ModelFacts& model, const FakeCall& call) = 0;
     /// A model is being destroyed.
     virtual void unload(ModelFacts& model) = 0;
 };
 
-/// The number of the request that a text is of.
-[[nodiscard]] inline int request_of(std::string_view text) {
-    int id = 0;
-    std::from_chars(text.data(), text.data() + text.size(), id);
-    return id;
-}
-
-/// What both kinds of fake models have in common. A row or a score holds the model's number and the request's.
+/// What both kinds of fake models have in common. A row or a score holds the model's number, the
+/// request's and the text's.
 class SimulatedModel {
 public:
     SimulatedModel(FakeStage& stage, ModelFacts& facts) : stage_(stage), facts_(facts) {}
@@ -52,6 +86,7 @@ public:
     ~SimulatedModel() { stage_.unload(facts_); }
 
     [[nodiscard]] std::size_t max_concurrency() const noexcept { return facts_.capacity; }
+    [[nodiscard]] BatchLimits batch_limits() const noexcept { return facts_.limits; }
     [[nodiscard]] ModelFacts& facts() noexcept { return facts_; }
 
 protected:
@@ -67,34 +102,63 @@ class SimulatedEmbedder : public SimulatedModel {
 public:
     using SimulatedModel::SimulatedModel;
 
-    Embeddings embed(std::span<const std::string> texts, std::stop_token stop) {
-        const int request = request_of(texts.front());
+    Embeddings embed(std::span<const std::string> texts, EmbedAs as, std::stop_token stop) {
+        FakeCall call{.as = as, .stop = std::move(stop)};
+        for (const std::string& text : texts) {
+            call.texts.push_back(parse(text));
+        }
         const int serial = facts_.serial;
-        const Ending ending = stage_.call(facts_, request, stop);
-        Embeddings rows(rows_at(ending, texts.size()), 3);
-        for (std::size_t row = 0; row < rows.size(); ++row) {
+        const FakeAnswer answer = stage_.call(facts_, call);
+        Embeddings rows(rows_at(answer.ending, texts.size()), 4);
+        for (std::size_t row = 0; row < std::min(rows.size(), texts.size()); ++row) {
             rows[row][0] = static_cast<float>(serial);
-            rows[row][1] = static_cast<float>(request);
-            rows[row][2] = ending == Ending::nan ? std::numeric_limits<float>::quiet_NaN() : static_cast<float>(row);
+            rows[row][1] = static_cast<float>(call.texts[row].request);
+            rows[row][2] = static_cast<float>(call.texts[row].row);
+            rows[row][3] = static_cast<float>(answer.call);
+        }
+        if (answer.ending == Ending::nan) {
+            rows[answer.at][3] = std::numeric_limits<float>::quiet_NaN();
         }
         return rows;
     }
 };
 
+/// The score of a document; the last of a request's is its best.
+[[nodiscard]] inline float score_of(int serial, TextOf document) {
+    return static_cast<float>((serial * 512 + document.request) * 4 + document.row);
+}
+
 class SimulatedReranker : public SimulatedModel {
 public:
     using SimulatedModel::SimulatedModel;
 
-    std::vector<float> rerank(std::string_view /*query*/, std::span<const std::string> documents,
-                              std::stop_token stop) {
-        const int request = request_of(documents.front());
+    std::vector<float> rerank(std::string_view query, std::span<const std::string> documents, std::stop_token stop) {
+        FakeCall call{.stop = std::move(stop)};
+        for (const std::string& document : documents) {
+            call.texts.push_back(parse(document));
+            call.queries.push_back(parse(query).request);
+        }
+        return score(call);
+    }
+    std::vector<float> rerank(std::span<const RerankPair> pairs, std::stop_token stop) {
+        FakeCall call{.stop = std::move(stop)};
+        for (const RerankPair& pair : pairs) {
+            call.texts.push_back(parse(pair.document));
+            call.queries.push_back(parse(pair.query).request);
+        }
+        return score(call);
+    }
+
+private:
+    std::vector<float> score(const FakeCall& call) {
         const int serial = facts_.serial;
-        const Ending ending = stage_.call(facts_, request, stop);
-        std::vector<float> scores(rows_at(ending, documents.size()));
-        for (std::size_t row = 0; row < scores.size(); ++row) {
-            scores[row] = ending == Ending::nan
-                              ? std::numeric_limits<float>::quiet_NaN()
-                              : static_cast<float>((serial * 512 + request) * 4) + static_cast<float>(row);
+        const FakeAnswer answer = stage_.call(facts_, call);
+        std::vector<float> scores(rows_at(answer.ending, call.texts.size()));
+        for (std::size_t row = 0; row < std::min(scores.size(), call.texts.size()); ++row) {
+            scores[row] = score_of(serial, call.texts[row]);
+        }
+        if (answer.ending == Ending::nan) {
+            scores[answer.at] = std::numeric_limits<float>::quiet_NaN();
         }
         return scores;
     }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "simulation/facts.hpp"
+#include "simulation/fakes.hpp"
 
 #include <algorithm>
 #include <array>
@@ -8,6 +9,7 @@
 #include <cstdint>
 #include <deque>
 #include <exception>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -98,32 +100,9 @@ public:
             }
         }
     }
-    void begin_call(ModelFacts& model, int id) {
-        RequestFacts& request = requests[index(id)];
-        SlotFacts& facts = slots[index(model.slot)];
-        require(model.state == ModelFacts::State::alive, "R1: a model is called that does not live, ", model.serial);
-        require(request.kind == Kind::call && request.slot == model.slot && request.key == model.key,
-                "R11: a model is called for a request of another key, request ", id);
-        require(request.outstanding(), "R9: a model is called for a request that is complete, ", id);
-        require(++request.calls == 1, "R9: a model is called twice for request ", id);
-        require(model.generation == Generation{} || !request.options.expected_generation ||
-                    *request.options.expected_generation == model.generation,
-                "H8: a request was given to another generation than it expected, request ", id);
-        request.model = model.serial;
-        ++model.calling;
-        ++facts.calling;
-        require(static_cast<std::size_t>(model.calling + model.held) <= model.capacity,
-                "R8: more leases than a model takes, ", model.serial);
-        note_lease(request);
-        require(static_cast<std::size_t>(facts.calling) <= facts.max_calls(), "R8: more calls than max_calls, slot ",
-                model.slot);
-        check_leases(model.slot);
-    }
-    void end_call(ModelFacts& model, int id) {
-        --model.calling;
-        --slots[index(model.slot)].calling;
-        require(model.state == ModelFacts::State::alive, "R1: a model died during the call of request ", id);
-    }
+    // Where it is: oracle_calls.hpp.
+    CallFacts& begin_call(ModelFacts& model, const FakeCall& made, Time now);
+    void end_call(ModelFacts& model, CallFacts& call, bool stop_requested, Time now);
     void begin_unload(ModelFacts& model) {
         require(model.state == ModelFacts::State::alive, "R1: a model is destroyed twice, ", model.serial);
         require(model.held == 0, "R1: a model is destroyed that is leased, ", model.serial);
@@ -136,6 +115,26 @@ public:
         --facts.alive;
         facts.keys[index(model.key)].vacant = ++sequence;
     }
+
+    // -- Calls: oracle_calls.hpp --------------------------------------------------------------------------------------
+
+    /// Nothing is in flight now: the counters say what the models saw.
+    void check_counters(int slot, const SlotCounters& counters);
+    /// Whether the request was surely the one that its batch was granted for, and did not join it.
+    [[nodiscard]] bool surely_first(const RequestFacts& request) const;
+    /// Whether the request was granted and completed before its call began.
+    [[nodiscard]] bool is_unseen(const RequestFacts& request) const;
+    /// Whether the request's last call gave it an answer.
+    [[nodiscard]] bool has_answer(const RequestFacts& request) const;
+    /// Whether the request's last call failed it.
+    [[nodiscard]] bool is_failed(const RequestFacts& request) const;
+    [[nodiscard]] bool is_spoiled(const RequestFacts& request) const;
+    /// Which of the request's texts the call's fault is in, if it is in one.
+    [[nodiscard]] std::optional<std::size_t> own_fault(const RequestFacts& request, const CallFacts& call) const;
+    [[nodiscard]] const CallFacts& last_call(const RequestFacts& request) const {
+        return calls[index(request.calls.back())];
+    }
+    void see(Sight sight) noexcept { ++sights[static_cast<std::size_t>(sight)]; }
 
     // -- Leases -------------------------------------------------------------------------------------------------------
 
@@ -222,6 +221,8 @@ public:
     std::vector<std::exception_ptr> errors{};
     std::deque<RequestFacts> requests{};
     std::deque<ModelFacts> models{};
+    std::deque<CallFacts> calls{};
+    Sights sights{};
     /// Until when a residency that is idle may keep its place, if nothing happens (H32).
     [[nodiscard]] Time stays_until(int slot, const ResidencyFacts& residency) const {
         const SlotOptions& options = slots[index(slot)].options;
@@ -290,6 +291,10 @@ private:
         require(static_cast<std::size_t>(facts.alive + facts.loading) <= facts.options.max_resident,
                 "R2: more models than max_resident, slot ", slot);
     }
+    void check_texts(const CallFacts& call, const ModelFacts& model, const FakeCall& made);
+    void check_batch(const CallFacts& call, const ModelFacts& model);
+    void check_rerun(const CallFacts& call, const RequestFacts& request, Time now);
+    void see_failure(const RequestFacts& request);
     void check_leases(int slot) {
         const SlotFacts& facts = slots[index(slot)];
         require(static_cast<std::size_t>(facts.held + facts.calling) <= facts.options.max_leases,
@@ -304,6 +309,7 @@ private:
 }  // namespace residency::simulation
 
 #include "simulation/oracle_answers.hpp"  // IWYU pragma: export
+#include "simulation/oracle_calls.hpp"    // IWYU pragma: export
 #include "simulation/oracle_events.hpp"   // IWYU pragma: export
 #include "simulation/oracle_order.hpp"    // IWYU pragma: export
 #include "simulation/oracle_status.hpp"   // IWYU pragma: export

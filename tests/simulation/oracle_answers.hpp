@@ -15,6 +15,10 @@ namespace residency::simulation {
             std::rethrow_if_nested(outer);
         } catch (const FakeFailure& failure) {
             return failure;
+        } catch (const FakeShortage& shortage) {
+            return FakeFailure(shortage.serial, false);
+        } catch (const FakeError& named) {
+            return FakeFailure(named.serial, false);
         } catch (...) {
             return std::nullopt;
         }
@@ -42,8 +46,7 @@ inline void Oracle::check_answer(RequestFacts& request, const std::exception_ptr
                 "H14: granted past its deadline, " + who);
         require(!request.wants_model() || !request.closed_at_call, "R12: a request after shutdown succeeded, " + who);
         if (request.kind == Kind::call && !nothing_to_do) {
-            require(request.calls == 1 && !request.call_threw && !request.call_spoiled,
-                    "R9: an answer without a sound call, " + who);
+            require(has_answer(request), "R9: an answer without a sound call, " + who);
         }
         if (request.options.expected_generation && !nothing_to_do) {
             require(*request.options.expected_generation != Generation{}, "H8: answered by no generation, " + who);
@@ -77,12 +80,14 @@ inline void Oracle::check_answer(RequestFacts& request, const std::exception_ptr
     boost::system::error_code code;
     Stage stage = Stage::admission;
     std::optional<std::chrono::milliseconds> retry_after;
+    std::optional<std::size_t> text;
     try {
         std::rethrow_exception(error);
     } catch (const Error& typed) {
         code = typed.code();
         stage = typed.stage();
         retry_after = typed.retry_after();
+        text = typed.text_index();
     } catch (...) {
         violate("R9: an error that is no residency::Error, " + who);
         return;
@@ -91,6 +96,10 @@ inline void Oracle::check_answer(RequestFacts& request, const std::exception_ptr
             "one exception object for two requests, " + who);
     errors.push_back(error);
     request.code = code;
+    request.stage = stage;
+    if (is_unseen(request)) {
+        see(Sight::left_out_before);
+    }
     if (code == operation_aborted()) {
         require(request.may_be_cancelled, "aborted, and it was not cancelled, " + who);
     } else if (code == errc::invalid_request) {
@@ -98,7 +107,7 @@ inline void Oracle::check_answer(RequestFacts& request, const std::exception_ptr
     } else if (code == errc::shutting_down) {
         const bool any_closing = facts.closing || (request.both_slots && slots[1].closing) || destroyed;
         require(any_closing, "shutting_down, and nothing shuts down, " + who);
-        require(request.calls == 0 || destroyed || facts.revoking,
+        require(request.calls.empty() || destroyed || facts.revoking,
                 "H9: shutting_down for a call that runs, and no deadline revokes it, " + who);
         require(request.wants_model() || destroyed, "shutting_down for an unload, and the slot lives, " + who);
     } else if (code == errc::model_changed) {
@@ -127,11 +136,18 @@ inline void Oracle::check_answer(RequestFacts& request, const std::exception_ptr
         require(!failure->stopped, "H1: an aborted load is called a failure, " + who);
         require(retry_after.has_value(), "load_failed without retry_after, " + who);
     } else if (code == errc::inference_failed) {
-        require(request.calls == 1 && request.call_threw, "inference_failed without a failure, " + who);
+        require(is_failed(request), "R14: inference_failed without a failure of its own, " + who);
+        const bool named = !request.calls.empty() && last_call(request).ending == Ending::names_text;
+        require(!text || (named && text == own_fault(request, last_call(request))),
+                "H30: an error names another text than the one at fault, " + who);
+        require(text || !named || last_call(request).maybe_closed_at_end,
+                "H30: an error does not name the text at fault, " + who);
+        see_failure(request);
         const auto failure = nested_failure(error);
         require(failure && failure->serial == request.model, "inference_failed with another's cause, " + who);
     } else if (code == errc::bad_result) {
-        require(request.calls == 1 && request.call_spoiled, "bad_result for a sound answer, " + who);
+        require(is_spoiled(request), "R14: bad_result for a sound answer, " + who);
+        see_failure(request);
     } else {
         violate("an error that no request can have: " + code.message() + ", " + who);
     }

@@ -16,8 +16,8 @@ inline void Oracle::check_order() {
         }
         std::vector<const RequestFacts*> passed;
         for (const RequestFacts& other : requests) {
-            if (other.leased == 0 || other.slot != waiter.slot || other.key != waiter.key ||
-                other.sequence <= waiter.returned || other.leased >= waiter.posted ||
+            if (other.leased == 0 || (other.kind == Kind::call && !surely_first(other)) || other.slot != waiter.slot ||
+                other.key != waiter.key || other.sequence <= waiter.returned || other.leased >= waiter.posted ||
                 other.leased_depth > waiter.posted_depth) {
                 continue;
             }
@@ -42,7 +42,7 @@ inline void Oracle::check_aged(const RequestFacts& waiter, const std::vector<con
         });
     };
     const auto generation = [&](const RequestFacts& request) {
-        return request.calls != 0 ? models[index(request.model - 1)].generation : request.granted;
+        return !request.calls.empty() ? models[index(request.model - 1)].generation : request.granted;
     };
     for (const RequestFacts* first : passed) {
         const bool seen = first->kind == Kind::acquire;

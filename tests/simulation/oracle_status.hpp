@@ -29,6 +29,8 @@ inline void Oracle::observe(int slot, const SlotStatus& status, Generation count
     }
     require(sum == status.leases, "R4: the residents' leases are not the slot's, slot ", slot);
     require(status.waiting <= waiters, "R9: a waiter without a request, slot ", slot);
+    require(status.counters.batches >= facts.batches && status.counters.texts >= facts.texts,
+            "a batch that is not counted, slot ", slot);
     require(status.counters.leases_granted >= facts.counters.leases_granted &&
                 status.counters.loads >= facts.counters.loads &&
                 status.counters.unloaded() >= facts.counters.unloaded(),

@@ -17,15 +17,15 @@ inline std::optional<Oracle::Stay> Oracle::keep_alive(int slot, const ResidencyF
         if (request.slot != slot || request.key != residency.key || request.sequence > until) {
             continue;
         }
-        if (request.kind == Kind::call && request.completions != 0 && request.calls == 0 && request.rows != 0) {
+        if (request.kind == Kind::call && request.completions != 0 && request.calls.empty() && request.rows != 0) {
             // It may have been granted, and have completed before it reached the model.
             if (request.options.timeout || request.may_be_cancelled ||
                 slots[index(slot)].keys[index(request.key)].revoke != 0) {
                 return std::nullopt;
             }
         }
-        const Generation called = request.calls != 0 ? models[index(request.model - 1)].generation : Generation{};
-        if (request.calls != 0 && called == Generation{}) {
+        const Generation called = !request.calls.empty() ? models[index(request.model - 1)].generation : Generation{};
+        if (!request.calls.empty() && called == Generation{}) {
             return std::nullopt;
         }
         if (request.granted == residency.generation || called == residency.generation) {
@@ -40,7 +40,13 @@ inline std::optional<Oracle::Stay> Oracle::keep_alive(int slot, const ResidencyF
             (request->kind == Kind::ensure && request->completed_at != 0 && request->completed_at < latest)) {
             continue;
         }
-        const std::chrono::milliseconds each = request->options.keep_alive.value_or(usual);
+        // The longest of its batch applies.
+        std::chrono::milliseconds each = request->options.keep_alive.value_or(usual);
+        if (!request->calls.empty()) {
+            for (const int other : calls[index(request->calls.front())].requests) {
+                each = std::max(each, requests[index(other)].options.keep_alive.value_or(usual));
+            }
+        }
         const Time time = each == keep_alive_forever ? never : std::chrono::duration_cast<Time>(each);
         stay = stay ? Stay{std::min(stay->least, time), std::max(stay->most, time)} : Stay{time, time};
     }
@@ -72,6 +78,7 @@ inline void Oracle::check_idle_unloads() {
 inline void Oracle::check_quiet(int slot, const SlotStatus& status, Time now) {
     const SlotFacts& facts = slots[index(slot)];
     rested = now;
+    check_counters(slot, status.counters);
     require(status.leases == static_cast<std::size_t>(facts.held), "R9: a lease was not given back, slot ", slot);
     std::size_t waiting = 0;
     for (const RequestFacts& request : requests) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "residency/batch_limits.hpp"
 #include "residency/options.hpp"
 #include "simulation/choices.hpp"
 
@@ -15,6 +16,8 @@ namespace residency::simulation {
 /// What a simulation is about, chosen before it begins.
 struct Settings {
     std::array<SlotOptions, 2> slots{};
+    /// How much a call of the slot's models does best with.
+    std::array<BatchLimits, 2> limits{};
     int keys = 2;
     /// Whether the second slot is used, too.
     bool both = true;
@@ -37,8 +40,8 @@ struct Settings {
         for (SlotOptions& slot : settings.slots) {
             slot.keep_alive = one_of(milliseconds(100), milliseconds(0), milliseconds(20), keep_alive_forever);
             slot.max_resident = one_of(std::size_t{1}, std::size_t{1}, std::size_t{2});
-            slot.max_leases = one_of(std::size_t{2}, std::size_t{1}, std::size_t{4});
-            slot.max_queue = one_of(std::size_t{4}, std::size_t{1}, std::size_t{2});
+            slot.max_leases = one_of(std::size_t{2}, std::size_t{1}, std::size_t{1}, std::size_t{4});
+            slot.max_queue = one_of(std::size_t{6}, std::size_t{1}, std::size_t{2}, std::size_t{12});
             slot.cooldown = one_of(milliseconds(50), milliseconds(0));
             slot.max_cooldown = one_of(milliseconds(200), milliseconds(50));
             slot.aging = one_of(milliseconds(30'000), milliseconds(0), milliseconds(100));
@@ -47,6 +50,12 @@ struct Settings {
             slot.abandon_after = one_of(milliseconds(10'000), milliseconds(0), milliseconds(50));
             const int stay = one_of(-1, 0, 20, 200);
             slot.min_stay = stay < 0 ? std::nullopt : std::optional(milliseconds(stay));
+        }
+        for (std::size_t slot = 0; slot < settings.slots.size(); ++slot) {
+            settings.limits[slot] =
+                one_of(BatchLimits{}, BatchLimits{2}, BatchLimits{3}, BatchLimits{8}, BatchLimits{8, 24});
+            settings.slots[slot].max_batch_texts =
+                one_of(std::size_t{0}, std::size_t{0}, std::size_t{0}, std::size_t{2}, std::size_t{1});
         }
         settings.keys = one_of(2, 1, 3);
         settings.both = one_of(false, true);
@@ -60,12 +69,15 @@ struct Settings {
 
     [[nodiscard]] std::string text() const {
         std::ostringstream out;
-        for (const SlotOptions& slot : slots) {
+        for (std::size_t index = 0; index < slots.size(); ++index) {
+            const SlotOptions& slot = slots[index];
             out << "slot: keep_alive " << slot.keep_alive.count() << ", max_resident " << slot.max_resident
                 << ", max_leases " << slot.max_leases << ", max_queue " << slot.max_queue << ", cooldown "
                 << slot.cooldown.count() << " to " << slot.max_cooldown.count() << ", aging " << slot.aging.count()
                 << ", max_calls " << slot.max_calls << ", max_loads " << slot.max_loads << ", abandon_after "
-                << slot.abandon_after.count() << ", min_stay " << (slot.min_stay ? slot.min_stay->count() : -1) << '\n';
+                << slot.abandon_after.count() << ", min_stay " << (slot.min_stay ? slot.min_stay->count() : -1)
+                << ", a call takes " << limits[index].texts << " texts and " << limits[index].bytes
+                << " bytes, max_batch_texts " << slot.max_batch_texts << '\n';
         }
         out << keys << " keys" << (both ? ", both slots" : ", one slot")
             << (observed ? ", an observer" : ", no observer")

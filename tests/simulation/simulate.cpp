@@ -1,8 +1,8 @@
 // Simulates whole managers on the virtual clock, one for each seed, and holds the rules of DESIGN.md section 2 against
 // what happens.
 //
-// Covers [S35] [R1] [R2] [R3] [R4] [R5] [R6] [R7] [R8] [R9] [R10] [R11] [R12] [R15] [R16]
-// [H1] [H4] [H5] [H6] [H8] [H9] [H13] [H14] [H19]
+// Covers [S35] [R1] [R2] [R3] [R4] [R5] [R6] [R7] [R8] [R9] [R10] [R11] [R12] [R14] [R15] [R16]
+// [H1] [H4] [H5] [H6] [H7] [H8] [H9] [H13] [H14] [H19] [H24] [H25] [H29] [H30] [H31]
 
 // Timers are then looked at when the simulation says so, and not when the kernel reports them.
 #define BOOST_ASIO_DISABLE_EPOLL
@@ -12,6 +12,7 @@
 
 #include <sys/mman.h>
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
@@ -31,6 +32,8 @@ constexpr const char* usage =
     "A failure prints its seed, then the shortest list of choices found that fails, and what happens with those.\n";
 
 constexpr std::uint64_t compared = 16;
+// With as many seeds, all that may happen to model calls happens.
+constexpr std::uint64_t enough_seeds = 20'000;
 
 // Shared by the processes that simulate and the one that waits for them, so that the seed of a crash is known.
 struct Progress {
@@ -40,6 +43,7 @@ struct Progress {
     std::atomic<std::uint64_t> requests;
     std::atomic<std::uint64_t> compared;
     std::atomic<bool> differs;
+    std::array<std::atomic<std::uint64_t>, sight_names.size()> sights;
 };
 
 void simulate(Progress& progress, std::uint64_t first, std::uint64_t count, std::uint64_t stride) {
@@ -56,6 +60,9 @@ void simulate(Progress& progress, std::uint64_t first, std::uint64_t count, std:
                 std::_Exit(1);
             }
             ++progress.compared;
+        }
+        for (std::size_t sight = 0; sight < sight_names.size(); ++sight) {
+            progress.sights[sight] += simulation.sights()[sight];
         }
         progress.steps += simulation.steps();
         progress.requests += simulation.requests();
@@ -112,6 +119,7 @@ int run_all(std::uint64_t first, std::uint64_t count, std::uint64_t jobs) {
     }
     int result = 0;
     std::uint64_t done = 0, steps = 0, requests = 0, twice = 0;
+    Sights sights{};
     for (std::size_t job = 0; job < children.size(); ++job) {
         int status = 0;
         waitpid(children[job], &status, 0);
@@ -119,6 +127,9 @@ int run_all(std::uint64_t first, std::uint64_t count, std::uint64_t jobs) {
         steps += progress[job]->steps;
         requests += progress[job]->requests;
         twice += progress[job]->compared;
+        for (std::size_t sight = 0; sight < sights.size(); ++sight) {
+            sights[sight] += progress[job]->sights[sight];
+        }
         if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
             if (progress[job]->differs) {
                 std::printf("seed %llu gave two traces: S35 is broken\n",
@@ -127,6 +138,13 @@ int run_all(std::uint64_t first, std::uint64_t count, std::uint64_t jobs) {
             } else {
                 result = report_failure(progress[job]->seed);
             }
+        }
+    }
+    for (std::size_t sight = 0; sight < sights.size(); ++sight) {
+        std::printf("%12llu  %s\n", static_cast<unsigned long long>(sights[sight]), sight_names[sight]);
+        if (sights[sight] == 0 && done >= enough_seeds) {
+            std::printf("that never happened\n");
+            result = 1;
         }
     }
     const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - began);

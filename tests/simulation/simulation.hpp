@@ -58,6 +58,8 @@ public:
     [[nodiscard]] std::string trace() const { return settings_.text() + trace_; }
     /// All decisions.
     [[nodiscard]] const Choices& choices() const noexcept { return choices_; }
+    /// What happened to model calls.
+    [[nodiscard]] const Sights& sights() const noexcept { return oracle_.sights; }
     /// How many steps there were, and how many requests.
     [[nodiscard]] std::size_t steps() const noexcept { return steps_; }
     [[nodiscard]] std::size_t requests() const noexcept { return oracle_.requests.size() - 1; }
@@ -120,8 +122,10 @@ private:
 
     // -- simulation_host.hpp: what the host does ----------------------------------------------------------------------
     void act();
-    RequestFacts& ask(Kind kind);
+    RequestFacts& ask(Kind kind, const RequestFacts* like = nullptr);
+    [[nodiscard]] static std::vector<std::string> texts_of(const RequestFacts& request);
     void start(RequestFacts& request);
+    void burst();
     template <class Result, class Start>
     void with_handler(RequestFacts& request, const Start& start);
     template <class Slot>
@@ -129,6 +133,7 @@ private:
     void unload();
     void shut_down();
     void cancel();
+    void cancel(RequestFacts& request, asio::cancellation_type type);
     void look();
     void block_in_vain();
     void destroy();
@@ -150,7 +155,8 @@ private:
     void check_value(RequestFacts& request, const std::exception_ptr& error, Lease<Model>& lease);
     void event(const Event& event);
     ModelFacts* load(int slot, const ModelKey& key, LoadContext& context) override;
-    Ending call(ModelFacts& model, int request, const std::stop_token& stop) override;
+    FakeAnswer call(ModelFacts& model, const FakeCall& made) override;
+    [[nodiscard]] Ending end_somehow(CallFacts& call);
     void unload(ModelFacts& model) override;
     void require_frame(const SeededQueue& queue, const char* what);
     // The queue of an executor, and that of the handlers.

@@ -46,20 +46,24 @@ void Simulation::completed(RequestFacts& request, const std::exception_ptr& erro
 inline void Simulation::check_value(RequestFacts& request, const std::exception_ptr& error, Embeddings& rows) {
     oracle_.require(rows.size() == (error ? 0U : static_cast<std::size_t>(request.rows)),
                     "a wrong number of rows, request ", request.id);
-    for (std::size_t row = 0; row < rows.size() && request.calls == 1; ++row) {
-        oracle_.require(rows[row][0] == static_cast<float>(request.model) &&
+    for (std::size_t row = 0; row < rows.size() && !request.calls.empty(); ++row) {
+        oracle_.require(rows[row].size() == 4 && rows[row][0] == static_cast<float>(request.model) &&
                             rows[row][1] == static_cast<float>(request.id) && rows[row][2] == static_cast<float>(row),
-                        "R11: an answer of another request, ", request.id);
+                        "R14: a row of another request or text, request ", request.id);
+        oracle_.require(rows[row][3] == static_cast<float>(request.calls.back()),
+                        "R14: a row of an earlier call, request ", request.id);
     }
 }
 
 inline void Simulation::check_value(RequestFacts& request, const std::exception_ptr& error, Ranking& ranking) {
     oracle_.require(ranking.size() == (error ? 0U : static_cast<std::size_t>(request.rows)),
                     "a wrong number of scores, request ", request.id);
+    // The last document is the best.
+    int row = request.rows;
     for (const RankedDocument& document : ranking) {
-        oracle_.require(document.score == static_cast<float>((request.model * 512 + request.id) * 4) +
-                                              static_cast<float>(document.index),
-                        "R11: an answer of another request, ", request.id);
+        oracle_.require(document.index == static_cast<std::size_t>(--row) &&
+                            document.score == score_of(request.model, {request.id, row}),
+                        "R14: a score of another request or document, request ", request.id);
     }
 }
 
@@ -113,6 +117,8 @@ inline ModelFacts* Simulation::load(int slot, const ModelKey& key, LoadContext& 
     require_frame(loading_, "a load outside the loading executor");
     const Frame job = frames_.back();
     ModelFacts& model = oracle_.begin_load(slot, key.name.front() - 'a', now(), job.sequence, job.time);
+    model.limits = settings_.limits[static_cast<std::size_t>(slot)];
+    model.most_texts = model.limits.texts;
     model.capacity = calm() ? 100 : choices_.weighted({3, 1, 1}) == 0 ? 100 : 1 + choices_.below(2);
     note("load ", model.serial, ": slot ", slot, " key ", model.key);
     std::size_t ending = 0;
@@ -146,34 +152,53 @@ inline ModelFacts* Simulation::load(int slot, const ModelKey& key, LoadContext& 
     }
 }
 
-inline Ending Simulation::call(ModelFacts& model, int request, const std::stop_token& stop) {
-    if (request == 0) {
+inline FakeAnswer Simulation::call(ModelFacts& model, const FakeCall& made) {
+    if (made.texts.front().request == 0) {
         oracle_.require(model.state == ModelFacts::State::alive, "R1: a leased model does not live, ", model.serial);
-        return Ending::sound;
+        return {};
     }
     require_frame(inference_, "a model was called outside the inference executor");
-    note("model ", model.serial, " called for ", request);
-    oracle_.begin_call(model, request);
-    std::size_t ending = 0;
-    if (!calm()) {
+    CallFacts& call = oracle_.begin_call(model, made, now());
+    std::string about;
+    for (const int request : call.requests) {
+        about += ' ' + std::to_string(request);
+    }
+    note("call ", call.id, " of model ", model.serial, " for", about);
+    if (oracle_.violation.empty()) {
         const LibraryFrame frame(*this);
+        // Also at rest, where most joint calls are. Requests leave them one after the other.
+        while (call.requests.size() > 1 && choices_.once_in(3)) {
+            const std::uint32_t which = choices_.below(static_cast<std::uint32_t>(call.requests.size()));
+            cancel(oracle_.requests[static_cast<std::size_t>(call.requests[which])], asio::cancellation_type::terminal);
+        }
         nest(4);
-        ending = calm() ? 0 : choices_.weighted({8, 1, 1, 1, 1});
+        call.ending = end_somehow(call);
     }
-    note("model ", model.serial, " done with ", request, ": ", ending);
-    oracle_.end_call(model, request);
-    RequestFacts& facts = oracle_.requests[static_cast<std::size_t>(request)];
-    oracle_.require(!stop.stop_requested() || oracle_.may_end_early(facts, now()),
-                    "R9: a call was asked to stop that is still wanted, request ", request);
-    facts.call_threw = ending == 1;
-    facts.call_spoiled = ending > 1;
-    switch (ending) {
-        case 1: throw FakeFailure(model.serial, false);
-        case 2: return Ending::too_few;
-        case 3: return Ending::too_many;
-        case 4: return Ending::nan;
-        default: return Ending::sound;
+    note("call ", call.id, " done: ", static_cast<int>(call.ending), " at ", call.at);
+    oracle_.end_call(model, call, made.stop.stop_requested(), now());
+    const auto fails = [&](std::optional<std::chrono::milliseconds> retry_after = std::nullopt) {
+        return Error(errc::inference_failed, key_of(model.key), Stage::inference, "the fake fails", retry_after);
+    };
+    switch (call.ending) {
+        case Ending::threw: throw FakeFailure(model.serial, false);
+        case Ending::names_text:
+        case Ending::names_none: throw FakeError(model.serial, fails().at_text(call.at));
+        case Ending::busy: throw FakeError(model.serial, fails(std::chrono::milliseconds(5)));
+        case Ending::out_of_memory: throw FakeShortage(model.serial);
+        default: return {call.ending, call.at, call.id};
     }
+}
+
+// Calls of several requests fail more often: much depends on how.
+inline Ending Simulation::end_somehow(CallFacts& call) {
+    const std::uint32_t sound = call.requests.size() == 1 ? 16 : 8;
+    const auto ending = static_cast<Ending>(choices_.weighted({sound, 2, 1, 1, 2, 2, 1, 1, 2}));
+    if (ending == Ending::nan || ending == Ending::names_text) {
+        call.at = choices_.below(static_cast<std::uint32_t>(call.texts));
+    } else {
+        call.at = call.texts;
+    }
+    return ending;
 }
 
 inline void Simulation::unload(ModelFacts& model) {

@@ -13,7 +13,7 @@ inline void Simulation::act() {
     if (oracle_.requests.size() >= most_requests) {
         return;
     }
-    switch (choices_.weighted({10, 8, 3, 4, 8, 7, 4, 2, 1, 1})) {
+    switch (choices_.weighted({10, 8, 3, 4, 8, 7, 4, 2, 1, 1, 8})) {
         case 0: start(ask(Kind::call)); break;
         case 1: start(ask(Kind::acquire)); break;
         case 2: attempt(); break;
@@ -28,21 +28,45 @@ inline void Simulation::act() {
                 destroy();
             }
             break;
+        case 10: burst(); break;
     }
 }
 
-// Makes up a request, and notes what the host can know of the slot when it asks.
-inline RequestFacts& Simulation::ask(Kind kind) {
+inline std::vector<std::string> Simulation::texts_of(const RequestFacts& request) {
+    std::vector<std::string> texts;
+    for (int row = 0; row < request.rows; ++row) {
+        texts.push_back(text_of(request.id, row));
+    }
+    return texts;
+}
+
+// Makes up a request: about the same model as `like`, if there is one.
+inline RequestFacts& Simulation::ask(Kind kind, const RequestFacts* like) {
     using std::chrono::milliseconds;
     RequestFacts& request = oracle_.requests.emplace_back();
     signals_.emplace_back();
     request.id = static_cast<int>(oracle_.requests.size()) - 1;
     request.kind = kind;
-    request.slot = settings_.both ? static_cast<int>(choices_.below(2)) : 0;
-    request.key = static_cast<int>(choices_.below(static_cast<std::uint32_t>(settings_.keys)));
+    if (like != nullptr) {
+        request.slot = like->slot;
+        request.key = like->key;
+    } else {
+        request.slot = settings_.both ? static_cast<int>(choices_.below(2)) : 0;
+        request.key = static_cast<int>(choices_.below(static_cast<std::uint32_t>(settings_.keys)));
+    }
     request.begun = now();
     if (request.wants_model()) {
-        request.rows = kind == Kind::call ? static_cast<int>(choices_.weighted({1, 4, 1})) : 0;
+        request.rows = kind == Kind::call ? static_cast<int>(choices_.weighted({1, 6, 3, 2})) : 0;
+        for (const std::string& text : texts_of(request)) {
+            request.bytes += text.size();
+        }
+        if (kind == Kind::call && request.slot == 0) {
+            constexpr std::array kinds{EmbedAs::as_is, EmbedAs::query, EmbedAs::document};
+            const bool is_alike = like != nullptr && !choices_.once_in(4);
+            request.options.as = is_alike ? like->options.as : kinds[choices_.below(3)];
+        } else if (kind == Kind::call) {
+            request.bytes += text_of(request.id, 0).size();
+        }
         switch (choices_.weighted({6, 2, 2, 1})) {
             case 1: request.options.timeout = milliseconds(20); break;
             case 2: request.options.timeout = milliseconds(100); break;
@@ -56,7 +80,8 @@ inline RequestFacts& Simulation::ask(Kind kind) {
             default: break;
         }
         constexpr std::array priorities{Priority::normal, Priority::high, Priority::low};
-        request.options.priority = priorities[choices_.below(3)];
+        const bool is_alike = like != nullptr && !choices_.once_in(4);
+        request.options.priority = is_alike ? like->options.priority : priorities[choices_.below(3)];
         if (choices_.once_in(8) && manager_) {
             const std::uint64_t counter =
                 (request.slot == 0 ? manager_->embedding().generation() : manager_->reranker().generation()).value();
@@ -112,13 +137,13 @@ void Simulation::start_in(Slot& slot, RequestFacts& request) {
         with_handler<Handler<Generation>>(
             request, [&](auto handler) { slot.async_ensure_loaded(key, request.options, std::move(handler)); });
     } else if constexpr (std::is_same_v<typename Slot::model_type, SimulatedEmbedder>) {
-        const std::vector<std::string> texts(static_cast<std::size_t>(request.rows), std::to_string(request.id));
+        const std::vector<std::string> texts = texts_of(request);
         with_handler<Handler<Embeddings>>(
             request, [&](auto handler) { manager_->async_embed(key, texts, request.options, std::move(handler)); });
     } else {
-        const std::vector<std::string> documents(static_cast<std::size_t>(request.rows), std::to_string(request.id));
+        const std::vector<std::string> documents = texts_of(request);
         with_handler<Handler<Ranking>>(request, [&](auto handler) {
-            manager_->async_rerank(key, "query", documents, request.options, std::move(handler));
+            manager_->async_rerank(key, text_of(request.id, 0), documents, request.options, std::move(handler));
         });
     }
 }
@@ -132,7 +157,7 @@ inline void Simulation::start(RequestFacts& request) {
     note(names[static_cast<std::size_t>(request.kind)], ' ', request.id, ": slot ", request.slot, " key ", request.key,
          " rows ", request.rows, " timeout ", request.options.timeout ? request.options.timeout->count() : -1,
          " keep_alive ", request.options.keep_alive ? request.options.keep_alive->count() : -1, " priority ",
-         static_cast<int>(request.options.priority), " expects ",
+         static_cast<int>(request.options.priority), " as ", static_cast<int>(request.options.as), " expects ",
          request.options.expected_generation ? request.options.expected_generation->value() : 0,
          request.invalid ? " invalid" : "");
     ++manager_calls_;
@@ -145,6 +170,18 @@ inline void Simulation::start(RequestFacts& request) {
     request.returned = ++oracle_.sequence;
     request.starting = false;
     --manager_calls_;
+}
+
+// Several requests for one model at once, which may share calls.
+inline void Simulation::burst() {
+    if (oracle_.requests.size() >= most_requests) {
+        return;
+    }
+    RequestFacts& first = ask(Kind::call);
+    start(first);
+    for (std::uint32_t more = 1 + choices_.below(6); more != 0; --more) {
+        start(ask(Kind::call, &first));
+    }
 }
 
 inline void Simulation::unload() {
@@ -246,7 +283,10 @@ inline void Simulation::cancel() {
     RequestFacts& request = *candidates[choices_.below(static_cast<std::uint32_t>(candidates.size()))];
     constexpr std::array types{asio::cancellation_type::terminal, asio::cancellation_type::partial,
                                asio::cancellation_type::total};
-    const asio::cancellation_type type = types[choices_.below(3)];
+    cancel(request, types[choices_.below(3)]);
+}
+
+inline void Simulation::cancel(RequestFacts& request, asio::cancellation_type type) {
     note("cancel ", request.id, " type ", static_cast<int>(type));
     request.may_be_cancelled = true;
     // A call that runs goes on for anything less than terminal.

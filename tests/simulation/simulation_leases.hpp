@@ -84,7 +84,7 @@ inline void Simulation::use_lease() {
                 [](auto& lease) {
                     const std::vector<std::string> unnamed{"0"};
                     if constexpr (std::is_same_v<std::decay_t<decltype(lease)>, Lease<SimulatedEmbedder>>) {
-                        (void)lease->embed(unnamed, {});
+                        (void)lease->embed(unnamed, EmbedAs::as_is, {});
                     } else {
                         (void)lease->rerank("query", unnamed, {});
                     }

@@ -53,7 +53,7 @@ inline std::vector<SeededQueue*> Simulation::ready_queues() {
 
 inline void Simulation::step() {
     ++steps_;
-    switch (choices_.weighted({9, 8, 2, 2, 1})) {
+    switch (choices_.weighted({9, 8, 2, 2, 1, 1})) {
         case 0: {
             const std::vector<SeededQueue*> ready = ready_queues();
             if (!ready.empty()) {
@@ -67,6 +67,15 @@ inline void Simulation::step() {
         case 3: poll_timers(); break;
         case 4:
             if (oracle_.depth == 0) {
+                come_to_rest();
+                check_quiet();
+            }
+            break;
+        case 5:
+            if (oracle_.depth == 0) {
+                for (std::uint32_t more = 1 + choices_.below(3); more != 0; --more) {
+                    burst();
+                }
                 come_to_rest();
                 check_quiet();
             }

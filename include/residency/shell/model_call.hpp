@@ -170,11 +170,12 @@ public:
     /// The next that joined the same call, or null.
     [[nodiscard]] ModelCall* next() const noexcept { return static_cast<ModelCall*>(next_in_call.get()); }
 
-    /// The error of a request whose call threw, published as an event. `index` is the text at fault, if it is known.
+    /// The error of a request whose own call threw, published as an event. A text that it does not have is not named.
     [[nodiscard]] std::exception_ptr failure(const std::exception_ptr& thrown) noexcept {
-        return failure(thrown, text_index_of(thrown));
+        const std::optional<std::size_t> index = text_index_of(thrown);
+        return failure(thrown, index && *index < own_texts ? index : std::nullopt);
     }
-    /// The same where the text is counted among those of the request.
+    /// The same for a shared call. `index` is the text of the request's that is at fault, if it is known.
     [[nodiscard]] std::exception_ptr failure(const std::exception_ptr& thrown,
                                              std::optional<std::size_t> index) noexcept {
         try {
