@@ -1,5 +1,8 @@
 #include "residency/backends/lexical.hpp"
+#include "residency/model_manager.hpp"
 #include "residency/ranking.hpp"
+#include "residency/testing/outcome.hpp"
+#include "residency/testing/virtual_clock.hpp"
 
 #include "support/catch.hpp"
 
@@ -66,6 +69,8 @@ std::string random_bytes(std::mt19937& generator, std::size_t length) {
     }
     return bytes;
 }
+
+static_assert(!detail::SaysBatchLimits<LexicalReranker>);
 
 }  // namespace
 
@@ -529,4 +534,42 @@ TEST_CASE("A call that is asked to stop ends as cancelled") {
     const auto reranker = LexicalRerankerBackend().load("bm25");
     CHECK(code_of([&] { (void)embedder->embed(texts, stop.get_token()); }) == operation_aborted());
     CHECK(code_of([&] { (void)reranker->rerank("text", texts, stop.get_token()); }) == operation_aborted());
+}
+
+TEST_CASE("Requests for BM25 share no call and are not split: a score depends on all documents of its request",
+          "[H24]") {
+    const std::size_t most = GENERATE(0U, 1U, 2U, 64U);
+    testing::VirtualClock::reset();
+    asio::io_context control;
+    asio::io_context inference;
+    asio::io_context loading;
+    ManagerOptions options;
+    options.reranker.max_calls = 1;
+    options.reranker.max_batch_texts = most;
+    ModelManager<LexicalEmbeddingBackend, LexicalRerankerBackend, testing::VirtualClock> manager(
+        {}, {}, options, {control.get_executor(), inference.get_executor(), loading.get_executor()});
+    // "cat" is rare in the first request and in all documents of the second, which makes it worth little there.
+    const std::vector<std::vector<std::string>> asked{
+        {"the cat sat", "prices fell", "rain fell", "stocks fell", "the sun rose"}, {"a cat", "the cat sat", "cat"}};
+    std::array<testing::Outcome<Ranking>, 3> answers;
+    manager.async_rerank("bm25", "cat", {"cat"}, answers[2].handler());
+    testing::run_ready(control, loading);
+    // Both wait for the call that runs.
+    manager.async_rerank("bm25", "cat", asked[0], answers[0].handler());
+    manager.async_rerank("bm25", "cat", asked[1], answers[1].handler());
+    testing::run_ready(control, inference, loading);
+    for (std::size_t index = 0; index < asked.size(); ++index) {
+        REQUIRE(answers[index].calls() == 1);
+        const std::vector<float> alone = rerank("cat", asked[index]);
+        for (const RankedDocument& document : answers[index].value()) {
+            CHECK(document.score == alone[document.index]);
+        }
+    }
+    const SlotCounters counters = manager.status().reranker.counters;
+    CHECK(counters.batches == 3);
+    CHECK(counters.texts == 9);
+    // What sharing a call would have changed.
+    std::vector<std::string> all = asked[0];
+    all.insert(all.end(), asked[1].begin(), asked[1].end());
+    CHECK(rerank("cat", all)[0] != rerank("cat", asked[0])[0]);
 }

@@ -106,7 +106,7 @@ TEST_CASE("a text of no tokens is refused; an empty one is embedded where the vo
     const std::vector<std::string> texts{"text", ""};
     const auto bare = load_embedder(folder, {});
     const Error error = error_of(make_error_code(errc::invalid_request), [&] { (void)bare->embed(texts); });
-    CHECK_THAT(error.what(), contains_text("text 1 has no tokens"));
+    CHECK_THAT(error.what(), contains_text("text 1: it has no tokens"));
     CHECK(bare->embed({}).empty());
     const Embeddings rows = load_embedder(folder, {.adds_end = true})->embed(texts);
     CHECK(length(rows[1]) == Approx(1.0));
@@ -123,7 +123,7 @@ TEST_CASE("what the vocabulary adds is counted, and stays when a text is cut") {
         const auto model = load_embedder(folder, tiny, options);
         CHECK(model->embed(fits).size() == 1);
         const Error error = error_of(make_error_code(errc::invalid_request), [&] { (void)model->embed(long_one); });
-        CHECK_THAT(error.what(), contains_text("text 1 has 65 tokens, and the limit is 64"));
+        CHECK_THAT(error.what(), contains_text("text 1: it has 65 tokens, and the limit is 64"));
         CHECK(error.key() == ModelKey("tiny", "f32"));
         CHECK(error.stage() == Stage::inference);
     }
@@ -177,7 +177,7 @@ TEST_CASE("a pair that is too long is cut in the document; a query that leaves n
         const auto model = load_reranker(folder, judge({"yes", "no"}), options);
         const Error error =
             error_of(make_error_code(errc::invalid_request), [&] { (void)model->rerank("query", documents); });
-        CHECK_THAT(error.what(), contains_text("document 1 has "));
+        CHECK_THAT(error.what(), contains_text("document 1: it has "));
         CHECK_THAT(error.what(), contains_text("the limit is 128"));
     }
     options.model.truncate = true;

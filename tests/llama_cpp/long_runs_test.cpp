@@ -6,6 +6,8 @@
 #include "support/folders.hpp"
 #include "support/tiny_model.hpp"
 
+#include <sys/mman.h>
+
 #include <cfenv>
 #include <cstddef>
 #include <memory>
@@ -198,11 +200,23 @@ TEST_CASE("the longest match goes over what an expression of llama.cpp goes over
     CHECK(Vocabulary("exaone-moe").pre_tokenizer().longest_match("one two three, four") == 13);
 }
 
+TEST_CASE("a text of more bytes than llama.cpp can be given is refused before it is read") {
+    const Vocabulary vocabulary("qwen2");
+    const Tokenizer tokenizer = vocabulary.tokenizer();
+    // Pages that are never touched.
+    const std::size_t size = most_bytes + 1;
+    void* const pages = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    REQUIRE(pages != MAP_FAILED);
+    CHECK(tokenizer.flaw_of({static_cast<const char*>(pages), size}) ==
+          "has 2147483632 bytes, and the limit is 2147483631");
+    ::munmap(pages, size);
+}
+
 TEST_CASE("what takes no stack is refused by no limit: other vocabularies have none") {
     const Vocabulary vocabulary("qwen2");
     const Tokenizer tokenizer = vocabulary.tokenizer();
     const std::string text(100'000, ' ');
-    CHECK(tokenizer.too_many_in_a_row(text) == 0);
+    CHECK(tokenizer.flaw_of(text).empty());
     CHECK(tokenizer.tokenize(text).size() == text.size());
 }
 
@@ -221,11 +235,11 @@ TEST_CASE("embedders and rerankers answer long runs on a thread with 256 KiB of 
             CHECK(form->rerank("query", texts).size() == 2);
             const std::vector<std::string> bad{"a text", endless};
             const Error text = error_of(invalid_request, [&] { (void)embedder->embed(bad); });
-            CHECK_THAT(text.what(), contains_text("text 1 has 32769 characters in a row"));
+            CHECK_THAT(text.what(), contains_text("text 1: it has 32769 characters in a row"));
             CHECK_THAT(text.what(), contains_text("32768"));
             for (const auto& reranker : {flags.get(), form.get()}) {
                 CHECK_THAT(error_of(invalid_request, [&] { (void)reranker->rerank("query", bad); }).what(),
-                           contains_text("document 1 has 32769 characters in a row"));
+                           contains_text("document 1: it has 32769 characters in a row"));
                 CHECK_THAT(error_of(invalid_request, [&] { (void)reranker->rerank(endless, texts); }).what(),
                            contains_text("the query has 32769 characters in a row"));
             }

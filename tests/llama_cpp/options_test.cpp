@@ -96,5 +96,5 @@ TEST_CASE("the name of a special token in a text is text") {
     CHECK(tiny.load({.context_tokens = 10})->embed(texts).size() == 1);
     const auto shorter = tiny.load({.context_tokens = 9});
     const Error error = error_of(make_error_code(errc::invalid_request), [&] { (void)shorter->embed(texts); });
-    CHECK_THAT(error.what(), contains_text("text 0 has 10 tokens, and the limit is 9"));
+    CHECK_THAT(error.what(), contains_text("text 0: it has 10 tokens, and the limit is 9"));
 }

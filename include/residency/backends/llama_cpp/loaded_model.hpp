@@ -7,6 +7,7 @@
 #include "residency/backends/llama_cpp/log.hpp"
 #include "residency/backends/llama_cpp/options.hpp"
 #include "residency/backends/llama_cpp/tokenizer.hpp"
+#include "residency/batch_limits.hpp"
 #include "residency/error.hpp"
 #include "residency/model_key.hpp"
 #include "residency/runtime/processors.hpp"
@@ -17,7 +18,6 @@
 #include <span>
 #include <stop_token>
 #include <string>
-#include <string_view>
 #include <utility>
 
 namespace residency::detail::llama_cpp {
@@ -52,21 +52,14 @@ public:
     [[nodiscard]] std::size_t limit() const noexcept { return limit_; }
     /// How many inferences may run at once.
     [[nodiscard]] std::size_t contexts() const noexcept { return contexts_.size(); }
+    /// How much one call does best with.
+    [[nodiscard]] BatchLimits batch_limits() const noexcept {
+        return batch_limits_for(batch_tokens_, settings_.batch_sequences);
+    }
 
     /// An error of a request.
     [[nodiscard]] Error error(errc code, const std::string& detail) const {
         return {code, key_, Stage::inference, detail};
-    }
-
-    /// Throws Error invalid_request, which calls `text` by its `name`, if it has more characters without a break than
-    /// its tokenizer can be given.
-    void require_breaks(std::string_view text, const std::string& name) const {
-        if (const std::size_t count = tokenizer_.too_many_in_a_row(text); count != 0) {
-            throw error(errc::invalid_request, name + " has " + std::to_string(count) +
-                                                   " characters in a row without a break between words, and with this "
-                                                   "model's tokenizer the limit is " +
-                                                   std::to_string(max_match));
-        }
     }
 
     /// Throws Error shutting_down if llama.cpp must not be used any more.

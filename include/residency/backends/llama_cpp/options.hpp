@@ -70,6 +70,7 @@ struct LlamaCppModelOptions {
     std::size_t threads = 0;
 
     /// How many tokens the texts of a call that share a batch may have together; a longer text has a batch of its own.
+    /// Requests share calls up to what fills one batch: 4 bytes for each of these tokens (`batch_limits()`).
     /// At least 16, at most 1,048,576. A context takes tokens x (vocabulary + dimensions) x 4 bytes for its outputs:
     /// when it is loaded for batch_tokens, of which those beyond 256 only once a batch has them; and as much more for a
     /// longer text, for which a context is made anew, larger, and then stays so. Its graph, and a decoder's memory,

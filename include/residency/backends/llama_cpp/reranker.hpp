@@ -8,6 +8,7 @@
 #include "residency/backends/llama_cpp/options.hpp"
 #include "residency/backends/llama_cpp/pair_tokenizer.hpp"
 #include "residency/backends/llama_cpp/rerank_template.hpp"
+#include "residency/batch_limits.hpp"
 #include "residency/error.hpp"
 #include "residency/model_key.hpp"
 
@@ -44,72 +45,111 @@ public:
     /// a call share batches; what shares one with a pair changes no more than the rounding of its score. No text makes
     /// control tokens. Bytes that are not UTF-8 are read as U+FFFD.
     ///
-    /// Errors   invalid_request: a pair has more tokens than the limit and `truncate` is off, the query leaves no room
-    ///          for a token of a document, or a text has more than 32,768 characters without a break between words and
-    ///          llama.cpp would recurse for each, which depends on the tokenizer; it says which, how many, the limit.
-    ///          inference_failed: llama.cpp could not compute it. operation_aborted: `stop` was requested, between two
-    ///          documents that are read, while it waited for a context, or while it computed. Out of memory:
-    ///          std::bad_alloc, or inference_failed.
+    /// Errors   invalid_request, before any pair is computed: a pair has more tokens than the limit and `truncate` is
+    ///          off, the query leaves no room for a token of a document, or a text has 2 GiB, or more than 32,768
+    ///          characters without a break between words and llama.cpp would recurse for each, which depends on the
+    ///          tokenizer; it says how many, and the limit, and `text_index()` is the document at fault, none if it is
+    ///          the query. inference_failed: llama.cpp could not compute it. operation_aborted: `stop` was requested,
+    ///          between two documents that are read, while it waited for a context, or while it computed. Out of
+    ///          memory: std::bad_alloc, or inference_failed.
     /// Threads  any number at once; more than `max_concurrency()` wait for one another
     [[nodiscard]] std::vector<float> rerank(std::string_view query, std::span<const std::string> documents,
                                             const std::stop_token& stop = {}) {
         const detail::llama_cpp::Engine::Scope use;
         model_->demand_engine(use);
-        std::vector<float> scores(documents.size());
         if (documents.empty()) {
-            return scores;
+            return {};
         }
-        const std::vector<detail::llama_cpp::Tokens> pairs = join(query, documents, stop);
-        model_->compute(pairs, stop, [&](std::size_t index, const float* row) {
-            scores[index] = logistic_ ? 1.0F / (1.0F + std::exp(-row[yes_])) : row[yes_];
-        });
-        return scores;
+        const std::unique_ptr<detail::llama_cpp::PreparedQuery> prepared = prepare(query);
+        std::vector<detail::llama_cpp::Tokens> sequences;
+        sequences.reserve(documents.size());
+        for (std::size_t index = 0; index < documents.size(); ++index) {
+            model_->go_on_unless(stop);
+            sequences.push_back(join(*prepared, documents[index], index));
+        }
+        return compute(sequences, stop);
+    }
+
+    /// The same for pairs of any queries, whose scores come in their order. Pairs of one query should follow one
+    /// another: the query is then read once. Errors of a query have the index of the first of them.
+    [[nodiscard]] std::vector<float> rerank(std::span<const RerankPair> pairs, const std::stop_token& stop = {}) {
+        const detail::llama_cpp::Engine::Scope use;
+        model_->demand_engine(use);
+        std::unique_ptr<detail::llama_cpp::PreparedQuery> prepared;
+        std::vector<detail::llama_cpp::Tokens> sequences;
+        sequences.reserve(pairs.size());
+        for (std::size_t index = 0; index < pairs.size(); ++index) {
+            model_->go_on_unless(stop);
+            if (index == 0 || pairs[index].query != pairs[index - 1].query) {
+                try {
+                    prepared = prepare(pairs[index].query);
+                } catch (const Error& error) {
+                    throw error.at_text(index, noun);
+                }
+            }
+            sequences.push_back(join(*prepared, pairs[index].document, index));
+        }
+        return compute(sequences, stop);
     }
 
     /// How many tokens a query with its document may have, those that join them included.
     [[nodiscard]] std::size_t context_tokens() const noexcept { return model_->limit(); }
     /// How many calls run at once: the contexts.
     [[nodiscard]] std::size_t max_concurrency() const noexcept { return model_->contexts(); }
+    /// How much one call does best with, as `LlamaCppModelOptions::batch_tokens` makes it.
+    [[nodiscard]] BatchLimits batch_limits() const noexcept { return model_->batch_limits(); }
 
 private:
-    [[nodiscard]] std::vector<detail::llama_cpp::Tokens> join(std::string_view query,
-                                                              std::span<const std::string> documents,
-                                                              const std::stop_token& stop) const {
-        model_->require_breaks(query, "the query");
-        const std::unique_ptr<detail::llama_cpp::PreparedQuery> prepared = prepare(query);
-        const std::size_t limit = model_->limit();
-        if (prepared->size() >= limit) {
-            throw model_->error(errc::invalid_request, "the query makes " + std::to_string(prepared->size()) +
-                                                           " tokens without a document, and the limit is " +
-                                                           std::to_string(limit) +
-                                                           ": there is no room for one token of a document");
-        }
-        std::vector<detail::llama_cpp::Tokens> pairs;
-        pairs.reserve(documents.size());
-        for (std::size_t index = 0; index < documents.size(); ++index) {
-            model_->go_on_unless(stop);
-            model_->require_breaks(documents[index], "document " + std::to_string(index));
-            pairs.push_back(prepared->join(documents[index]));
-            if (pairs.back().size() <= limit) {
-                continue;
-            }
-            if (!truncate_) {
-                throw model_->error(errc::invalid_request, "document " + std::to_string(index) + " has " +
-                                                               std::to_string(pairs.back().size()) +
-                                                               " tokens with the query, and the limit is " +
-                                                               std::to_string(limit) +
-                                                               "; option model.truncate cuts such documents");
-            }
-            pairs.back() = prepared->join_cut(documents[index], limit);
-        }
-        return pairs;
-    }
+    static constexpr std::string_view noun = "document";
 
     [[nodiscard]] std::unique_ptr<detail::llama_cpp::PreparedQuery> prepare(std::string_view query) const {
-        if (form_) {
-            return std::make_unique<detail::llama_cpp::TemplateQuery>(model_->tokenizer(), *form_, query);
+        using namespace detail::llama_cpp;
+        const Tokenizer& tokenizer = model_->tokenizer();
+        if (const std::string flaw = tokenizer.flaw_of(query); !flaw.empty()) {
+            throw model_->error(errc::invalid_request, "the query " + flaw);
         }
-        return std::make_unique<detail::llama_cpp::FlagQuery>(model_->tokenizer(), query);
+        std::unique_ptr<PreparedQuery> prepared;
+        if (form_) {
+            prepared = std::make_unique<TemplateQuery>(tokenizer, *form_, query);
+        } else {
+            prepared = std::make_unique<FlagQuery>(tokenizer, query);
+        }
+        if (prepared->size() >= model_->limit()) {
+            throw model_->error(errc::invalid_request, "the query makes " + std::to_string(prepared->size()) +
+                                                           " tokens without a document, and the limit is " +
+                                                           std::to_string(model_->limit()) +
+                                                           ": there is no room for one token of a document");
+        }
+        return prepared;
+    }
+
+    [[nodiscard]] detail::llama_cpp::Tokens join(const detail::llama_cpp::PreparedQuery& query,
+                                                 std::string_view document, std::size_t index) const {
+        const auto refuse = [&](const std::string& why) {
+            throw model_->error(errc::invalid_request, why).at_text(index, noun);
+        };
+        if (const std::string flaw = model_->tokenizer().flaw_of(document); !flaw.empty()) {
+            refuse("it " + flaw);
+        }
+        detail::llama_cpp::Tokens tokens = query.join(document);
+        if (tokens.size() <= model_->limit()) {
+            return tokens;
+        }
+        if (!truncate_) {
+            refuse("it has " + std::to_string(tokens.size()) + " tokens with the query, and the limit is " +
+                   std::to_string(model_->limit()) + "; option model.truncate cuts such documents");
+        }
+        return query.join_cut(document, model_->limit());
+    }
+
+    // The scores of pairs that have been made tokens of.
+    [[nodiscard]] std::vector<float> compute(std::span<const detail::llama_cpp::Tokens> sequences,
+                                             const std::stop_token& stop) {
+        std::vector<float> scores(sequences.size());
+        model_->compute(sequences, stop, [&](std::size_t index, const float* row) {
+            scores[index] = logistic_ ? 1.0F / (1.0F + std::exp(-row[yes_])) : row[yes_];
+        });
+        return scores;
     }
 
     // Which of the outputs is the score: the one labelled so, or the only one.

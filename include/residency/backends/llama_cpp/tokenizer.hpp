@@ -75,6 +75,9 @@ inline constexpr std::size_t stack_of_a_character = 2048;
 /// Such a match needs at most 64 KiB: a text without a longer one is read on the caller's own stack.
 inline constexpr std::size_t max_match_on_any_stack = 64;
 
+/// The most bytes that llama.cpp can be given in one piece.
+inline constexpr std::size_t most_bytes = static_cast<std::size_t>((std::numeric_limits<std::int32_t>::max)()) - 16;
+
 /// Makes tokens of texts. Any number of threads at once.
 class Tokenizer {
 public:
@@ -100,11 +103,18 @@ public:
     /// What the vocabulary adds after a text.
     [[nodiscard]] const Tokens& closing() const noexcept { return closing_; }
 
-    /// Why `text` should not be made tokens of: it has so many characters without a break, more than `max_match`. Zero
-    /// if it has not.
-    [[nodiscard]] std::size_t too_many_in_a_row(std::string_view text) const noexcept {
+    /// Why `text` must not be made tokens of, as a sentence without its subject; empty if it may.
+    [[nodiscard]] std::string flaw_of(std::string_view text) const {
+        if (text.size() > most_bytes) {
+            return "has " + std::to_string(text.size()) + " bytes, and the limit is " + std::to_string(most_bytes);
+        }
         const std::size_t longest = pre_.longest_match(text);
-        return longest > max_match ? longest : 0;
+        if (longest <= max_match) {
+            return {};
+        }
+        return "has " + std::to_string(longest) +
+               " characters in a row without a break between words, and with this model's tokenizer the limit is " +
+               std::to_string(max_match);
     }
 
     /// The tokens of `text` alone, in which nothing is special: the characters of `[SEP]` are text.
@@ -132,8 +142,7 @@ public:
 private:
     [[nodiscard]] Tokens call(std::string_view given, bool add_special) const {
         // A token is at least a byte, but for what is added; a text of other lengths is asked for twice.
-        const auto largest = static_cast<std::size_t>((std::numeric_limits<std::int32_t>::max)()) - 16;
-        if (given.size() > largest) {
+        if (given.size() > most_bytes) {
             throw std::length_error("a text of more than 2 GiB");
         }
         std::string copy;
