@@ -36,9 +36,6 @@ struct KeyEntry {
     std::uint32_t hash = 0;
     /// The next entry with the same bucket.
     Index next_in_bucket = none;
-    /// Its place in `KeyTable::failures()`; none if its last load did not fail, or that is forgotten.
-    Index failure = none;
-
     /// Its resident, in whichever state.
     Index resident = none;
     /// The first of each of its lists, see `WaitQueue`. The `previous` of the first is the last.
@@ -47,22 +44,22 @@ struct KeyEntry {
     Index expecting = none;
     /// How many wait, a claim included.
     Index waiting = 0;
-    /// How many texts these wait with.
+    /// How many texts these wait with; of an entry that is to be collected, which nothing waits for, the next of those.
     Index texts = 0;
     /// The request that timed out and keeps the key's turn, if there is one.
     Index claim = none;
     /// The key whose resident was evicted for this one.
     Index evicted = none;
-    /// The next of the entries that are to be collected.
-    Index next_unused = none;
-
+    /// Its place in `KeyTable::failures()`, counted from 1; zero if its last load did not fail, or that is forgotten.
+    /// Many keys may wait: it is as small as the fields below it.
+    std::uint16_t failure = 0;
     /// What it waits for.
     QueueState state = QueueState::not_queued;
     /// Its resident was evicted for another key: it ranks last until that key's load has ended or its waiters have
     /// left.
-    bool ranks_last = false;
+    bool ranks_last : 1 = false;
     /// Whether it is among the entries that are to be collected.
-    bool unused = false;
+    bool unused : 1 = false;
 
     /// Same in every field.
     friend bool operator==(const KeyEntry&, const KeyEntry&) = default;
@@ -149,7 +146,7 @@ public:
     /// Forgets the entry unless something is known of its key.
     void collect(Index index) noexcept {
         const KeyEntry& entry = entries_[index];
-        if (entry.resident != none || entry.waiting != 0 || entry.failure != none || entry.ranks_last) {
+        if (entry.resident != none || entry.waiting != 0 || entry.failure != 0 || entry.ranks_last) {
             return;
         }
         Index* place = &buckets_[bucket(entry.hash)];
@@ -168,8 +165,8 @@ public:
     void note_failure(Index index, SharedText message, Time cooling_until) noexcept {
         Failure failure{index, failures_of(index) + 1, cooling_until, std::move(message)};
         clear_failures(index);
-        entries_[index].failure = static_cast<Index>(failures_.size());
         failures_.push_back(std::move(failure));
+        entries_[index].failure = static_cast<std::uint16_t>(failures_.size());
         if (failures_.size() > most_failures) {
             const Index oldest = failures_.front().key;
             clear_failures(oldest);
@@ -179,13 +176,13 @@ public:
 
     /// The key's load succeeded: whatever failed before is forgotten.
     void clear_failures(Index index) noexcept {
-        const Index place = std::exchange(entries_[index].failure, none);
-        if (place == none) {
+        const std::uint16_t place = std::exchange(entries_[index].failure, std::uint16_t{0});
+        if (place == 0) {
             return;
         }
-        failures_.erase(failures_.begin() + static_cast<std::ptrdiff_t>(place));
-        for (Index moved = place; moved < failures_.size(); ++moved) {
-            entries_[failures_[moved].key].failure = moved;
+        failures_.erase(failures_.begin() + (place - 1));
+        for (std::size_t moved = place; moved <= failures_.size(); ++moved) {
+            entries_[failures_[moved - 1].key].failure = static_cast<std::uint16_t>(moved);
         }
     }
 
@@ -193,8 +190,8 @@ public:
     [[nodiscard]] const std::vector<Failure>& failures() const noexcept { return failures_; }
     /// What is remembered of the key's failures, or null.
     [[nodiscard]] const Failure* failure(Index index) const noexcept {
-        const Index place = entries_[index].failure;
-        return place == none ? nullptr : &failures_[place];
+        const std::uint16_t place = entries_[index].failure;
+        return place == 0 ? nullptr : &failures_[place - 1U];
     }
     /// How many of the key's loads failed in a row.
     [[nodiscard]] Index failures_of(Index index) const noexcept {

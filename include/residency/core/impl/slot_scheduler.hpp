@@ -20,7 +20,7 @@ inline void SlotScheduler::begin_call() noexcept {
     while (unused_ != none) {
         const Index key = unused_;
         KeyEntry& entry = queue_.keys()[key];
-        unused_ = std::exchange(entry.next_unused, none);
+        unused_ = std::exchange(entry.texts, Index{0});
         entry.unused = false;
         queue_.collect(key);
     }
@@ -31,7 +31,7 @@ inline void SlotScheduler::collect_later(Index key) noexcept {
     if (!entry.unused && !entry.ranks_last && entry.waiting == 0 && entry.resident == none &&
         queue_.keys().failures_of(key) == 0) {
         entry.unused = true;
-        entry.next_unused = std::exchange(unused_, key);
+        entry.texts = std::exchange(unused_, key);
     }
 }
 
