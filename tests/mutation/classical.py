@@ -27,6 +27,7 @@ SCHEDULER = "core/impl/slot_scheduler.hpp"
 RESIDENTS = "core/impl/slot_scheduler_residents.hpp"
 TIME = "core/impl/slot_scheduler_time.hpp"
 WAITING = "core/impl/slot_scheduler_waiting.hpp"
+BATCHES = "core/impl/slot_scheduler_batches.hpp"
 SHELL = "shell/impl/slot_shell.hpp"
 
 FAULTS = [
@@ -35,8 +36,8 @@ FAULTS = [
         "the time of a lease's end is read before the mutex is taken",
         [
             Insertion(SHELL, "auto& record = static_cast<ResidentRecord&>(model);", after=" const core::Time early = MUTANT ? now() : core::Time::zero();"),
-            Insertion(SHELL, "if (release_quietly({record.id, {}, false})) {",
-                      before="if (MUTANT && state_.scheduler.release_quietly({record.id, {}, false}, early)) { return; } "),
+            Insertion(SHELL, "if (release_quietly({record.id, {}, false, 0})) {",
+                      before="if (MUTANT && state_.scheduler.release_quietly({record.id, {}, false, 0}, early)) { return; } "),
         ],
     ),
     Fault(
@@ -52,14 +53,14 @@ FAULTS = [
     Fault(
         "grant without counting: calls",
         "the slot's model calls are not counted",
-        [Insertion(WAITING, "calls_ += spec.is_inference ? 1U : 0U;", before="if (!MUTANT) ")],
+        [Insertion(BATCHES, "++calls_;", before="if (!MUTANT) ")],
     ),
     Fault(
         "count before grant",
         "a lease is counted before it is known whether it can be granted, and stays counted if it cannot",
         [
-            Insertion(SCHEDULER, "if (resident.state != ResidentState::ready || resident.leases >= resident.capacity) {", before="if (MUTANT) { ++leases_; } "),
-            Insertion(SCHEDULER, "count_lease(resident, spec);\n    return Attempt::granted;", before="if (MUTANT) { --leases_; } "),
+            Insertion(SCHEDULER, "if (resident.state != ResidentState::ready || resident.leases >= resident.capacity ||", before="if (MUTANT) { ++leases_; } "),
+            Insertion(SCHEDULER, "count_lease(resident, spec);\n    if (entry.waiting != 0) {", before="if (MUTANT) { --leases_; } "),
         ],
     ),
     Fault(

@@ -331,9 +331,9 @@ private:
         return 0;
     }
 
-    // What distinguishes a lease from others on its resident: that it is for a model call, how many texts that is about,
-    // and when those who share it time out. Sums of these numbers are the same only for the same leases, as good as
-    // surely: what is mixed has 64 bits.
+    // What distinguishes a lease from others on its resident: that it is for a model call, how many texts that is
+    // about, and when those who share it time out. Sums of these numbers are the same only for the same leases, as good
+    // as surely: what is mixed has 64 bits.
     static std::uint64_t number_of(const CheckedScheduler& world, const KnownLease& lease) {
         const core::Time now = world.now();
         if (lease.grant.texts == 0) {

@@ -25,8 +25,9 @@ public:
         names_ = &names;
     }
 
-    /// From now on also writes a number for the leases on each resident, by its index: how many are for a model call, and
-    /// who shares it. The scheduler knows only sums, but which of them can be released differs. It outlives the writer.
+    /// From now on also writes a number for the leases on each resident, by its index: how many are for a model call,
+    /// and who shares it. The scheduler knows only sums, but which of them can be released differs. It outlives the
+    /// writer.
     void distinguish_leases(const std::vector<std::uint64_t>& leases) { leases_ = &leases; }
 
     /// Writes `scheduler` as it is at `now` to the end of `words`: first its options, if `with_options`, then its

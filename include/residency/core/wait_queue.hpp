@@ -46,9 +46,10 @@ struct Claim {
 /// What waits, for what, and in which order.
 ///
 /// A key has a list for each priority of its waiters for a lease (0 to 2), of those for a load (3 to 5), and of those
-/// that are cut into parts (6 to 8), each first in, first out. Keys that need a place, and residents that can take a lease, are ordered by the best waiter of their
-/// key; beside that by the oldest one. Joining, leaving and finding the next cost the same however many wait; they take
-/// time in the logarithm of the number of keys that wait and of deadlines. A plain value.
+/// that are cut into parts (6 to 8), each first in, first out. Keys that need a place, and residents that can take a
+/// lease, are ordered by the best waiter of their key; beside that by the oldest one. Joining, leaving and finding the
+/// next cost the same however many wait; they take time in the logarithm of the number of keys that wait and of
+/// deadlines. A plain value.
 class WaitQueue {
 public:
     /// Among how many requests that are cut the shortest goes first.

@@ -98,8 +98,8 @@ struct Outbox {
         begin_call(*waiter);
         first.join(waiter);
     }
-    /// The request, which is cut, has a lease on `record` for `count` texts from place `first` on. `request` is its name
-    /// in the scheduler from now on, if it keeps one.
+    /// The request, which is cut, has a lease on `record` for `count` texts from place `first` on. `request` is its
+    /// name in the scheduler from now on, if it keeps one.
     void begin_part(InferenceWaiter& call, ResidentRecord* record, core::Index first, core::Index count,
                     core::RequestId request) noexcept {
         call.is_granted = true;

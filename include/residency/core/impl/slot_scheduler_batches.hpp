@@ -121,9 +121,9 @@ inline Index SlotScheduler::next_part() const noexcept {
     return best == none ? none : queue_.first_part(residents_[best].key);
 }
 
-// Whether a part may start on the resident (DESIGN.md H26), in the slot as well as on the resident itself. Requests that
-// are not cut are present if one waits, or was in one of the latest calls: a caller that asks again as soon as it has
-// its answer is.
+// Whether a part may start on the resident (DESIGN.md H26), in the slot as well as on the resident itself. Requests
+// that are not cut are present if one waits, or was in one of the latest calls: a caller that asks again as soon as it
+// has its answer is.
 //
 //  1. Its request is cut evenly over free calls, and this is one of them: it may.
 //  2. None is present: it may.
