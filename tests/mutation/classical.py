@@ -34,8 +34,8 @@ FAULTS = [
         "the time of a lease's end is read before the mutex is taken",
         [
             Insertion(SHELL, "auto& record = static_cast<ResidentRecord&>(model);", after=" const core::Time early = MUTANT ? now() : core::Time::zero();"),
-            Insertion(SHELL, "if (release_quietly({record.id, {}, false})) {",
-                      before="if (MUTANT && state_.scheduler.release_quietly({record.id, {}, false}, early)) { return; } "),
+            Insertion(SHELL, "if (release_quietly({record.id, {}, false, 0})) {",
+                      before="if (MUTANT && state_.scheduler.release_quietly({record.id, {}, false, 0}, early)) { return; } "),
         ],
     ),
     Fault(
@@ -51,14 +51,14 @@ FAULTS = [
     Fault(
         "grant without counting: calls",
         "the slot's model calls are not counted",
-        [Insertion(WAITING, "calls_ += is_inference ? 1U : 0U;", before="if (!MUTANT) ")],
+        [Insertion(WAITING, "++calls_;", before="if (!MUTANT) ")],
     ),
     Fault(
         "count before grant",
         "a lease is counted before it is known whether it can be granted, and stays counted if it cannot",
         [
             Insertion(SCHEDULER, "if (resident.state != ResidentState::ready || resident.leases >= resident.capacity) {", before="if (MUTANT) { ++leases_; } "),
-            Insertion(SCHEDULER, "count_lease(resident, spec.is_inference);\n    return Attempt::granted;", before="if (MUTANT) { --leases_; } "),
+            Insertion(SCHEDULER, "count_lease(resident, spec);\n    return Attempt::granted;", before="if (MUTANT) { --leases_; } "),
         ],
     ),
     Fault(
