@@ -26,8 +26,7 @@ public:
     using typename ModelCall<Work>::Result;
 
     InferenceOp(Handler&& handler, std::shared_ptr<SlotBase> shell, Work&& of)
-        : ModelCall<Work>(std::move(shell), std::move(of)),
-          handler_(std::move(handler), this->slot().delivery()) {}
+        : ModelCall<Work>(std::move(shell), std::move(of)), handler_(std::move(handler), this->slot().delivery()) {}
 
     [[nodiscard]] auto& handler() noexcept { return handler_; }
     void complete(std::exception_ptr error, Result result) noexcept override {
