@@ -15,6 +15,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <functional>
 #include <future>
@@ -92,6 +93,15 @@ struct EmbedderBackend {
         return by_backend([] { return std::make_unique<Embedder>(); });
     }
 };
+struct BatchingEmbedder : Embedder {
+    [[nodiscard]] static BatchLimits batch_limits() noexcept { return {64}; }
+};
+struct BatchingBackend {
+    using model_type = BatchingEmbedder;
+    [[nodiscard]] std::unique_ptr<BatchingEmbedder> load(const ModelKey& /*key*/) {
+        return by_backend([] { return std::make_unique<BatchingEmbedder>(); });
+    }
+};
 struct Reranker {
     [[nodiscard]] std::vector<float> rerank(std::string_view /*query*/, std::span<const std::string> documents) {
         return by_backend([&] { return std::vector<float>(documents.size()); });
@@ -103,6 +113,8 @@ struct RerankerBackend {
         return by_backend([] { return std::make_unique<Reranker>(); });
     }
 };
+
+using BatchingManager = ModelManager<BatchingBackend, RerankerBackend, testing::VirtualClock>;
 
 // Past the small-string size, as names of models are: a copy allocates.
 const ModelKey key("bge-small-en-v1.5-of-the-first-kind", "q8_0");
@@ -258,6 +270,65 @@ TEST_CASE("allocations of async_rerank on a ready model", "[H10]") {
     CHECK(Chain()(bench.context, [&](Chain& chain) {
               bench.models->async_rerank(key, "where", documents.take(), bench.concrete(chain));
           }) == rounds * Allocations{.library = 2, .backend = 1});
+}
+
+TEST_CASE("allocations of async_embed alone on a model with limits: the same as on one without", "[H10][H24]") {
+    testing::VirtualClock::reset();
+    asio::io_context context{1};
+    BatchingManager models({}, {}, {}, Executors::all(context.get_executor()));
+    bool loaded = false;
+    models.embedding().async_ensure_loaded(key, [&](const std::exception_ptr& error, Generation) { loaded = !error; });
+    context.poll();
+    REQUIRE(loaded);
+    Texts texts;
+    CHECK(Chain()(context, [&](Chain& chain) {
+              models.async_embed(key, texts.take(), asio::bind_executor(context.get_executor(), Next{&chain}));
+          }) == rounds * Allocations{.library = 1, .backend = 1});
+}
+
+TEST_CASE("allocations of a batch: the operations, two lists, and the answer of each request", "[H10][H25][R14]") {
+    testing::VirtualClock::reset();
+    asio::io_context context{1};
+    ManagerOptions options;
+    options.embedding.max_leases = 1;
+    BatchingManager models({}, {}, options, Executors::all(context.get_executor()));
+    std::size_t answered = 0;
+    const auto run = [&] {
+        context.restart();
+        context.poll();
+    };
+    models.embedding().async_ensure_loaded(key, [](const std::exception_ptr&, Generation) {});
+    run();
+    Texts texts;
+    // How many allocations of the library's one batch of so many requests takes.
+    const auto share = [&](std::size_t requests) {
+        auto lease = models.embedding().try_acquire(key);
+        REQUIRE(lease);
+        const Allocations before = so_far();
+        for (std::size_t request = 0; request < requests; ++request) {
+            models.async_embed(key, texts.take(),
+                               asio::bind_executor(context.get_executor(), [&answered](const std::exception_ptr& error,
+                                                                                       const Embeddings& rows) {
+                                   answered += !error && rows.size() == 1 ? 1U : 0U;
+                               }));
+        }
+        lease.release();
+        run();
+        return so_far() - before;
+    };
+    // All memory has grown as far as it will.
+    share(16);
+    for (const std::size_t requests : {2U, 3U, 8U, 16U}) {
+        INFO(requests << " requests");
+        answered = 0;
+        const std::uint64_t batches = models.status().embedding.counters.batches;
+        const Allocations counted = share(requests);
+        CHECK(models.status().embedding.counters.batches == batches + 1);
+        CHECK(answered == requests);
+        // Of each request the operation and its rows; of the batch the list of its requests and that of their texts.
+        CHECK(counted.library == 2 * requests + 2);
+        CHECK(counted.backend == 1);
+    }
 }
 
 TEST_CASE("allocations of a request that waits for its lease", "[R9][H18]") {

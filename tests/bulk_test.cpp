@@ -241,6 +241,24 @@ TEST_CASE("A part that is out of memory is halved", "[H30][R14]") {
     bench.check_end();
 }
 
+TEST_CASE("A model that has memory for one text a call still has large requests cut", "[H30]") {
+    BulkBench bench({4});
+    bench.hook = [](const FakeCall& call) {
+        if (call.rows > 1) {
+            throw std::bad_alloc();
+        }
+    };
+    bench.embed(texts(4));
+    bench.embed(texts(5));
+    bench.embed(texts(5));
+    bench.run();
+    CHECK(bench.answers[0].calls() == 1);
+    bench.check_answer(1);
+    bench.check_answer(2);
+    CHECK(std::count(bench.calls_of.begin(), bench.calls_of.end(), texts(5)) == 0);
+    bench.check_end();
+}
+
 TEST_CASE("Before its first part a large request may be cancelled in any way, later only with terminal", "[H29]") {
     BulkBench bench;
     asio::cancellation_signal signal;

@@ -5,6 +5,7 @@
 #include "support/memory.hpp"
 #include "support/non_allocating_fakes.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <deque>
@@ -356,5 +357,109 @@ TEST_CASE("Where there is no memory for the alarm's wait, control looks at the t
         scene.run();
         CHECK(scene.world.live == 0);
         CHECK(scene.idle());
+    }
+}
+
+namespace {
+
+// Three requests that share a call, with the `nth` allocation failing once their model has its lease. Gives whether it
+// got that far. What they got is added up in `served`.
+bool share_a_call(bool reranks, std::size_t nth, FaultPattern scarcity, std::size_t& served) {
+    Scene scene({.keep_alive = keep_alive_forever, .max_leases = 1});
+    scene.world.batch_limits = {8};
+    scene.world.answers_sizes = true;
+    const std::vector<std::vector<std::string>> texts{
+        {"one", "three"}, {"a text that is longer than a small string can be"}, {"four", "two", "six"}};
+    std::size_t completed = 0;
+    std::size_t sound = 0;
+    std::size_t of_memory = 0;
+    const auto judge = [&](std::exception_ptr error, std::size_t request, const auto& size_of, std::size_t rows) {
+        const AmpleMemory mine;
+        ++completed;
+        if (!error) {
+            bool own = rows == texts[request].size();
+            for (std::size_t row = 0; own && row < rows; ++row) {
+                own = size_of(row) == static_cast<float>(texts[request][row].size());
+            }
+            sound += own ? 1 : 0;
+            return;
+        }
+        try {
+            std::rethrow_exception(error);
+        } catch (const std::bad_alloc&) {
+            ++of_memory;
+        } catch (const Error& typed) {
+            of_memory += typed.code() == errc::inference_failed ? 1 : 0;
+        }
+    };
+    // A lease keeps them waiting.
+    FrugalLease lease;
+    if (reranks) {
+        Outcome<FrugalLease> answer;
+        scene.models->reranker().async_acquire(a, answer.handler());
+        scene.run();
+        lease = std::move(answer.value());
+        for (std::size_t request = 0; request < texts.size(); ++request) {
+            scene.models->async_rerank(
+                a, "query", texts[request],
+                scene.handlers.count([&, request](std::exception_ptr error, Ranking ranking) {
+                    std::sort(ranking.begin(), ranking.end(),
+                              [](const auto& left, const auto& right) { return left.index < right.index; });
+                    judge(
+                        error, request, [&](std::size_t row) { return ranking[row].score; }, ranking.size());
+                }));
+        }
+    } else {
+        lease = scene.lease(a);
+        for (std::size_t request = 0; request < texts.size(); ++request) {
+            scene.models->async_embed(
+                a, texts[request], scene.handlers.count([&, request](std::exception_ptr error, const Embeddings& rows) {
+                    judge(
+                        error, request, [&](std::size_t row) { return rows[row][0]; }, rows.size());
+                }));
+        }
+    }
+    lease.release();
+    std::size_t failures = 0;
+    {
+        const AllocationFaults scarce(nth, scarcity);
+        scene.run_without_memory();
+        failures = scarce.failures();
+    }
+    scene.run();
+    CHECK(completed == texts.size());
+    CHECK(sound + of_memory == texts.size());
+    // Where there was none for a moment, at most one request is the worse for it.
+    CHECK((scarcity == FaultPattern::from || of_memory <= 1));
+    CHECK((failures != 0 || sound == texts.size()));
+    served += sound;
+    const SlotStatus status = reranks ? scene.models->status().reranker : scene.models->status().embedding;
+    CHECK(status.leases == 0);
+    CHECK(status.counters.batches == 1);
+    CHECK(status.counters.texts == 6);
+    CHECK(scene.handlers.ran() == scene.handlers.made());
+    // It is as good as new.
+    CHECK(scene.lease(a));
+    return failures != 0;
+}
+
+}  // namespace
+
+TEST_CASE("Memory that runs out in a shared call costs each request its own rows at most", "[H18][H30][R9][R14]") {
+    for (const bool reranks : {false, true}) {
+        for (const FaultPattern scarcity : {FaultPattern::only, FaultPattern::from}) {
+            std::size_t nth = 1;
+            std::size_t served = 0;
+            for (bool failed = true; failed; ++nth) {
+                INFO((reranks ? "rerank" : "embed")
+                     << ": allocation " << nth << " fails"
+                     << (scarcity == FaultPattern::from ? " and all that follow" : " alone"));
+                REQUIRE(nth < 1000);
+                failed = share_a_call(reranks, nth, scarcity, served);
+            }
+            // The list of the requests, and that of the texts.
+            CHECK(nth > 3);
+            CHECK(served >= 3);
+        }
     }
 }

@@ -31,13 +31,13 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 
 FILES = (
-    "core/impl/slot_scheduler.hpp", "core/impl/slot_scheduler_places.hpp", "core/impl/slot_scheduler_residents.hpp",
-    "core/impl/slot_scheduler_batches.hpp", "core/impl/slot_scheduler_time.hpp", "core/impl/slot_scheduler_waiting.hpp", "core/slot_scheduler.hpp", "core/wait_queue.hpp",
+    "core/impl/slot_scheduler.hpp", "core/impl/slot_scheduler_batches.hpp", "core/impl/slot_scheduler_places.hpp", "core/impl/slot_scheduler_residents.hpp",
+    "core/impl/slot_scheduler_time.hpp", "core/impl/slot_scheduler_waiting.hpp", "core/slot_scheduler.hpp", "core/wait_queue.hpp",
     "core/indexed_heap.hpp", "core/chunked_vector.hpp", "core/key_table.hpp", "core/resident.hpp", "core/slab.hpp", "shell/impl/slot_shell.hpp",
     "shell/impl/slot_shell_apply.hpp", "shell/impl/slot_shell_work.hpp", "shell/slot_shell.hpp",
     "shell/slot_state.hpp", "shell/slot_status.hpp", "shell/resident_records.hpp", "shell/pending_teardowns.hpp", "shell/running_calls.hpp", "shell/request_spec.hpp",
     "shell/inference_job.hpp", "shell/slot_events.hpp",
-    "shell/acquire_op.hpp", "shell/ensure_loaded_op.hpp", "shell/inference_op.hpp", "shell/embed_op.hpp", "shell/rerank_op.hpp",
+    "shell/acquire_op.hpp", "shell/ensure_loaded_op.hpp", "shell/inference_op.hpp", "shell/model_call.hpp", "shell/shared_call.hpp", "shell/embed_op.hpp", "shell/rerank_op.hpp",
     "shell/teardown_op.hpp", "shell/blocking.hpp", "shell/backend_slot.hpp", "shell/error_writer.hpp", "shell/event_queue.hpp",
     "shell/intrusive_queue.hpp", "shell/outbox.hpp", "shell/pending_handler.hpp", "shell/request.hpp", "shell/slot_runtime.hpp", "shell/waiter.hpp",
     "runtime/alarm.hpp", "runtime/blocking_call.hpp", "runtime/completion.hpp", "runtime/executors.hpp", "runtime/owned_threads.hpp", "runtime/user_code_scope.hpp", "lease.hpp",

@@ -79,7 +79,9 @@ struct CallFacts {
     std::vector<int> requests{};
     std::size_t texts = 0;
     std::size_t bytes = 0;
-    /// Whether none of the requests has had a call before.
+    /// Its rows of the request, if it is for a part of one.
+    std::vector<int> rows{};
+    /// Whether none of the requests, or of the rows, has had a call before.
     bool is_first = false;
     Ending ending = Ending::sound;
     /// Which text is at fault, if one is.
@@ -88,6 +90,11 @@ struct CallFacts {
     /// Whether its slot had shut down, or may have, when it ended.
     bool closed_at_end = false;
     bool maybe_closed_at_end = false;
+
+    [[nodiscard]] bool is_part() const noexcept { return !rows.empty(); }
+    [[nodiscard]] bool has_failed() const noexcept {
+        return has_ended && ending != Ending::sound && !(ending == Ending::out_of_memory && texts > 1);
+    }
 };
 
 /// What may happen to model calls. Each has to, over many seeds, or a rule is looked at where it cannot be broken.
@@ -106,7 +113,11 @@ enum class Sight : std::uint8_t {
     left_out_of_rerun,
     completed_early_within,
     stopped_when_unwanted,
-    larger_than_limits,
+    part,
+    parts_at_once,
+    part_halved,
+    part_failed,
+    parts_of_two_models,
     counters_agree,
 };
 inline constexpr std::array sight_names{
@@ -124,7 +135,11 @@ inline constexpr std::array sight_names{
     "a request completed before the others were called again",
     "a request completed while its joint call ran",
     "a joint call asked to stop",
-    "a request larger than its model's limits",
+    "a part of a request",
+    "two parts of a request at once",
+    "a half of a part called after a shortage of memory",
+    "a part that failed",
+    "parts of a request on two models",
     "batches and texts counted exactly, with joint calls",
 };
 using Sights = std::array<std::uint64_t, sight_names.size()>;
@@ -186,6 +201,8 @@ struct RequestFacts {
     /// The model that was called for it, and the calls.
     int model = 0;
     std::vector<int> calls{};
+    /// Whether it was cut: each of its calls is for a part.
+    bool is_cut = false;
 
     [[nodiscard]] bool outstanding() const noexcept { return completions == 0; }
     [[nodiscard]] bool wants_model() const noexcept {
@@ -285,6 +302,7 @@ struct SlotFacts {
     std::uint64_t batches = 0;
     std::uint64_t texts = 0;
     bool has_joint_calls = false;
+    bool has_parts = false;
     std::vector<KeyFacts> keys{};
     std::uint64_t counter = 0;
     std::vector<ResidencyFacts> residencies{};

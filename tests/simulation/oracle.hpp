@@ -126,6 +126,9 @@ public:
     [[nodiscard]] bool is_unseen(const RequestFacts& request) const;
     /// Whether the request's last call gave it an answer.
     [[nodiscard]] bool has_answer(const RequestFacts& request) const;
+    /// A part of the request that failed it; and the part that gave it this row. Null if there is none.
+    [[nodiscard]] const CallFacts* failed_part(const RequestFacts& request) const;
+    [[nodiscard]] const CallFacts* part_with(const RequestFacts& request, int row) const;
     /// Whether the request's last call failed it.
     [[nodiscard]] bool is_failed(const RequestFacts& request) const;
     [[nodiscard]] bool is_spoiled(const RequestFacts& request) const;
@@ -291,6 +294,8 @@ private:
         require(static_cast<std::size_t>(facts.alive + facts.loading) <= facts.options.max_resident,
                 "R2: more models than max_resident, slot ", slot);
     }
+    void check_called(const RequestFacts& request, const ModelFacts& model, const FakeCall& made);
+    void begin_part(CallFacts& call, const ModelFacts& model, RequestFacts& request, const FakeCall& made);
     void check_texts(const CallFacts& call, const ModelFacts& model, const FakeCall& made);
     void check_batch(const CallFacts& call, const ModelFacts& model);
     void check_rerun(const CallFacts& call, const RequestFacts& request, Time now);

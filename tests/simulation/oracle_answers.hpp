@@ -107,7 +107,7 @@ inline void Oracle::check_answer(RequestFacts& request, const std::exception_ptr
     } else if (code == errc::shutting_down) {
         const bool any_closing = facts.closing || (request.both_slots && slots[1].closing) || destroyed;
         require(any_closing, "shutting_down, and nothing shuts down, " + who);
-        require(request.calls.empty() || destroyed || facts.revoking,
+        require(request.calls.empty() || request.is_cut || destroyed || facts.revoking,
                 "H9: shutting_down for a call that runs, and no deadline revokes it, " + who);
         require(request.wants_model() || destroyed, "shutting_down for an unload, and the slot lives, " + who);
     } else if (code == errc::model_changed) {
@@ -137,14 +137,23 @@ inline void Oracle::check_answer(RequestFacts& request, const std::exception_ptr
         require(retry_after.has_value(), "load_failed without retry_after, " + who);
     } else if (code == errc::inference_failed) {
         require(is_failed(request), "R14: inference_failed without a failure of its own, " + who);
-        const bool named = !request.calls.empty() && last_call(request).ending == Ending::names_text;
-        require(!text || (named && text == own_fault(request, last_call(request))),
+        const CallFacts* failed = request.calls.empty() ? nullptr : &last_call(request);
+        for (const int id : request.calls) {
+            const CallFacts& call = calls[index(id)];
+            // Of the parts that failed, the first to end failed the request.
+            if (request.is_cut && call.has_failed() && (!text || own_fault(request, call) == text)) {
+                failed = &call;
+            }
+        }
+        const bool named = failed != nullptr && failed->ending == Ending::names_text;
+        require(!text || (named && text == own_fault(request, *failed)),
                 "H30: an error names another text than the one at fault, " + who);
-        require(text || !named || last_call(request).maybe_closed_at_end,
+        require(text || !named || request.is_cut || failed->maybe_closed_at_end,
                 "H30: an error does not name the text at fault, " + who);
         see_failure(request);
         const auto failure = nested_failure(error);
-        require(failure && failure->serial == request.model, "inference_failed with another's cause, " + who);
+        require(failure && failed != nullptr && (request.is_cut || failure->serial == request.model),
+                "inference_failed with another's cause, " + who);
     } else if (code == errc::bad_result) {
         require(is_spoiled(request), "R14: bad_result for a sound answer, " + who);
         see_failure(request);

@@ -19,13 +19,18 @@ inline CallFacts& Oracle::begin_call(ModelFacts& model, const FakeCall& made, Ti
             call.bytes += requests[index(text.request)].bytes;
         }
     }
-    check_texts(call, model, made);
-    call.is_first = std::all_of(call.requests.begin(), call.requests.end(),
-                                [this](int id) { return requests[index(id)].calls.empty(); });
-    for (const int id : call.requests) {
-        check_rerun(call, requests[index(id)], now);
+    RequestFacts& first = requests[index(call.requests.front())];
+    if (call.requests.size() == 1 && call.texts < static_cast<std::size_t>(first.rows)) {
+        begin_part(call, model, first, made);
+    } else {
+        check_texts(call, model, made);
+        call.is_first = std::all_of(call.requests.begin(), call.requests.end(),
+                                    [this](int id) { return requests[index(id)].calls.empty(); });
+        for (const int id : call.requests) {
+            check_rerun(call, requests[index(id)], now);
+        }
+        check_batch(call, model);
     }
-    check_batch(call, model);
     for (const int id : call.requests) {
         RequestFacts& request = requests[index(id)];
         request.model = model.serial;
@@ -46,19 +51,74 @@ inline CallFacts& Oracle::begin_call(ModelFacts& model, const FakeCall& made, Ti
     return call;
 }
 
+// Whether a model may be called for the request now.
+inline void Oracle::check_called(const RequestFacts& request, const ModelFacts& model, const FakeCall& made) {
+    const int id = request.id;
+    require(request.kind == Kind::call && request.slot == model.slot && request.key == model.key,
+            "R11: a model is called for a request of another key, request ", id);
+    require(request.options.as == made.as, "H24: a text is given to the model as something else, request ", id);
+    require(request.outstanding() && request.posted == 0, "H31: a model is called for a request that is complete, ",
+            id);
+    require(model.generation == Generation{} || !request.options.expected_generation ||
+                *request.options.expected_generation == model.generation,
+            "H8: a request was given to another generation than it expected, request ", id);
+}
+
+// A call for some texts of one request, which is cut (H26): none of them is or was in another call, but for one that was
+// out of memory.
+inline void Oracle::begin_part(CallFacts& call, const ModelFacts& model, RequestFacts& request, const FakeCall& made) {
+    check_called(request, model, made);
+    require(request.calls.empty() || request.is_cut, "H26: a request that had a whole call is cut, request ",
+            request.id);
+    request.is_cut = true;
+    slots[index(model.slot)].has_parts = true;
+    see(Sight::part);
+    call.is_first = true;
+    for (std::size_t text = 0; text < made.texts.size(); ++text) {
+        const int row = made.texts[text].row;
+        require(made.queries.empty() || made.queries[text] == request.id,
+                "R14: a document is paired with another request's query, request ", request.id);
+        require(std::find(call.rows.begin(), call.rows.end(), row) == call.rows.end(),
+                "R14: a text is twice in one call, request ", request.id);
+        call.rows.push_back(row);
+        for (const int id : request.calls) {
+            const CallFacts& other = calls[index(id)];
+            if (std::find(other.rows.begin(), other.rows.end(), row) == other.rows.end()) {
+                continue;
+            }
+            require(other.has_ended && other.ending == Ending::out_of_memory && other.texts > call.texts,
+                    "R14: a text is in two parts, request ", request.id);
+            call.is_first = false;
+            see(Sight::part_halved);
+        }
+    }
+    for (const int id : request.calls) {
+        const CallFacts& other = calls[index(id)];
+        require(!other.has_failed(), "H26: a part of a request that has failed is begun, request ", request.id);
+        if (!other.has_ended) {
+            see(Sight::parts_at_once);
+            require(other.model == call.model, "H28: parts of a request run on two models at once, request ",
+                    request.id);
+        }
+        if (other.model != call.model) {
+            see(Sight::parts_of_two_models);
+        }
+    }
+    const SlotOptions& options = slots[index(model.slot)].options;
+    const bool is_limited = model.limits.texts > 1 && options.max_batch_texts != 1;
+    require(!is_limited || call.texts <= model.limits.texts, "H26: a part has more texts than its model's limit, call ",
+            call.id);
+    require(!is_limited || options.max_batch_texts == 0 || call.texts <= options.max_batch_texts,
+            "H26: a part has more texts than max_batch_texts, call ", call.id);
+}
+
 // The texts are those of its requests, each whole and in its order, and all may share a call.
 inline void Oracle::check_texts(const CallFacts& call, const ModelFacts& model, const FakeCall& made) {
     std::size_t next = 0;
     for (const int id : call.requests) {
         const RequestFacts& request = requests[index(id)];
-        require(request.kind == Kind::call && request.slot == model.slot && request.key == model.key,
-                "R11: a model is called for a request of another key, request ", id);
-        require(request.options.as == made.as, "H24: a text is given to the model as something else, request ", id);
-        require(request.outstanding() && request.posted == 0, "H31: a model is called for a request that is complete, ",
-                id);
-        require(model.generation == Generation{} || !request.options.expected_generation ||
-                    *request.options.expected_generation == model.generation,
-                "H8: a request was given to another generation than it expected, request ", id);
+        check_called(request, model, made);
+        require(!request.is_cut, "H26: a request that was cut has a whole call, request ", id);
         for (int row = 0; row < request.rows && next < made.texts.size(); ++row, ++next) {
             require(made.texts[next].request == id && made.texts[next].row == row,
                     "R14: a call does not have the texts of its requests in their order, request ", id);
@@ -77,9 +137,9 @@ inline void Oracle::check_texts(const CallFacts& call, const ModelFacts& model, 
 inline void Oracle::check_batch(const CallFacts& call, const ModelFacts& model) {
     const SlotOptions& options = slots[index(model.slot)].options;
     if (call.requests.size() == 1) {
-        if (call.texts > model.limits.texts || call.bytes > model.limits.bytes) {
-            see(Sight::larger_than_limits);
-        }
+        const bool is_limited = model.limits.texts > 1 && options.max_batch_texts != 1 && call.texts > 1;
+        require(!is_limited || call.texts <= model.limits.texts,
+                "H26: a request that is too large for one call is not cut, call ", call.id);
         return;
     }
     see(Sight::joint_call);
@@ -164,9 +224,13 @@ inline void Oracle::end_call(ModelFacts& model, CallFacts& call, bool stop_reque
     call.closed_at_end = facts.closed && !destroyed;
     call.maybe_closed_at_end = facts.closing;
     require(model.state == ModelFacts::State::alive, "R1: a model died during call ", call.id);
-    const bool unwanted = std::all_of(call.requests.begin(), call.requests.end(),
-                                      [&](int id) { return may_end_early(requests[index(id)], now); });
+    const bool unwanted = std::all_of(call.requests.begin(), call.requests.end(), [&](int id) {
+        return may_end_early(requests[index(id)], now) || failed_part(requests[index(id)]) != nullptr;
+    });
     require(!stop_requested || unwanted, "H29: a call was asked to stop that is still wanted, call ", call.id);
+    if (call.is_part() && call.has_failed()) {
+        see(Sight::part_failed);
+    }
     if (call.requests.size() == 1) {
         return;
     }
@@ -183,7 +247,30 @@ inline void Oracle::end_call(ModelFacts& model, CallFacts& call, bool stop_reque
     }
 }
 
+inline const CallFacts* Oracle::failed_part(const RequestFacts& request) const {
+    for (const int id : request.calls) {
+        if (request.is_cut && calls[index(id)].has_failed()) {
+            return &calls[index(id)];
+        }
+    }
+    return nullptr;
+}
+
+inline const CallFacts* Oracle::part_with(const RequestFacts& request, int row) const {
+    for (const int id : request.calls) {
+        const CallFacts& call = calls[index(id)];
+        if (call.has_ended && call.ending == Ending::sound &&
+            std::find(call.rows.begin(), call.rows.end(), row) != call.rows.end()) {
+            return &call;
+        }
+    }
+    return nullptr;
+}
+
 inline std::optional<std::size_t> Oracle::own_fault(const RequestFacts& request, const CallFacts& call) const {
+    if (call.is_part()) {
+        return call.at < call.rows.size() ? std::optional(static_cast<std::size_t>(call.rows[call.at])) : std::nullopt;
+    }
     std::size_t first = 0;
     for (const int id : call.requests) {
         const auto rows = static_cast<std::size_t>(requests[index(id)].rows);
@@ -199,13 +286,22 @@ inline bool Oracle::has_answer(const RequestFacts& request) const {
     if (request.calls.empty()) {
         return false;
     }
+    for (int row = 0; request.is_cut && row < request.rows; ++row) {
+        if (part_with(request, row) == nullptr) {
+            return false;
+        }
+    }
     const CallFacts& last = last_call(request);
-    return last.ending == Ending::sound || (last.ending == Ending::nan && !own_fault(request, last));
+    return request.is_cut || last.ending == Ending::sound || (last.ending == Ending::nan && !own_fault(request, last));
 }
 
 inline bool Oracle::is_failed(const RequestFacts& request) const {
     if (request.calls.empty()) {
         return false;
+    }
+    if (request.is_cut) {
+        const CallFacts* const part = failed_part(request);
+        return part != nullptr && part->ending != Ending::nan;
     }
     const CallFacts& last = last_call(request);
     const bool alone = last.requests.size() == 1;
@@ -222,6 +318,12 @@ inline bool Oracle::is_failed(const RequestFacts& request) const {
 inline bool Oracle::is_spoiled(const RequestFacts& request) const {
     if (request.calls.empty()) {
         return false;
+    }
+    if (request.is_cut) {
+        return std::any_of(request.calls.begin(), request.calls.end(), [&](int id) {
+            const Ending ending = calls[index(id)].ending;
+            return ending == Ending::nan || ending == Ending::too_few || ending == Ending::too_many;
+        });
     }
     const CallFacts& last = last_call(request);
     const bool has_wrong_rows = last.ending == Ending::too_few || last.ending == Ending::too_many;
@@ -264,10 +366,19 @@ inline void Oracle::check_counters(int slot, const SlotCounters& counters) {
             texts += static_cast<std::uint64_t>(request.rows);
         }
     }
-    require(counters.batches >= facts.batches && counters.batches <= facts.batches + unseen,
+    // Parts may have been given that no model saw, because their request was complete.
+    std::uint64_t maybe = 0;
+    for (const RequestFacts& request : requests) {
+        const bool may_be_cut = request.is_cut || is_unseen(request);
+        maybe += request.slot == slot && request.code && may_be_cut ? static_cast<std::uint64_t>(request.rows) : 0;
+    }
+    maybe = facts.has_parts || maybe != 0 ? maybe : 0;
+    require(counters.batches >= facts.batches && counters.batches <= facts.batches + unseen + maybe,
             "the counter of batches is not what the models saw, slot ", slot);
-    require(counters.texts == facts.texts + texts, "the counter of texts is not what the models saw, slot ", slot);
-    if (unseen == 0 && facts.has_joint_calls) {
+    require(counters.texts >= facts.texts && counters.texts <= facts.texts + texts + maybe,
+            "the counter of texts is not what the models saw, slot ", slot);
+    if (unseen == 0 && maybe == 0 && facts.has_joint_calls) {
+        require(counters.texts == facts.texts, "the counter of texts is not what the models saw, slot ", slot);
         see(Sight::counters_agree);
     }
 }

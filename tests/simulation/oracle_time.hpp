@@ -24,6 +24,10 @@ inline std::optional<Oracle::Stay> Oracle::keep_alive(int slot, const ResidencyF
                 return std::nullopt;
             }
         }
+        if (request.is_cut) {
+            // Each part has applied it anew.
+            return std::nullopt;
+        }
         const Generation called = !request.calls.empty() ? models[index(request.model - 1)].generation : Generation{};
         if (!request.calls.empty() && called == Generation{}) {
             return std::nullopt;

@@ -47,10 +47,12 @@ inline void Simulation::check_value(RequestFacts& request, const std::exception_
     oracle_.require(rows.size() == (error ? 0U : static_cast<std::size_t>(request.rows)),
                     "a wrong number of rows, request ", request.id);
     for (std::size_t row = 0; row < rows.size() && !request.calls.empty(); ++row) {
-        oracle_.require(rows[row].size() == 4 && rows[row][0] == static_cast<float>(request.model) &&
+        const CallFacts* const part = oracle_.part_with(request, static_cast<int>(row));
+        const int model = part != nullptr ? part->model : request.model;
+        oracle_.require(rows[row].size() == 4 && rows[row][0] == static_cast<float>(model) &&
                             rows[row][1] == static_cast<float>(request.id) && rows[row][2] == static_cast<float>(row),
                         "R14: a row of another request or text, request ", request.id);
-        oracle_.require(rows[row][3] == static_cast<float>(request.calls.back()),
+        oracle_.require(rows[row][3] == static_cast<float>(part != nullptr ? part->id : request.calls.back()),
                         "R14: a row of an earlier call, request ", request.id);
     }
 }
@@ -58,9 +60,16 @@ inline void Simulation::check_value(RequestFacts& request, const std::exception_
 inline void Simulation::check_value(RequestFacts& request, const std::exception_ptr& error, Ranking& ranking) {
     oracle_.require(ranking.size() == (error ? 0U : static_cast<std::size_t>(request.rows)),
                     "a wrong number of scores, request ", request.id);
-    // The last document is the best.
+    // The last document is the best, if they are of one model.
     int row = request.rows;
     for (const RankedDocument& document : ranking) {
+        if (request.is_cut) {
+            const int index = static_cast<int>(document.index);
+            const CallFacts* const part = oracle_.part_with(request, index);
+            oracle_.require(part != nullptr && document.score == score_of(part->model, {request.id, index}),
+                            "R14: a score of another request or document, request ", request.id);
+            continue;
+        }
         oracle_.require(document.index == static_cast<std::size_t>(--row) &&
                             document.score == score_of(request.model, {request.id, row}),
                         "R14: a score of another request or document, request ", request.id);

@@ -66,7 +66,9 @@ private:
     // If another shutdown begins before its own, then its own begins, too: they meet.
     [[nodiscard]] bool will_shut_down() const noexcept { return shutdown_at_ < world_.settings.steps; }
     void act(Manager& manager) {
-        switch (dice().below(15)) {
+        switch (dice().below(17)) {
+            case 15: start_crowd<Embed>(manager); break;
+            case 16: start_crowd<Rerank>(manager); break;
             case 0:
             case 1: start<Embed>(manager); break;
             case 2: start<Rerank>(manager); break;

@@ -29,7 +29,11 @@ template <std::uint32_t Slot>
     return request.invalid ? ModelKey("", "f16") : key_of(request.key);
 }
 [[nodiscard]] inline std::vector<std::string> texts_of(const RequestFacts& request) {
-    return std::vector<std::string>(request.rows, text_of(request.id));
+    std::vector<std::string> texts;
+    for (std::uint32_t row = 0; row < request.rows; ++row) {
+        texts.push_back(text_of(request.id, row));
+    }
+    return texts;
 }
 
 struct Embed {
@@ -48,7 +52,7 @@ struct Rerank {
     static constexpr Kind kind = Kind::rerank;
     static constexpr std::uint32_t slot = 1;
     static std::string query(const RequestFacts& request) {
-        return request.invalid ? std::string() : text_of(request.id);
+        return request.invalid ? std::string() : text_of(request.id, 0);
     }
     template <class Token>
     static auto start(Manager& manager, const RequestFacts& request, Token&& token) {

@@ -2,6 +2,9 @@
 
 // What the stress itself saw, of each request and of each model. Nothing in here comes from the library.
 
+#include "residency/batch_limits.hpp"
+#include "residency/embed_as.hpp"
+#include "residency/error.hpp"
 #include "residency/generation.hpp"
 #include "residency/options.hpp"
 #include "stress/relaxed.hpp"
@@ -9,9 +12,11 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <new>
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 namespace residency::stress {
 
@@ -32,6 +37,7 @@ struct ModelFacts {
     std::uint32_t key = 0;
     std::uint32_t serial = 0;
     std::size_t capacity = 0;
+    BatchLimits limits{};
     /// Which of its key's models it is, from 1; 0 before it is loaded.
     Relaxed<std::uint64_t> ordinal{0};
     /// From the end of its load to the beginning of its destructor.
@@ -53,12 +59,44 @@ struct ModelFacts {
     Relaxed<bool> counted{false};
 };
 
-/// What a fake throws. Says of which load or request it is, so that nobody is given another's.
+/// What a fake throws. Says of which load or call it is, so that no request is given another's.
 struct FakeFailure : std::runtime_error {
     explicit FakeFailure(ModelFacts& failed) : std::runtime_error("the load was told to fail"), load(&failed) {}
-    explicit FakeFailure(std::uint32_t id) : std::runtime_error("the model was told to fail"), request(id) {}
+    explicit FakeFailure(std::uint32_t of) : std::runtime_error("the model was told to fail"), call(of) {}
     ModelFacts* load = nullptr;
-    std::uint32_t request = 0;
+    std::uint32_t call = 0;
+};
+/// The same of a call that names a text, or whose model is busy.
+struct FakeError : Error {
+    FakeError(std::uint32_t of, const Error& error) : Error(error), call(of) {}
+    std::uint32_t call;
+};
+/// The same of a call that finds no memory.
+struct FakeShortage : std::bad_alloc {
+    explicit FakeShortage(std::uint32_t of) : call(of) {}
+    std::uint32_t call;
+};
+
+/// What the latest call of a request means to it.
+enum class Fate : std::uint8_t {
+    /// There was none.
+    none,
+    /// It runs.
+    running,
+    /// The request has its rows.
+    served,
+    /// The call threw: for the request alone, or so that no other call would fare better.
+    failed,
+    /// The request's rows cannot be used.
+    spoiled,
+    /// The call failed for one of its requests, and it is not known which: each has one of its own.
+    again_alone,
+    /// It failed for another request.
+    again_together,
+    /// It ran out of memory.
+    again_halved,
+    /// The request was complete before the call returned: it has no other.
+    left,
 };
 
 /// One request. Written before it is made, but for what is Relaxed.
@@ -94,11 +132,51 @@ struct RequestFacts {
     Relaxed<bool> cancelled{false};
     Relaxed<int> ends{0};
     Relaxed<int> calls{0};
+    Relaxed<Fate> fate{Fate::none};
+    /// The number of its latest call, how many requests shared that, and which of its texts was at fault, or -1.
+    Relaxed<std::uint32_t> call{0};
+    Relaxed<std::size_t> together{0};
+    Relaxed<int> faulty{-1};
+    /// It was granted, and complete before its call began.
+    Relaxed<bool> was_unseen{false};
     /// The model that was called for it.
     Relaxed<ModelFacts*> answered_by{nullptr};
 
     [[nodiscard]] bool is_call() const noexcept { return kind == Kind::embed || kind == Kind::rerank; }
     [[nodiscard]] bool wants_model() const noexcept { return kind != Kind::unload && kind != Kind::shutdown; }
+};
+
+/// Where a model finds the facts of a request by the number that the request carries.
+using Requests = std::vector<RequestFacts>;
+
+/// A text: of which request, and which of its texts.
+struct TextOf {
+    std::uint32_t request = 0;
+    std::uint32_t row = 0;
+};
+
+/// How a call ends.
+enum class Ending : std::uint8_t { threw, too_many, too_few, nan, names_text, busy, out_of_memory, sound };
+
+/// One call of a model.
+struct Call {
+    std::vector<TextOf> texts{};
+    EmbedAs as = EmbedAs::as_is;
+    std::size_t bytes = 0;
+    std::uint32_t number = 0;
+    std::vector<RequestFacts*> requests{};
+    /// Whether its requests have had none before.
+    bool is_first = false;
+    Ending ending = Ending::sound;
+    /// Which text is at fault, if one is.
+    std::size_t at = 0;
+
+    /// How many rows it answers.
+    [[nodiscard]] std::size_t rows() const noexcept {
+        return ending == Ending::too_many  ? texts.size() + 1
+               : ending == Ending::too_few ? texts.size() - 1
+                                           : texts.size();
+    }
 };
 
 }  // namespace residency::stress

@@ -1,5 +1,8 @@
 #pragma once
 
+#include "residency/backend.hpp"
+#include "residency/batch_limits.hpp"
+#include "residency/embed_as.hpp"
 #include "residency/embeddings.hpp"
 #include "residency/error.hpp"
 #include "residency/model_key.hpp"
@@ -7,15 +10,20 @@
 #include "stress/random.hpp"
 #include "stress/witness.hpp"
 
+#include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <span>
 #include <stop_token>
 #include <string>
 #include <string_view>
+#include <thread>
+#include <utility>
 #include <vector>
 
 namespace residency::stress {
@@ -24,15 +32,20 @@ namespace residency::stress {
     return {std::string(1, static_cast<char>('a' + key)), "f16"};
 }
 
-/// Where a model finds the facts of a request by the number that the request carries.
-using Requests = std::vector<RequestFacts>;
-
-/// A text of request `id`.
-[[nodiscard]] inline std::string text_of(std::uint32_t id) {
-    return std::to_string(id) + ": long enough to be in memory of its own";
+/// Text `row` of request `id`.
+[[nodiscard]] inline std::string text_of(std::uint32_t id, std::uint32_t row) {
+    return std::to_string(id) + '.' + std::to_string(row) + ": long enough to be in memory of its own";
 }
+/// The other way round.
+[[nodiscard]] inline TextOf parse(const std::string& text) {
+    std::size_t end = 0;
+    const auto id = static_cast<std::uint32_t>(std::stoul(text, &end));
+    return {id, static_cast<std::uint32_t>(std::stoul(text.substr(end + 1)))};
+}
+/// What a model gives for it.
+[[nodiscard]] inline float value_of(TextOf text) { return static_cast<float>(text.request * 4 + text.row); }
 
-/// A model. Its answers hold the number of the request that it was called for.
+/// A model. Its answers hold the numbers of the requests that it was called for, and of their texts.
 template <std::uint32_t Slot>
 class StressedModel {
 public:
@@ -48,55 +61,100 @@ public:
     }
 
     [[nodiscard]] std::size_t max_concurrency() const noexcept { return facts_.capacity; }
+    [[nodiscard]] BatchLimits batch_limits() const noexcept { return facts_.limits; }
     [[nodiscard]] ModelFacts& facts() const noexcept { return facts_; }
 
-    Embeddings embed(std::span<const std::string> texts, std::stop_token stop) requires(Slot == 0) {
-        const bool bad = work(texts.front(), stop);
-        Embeddings rows(bad ? texts.size() + 1 : texts.size(), 2);
-        for (std::size_t row = 0; row < texts.size(); ++row) {
-            rows[row][0] = static_cast<float>(std::stoul(texts[row]));
-            rows[row][1] = static_cast<float>(row);
+    Embeddings embed(std::span<const std::string> texts, EmbedAs as, std::stop_token stop) requires(Slot == 0) {
+        Call call{.texts = parse_all(texts), .as = as};
+        for (const TextOf& text : call.texts) {
+            call.bytes += text_of(text.request, text.row).size();
+        }
+        work(call, stop, [&](std::size_t index) { return texts[index]; });
+        Embeddings rows(call.rows(), 2);
+        for (std::size_t row = 0; row < std::min(rows.size(), texts.size()); ++row) {
+            rows[row][0] = value_of(call.texts[row]);
+            rows[row][1] = call.ending == Ending::nan && row == call.at ? std::numeric_limits<float>::quiet_NaN() : 1;
         }
         return rows;
     }
     std::vector<float> rerank(std::string_view query, std::span<const std::string> documents,
                               std::stop_token stop) requires(Slot == 1) {
-        const bool bad = work(std::string(query), stop);
-        std::vector<float> scores;
+        std::vector<RerankPair> pairs;
         for (const std::string& document : documents) {
-            // Best last, so that the ranking turns them round.
-            scores.push_back(static_cast<float>(std::stoul(document)) + static_cast<float>(scores.size()));
+            pairs.push_back({query, document});
         }
-        if (bad) {
-            scores.front() = std::numeric_limits<float>::quiet_NaN();
+        return rerank(pairs, std::move(stop));
+    }
+    std::vector<float> rerank(std::span<const RerankPair> pairs, std::stop_token stop) requires(Slot == 1) {
+        Call call;
+        for (const RerankPair& pair : pairs) {
+            const TextOf text = parse(std::string(pair.document));
+            witness_.require(pair.query == text_of(text.request, 0), "R14: a document with another request's query");
+            call.bytes += pair.document.size() + (text.row == 0 ? pair.query.size() : 0);
+            call.texts.push_back(text);
+        }
+        work(call, stop, [&](std::size_t index) { return pairs[index].document; });
+        // Best last, so that the ranking turns them round.
+        std::vector<float> scores(call.rows());
+        for (std::size_t row = 0; row < std::min(scores.size(), pairs.size()); ++row) {
+            scores[row] = call.ending == Ending::nan && row == call.at ? std::numeric_limits<float>::quiet_NaN()
+                                                                       : value_of(call.texts[row]);
         }
         return scores;
     }
 
 private:
-    // True if the answer is to be unusable.
-    bool work(const std::string& text, const std::stop_token& stop) {
-        RequestFacts& request = requests_[std::stoul(text)];
-        witness_.begin_call(facts_, request);
+    static std::vector<TextOf> parse_all(std::span<const std::string> texts) {
+        std::vector<TextOf> parsed;
+        for (const std::string& text : texts) {
+            parsed.push_back(parse(text));
+        }
+        return parsed;
+    }
+
+    // Notes the call and its end, and throws if it is to.
+    template <class TextAt>
+    void work(Call& call, const std::stop_token& stop, const TextAt& text_at) {
+        witness_.begin_call(facts_, call, requests_);
         const std::stop_callback on_stop(stop, [this] { witness_.call_back_in_stop(); });
-        if (request.options.timeout && witness_.waits_for_stop && dice().once_in(16)) {
-            // The request's timeout ends it early and sets the stop_token.
+        const bool will_stop =
+            call.is_first && std::all_of(call.requests.begin(), call.requests.end(), [](const RequestFacts* request) {
+                return request->options.timeout.has_value();
+            });
+        const std::uint32_t times = call.requests.size() == 1 ? 16 : 3;
+        if (will_stop && witness_.waits_for_stop && dice().once_in(times)) {
+            // The requests' timeouts end it early and set the stop_token.
             while (!stop.stop_requested()) {
                 std::this_thread::yield();
             }
         } else if (!stop.stop_requested()) {
             // Now and then long enough to be cancelled or revoked meanwhile.
-            dawdle(dice().once_in(6) ? 200 : 10);
+            dawdle(dice().once_in(6) ? 200 : call.requests.size() > 1 ? 100 : 10);
         }
         witness_.call_back();
-        const std::uint32_t how = dice().below(30);
-        const std::uint32_t id = request.id;
-        witness_.require(text_of(id) == text, "H10: a call's texts changed under it");
-        witness_.end_call(facts_, request);
-        if (how == 0) {
-            throw FakeFailure(id);
+        draw_ending(call);
+        for (std::size_t index = 0; index < call.texts.size(); ++index) {
+            const TextOf& text = call.texts[index];
+            witness_.require(text_of(text.request, text.row) == text_at(index), "H10: a call's texts changed under it");
         }
-        return how == 1;
+        witness_.end_call(facts_, call, stop.stop_requested());
+        const auto fails = [&](std::optional<std::chrono::milliseconds> retry_after = std::nullopt) {
+            return Error(errc::inference_failed, key_of(facts_.key), Stage::inference, "the model was told to fail",
+                         retry_after);
+        };
+        switch (call.ending) {
+            case Ending::threw: throw FakeFailure(call.number);
+            case Ending::names_text: throw FakeError(call.number, fails().at_text(call.at));
+            case Ending::busy: throw FakeError(call.number, fails(std::chrono::milliseconds(1)));
+            case Ending::out_of_memory: throw FakeShortage(call.number);
+            default: break;
+        }
+    }
+    // Joint calls fail more often: much depends on how.
+    static void draw_ending(Call& call) {
+        const std::uint32_t how = dice().below(call.requests.size() == 1 ? 60 : 15);
+        call.ending = how < 7 ? static_cast<Ending>(how) : Ending::sound;
+        call.at = dice().below(static_cast<std::uint32_t>(call.texts.size()));
     }
 
     Witness& witness_;
@@ -109,12 +167,14 @@ class StressedBackend {
 public:
     using model_type = StressedModel<Slot>;
 
-    StressedBackend(Witness& witness, Requests& requests) : witness_(&witness), requests_(&requests) {}
+    StressedBackend(Witness& witness, Requests& requests, const BatchLimits& limits)
+        : witness_(&witness), requests_(&requests), limits_(limits) {}
 
     std::unique_ptr<model_type> load(const ModelKey& key, std::stop_token stop) {
         constexpr std::array<std::size_t, 4> capacities{1, 2, 1000, 1000};
         const auto number = static_cast<std::uint32_t>(key.name.front() - 'a');
         ModelFacts& facts = witness_->begin_load(Slot, number, capacities[dice().below(4)]);
+        facts.limits = limits_;
         witness_->call_back();
         dawdle(50);
         if (dice().once_in(12) || (stop.stop_requested() && dice().coin())) {
@@ -133,6 +193,7 @@ public:
 private:
     Witness* witness_;
     Requests* requests_;
+    BatchLimits limits_;
 };
 
 }  // namespace residency::stress

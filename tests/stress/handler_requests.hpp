@@ -64,11 +64,12 @@ protected:
         bool cancelled = false;
     };
 
+    // A request, like another one if there is one; null if there were enough.
     template <class Call>
-    void start(Manager& manager) {
-        RequestFacts* const request = world_.begin(Call::kind, Way::handler, Call::slot, true);
+    RequestFacts* start(Manager& manager, const RequestFacts* like = nullptr) {
+        RequestFacts* const request = world_.begin(Call::kind, Way::handler, Call::slot, true, like);
         if (request == nullptr) {
-            return;
+            return nullptr;
         }
         starting() = true;
         switch (dice().below(7)) {
@@ -101,6 +102,15 @@ protected:
         }
         starting() = false;
         world_.has_begun(*request);
+        return request;
+    }
+    // Requests that may share calls.
+    template <class Call>
+    void start_crowd(Manager& manager) {
+        const RequestFacts* like = nullptr;
+        for (std::uint32_t count = 3 + dice().below(6); count != 0; --count) {
+            like = start<Call>(manager, like);
+        }
     }
     template <class Call>
     void start_noted(Manager& manager) {

@@ -30,8 +30,8 @@ public:
         served(request);
         require(answer.size() == request.rows, "R11: a wrong number of rows");
         for (std::size_t row = 0; row < answer.size(); ++row) {
-            require(answer[row][0] == static_cast<float>(request.id) && answer[row][1] == static_cast<float>(row),
-                    "R11: another request's answer");
+            require(answer[row][0] == value_of({request.id, static_cast<std::uint32_t>(row)}) && answer[row][1] == 1,
+                    "R14: another request's row, or another text's");
         }
         answered(request);
     }
@@ -40,8 +40,8 @@ public:
         require(answer.size() == request.rows, "R11: a wrong number of scores");
         for (std::size_t rank = 0; rank < answer.size(); ++rank) {
             require(answer[rank].index == answer.size() - 1 - rank &&
-                        answer[rank].score == static_cast<float>(request.id) + static_cast<float>(answer[rank].index),
-                    "R11: another request's answer, or in a wrong order");
+                        answer[rank].score == value_of({request.id, static_cast<std::uint32_t>(answer[rank].index)}),
+                    "R14: another request's score, or in a wrong order");
         }
         answered(request);
     }
@@ -87,7 +87,7 @@ public:
 
     // -- Failure ------------------------------------------------------------------------------------------------------
 
-    void failed(const RequestFacts& request, const std::exception_ptr& exception) {
+    void failed(RequestFacts& request, const std::exception_ptr& exception) {
         try {
             std::rethrow_exception(exception);
         } catch (const Error& error) {
@@ -96,7 +96,8 @@ public:
             witness_.box.note(Note::failed, request.slot, request.key,
                               static_cast<std::uint32_t>(error.code().value()));
             if (error.stage() == Stage::inference) {
-                told_early(error);
+                request.was_unseen.set(request.is_call() && request.calls.get() == 0);
+                told_early(request, error);
             }
             if (error.code() == operation_aborted()) {
                 tally_.outcomes.back().count();
@@ -135,7 +136,13 @@ private:
         }
     }
     // Its caller was told before its model returned.
-    void told_early(const Error& error) noexcept {
+    void told_early(const RequestFacts& request, const Error& error) noexcept {
+        if (request.was_unseen.get()) {
+            tally_.did(Deed::left_before_call);
+        } else if (request.together.get() > 1 && witness_.may_end_early(request) &&
+                   error.code() != errc::inference_failed && error.code() != errc::bad_result) {
+            tally_.did(Deed::left_joint_call);
+        }
         if (error.code() == operation_aborted()) {
             tally_.did(Deed::told_of_cancel);
         } else if (error.code() == errc::timed_out) {
@@ -150,7 +157,7 @@ private:
         require(!request.invalid, "an invalid request was served");
     }
     void answered(const RequestFacts& request) {
-        require(request.calls.get() == (request.rows == 0 ? 0 : 1),
+        require(request.fate.get() == (request.rows == 0 ? Fate::none : Fate::served),
                 "R9: an answer without a call, or a call for nothing");
         if (ModelFacts* const model = request.answered_by.get()) {
             expected(request, *model);
@@ -200,10 +207,16 @@ private:
                         "R11: cooling_down for longer than max_cooldown");
                 break;
             case errc::inference_failed:
-                require(request.calls.get() == 1 && cause_of(error).request == request.id,
-                        "R11: inference_failed by another's failure");
+                require(request.fate.get() == Fate::failed || was_closed_on(request),
+                        "R14: inference_failed, and its call did not fail for it");
+                require(cause_of(error).call == request.call.get(), "R11: inference_failed by another's failure");
+                require(error.text_index() == named(request) || was_closed_on(request),
+                        "H30: another text is named than the one at fault");
                 break;
-            case errc::bad_result: require(request.calls.get() == 1, "bad_result without a call"); break;
+            case errc::bad_result:
+                require(request.fate.get() == Fate::spoiled || was_closed_on(request),
+                        "R14: bad_result, and its rows were sound");
+                break;
             case errc::model_changed:
                 require(request.options.expected_generation || (request.is_call() && slot.revokes.get() != 0),
                         "model_changed without expectation or revoke");
@@ -216,10 +229,20 @@ private:
         }
     }
 
+    // Whether its joint call failed, and may not have been repeated because the slot was closed.
+    [[nodiscard]] bool was_closed_on(const RequestFacts& request) const {
+        const Fate fate = request.fate.get();
+        return witness_.closing.get() && request.together.get() > 1 && fate != Fate::served && fate != Fate::none;
+    }
+    [[nodiscard]] static std::optional<std::size_t> named(const RequestFacts& request) {
+        const int index = request.faulty.get();
+        return index < 0 ? std::nullopt : std::optional(static_cast<std::size_t>(index));
+    }
+
     // The fake's exception within the error, if it is there; or whether it is the fake's refusal.
     struct Cause {
         ModelFacts* load = nullptr;
-        std::optional<std::uint32_t> request{};
+        std::optional<std::uint32_t> call{};
         bool refusal = false;
     };
     static Cause cause_of(const Error& error) {
@@ -229,8 +252,12 @@ private:
         } catch (const FakeFailure& failure) {
             cause.load = failure.load;
             if (failure.load == nullptr) {
-                cause.request = failure.request;
+                cause.call = failure.call;
             }
+        } catch (const FakeShortage& shortage) {
+            cause.call = shortage.call;
+        } catch (const FakeError& error_of_call) {
+            cause.call = error_of_call.call;
         } catch (const Error& refusal) {
             cause.refusal = refusal.code() == errc::invalid_request && refusal.key() == error.key();
         } catch (...) {  // NOLINT(bugprone-empty-catch): another's exception is no cause of ours

@@ -39,9 +39,9 @@ public:
             tally.did(settings.slow_observer ? Deed::observed_slowly : Deed::observed);
             options.observer = [this](const Event& event) { watcher_(event); };
         }
-        world_.manager =
-            std::make_unique<Manager>(StressedBackend<0>(world_.witness, world_.requests),
-                                      StressedBackend<1>(world_.witness, world_.requests), options, host_.executors());
+        world_.manager = std::make_unique<Manager>(
+            StressedBackend<0>(world_.witness, world_.requests, settings.batches[0]),
+            StressedBackend<1>(world_.witness, world_.requests, settings.batches[1]), options, host_.executors());
         world_.access.open(*world_.manager);
     }
 
@@ -223,12 +223,32 @@ private:
         const ManagerStatus status = manager.status();
         witness.require(status.embedding.waiting == 0 && status.reranker.waiting == 0,
                         "R9: a waiter without a request");
+        check_batches(0, status.embedding.counters);
+        check_batches(1, status.reranker.counters);
         if (is_empty) {
             witness.require(residents() == 0, "R1: a place was given away while its model lives");
             witness.require(status.embedding.counters.loaded == witness.slots[0].models.get() &&
                                 status.reranker.counters.loaded == witness.slots[1].models.get(),
                             "S34: other loads than the library knows of");
         }
+    }
+    // Nothing is in flight: what the slot counted is what the models saw, and what was complete before they did.
+    void check_batches(std::uint32_t number, const SlotCounters& counters) {
+        const Witness::Slot& slot = world_.witness.slots.at(number);
+        std::uint64_t unseen = 0;
+        std::uint64_t texts = 0;
+        for (const RequestFacts& request : world_.requests) {
+            if (request.was_unseen.get() && request.slot == number) {
+                ++unseen;
+                texts += request.rows;
+            }
+        }
+        world_.witness.require(
+            counters.batches >= slot.batches.get() && counters.batches <= slot.batches.get() + unseen,
+            "batches are not counted as the models saw them");
+        world_.witness.require(counters.texts == slot.texts.get() + texts,
+                               "texts are not counted as the models saw them");
+        world_.tally.did(Deed::batches_counted);
     }
     // Holds a lease until the manager is gone, if there is one to be had.
     template <std::uint32_t Slot>

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "residency/batch_limits.hpp"
 #include "residency/options.hpp"
 #include "stress/random.hpp"
 
@@ -62,6 +63,8 @@ struct Settings {
     End end = End::quiet;
     std::array<SlotOptions, 2> slots{};
     std::array<Limits, 2> limits{};
+    /// How much a call of the slot's models does best with.
+    std::array<BatchLimits, 2> batches{};
     /// Whether requests of that slot may override its keep-alive.
     std::array<bool, 2> overrides{};
     bool observed = false;
@@ -100,6 +103,9 @@ struct Settings {
             slot.aging = std::array{milliseconds(0), milliseconds(2), milliseconds(30'000)}[random.below(3)];
             settings.limits[index] = draw_limits(slot, random);
             settings.overrides[index] = random.coin();
+            settings.batches[index] = std::array{BatchLimits{8}, BatchLimits{}, BatchLimits{3}, BatchLimits{16, 250},
+                                                 BatchLimits{64}}[random.below(5)];
+            slot.max_batch_texts = std::array<std::size_t, 4>{0, 0, 0, 4}[random.below(4)];
         }
         settings.observed = !random.once_in(4);
         settings.slow_observer = settings.observed && random.once_in(3);
@@ -139,7 +145,8 @@ struct Settings {
             out << (overrides[index] ? " or another" : "") << ", max_resident " << slot.max_resident << ", max_leases "
                 << slot.max_leases << ", calls at once " << limits[index].max_calls << ", loads at once "
                 << limits[index].max_loads << ", max_queue " << slot.max_queue << ", cooldown " << slot.cooldown.count()
-                << " ms, aging " << slot.aging.count() << " ms";
+                << " ms, aging " << slot.aging.count() << " ms, texts and bytes a call " << batches[index].texts
+                << " and " << batches[index].bytes << ", max_batch_texts " << slot.max_batch_texts;
         }
         return out.str();
     }

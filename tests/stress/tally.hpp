@@ -54,6 +54,17 @@ enum class Deed : std::uint8_t {
     told_of_cancel,
     told_of_timeout,
     told_of_revoke,
+    joint_call,
+    joint_call_of_pairs,
+    joined_call,
+    left_joint_call,
+    left_before_call,
+    joint_call_stopped,
+    busy_joint_call,
+    rerun_alone,
+    rerun_together,
+    rerun_halved,
+    batches_counted,
 };
 inline constexpr std::array deed_names{"try_acquire served",
                                        "try_acquire refused",
@@ -92,7 +103,18 @@ inline constexpr std::array deed_names{"try_acquire served",
                                        "ended after a blocking shutdown",
                                        "calls cancelled while they had their lease",
                                        "calls timed out while they had their lease",
-                                       "calls revoked while they had their lease"};
+                                       "calls revoked while they had their lease",
+                                       "joint calls of embedders",
+                                       "joint calls of rerankers",
+                                       "requests in joint calls",
+                                       "requests that completed while their joint call ran",
+                                       "requests that completed before their call began",
+                                       "joint calls asked to stop",
+                                       "requests whose joint call failed and was not repeated",
+                                       "requests called again alone",
+                                       "requests called again without the one at fault",
+                                       "requests called again in halves",
+                                       "slots whose batches and texts were counted"};
 
 /// What was done, and what came of it. A run in which something of it never happened has not looked at everything.
 struct Tally {

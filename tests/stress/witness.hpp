@@ -7,6 +7,7 @@
 #include "stress/facts.hpp"
 #include "stress/relaxed.hpp"
 #include "stress/settings.hpp"
+#include "stress/tally.hpp"
 
 #include <array>
 #include <chrono>
@@ -50,6 +51,10 @@ public:
         Relaxed<std::size_t> leases{0};
         Relaxed<std::size_t> loading{0};
         Relaxed<std::size_t> calls{0};
+        Relaxed<std::uint32_t> all_calls{0};
+        /// Batches whose first call began, and their texts.
+        Relaxed<std::uint64_t> batches{0};
+        Relaxed<std::uint64_t> texts{0};
         /// It has answered a request with `shutting_down`.
         Relaxed<bool> refused{false};
         Relaxed<std::uint64_t> loads{0};
@@ -164,21 +169,73 @@ public:
         slots[model.slot].leases.uncount();
         model.held.uncount();
     }
-    void begin_call(ModelFacts& model, RequestFacts& request) {
-        box.note(Note::call_begun, model.slot, model.key, request.id);
-        require(request.is_call() && request.slot == model.slot && request.key == model.key,
-                "R11: a model called for another's request");
-        require(request.calls.count() == 1, "R9: a model is called twice for one request");
-        require(!clean.get(), "R12: a call after a clean shutdown");
-        request.answered_by.set(&model);
+    /// A model is called. Finds out for which requests.
+    void begin_call(ModelFacts& model, Call& call, Requests& requests) {
         Slot& in = slots[model.slot];
+        call.number = in.all_calls.count();
+        box.note(Note::call_begun, model.slot, model.key, call.number);
+        for (const TextOf& text : call.texts) {
+            RequestFacts& request = requests.at(text.request);
+            if (call.requests.empty() || call.requests.back() != &request) {
+                require(text.row == 0, "R14: a call without the first text of a request");
+                call.requests.push_back(&request);
+            } else {
+                require(text.row == (&text - 1)->row + 1, "R14: a call does not have its texts in their order");
+            }
+        }
+        call.is_first = call.requests.front()->calls.get() == 0;
+        std::size_t texts = 0;
+        for (RequestFacts* const request : call.requests) {
+            texts += request->rows;
+            check_may_join(model, call, *request);
+            request->fate.set(Fate::running);
+            request->call.set(call.number);
+            request->together.set(call.requests.size());
+            request->answered_by.set(&model);
+        }
+        require(texts == call.texts.size(), "R14: a call has some of a request's texts");
+        require(!clean.get(), "R12: a call after a clean shutdown");
+        check_limits(model, call);
+        if (call.is_first) {
+            in.batches.count();
+            in.texts.add(call.texts.size());
+        }
         require(in.calls.count() <= in.limits.max_calls, "R8: more calls at once than max_calls");
         take(model);
     }
-    void end_call(ModelFacts& model, const RequestFacts& request) {
-        box.note(Note::call_ended, model.slot, model.key, request.id);
-        slots[model.slot].calls.uncount();
+    void end_call(ModelFacts& model, Call& call, bool stop_requested) {
+        box.note(Note::call_ended, model.slot, model.key, call.number);
+        Slot& in = slots[model.slot];
+        std::size_t first = 0;
+        bool is_wanted = false;
+        for (RequestFacts* const request : call.requests) {
+            is_wanted = is_wanted || !may_end_early(*request);
+            const bool has_fault = call.at >= first && call.at - first < request->rows;
+            request->faulty.set(has_fault && call.ending == Ending::names_text ? static_cast<int>(call.at - first)
+                                                                               : -1);
+            const Fate fate = fate_of(call, has_fault);
+            // Its handler has run, so it has no other call.
+            const bool left = request->ends.get() != 0;
+            if (call.requests.size() > 1) {
+                did(Deed::joined_call);
+                if (fate == Fate::failed && call.ending == Ending::busy) {
+                    did(Deed::busy_joint_call);
+                }
+            }
+            request->fate.set(left ? Fate::left : fate);
+            first += request->rows;
+        }
+        require(!stop_requested || !is_wanted, "H29: a call was asked to stop that is still wanted");
+        if (stop_requested && call.requests.size() > 1) {
+            did(Deed::joint_call_stopped);
+        }
+        in.calls.uncount();
         give_back(model);
+    }
+    /// Whether the request may be complete before its model returns.
+    [[nodiscard]] bool may_end_early(const RequestFacts& request) const {
+        return request.cancelled.get() || closing.get() || slots.at(request.slot).revokes.get() != 0 ||
+               (request.options.timeout && Clock::now() >= request.begun + *request.options.timeout);
     }
 
     // -- Generations --------------------------------------------------------------------------------------------------
@@ -232,6 +289,8 @@ public:
     }
 
     BlackBox& box;
+    /// Where deeds are counted, if anywhere.
+    Tally* tally = nullptr;
     std::array<Slot, 2> slots{};
     /// A shutdown has begun.
     Relaxed<bool> shut_down{false};
@@ -249,6 +308,66 @@ public:
     std::function<void()> call_back_in_stop{};
 
 private:
+    void did(Deed deed) const {
+        if (tally != nullptr) {
+            tally->did(deed);
+        }
+    }
+    // That the request has a call now, with the others of it.
+    void check_may_join(const ModelFacts& model, const Call& call, RequestFacts& request) {
+        require(request.is_call() && request.slot == model.slot && request.key == model.key,
+                "R11: a model called for another's request");
+        require(request.options.as == call.as, "H24: a text is given to the model as something else");
+        const bool is_first = request.calls.count() == 1;
+        require(is_first == call.is_first, "H30: a request joins others that are called again");
+        switch (request.fate.get()) {
+            case Fate::none: require(is_first, "R9: a call of a request that is lost"); break;
+            case Fate::running: require(false, "R14: a request is in two calls at once"); break;
+            case Fate::served:
+            case Fate::failed:
+            case Fate::spoiled: require(false, "H30: a model is called again, and there is no reason to"); break;
+            case Fate::again_alone:
+                did(Deed::rerun_alone);
+                require(call.requests.size() == 1, "H30: requests share a call again though one of them is at fault");
+                break;
+            case Fate::again_together:
+                did(Deed::rerun_together);
+                require(call.requests.size() < request.together.get(), "H30: called again with the text at fault");
+                break;
+            case Fate::again_halved:
+                did(Deed::rerun_halved);
+                require(call.requests.size() <= request.together.get() - request.together.get() / 2,
+                        "H30: called again out of memory, and not halved");
+                break;
+            case Fate::left: require(false, "H31: called again for a request that is complete"); break;
+        }
+    }
+    void check_limits(const ModelFacts& model, const Call& call) {
+        if (call.requests.size() == 1) {
+            return;
+        }
+        did(model.slot == 0 ? Deed::joint_call : Deed::joint_call_of_pairs);
+        const std::size_t most = slots[model.slot].options.max_batch_texts;
+        require(call.texts.size() <= model.limits.texts && (most == 0 || call.texts.size() <= most),
+                "H25: a joint call with more texts than its limit");
+        require(call.bytes <= model.limits.bytes, "H25: a joint call with more bytes than its limit");
+    }
+    // What the call means to a request of it; `has_fault`: the text at fault is one of its own.
+    [[nodiscard]] static Fate fate_of(const Call& call, bool has_fault) noexcept {
+        const bool alone = call.requests.size() == 1;
+        switch (call.ending) {
+            case Ending::sound: return Fate::served;
+            case Ending::nan: return has_fault ? Fate::spoiled : Fate::served;
+            case Ending::too_many:
+            case Ending::too_few: return alone ? Fate::spoiled : Fate::again_alone;
+            case Ending::threw: return alone ? Fate::failed : Fate::again_alone;
+            case Ending::names_text: return has_fault ? Fate::failed : Fate::again_together;
+            case Ending::out_of_memory: return alone ? Fate::failed : Fate::again_halved;
+            case Ending::busy: return Fate::failed;
+        }
+        return Fate::none;
+    }
+
     // Whichever comes last, the next load or the news, finds both.
     void check_cooldown(const ModelFacts& load) {
         if (load.counted.get() && load.next_began.get() != 0) {

@@ -58,6 +58,7 @@ public:
                                                         ? std::min(settings.slots[index].keep_alive, least_override)
                                                         : settings.slots[index].keep_alive;
         }
+        witness.tally = &tally;
         witness.waits_for_stop = settings.home == Home::owned_threads || settings.home == Home::separate_contexts;
         witness.call_back = [this] { call_back(); };
         witness.call_back_in_stop = [this] {
@@ -70,7 +71,8 @@ public:
     // -- Requests -----------------------------------------------------------------------------------------------------
 
     /// A request that is about to be made; null if there were enough. `patient`: it may take as long as it likes.
-    RequestFacts* begin(Kind kind, Way way, std::uint32_t slot, bool patient) {
+    /// `like`: one that it may share a call with, if there is one.
+    RequestFacts* begin(Kind kind, Way way, std::uint32_t slot, bool patient, const RequestFacts* like = nullptr) {
         Random& random = dice();
         const std::uint32_t id = next_.count() - 1;
         if (id >= requests.size()) {
@@ -81,10 +83,15 @@ public:
         request.kind = kind;
         request.way = way;
         request.slot = slot;
-        request.key = random.below(most_keys);
+        request.key = like != nullptr ? like->key : random.below(most_keys);
         request.after_shutdown = witness.shut_down.get() || witness.slots[slot].refused.get();
         if (request.wants_model()) {
             ask(request, patient);
+            if (like != nullptr) {
+                request.options.timeout = like->options.timeout;
+                request.options.priority = like->options.priority;
+                request.options.as = like->options.as;
+            }
         } else if (kind == Kind::unload) {
             request.of_key = !random.once_in(4);
             request.mode = random.coin() ? UnloadMode::drain : UnloadMode::revoke;
@@ -220,6 +227,9 @@ private:
             options.keep_alive = least_override + milliseconds(random.below(4));
         }
         options.priority = std::array{Priority::normal, Priority::high, Priority::low}[random.below(3)];
+        if (request.kind == Kind::embed && random.once_in(4)) {
+            options.as = random.coin() ? EmbedAs::query : EmbedAs::document;
+        }
         if (random.once_in(10)) {
             tally.did(Deed::expected_generation);
             const std::uint64_t known = witness.slots[request.slot].last_known.get();

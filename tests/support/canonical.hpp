@@ -260,6 +260,7 @@ private:
             add((std::min)(resident.capacity, scheduler_->options().max_leases));
             add(resident.batch.texts);
             add(resident.batch.bytes);
+            add(resident.cuts);
             add(resident.joins);
             add(resident.parts);
             add(resident.last_is_part);

@@ -41,6 +41,10 @@ struct NonAllocatingWorld {
     std::function<void()> in_unload{};
     /// How many rows or scores too many a model answers.
     std::size_t too_many = 0;
+    /// How much one call of a model does best with.
+    BatchLimits batch_limits{};
+    /// Whether each row or score is the size of its text; if not, zero.
+    bool answers_sizes = false;
 
     static void visit(const std::function<void()>& hook) {
         if (hook) {
@@ -61,15 +65,32 @@ public:
     Embeddings embed(std::span<const std::string> texts) {
         NonAllocatingWorld::visit(world_->in_call);
         const AmpleMemory mine;
-        return Embeddings(texts.size() + world_->too_many, 1);
+        Embeddings rows(texts.size() + world_->too_many, 1);
+        for (std::size_t row = 0; world_->answers_sizes && row < texts.size(); ++row) {
+            rows[row][0] = static_cast<float>(texts[row].size());
+        }
+        return rows;
     }
+    [[nodiscard]] BatchLimits batch_limits() const noexcept { return world_->batch_limits; }
     std::vector<float> rerank(std::string_view /*query*/, std::span<const std::string> documents) {
-        NonAllocatingWorld::visit(world_->in_call);
-        const AmpleMemory mine;
-        return std::vector<float>(documents.size() + world_->too_many);
+        return score(documents.size(), [&](std::size_t row) { return documents[row].size(); });
+    }
+    std::vector<float> rerank(std::span<const RerankPair> pairs) {
+        return score(pairs.size(), [&](std::size_t row) { return pairs[row].document.size(); });
     }
 
 private:
+    template <class SizeOf>
+    std::vector<float> score(std::size_t documents, const SizeOf& size_of) {
+        NonAllocatingWorld::visit(world_->in_call);
+        const AmpleMemory mine;
+        std::vector<float> scores(documents + world_->too_many);
+        for (std::size_t row = 0; world_->answers_sizes && row < documents; ++row) {
+            scores[row] = static_cast<float>(size_of(row));
+        }
+        return scores;
+    }
+
     NonAllocatingWorld* world_;
 };
 

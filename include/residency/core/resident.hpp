@@ -64,7 +64,8 @@ struct Resident {
     std::size_t texts = 0;
     /// How much one call does best with.
     BatchLimits batch{};
-    /// Whether requests may share a call.
+    /// Whether requests are cut into calls of that much, and whether they may share one.
+    bool cuts = false;
     bool joins = false;
     /// Its own number; none until it is ready.
     Generation generation{};

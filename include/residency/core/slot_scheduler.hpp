@@ -396,6 +396,8 @@ private:
     Time yields_at_ = never;
     // The first of the key entries to be collected by the next call.
     Index unused_ = none;
+    // The key of a request that is about to join, whatever leaves before.
+    Index joining_ = none;
     // The next key whose waiters are to be failed because the slot is closed.
     Index closing_ = 0;
     bool closed_ = false;

@@ -42,7 +42,7 @@ public:
         return make_error_of([&] {
             constexpr Stage stage = Stage::inference;
             if (waiter.cause) {
-                return of_load(waiter, stage, {});
+                return of_load(waiter, stage, in_milliseconds(waiter.retry_after_load));
             }
             return waiter.is_cancelled ? Error(operation_aborted(), *waiter.key, stage,
                                                "its caller cancelled it; the model finishes its call")

@@ -149,16 +149,10 @@ public:
         if constexpr (Work::splits) {
             if (!completed_early) {
                 const runtime::UserCodeScope scope(slot_->delivery().owner);
-                std::size_t place = part.first;
                 try {
-                    const std::vector<std::string> texts = work.take(*lengths, part.first, part.count);
-                    run_texts(*part.record, texts, place);
+                    error = run_texts(*part.record, work.take(*lengths, part.first, part.count), part.first);
                 } catch (...) {
-                    const std::exception_ptr thrown = std::current_exception();
-                    const std::optional<std::size_t> index = text_index_of(thrown);
-                    const bool is_known = index && place + *index < own_texts;
-                    error = failure(thrown,
-                                    is_known ? std::optional<std::size_t>((*lengths)[place + *index]) : std::nullopt);
+                    error = failure(std::current_exception());
                 }
             }
         }
@@ -215,28 +209,31 @@ private:
         typename Work::Assembly assembly;
     };
 
-    // Calls the model for texts that begin at `place`; out of memory, for one half after the other.
-    void run_texts(const ResidentRecord& on, std::span<const std::string> texts, std::size_t& place) {
-        auto& model = *static_cast<typename Work::model_type*>(on.model);
+    // Calls the model for texts that begin at `place`; out of memory, for one half after the other. Gives the error.
+    [[nodiscard]] std::exception_ptr run_texts(const ResidentRecord& on, std::span<const std::string> texts,
+                                               std::size_t place) {
         std::optional<typename Work::part_type> given;
         try {
-            given = work.call_part(model, texts, stop_token());
+            given = work.call_part(*static_cast<typename Work::model_type*>(on.model), texts, stop_token());
+            parts_->assembly.put(*lengths, place, *given, own_texts);
+            return nullptr;
         } catch (const std::bad_alloc&) {
-            if (texts.size() == 1) {
-                throw;
+            if (given || texts.size() == 1) {
+                return failure(std::current_exception());
             }
-        }
-        if (given) {
-            parts_->assembly.put(*lengths, place, std::move(*given), own_texts);
-            place += texts.size();
-            return;
+        } catch (...) {
+            const std::exception_ptr thrown = std::current_exception();
+            const std::optional<std::size_t> index = text_index_of(thrown);
+            return failure(thrown, index && *index < texts.size()
+                                       ? std::optional<std::size_t>((*lengths)[place + *index])
+                                       : std::nullopt);
         }
         const std::size_t half = texts.size() / 2;
         slot_->limit_batch(on, half);
-        run_texts(on, texts.first(half), place);
-        if (!completed_early) {
-            run_texts(on, texts.subspan(half), place);
+        if (std::exception_ptr error = run_texts(on, texts.first(half), place)) {
+            return error;
         }
+        return completed_early ? nullptr : run_texts(on, texts.subspan(half), place + half);
     }
 
     void end(std::exception_ptr failed_with, Result given) noexcept {

@@ -117,8 +117,10 @@ struct Outbox {
     /// The waiter fails. One that is cut and was given a part completes early: its parts may run.
     void fail(const boost::intrusive_ptr<Waiter>& waiter, errc code, Stage stage, core::Duration retry_after) noexcept {
         if (waiter->is_granted) {
-            waiter->request = {};
-            complete_early(static_cast<InferenceWaiter&>(*waiter), code);
+            auto& call = static_cast<InferenceWaiter&>(*waiter);
+            call.request = {};
+            call.retry_after_load = retry_after;
+            complete_early(call, code);
             return;
         }
         waiter->state = Waiter::State::done;

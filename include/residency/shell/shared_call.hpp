@@ -38,6 +38,11 @@ public:
         const runtime::UserCodeScope scope(first_.slot().delivery().owner);
         std::vector<Call*> calls;
         try {
+            std::size_t count = 0;
+            for (Call* each = &first_; each != nullptr; each = each->next()) {
+                ++count;
+            }
+            calls.reserve(count);
             for (Call* each = &first_; each != nullptr; each = each->next()) {
                 calls.push_back(each);
             }

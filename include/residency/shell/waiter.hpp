@@ -157,6 +157,8 @@ public:
     boost::intrusive_ptr<InferenceWaiter> next_in_call{};
     /// Of the first: the last that joined.
     InferenceWaiter* last_in_call = nullptr;
+    /// When to try again, if it completes early because the load of its next residency failed.
+    core::Duration retry_after_load{0};
     /// Whether it completes when its call ends, see `SlotBase::finish`.
     bool completes = false;
 

@@ -28,7 +28,7 @@ inline void SlotScheduler::begin_call() noexcept {
 
 inline void SlotScheduler::collect_later(Index key) noexcept {
     KeyEntry& entry = queue_.keys()[key];
-    if (!entry.unused && !entry.ranks_last && entry.waiting == 0 && entry.resident == none &&
+    if (!entry.unused && key != joining_ && !entry.ranks_last && entry.waiting == 0 && entry.resident == none &&
         queue_.keys().failures_of(key) == 0) {
         entry.unused = true;
         entry.texts = std::exchange(unused_, key);
@@ -131,7 +131,9 @@ inline Enqueued SlotScheduler::enqueue(const SharedKey& key, const RequestSpec& 
     }
     const bool was_full = !fits_queue(spec);
     if (was_full) {
+        joining_ = index;
         expire_due(step);
+        joining_ = none;
     }
     if (!fits_queue(spec)) {
         ++counters_.overloaded;
@@ -254,10 +256,11 @@ inline void SlotScheduler::loaded(ResidentId id, const ModelLimits& limits, Time
     resident.generation = generation_;
     resident.capacity = std::max<std::size_t>(limits.capacity, 1);
     resident.batch = limits.batch;
-    resident.joins = limits.joins;
     if (options_.max_batch_texts != 0) {
         resident.batch.texts = (std::min)(resident.batch.texts, options_.max_batch_texts);
     }
+    resident.cuts = resident.batch.texts > 1;
+    resident.joins = resident.cuts && limits.joins;
     resident.keep_alive = keep_alive_;
     resident.idle_since = now;
     set_stay(resident, took, now);

@@ -95,7 +95,7 @@ inline void SlotScheduler::join(Index request, const RequestSpec& spec, Index in
 //  2. It has more texts or bytes than fit one call: it is cut by the limits (DESIGN.md H26).
 //  3. It is alone in the slot and more than one call is free: it is cut evenly over the free calls (H25).
 inline Index SlotScheduler::part_of(const Resident& resident, const RequestSpec& spec, bool is_alone) const noexcept {
-    if (resident.batch.texts < 2) {
+    if (!resident.cuts) {
         return whole;
     }
     if (spec.texts > resident.batch.texts || spec.bytes > resident.batch.bytes) {
@@ -155,7 +155,7 @@ inline void SlotScheduler::give_part(Index request, Index index, Step& step) {
     RequestSpec spec = queue_.requests()[request].spec;
     const Bulk bulk = queue_.bulk(request);
     BatchLimits limits = resident.batch;
-    if (limits.texts < 2) {
+    if (!resident.cuts) {
         limits = {spec.texts};
     }
     limits.texts = (std::min)({limits.texts, std::size_t{bulk.part}, std::size_t{spec.texts}});
