@@ -64,16 +64,22 @@ inline void Oracle::check_called(const RequestFacts& request, const ModelFacts& 
             "H8: a request was given to another generation than it expected, request ", id);
 }
 
-// A call for some texts of one request, which is cut (H26): none of them is or was in another call, but for one that was
-// out of memory.
+// A call for some texts of one request, which is cut (H26): none of them is or was in another call, but for one that
+// was out of memory.
 inline void Oracle::begin_part(CallFacts& call, const ModelFacts& model, RequestFacts& request, const FakeCall& made) {
     check_called(request, model, made);
-    require(request.calls.empty() || request.is_cut, "H26: a request that had a whole call is cut, request ",
-            request.id);
+    // A part may have had all its texts, and run out of memory.
+    require(request.is_cut || std::all_of(request.calls.begin(), request.calls.end(),
+                                          [this](int id) {
+                                              const CallFacts& whole = calls[index(id)];
+                                              return whole.requests.size() == 1 &&
+                                                     whole.ending == Ending::out_of_memory;
+                                          }),
+            "H26: a request that had a whole call is cut, request ", request.id);
+    call.is_first = true;
     request.is_cut = true;
     slots[index(model.slot)].has_parts = true;
     see(Sight::part);
-    call.is_first = true;
     for (std::size_t text = 0; text < made.texts.size(); ++text) {
         const int row = made.texts[text].row;
         require(made.queries.empty() || made.queries[text] == request.id,
@@ -83,7 +89,7 @@ inline void Oracle::begin_part(CallFacts& call, const ModelFacts& model, Request
         call.rows.push_back(row);
         for (const int id : request.calls) {
             const CallFacts& other = calls[index(id)];
-            if (std::find(other.rows.begin(), other.rows.end(), row) == other.rows.end()) {
+            if (other.is_part() && std::find(other.rows.begin(), other.rows.end(), row) == other.rows.end()) {
                 continue;
             }
             require(other.has_ended && other.ending == Ending::out_of_memory && other.texts > call.texts,
@@ -225,7 +231,11 @@ inline void Oracle::end_call(ModelFacts& model, CallFacts& call, bool stop_reque
     call.maybe_closed_at_end = facts.closing;
     require(model.state == ModelFacts::State::alive, "R1: a model died during call ", call.id);
     const bool unwanted = std::all_of(call.requests.begin(), call.requests.end(), [&](int id) {
-        return may_end_early(requests[index(id)], now) || failed_part(requests[index(id)]) != nullptr;
+        const RequestFacts& request = requests[index(id)];
+        // What waits of one that is cut fails with the slot, or with the residency that it expects.
+        const bool rest_failed = request.is_cut && (facts.closing || request.options.expected_generation ||
+                                                    !request.outstanding() || request.posted != 0);
+        return may_end_early(request, now) || failed_part(request) != nullptr || rest_failed;
     });
     require(!stop_requested || unwanted, "H29: a call was asked to stop that is still wanted, call ", call.id);
     if (call.is_part() && call.has_failed()) {

@@ -39,15 +39,19 @@ public:
 
     /// The error of one whose model is still at work. Without memory for it, bad_alloc.
     [[nodiscard]] std::exception_ptr completed_early(const InferenceWaiter& waiter) const noexcept {
-        return make_error_of([&] {
+        try {
             constexpr Stage stage = Stage::inference;
             if (waiter.cause) {
-                return of_load(waiter, stage, in_milliseconds(waiter.retry_after_load));
+                // The load of its next residency failed, between two parts.
+                return nest(of_load(waiter, stage, in_milliseconds(waiter.retry_after_load)), waiter.cause);
             }
-            return waiter.is_cancelled ? Error(operation_aborted(), *waiter.key, stage,
-                                               "its caller cancelled it; the model finishes its call")
-                                       : Error(waiter.code, *waiter.key, stage, explain(waiter.code, stage));
-        });
+            return make_error(waiter.is_cancelled
+                                  ? Error(operation_aborted(), *waiter.key, stage,
+                                          "its caller cancelled it; the model finishes its call")
+                                  : Error(waiter.code, *waiter.key, stage, explain(waiter.code, stage)));
+        } catch (...) {
+            return std::current_exception();
+        }
     }
 
 private:
