@@ -124,7 +124,7 @@ private:
     }
     template <class Call>
     void block(Manager& manager, bool patient) {
-        if (dice().once_in(3)) {
+        if (dice().coin()) {
             wait<Call>(manager, Way::future, patient, [&](RequestFacts& request) {
                 // As a value: an exception of a future is also its promise's, which may free it last, on another thread
                 // and where ThreadSanitizer does not see libstdc++ count its owners.

@@ -203,11 +203,19 @@ protected:
     }
 
     void cancel() {
-        const std::size_t recent = std::min<std::size_t>(pending_.size(), 8);
+        const std::size_t recent = std::min<std::size_t>(pending_.size(), 16);
         if (recent == 0) {
             return;
         }
-        Pending& pending = pending_[pending_.size() - 1 - dice().below(static_cast<std::uint32_t>(recent))];
+        // One whose model is at work, if there is one.
+        const auto running =
+            std::find_if(pending_.end() - static_cast<std::ptrdiff_t>(recent), pending_.end(), [](const Pending& each) {
+                return each.request != nullptr && each.request->ends.get() == 0 &&
+                       each.request->fate.get() == Fate::running;
+            });
+        Pending& pending = running != pending_.end()
+                               ? *running
+                               : pending_[pending_.size() - 1 - dice().below(static_cast<std::uint32_t>(recent))];
         if (pending.request == nullptr || pending.request->ends.get() != 0) {
             return;
         }
