@@ -259,6 +259,21 @@ TEST_CASE("A model that has memory for one text a call still has large requests 
     bench.check_end();
 }
 
+TEST_CASE("No half of a part is computed for a request that completed while the model ran out of memory", "[H31]") {
+    BulkBench bench({4});
+    bench.embed(texts(8));
+    bench.run_control();
+    bench.hook = [&](const FakeCall&) {
+        bench.manager->embedding().async_unload(a, UnloadMode::revoke, [](const std::exception_ptr&) {});
+        run_ready(bench.control);
+        throw std::bad_alloc();
+    };
+    bench.run();
+    CHECK(bench.answers[0].code() == errc::model_changed);
+    CHECK(bench.sizes() == std::vector<std::size_t>{4});
+    bench.check_end();
+}
+
 TEST_CASE("Before its first part a large request may be cancelled in any way, later only with terminal", "[H29]") {
     BulkBench bench;
     asio::cancellation_signal signal;

@@ -310,8 +310,11 @@ inline bool Oracle::is_failed(const RequestFacts& request) const {
         return false;
     }
     if (request.is_cut) {
-        const CallFacts* const part = failed_part(request);
-        return part != nullptr && part->ending != Ending::nan;
+        return std::any_of(request.calls.begin(), request.calls.end(), [&](int id) {
+            const CallFacts& part = calls[index(id)];
+            return part.has_failed() && part.ending != Ending::nan && part.ending != Ending::too_few &&
+                   part.ending != Ending::too_many;
+        });
     }
     const CallFacts& last = last_call(request);
     const bool alone = last.requests.size() == 1;

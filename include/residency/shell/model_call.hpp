@@ -230,10 +230,12 @@ private:
         }
         const std::size_t half = texts.size() / 2;
         slot_->limit_batch(on, half);
-        if (std::exception_ptr error = run_texts(on, texts.first(half), place)) {
-            return error;
+        // No text is computed for a request that has completed meanwhile.
+        std::exception_ptr error = completed_early ? nullptr : run_texts(on, texts.first(half), place);
+        if (!error && !completed_early) {
+            error = run_texts(on, texts.subspan(half), place + half);
         }
-        return completed_early ? nullptr : run_texts(on, texts.subspan(half), place + half);
+        return error;
     }
 
     void end(std::exception_ptr failed_with, Result given) noexcept {
