@@ -121,7 +121,7 @@ inline void Oracle::check_answer(RequestFacts& request, const std::exception_ptr
         // What a request needs to be cut is made without the mutex: others may come meanwhile.
         const bool others_came = std::any_of(requests.begin(), requests.end(), [&](const RequestFacts& other) {
             return request.rows > 1 && other.slot == request.slot && other.sequence > request.sequence &&
-                   other.sequence < request.returned;
+                   (request.returned == 0 || other.sequence < request.returned);
         });
         require(request.maybe_full_at_call || others_came,
                 "R8: overloaded though there was a place in the queue, " + who);

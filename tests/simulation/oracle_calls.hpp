@@ -100,7 +100,6 @@ inline void Oracle::begin_part(CallFacts& call, const ModelFacts& model, Request
     }
     for (const int id : request.calls) {
         const CallFacts& other = calls[index(id)];
-        require(!other.has_failed(), "H26: a part of a request that has failed is begun, request ", request.id);
         if (!other.has_ended) {
             see(Sight::parts_at_once);
             require(other.model == call.model, "H28: parts of a request run on two models at once, request ",

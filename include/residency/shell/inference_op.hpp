@@ -1,5 +1,6 @@
 #pragma once
 
+#include "residency/core/slab.hpp"
 #include "residency/error.hpp"
 #include "residency/model_key.hpp"
 #include "residency/options.hpp"
@@ -25,8 +26,9 @@ class InferenceOp final : public ModelCall<Work> {
 public:
     using typename ModelCall<Work>::Result;
 
-    InferenceOp(Handler&& handler, std::shared_ptr<SlotBase> shell, Work&& of)
-        : ModelCall<Work>(std::move(shell), std::move(of)), handler_(std::move(handler), this->slot().delivery()) {}
+    InferenceOp(Handler&& handler, std::shared_ptr<SlotBase> shell, Work&& of, core::Index bytes)
+        : ModelCall<Work>(std::move(shell), std::move(of), bytes),
+          handler_(std::move(handler), this->slot().delivery()) {}
 
     [[nodiscard]] auto& handler() noexcept { return handler_; }
     void complete(std::exception_ptr error, Result result) noexcept override {
@@ -47,7 +49,8 @@ void start_inference(Handler&& handler, const std::shared_ptr<Slot>& slot, const
         refuse_in_child(slot->delivery(), Plain(std::forward<Handler>(handler)), key, Result());
         return;
     }
-    if (const std::size_t most = slot->most_bytes(options.priority); !error && work.bytes() > most) {
+    const core::Index bytes = work.bytes();
+    if (const std::size_t most = slot->most_bytes(options.priority); !error && bytes > most) {
         error = make_error(Error(errc::invalid_request, key, Stage::admission,
                                  "it has more than the " + std::to_string(most) +
                                      " bytes that may wait (max_queue_bytes, of which a quarter is kept from low "
@@ -61,7 +64,7 @@ void start_inference(Handler&& handler, const std::shared_ptr<Slot>& slot, const
                                                      std::move(error), Result());
         return;
     }
-    submit<InferenceOp<Plain, Work>>(Plain(std::forward<Handler>(handler)), slot, key, options, std::move(work));
+    submit<InferenceOp<Plain, Work>>(Plain(std::forward<Handler>(handler)), slot, key, options, std::move(work), bytes);
 }
 
 }  // namespace residency::detail

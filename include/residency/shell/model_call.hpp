@@ -86,10 +86,8 @@ public:
         std::exception_ptr error{};
     };
 
-    ModelCall(std::shared_ptr<SlotBase> slot, Work&& of)
-        : InferenceWaiter(of.size(), of.bytes(), of.kind(), Work::stoppable),
-          work(std::move(of)),
-          slot_(std::move(slot)) {
+    ModelCall(std::shared_ptr<SlotBase> slot, Work&& of, core::Index bytes)
+        : InferenceWaiter(of.size(), bytes, of.kind(), Work::stoppable), work(std::move(of)), slot_(std::move(slot)) {
         can_be_cut = Work::splits && own_texts > 1;
     }
 
