@@ -51,8 +51,9 @@ public:
         begin_loads();
         return attempt;
     }
-    Enqueued enqueue(const ModelKey& key, const RequestSpec& spec = {}) {
+    Enqueued enqueue(const ModelKey& key, RequestSpec spec = {}) {
         actions.clear();
+        spec.since = now;
         Grant grant;
         REQUIRE((spec.wants_lease ? scheduler.try_grant(key, spec, grant)
                                   : scheduler.try_ensure(key, spec, now, generation, actions)) == Attempt::must_wait);

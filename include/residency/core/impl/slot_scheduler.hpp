@@ -142,7 +142,7 @@ inline Enqueued SlotScheduler::enqueue(const SharedKey& key, const RequestSpec& 
         result.code = errc::timed_out;
         result.stage = Stage::queue;
         ++counters_.timed_out;
-        Action& event = publish(EventType::timed_out, Reason::none, none, Duration::zero(), step);
+        Action& event = publish(EventType::timed_out, Reason::none, none, now - spec.since, step);
         event.stage = Stage::queue;
         event.key = index;
     } else {
