@@ -233,7 +233,9 @@ TEST_CASE("pairs of several queries have the reference's scores, and requests th
             bench.manager.async_rerank(key, cases[index].query, cases[index].documents, answers[index].handler());
         }
         run_ready(bench.control, bench.inference, bench.loading);
-        CHECK(bench.manager.status().reranker.counters.batches <= cases.size());
+        // Long documents make several parts of a request, each with several pairs.
+        const SlotCounters counters = bench.manager.status().reranker.counters;
+        CHECK(counters.batches < counters.texts);
         auto next = all.begin();
         for (std::size_t index = 0; index < cases.size(); ++index) {
             const auto end = next + static_cast<std::ptrdiff_t>(cases[index].documents.size());
