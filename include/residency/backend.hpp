@@ -301,9 +301,10 @@ BatchLimits batch_limits_of(const Model& model) {
     }
 }
 
-/// Whether requests may share a call of this model.
+/// Whether requests may share a call of this model: of whichever kind, if it embeds and reranks.
 template <class Model>
-inline constexpr bool joins_requests = SaysBatchLimits<Model> && (EmbeddingModel<Model> || ReranksPairs<Model>);
+inline constexpr bool joins_requests = SaysBatchLimits<Model> && (EmbeddingModel<Model> || RerankerModel<Model>) &&
+                                       (!RerankerModel<Model> || ReranksPairs<Model>);
 
 /// Whether queries and documents differ for this model.
 template <class Model>
