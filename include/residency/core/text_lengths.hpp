@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <numeric>
 #include <span>
 #include <string>
 #include <vector>
@@ -19,7 +18,10 @@ class TextLengths {
 public:
     /// Throws bad_alloc. Precondition: together they have fewer than 2^32 bytes.
     explicit TextLengths(std::span<const std::string> texts) : order_(texts.size()), ends_(texts.size()) {
-        std::iota(order_.begin(), order_.end(), Index{0});
+        // Not std::iota: <numeric> does not stand a host's macros min and max.
+        for (std::size_t place = 0; place < order_.size(); ++place) {
+            order_[place] = static_cast<Index>(place);
+        }
         std::sort(order_.begin(), order_.end(), [&](Index left, Index right) {
             return texts[left].size() != texts[right].size() ? texts[left].size() < texts[right].size() : left < right;
         });
