@@ -17,7 +17,7 @@ namespace {
 // A queue in which every key needs a place.
 struct Line {
     RequestId join(const ModelKey& key, const RequestSpec& spec = {}, Time now = Time{0}) {
-        const Index index = queue.prepare(queue.keys().share(key), spec.deadline != never, 1);
+        const Index index = queue.prepare(queue.keys().share(key), spec, 1);
         const RequestId id = queue.join(index, spec, now);
         queue.stand(index, QueueState::needs_place);
         return id;
@@ -38,8 +38,8 @@ struct Line {
     [[nodiscard]] std::vector<std::string> order() const {
         WaitQueue copy = queue;
         std::vector<std::string> names;
-        while (!copy.needs_place().empty()) {
-            const Index key = copy.needs_place().top();
+        while (!copy.standings().needs_place().empty()) {
+            const Index key = copy.standings().needs_place().top();
             names.push_back(copy.keys()[key].key->name);
             copy.stand(key, QueueState::not_queued);
         }
@@ -94,8 +94,8 @@ TEST_CASE("a list stays first in, first out, wherever waiters leave", "[H6]") {
     }
     CHECK(line.line("a").empty());
     CHECK(line.queue.empty());
-    CHECK(line.queue.needs_place().empty());
-    CHECK(line.queue.needs_place_by_age().empty());
+    CHECK(line.queue.standings().needs_place().empty());
+    CHECK(line.queue.standings().needs_place_by_age().empty());
     const RequestId only = line.join("a");
     CHECK(line.line("a") == std::vector{only});
 }
@@ -130,8 +130,8 @@ TEST_CASE("keys stand by their best waiters: priority, then arrival", "[H6]") {
     CHECK(line.order() == Names{"load", "mixed", "high", "normal", "low"});
     line.leave(best);
     CHECK(line.order() == Names{"load", "high", "normal", "low", "mixed"});
-    CHECK(line.queue.needs_place().size() == 5);
-    CHECK(line.queue.needs_place_by_age().top() == line.entry("normal"));
+    CHECK(line.queue.standings().needs_place().size() == 5);
+    CHECK(line.queue.standings().needs_place_by_age().top() == line.entry("normal"));
 }
 
 TEST_CASE("a key that ranks last stands behind every other, by its best waiter", "[H6]") {
@@ -144,14 +144,14 @@ TEST_CASE("a key that ranks last stands behind every other, by its best waiter",
     line.join("low", Priority::low);
     CHECK(line.order() == Names{"low", "high", "other"});
     // By age it is left out.
-    CHECK(line.queue.needs_place_by_age().top() == line.entry("low"));
-    CHECK(line.queue.needs_place_by_age().size() == 1);
+    CHECK(line.queue.standings().needs_place_by_age().top() == line.entry("low"));
+    CHECK(line.queue.standings().needs_place_by_age().size() == 1);
     for (const char* key : {"high", "other"}) {
         line.queue.keys()[line.entry(key)].ranks_last = false;
         line.queue.stand(line.entry(key), QueueState::needs_place);
     }
     CHECK(line.order() == Names{"high", "other", "low"});
-    CHECK(line.queue.needs_place_by_age().top() == line.entry("high"));
+    CHECK(line.queue.standings().needs_place_by_age().top() == line.entry("high"));
 }
 
 TEST_CASE("residents that can be granted stand by their best waiter, apart for model calls and bare leases", "[R8]") {
@@ -161,26 +161,26 @@ TEST_CASE("residents that can be granted stand by their best waiter, apart for m
         line.queue.keys()[line.entry(key)].resident = resident;
         line.queue.stand(line.entry(key), QueueState::grantable);
     };
-    line.queue.prepare(line.queue.keys().share("a"), false, 2);
+    line.queue.prepare(line.queue.keys().share("a"), {}, 2);
     const RequestId bare = line.join("a", Priority::normal);
     RequestSpec inference;
     inference.is_inference = true;
     line.join("a", inference);
     line.join("b", inference);
-    line.queue.prepare(line.queue.keys().share("a"), false, 2);
+    line.queue.prepare(line.queue.keys().share("a"), {}, 2);
     stands("a", 1);
     stands("b", 0);
-    CHECK(line.queue.grantable(false).top() == 1);
-    CHECK(line.queue.grantable(true).top() == 0);
-    CHECK(line.queue.grantable_by_age().top() == 1);
-    CHECK(line.queue.needs_place().empty());
+    CHECK(line.queue.standings().grantable(false).top() == 1);
+    CHECK(line.queue.standings().grantable(true).top() == 0);
+    CHECK(line.queue.standings().grantable_by_age().top() == 1);
+    CHECK(line.queue.standings().needs_place().empty());
     line.queue.leave(bare.index, false);
     line.queue.stand(line.entry("a"), QueueState::grantable);
-    CHECK(line.queue.grantable(false).empty());
-    CHECK(line.queue.grantable(true).top() == 1);
+    CHECK(line.queue.standings().grantable(false).empty());
+    CHECK(line.queue.standings().grantable(true).top() == 1);
     line.queue.stand(line.entry("a"), QueueState::not_queued);
-    CHECK(line.queue.grantable(true).top() == 0);
-    CHECK(line.queue.grantable_by_age().size() == 1);
+    CHECK(line.queue.standings().grantable(true).top() == 0);
+    CHECK(line.queue.standings().grantable_by_age().size() == 1);
 }
 
 TEST_CASE("deadlines are kept while they count", "[H14]") {
@@ -220,7 +220,7 @@ TEST_CASE("a deadline goes on only with a lease for a model call", "[H14]") {
     CHECK(line.queue.deadlines().empty());
 
     spec.deadline = 7ms;
-    const Index a = line.queue.prepare(line.queue.keys().share("a"), false, 1);
+    const Index a = line.queue.prepare(line.queue.keys().share("a"), {}, 1);
     line.queue.prepare_deadline();
     const RequestId at_once = line.queue.keep_deadline(a, spec);
     CHECK(line.queue.waiting() == 0);
@@ -311,7 +311,7 @@ TEST_CASE("waiters of many keys take memory in small pieces and give it back", "
         for (int count = 0; count < many; ++count) {
             RequestSpec spec;
             spec.deadline = Time(count);
-            const Index key = queue.prepare(keys[static_cast<std::size_t>(count)], true, 1);
+            const Index key = queue.prepare(keys[static_cast<std::size_t>(count)], spec, 1);
             ids[static_cast<std::size_t>(count)] = queue.join(key, spec, Time(count));
             queue.stand(key, QueueState::needs_place);
         }

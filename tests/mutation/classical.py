@@ -26,7 +26,7 @@ RESIDENT = "core/resident.hpp"
 SCHEDULER = "core/impl/slot_scheduler.hpp"
 RESIDENTS = "core/impl/slot_scheduler_residents.hpp"
 TIME = "core/impl/slot_scheduler_time.hpp"
-WAITING = "core/impl/slot_scheduler_waiting.hpp"
+GRANTS = "core/impl/slot_scheduler_grants.hpp"
 BATCHES = "core/impl/slot_scheduler_batches.hpp"
 SHELL = "shell/impl/slot_shell.hpp"
 
@@ -43,7 +43,7 @@ FAULTS = [
     Fault(
         "grant without counting: slot",
         "the slot's leases are not counted",
-        [Insertion(WAITING, "++leases_;", before="if (!MUTANT) ")],
+        [Insertion(GRANTS, "++leases_;", before="if (!MUTANT) ")],
     ),
     Fault(
         "grant without counting: resident",
@@ -82,7 +82,7 @@ FAULTS = [
     Fault(
         "waiter woken twice: granted",
         "a grant is carried out twice",
-        [Insertion(WAITING, "action.kept = queue_.leave(request, spec.wants_lease);", after=" if (MUTANT) { step.actions.push_back(action); }")],
+        [Insertion(GRANTS, "action.kept = queue_.leave(request, spec.wants_lease);", after=" if (MUTANT) { step.actions.push_back(action); }")],
     ),
     Fault(
         "waiter woken twice: granted, then timed out",

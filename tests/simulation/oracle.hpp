@@ -130,6 +130,10 @@ public:
     [[nodiscard]] const CallFacts* failed_part(const RequestFacts& request) const;
     [[nodiscard]] const CallFacts* part_with(const RequestFacts& request, int row) const;
     /// Whether the request's last call failed it.
+    /// Whether the slot may have been closed when the others of a call that failed were to be called again.
+    [[nodiscard]] bool maybe_closed(const RequestFacts& request, const CallFacts& last) const {
+        return last.maybe_closed_at_end || slots[index(request.slot)].closing;
+    }
     [[nodiscard]] bool is_failed(const RequestFacts& request) const;
     [[nodiscard]] bool is_spoiled(const RequestFacts& request) const;
     /// Which of the request's texts the call's fault is in, if it is in one.

@@ -154,7 +154,7 @@ inline void Oracle::check_answer(RequestFacts& request, const std::exception_ptr
         const bool named = failed != nullptr && failed->ending == Ending::names_text;
         require(!text || (named && text == own_fault(request, *failed)),
                 "H30: an error names another text than the one at fault, " + who);
-        require(text || !named || request.is_cut || failed->maybe_closed_at_end,
+        require(text || !named || request.is_cut || maybe_closed(request, *failed),
                 "H30: an error does not name the text at fault, " + who);
         see_failure(request);
         const auto failure = nested_failure(error);

@@ -319,8 +319,8 @@ inline bool Oracle::is_failed(const RequestFacts& request) const {
     const bool alone = last.requests.size() == 1;
     switch (last.ending) {
         case Ending::threw:
-        case Ending::names_none: return alone || last.maybe_closed_at_end;
-        case Ending::names_text: return alone || last.maybe_closed_at_end || own_fault(request, last);
+        case Ending::names_none: return alone || maybe_closed(request, last);
+        case Ending::names_text: return alone || maybe_closed(request, last) || own_fault(request, last);
         case Ending::busy: return true;
         case Ending::out_of_memory: return alone;
         default: return false;
@@ -339,7 +339,7 @@ inline bool Oracle::is_spoiled(const RequestFacts& request) const {
     }
     const CallFacts& last = last_call(request);
     const bool has_wrong_rows = last.ending == Ending::too_few || last.ending == Ending::too_many;
-    return (has_wrong_rows && (last.requests.size() == 1 || last.maybe_closed_at_end)) ||
+    return (has_wrong_rows && (last.requests.size() == 1 || maybe_closed(request, last))) ||
            (last.ending == Ending::nan && own_fault(request, last));
 }
 

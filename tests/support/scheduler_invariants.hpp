@@ -1873,12 +1873,13 @@ private:
         core::QueueState state = core::QueueState::not_queued;
         if (awaited(key) && resident == nullptr) {
             state = core::QueueState::needs_place;
-            require(queue.needs_place().contains(index) && queue.needs_place().rank(index) == queue.rank(index),
+            require(queue.standings().needs_place().contains(index) &&
+                        queue.standings().needs_place().rank(index) == queue.rank(index),
                     "a key stands in its place");
-            require(queue.needs_place_by_age().contains(index) != keys_[key].ranks_last,
+            require(queue.standings().needs_place_by_age().contains(index) != keys_[key].ranks_last,
                     "a key stands in the order of age unless it ranks last");
-            require(keys_[key].ranks_last ||
-                        queue.needs_place_by_age().rank(index) == queue.requests()[queue.oldest(index)].arrival,
+            require(keys_[key].ranks_last || queue.standings().needs_place_by_age().rank(index) ==
+                                                 queue.requests()[queue.oldest(index)].arrival,
                     "a key stands in its place by age");
         } else if ((first != nullptr || cut != nullptr) && resident->state == ResidentState::ready &&
                    resident->leases < resident->capacity) {
@@ -1889,20 +1890,20 @@ private:
                                          : heap.contains(place) && heap.rank(place) == queue.rank_of(waiter->id.index);
             };
             const bool is_call = first != nullptr && first->spec.is_inference;
-            require(stands(queue.grantable(true), is_call ? first : nullptr) &&
-                        stands(queue.grantable(false), is_call ? nullptr : first) &&
-                        stands(queue.grantable_parts(), cut),
+            require(stands(queue.standings().grantable(true), is_call ? first : nullptr) &&
+                        stands(queue.standings().grantable(false), is_call ? nullptr : first) &&
+                        stands(queue.standings().grantable_parts(), cut),
                     "a resident stands in its place");
             const KnownWaiter* unserved = oldest(
                 [&](const KnownWaiter& each) { return each.key == key && each.spec.wants_lease && each.running == 0; });
-            const auto& by_age = queue.grantable_by_age();
+            const auto& by_age = queue.standings().grantable_by_age();
             require(unserved == nullptr
                         ? !by_age.contains(place)
                         : by_age.contains(place) && by_age.rank(place) == queue.requests()[unserved->id.index].arrival,
                     "a resident stands in its place by age");
         }
         require(entry.state == state, "a key stands where it belongs");
-        require(state == core::QueueState::needs_place || !queue.needs_place().contains(index),
+        require(state == core::QueueState::needs_place || !queue.standings().needs_place().contains(index),
                 "only a key without a resident needs a place");
         require(resident == nullptr || resident->state != ResidentState::ready ||
                     best([&](const KnownWaiter& each) { return each.key == key && !each.spec.wants_lease; }) == nullptr,
@@ -1919,7 +1920,8 @@ private:
                 "H3 no more drain than places are wanted");
         require(wanted() <= soon || !any_makes_place() || scheduler_.next_alarm() <= now_,
                 "an idle resident that nothing waits for goes as soon as it yields");
-        require(scheduler_.queue().needs_place().size() == lacking().size(), "every key that needs a place is counted");
+        require(scheduler_.queue().standings().needs_place().size() == lacking().size(),
+                "every key that needs a place is counted");
     }
 
     // After a call that decides about places.

@@ -90,6 +90,11 @@ public:
         scheduler.loaded(resident, capacity, now, actions);
         return begin_loads();
     }
+    const Actions& loaded(ResidentId resident, const core::ModelLimits& limits) {
+        actions.clear();
+        scheduler.loaded(resident, limits, now, actions);
+        return begin_loads();
+    }
     const Actions& load_failed(ResidentId resident, errc code = errc::load_failed,
                                const std::string& message = "no such file") {
         actions.clear();
@@ -186,6 +191,12 @@ public:
     static RequestSpec inference() {
         RequestSpec spec;
         spec.is_inference = true;
+        return spec;
+    }
+    /// Wants a call about so many texts, of a byte each.
+    static RequestSpec about(core::Index texts) {
+        RequestSpec spec = inference();
+        spec.texts = spec.bytes = texts;
         return spec;
     }
     /// Waits until `deadline` at the latest; `in_all`: it is for a model call, and its lease counts too.

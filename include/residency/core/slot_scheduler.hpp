@@ -234,8 +234,9 @@ public:
 
     /// How many actions the next call of any method appends at most.
     [[nodiscard]] std::size_t most_actions() const noexcept {
-        return 2 * (std::min)(queue_.requests().size() + 1, slice) + 8 * residents_.size() + teardowns_.size() +
-               room_for_loads;
+        // A request that is cut may be given a part for each call.
+        const std::size_t requests = (std::min)(queue_.requests().size() + 1 + max_calls_, slice);
+        return 2 * requests + 8 * residents_.size() + teardowns_.size() + room_for_loads;
     }
 
     /// Same in every part, places included: what behaves alike from here on may still differ.

@@ -6,6 +6,7 @@
 #include "residency/core/request.hpp"
 #include "residency/core/shared_key.hpp"
 #include "residency/core/slab.hpp"
+#include "residency/core/standings.hpp"
 #include "residency/core/time.hpp"
 
 #include <algorithm>
@@ -16,21 +17,6 @@
 #include <vector>
 
 namespace residency::core {
-
-/// Where a waiter or a key stands among all: the least is served first. Priority first, then arrival; a plain number.
-struct Rank {
-    /// The level in the highest bits, the arrival in the others.
-    std::uint64_t value = ~std::uint64_t{0};
-
-    /// The rank of an arrival at a level; the last of all if nothing is given.
-    static constexpr Rank of(unsigned level, std::uint64_t arrival) noexcept {
-        return {(std::uint64_t{level} << 60U) | arrival};
-    }
-    /// By level, then by arrival.
-    friend constexpr bool operator<(Rank left, Rank right) noexcept { return left.value < right.value; }
-    /// Same level and arrival.
-    friend constexpr bool operator==(Rank, Rank) = default;
-};
 
 /// A key that keeps its turn although its last waiter timed out.
 struct Claim {
@@ -72,24 +58,22 @@ public:
     /// The claims, the oldest first.
     [[nodiscard]] const std::vector<Claim>& claims() const noexcept { return claims_; }
 
-    /// Makes room for one more request of one more key, and for `residents` residents: what follows will not allocate.
+    /// Makes room for such a request of one more key, and for `residents` residents: what follows will not allocate.
     /// Throws bad_alloc; then nothing has changed.
-    Index prepare(const SharedKey& key, bool with_deadline, std::size_t residents) {
+    Index prepare(const SharedKey& key, const RequestSpec& spec, std::size_t residents) {
         requests_.reserve_one();
-        bulks_.reserve_one();
-        for (IndexedHeap<Rank>& heap : by_rank_) {
-            heap.reserve(residents);
+        if (spec.texts > 1) {
+            bulks_.reserve_one();
         }
-        by_age_.reserve(residents);
+        standings_.reserve_residents(residents);
         if (const std::size_t claims = (std::min)(most_claims, members_ + 1); claims_.capacity() < claims) {
             claims_.reserve((std::min)(most_claims, (std::max)(claims, claims_.capacity() * 2)));
         }
         const Index index = keys_.intern(key);
         try {
             const std::size_t most_keys = std::size_t{index} + 1;
-            needs_by_rank_.reserve(most_keys, keys_.size());
-            needs_by_age_.reserve(most_keys, keys_.size());
-            if (with_deadline) {
+            standings_.reserve_keys(most_keys, keys_.size());
+            if (spec.deadline != never) {
                 reserve_deadline();
             }
         } catch (...) {
@@ -206,8 +190,7 @@ public:
     /// Forgets the key unless something is known of it, and gives back the memory that the other keys do not need.
     void collect(Index key) noexcept {
         keys_.collect(key);
-        needs_by_rank_.trim(keys_.end_index(), keys_.size());
-        needs_by_age_.trim(keys_.end_index(), keys_.size());
+        standings_.trim_keys(keys_.end_index(), keys_.size());
     }
 
     /// Lets a request that has its lease go on without its deadline.
@@ -243,39 +226,28 @@ public:
     void stand(Index key, QueueState state) noexcept {
         KeyEntry& entry = keys_[key];
         if (entry.state == QueueState::needs_place && state != QueueState::needs_place) {
-            needs_by_rank_.erase(key);
-            needs_by_age_.erase(key);
+            standings_.need_no_place(key);
         }
         if (entry.state == QueueState::grantable && state != QueueState::grantable) {
-            for (IndexedHeap<Rank>& heap : by_rank_) {
-                heap.erase(entry.resident);
-            }
-            by_age_.erase(entry.resident);
+            standings_.take_no_leases(entry.resident);
         }
         entry.state = state;
         if (state == QueueState::needs_place) {
-            change(needs_by_rank_, key, rank(key));
-            if (entry.ranks_last) {
-                needs_by_age_.erase(key);
-            } else {
-                change(needs_by_age_, key, requests_[oldest(key)].arrival);
-            }
+            standings_.need_place(key, rank(key), entry.ranks_last ? no_arrival : arrival_of(oldest(key)));
         }
         if (state == QueueState::grantable) {
             const Index whole = first_lease(key);
-            const Index cut = first_part(key);
             const bool is_inference = whole != none && requests_[whole].spec.is_inference;
-            place(by_rank_[bare], entry.resident, is_inference ? none : whole);
-            place(by_rank_[calls], entry.resident, is_inference ? whole : none);
-            place(by_rank_[parts], entry.resident, cut);
-            if (const Index unserved = oldest_unserved(key); unserved == none) {
-                by_age_.erase(entry.resident);
-            } else {
-                change(by_age_, entry.resident, requests_[unserved].arrival);
-            }
+            standings_.take_leases(entry.resident, is_inference ? Rank{} : rank_of(whole),
+                                   is_inference ? rank_of(whole) : Rank{}, rank_of(first_part(key)),
+                                   arrival_of(oldest_unserved(key)));
         }
     }
 
+    /// Whether the key has a waiter for a lease.
+    [[nodiscard]] bool wants_lease(Index key) const noexcept {
+        return first_of(key, leases) != none || first_of(key, cuts) != none;
+    }
     /// The key's first waiter for a lease that is not cut, or none.
     [[nodiscard]] Index first_lease(Index key) const noexcept { return first_of(key, leases); }
     /// Whether all that wait for the key are cut.
@@ -319,37 +291,25 @@ public:
         return oldest;
     }
 
-    /// Where a waiter stands among all.
+    /// Where a waiter stands among all; last of all if it is none.
     [[nodiscard]] Rank rank_of(Index request) const noexcept {
+        if (request == none) {
+            return {};
+        }
         return Rank::of(static_cast<unsigned>(requests_[request].spec.priority), requests_[request].arrival);
     }
     /// Where a key stands by its best waiter; last of all if it has none.
     [[nodiscard]] Rank rank(Index key) const noexcept {
-        Rank best{};
-        for (const std::size_t lists : {leases, loads, cuts}) {
-            if (const Index first = first_of(key, lists); first != none) {
-                best = (std::min)(best, rank_of(first));
-            }
-        }
+        Rank best =
+            (std::min)({rank_of(first_of(key, leases)), rank_of(first_of(key, loads)), rank_of(first_of(key, cuts))});
         if (keys_[key].ranks_last) {
             best.value |= std::uint64_t{1} << 62U;
         }
         return best;
     }
 
-    /// The residents whose key can be granted a lease, by the best waiter that is not cut: those where it is a model
-    /// call, or those where it is not.
-    [[nodiscard]] const IndexedHeap<Rank>& grantable(bool is_inference) const noexcept {
-        return by_rank_[is_inference ? calls : bare];
-    }
-    /// The residents whose key can be granted a part, by the waiter that is given it.
-    [[nodiscard]] const IndexedHeap<Rank>& grantable_parts() const noexcept { return by_rank_[parts]; }
-    /// All these residents, by the oldest waiter for a lease that is not served already.
-    [[nodiscard]] const IndexedHeap<std::uint64_t>& grantable_by_age() const noexcept { return by_age_; }
-    /// The keys that need a place, by rank.
-    [[nodiscard]] const IndexedHeap<Rank>& needs_place() const noexcept { return needs_by_rank_; }
-    /// The same keys, but for those that rank last, by the oldest waiter.
-    [[nodiscard]] const IndexedHeap<std::uint64_t>& needs_place_by_age() const noexcept { return needs_by_age_; }
+    /// Who is next.
+    [[nodiscard]] const Standings& standings() const noexcept { return standings_; }
     /// The deadlines, the next on top.
     [[nodiscard]] const IndexedHeap<Time>& deadlines() const noexcept { return deadlines_; }
     /// How many requests have joined so far.
@@ -363,10 +323,6 @@ private:
     static constexpr std::size_t leases = 0;
     static constexpr std::size_t loads = 3;
     static constexpr std::size_t cuts = 6;
-    // The heaps by rank.
-    static constexpr std::size_t bare = 0;
-    static constexpr std::size_t calls = 1;
-    static constexpr std::size_t parts = 2;
 
     [[nodiscard]] Index& list_of(Index index) noexcept {
         const Request& request = requests_[index];
@@ -408,24 +364,11 @@ private:
         }
         return requests_[right].arrival < requests_[left].arrival ? right : left;
     }
-    // Puts the resident into the heap by its waiter, or takes it out if that is none.
-    void place(IndexedHeap<Rank>& heap, Index resident, Index waiter) noexcept {
-        if (waiter == none) {
-            heap.erase(resident);
-        } else {
-            change(heap, resident, rank_of(waiter));
-        }
+    [[nodiscard]] std::uint64_t arrival_of(Index request) const noexcept {
+        return request == none ? no_arrival : requests_[request].arrival;
     }
 
     void reserve_deadline() { deadlines_.reserve(requests_.next_index() + std::size_t{1}, requests_.size() + 1); }
-
-    // The heap moves a member only if that is needed.
-    template <class Order>
-    static void change(IndexedHeap<Order>& heap, Index member, Order order) noexcept {
-        if (!heap.contains(member) || heap.rank(member) != order) {
-            heap.update(member, order);
-        }
-    }
 
     [[nodiscard]] std::vector<Claim>::const_iterator find_claim(Index request) const noexcept {
         return std::find_if(claims_.begin(), claims_.end(),
@@ -464,10 +407,7 @@ private:
     std::size_t members_ = 0;
     std::size_t bytes_ = 0;
     std::uint64_t arrivals_ = 0;
-    std::array<IndexedHeap<Rank>, 3> by_rank_{};
-    IndexedHeap<std::uint64_t> by_age_{};
-    IndexedHeap<Rank> needs_by_rank_{};
-    IndexedHeap<std::uint64_t> needs_by_age_{};
+    Standings standings_{};
     IndexedHeap<Time> deadlines_{};
     std::vector<Claim> claims_{};
 };

@@ -4,6 +4,7 @@
 #include "residency/error.hpp"
 #include "residency/options.hpp"
 #include "residency/shared_cause.hpp"
+#include "residency/shell/call_part.hpp"
 #include "residency/shell/slot_base.hpp"
 
 #include <boost/system/error_code.hpp>
@@ -43,7 +44,7 @@ public:
             constexpr Stage stage = Stage::inference;
             if (waiter.cause) {
                 // The load of its next residency failed, between two parts.
-                return nest(of_load(waiter, stage, in_milliseconds(waiter.retry_after_load)), waiter.cause);
+                return nest(of_load(waiter, stage, in_milliseconds(waiter.cut->retry_after)), waiter.cause);
             }
             return make_error(waiter.is_cancelled
                                   ? Error(operation_aborted(), *waiter.key, stage,

@@ -135,10 +135,7 @@ public:
     void prepare_parts() override {
         if constexpr (Work::splits) {
             parts_ = std::make_unique<Parts>(work, (std::min)(std::size_t{own_texts}, slot_->max_calls()));
-            lengths = &parts_->lengths;
-            for (CallPart& part : parts_->all) {
-                part.next = std::exchange(free_parts, &part);
-            }
+            cut = parts_.get();
         }
     }
 
@@ -148,7 +145,7 @@ public:
             if (!completed_early) {
                 const runtime::UserCodeScope scope(slot_->delivery().owner);
                 try {
-                    error = run_texts(*part.record, work.take(*lengths, part.first, part.count), part.first);
+                    error = run_texts(*part.record, work.take(cut->lengths, part.first, part.count), part.first);
                 } catch (...) {
                     error = failure(std::current_exception());
                 }
@@ -200,10 +197,8 @@ public:
 
 private:
     // What it needs to be cut.
-    struct Parts {
-        Parts(const Work& work, std::size_t most) : lengths(work.cut_texts()), all(most), assembly(work) {}
-        core::TextLengths lengths;
-        std::vector<CallPart> all;
+    struct Parts : CutRequest {
+        Parts(const Work& work, std::size_t most) : CutRequest(work.cut_texts(), most), assembly(work) {}
         typename Work::Assembly assembly;
     };
 
@@ -213,7 +208,7 @@ private:
         std::optional<typename Work::part_type> given;
         try {
             given = work.call_part(*static_cast<typename Work::model_type*>(on.model), texts, stop_token());
-            parts_->assembly.put(*lengths, place, *given, own_texts);
+            parts_->assembly.put(cut->lengths, place, *given, own_texts);
             return nullptr;
         } catch (const std::bad_alloc&) {
             if (given || texts.size() == 1) {
@@ -223,7 +218,7 @@ private:
             const std::exception_ptr thrown = std::current_exception();
             const std::optional<std::size_t> index = text_index_of(thrown);
             return failure(thrown, index && *index < texts.size()
-                                       ? std::optional<std::size_t>((*lengths)[place + *index])
+                                       ? std::optional<std::size_t>(cut->lengths[place + *index])
                                        : std::nullopt);
         }
         const std::size_t half = texts.size() / 2;

@@ -105,12 +105,12 @@ struct Outbox {
         call.is_granted = true;
         call.state = Waiter::State::leased;
         call.request = request;
-        if (call.parts_running++ == 0) {
+        if (call.cut->running++ == 0) {
             // Parts that run at once are on one resident, and look at its record without the mutex.
             call.record = record;
             begin_call(call);
         }
-        CallPart& part = *std::exchange(call.free_parts, call.free_parts->next);
+        CallPart& part = call.cut->take();
         part = {&call, record, first, count, nullptr};
         parts.push(&part);
     }
@@ -119,7 +119,7 @@ struct Outbox {
         if (waiter->is_granted) {
             auto& call = static_cast<InferenceWaiter&>(*waiter);
             call.request = {};
-            call.retry_after_load = retry_after;
+            call.cut->retry_after = retry_after;
             complete_early(call, code);
             return;
         }

@@ -20,9 +20,9 @@ namespace residency::detail {
 /// of one request fails that request alone, as far as it can be found out by calling the model again (DESIGN.md H30):
 ///
 ///  1. Out of memory: the requests are halved, and each half has a call.
-///  2. The error names a text: its request fails, and the others have a call.
-///  3. The error says that the model could not work now, or the slot is closed: all requests fail.
-///  4. Else each request has a call of its own.
+///  2. The error says that the model could not work now, or the slot is closed: all requests fail.
+///  3. The error names a text: its request fails, and the others have a call.
+///  4. Else each request has a call of its own, until the slot is closed.
 ///
 /// A request that has completed early meanwhile is left out.
 template <class Work>
@@ -85,7 +85,11 @@ private:
             }
             if (!fail_faulty(calls, thrown)) {
                 for (Call* const call : calls) {
-                    run_alone(*call);
+                    if (first_.slot().closed()) {
+                        call->answer.error = call->failure(thrown, std::nullopt);
+                    } else {
+                        run_alone(*call);
+                    }
                 }
                 return;
             }

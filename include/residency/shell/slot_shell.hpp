@@ -139,6 +139,7 @@ private:
     void carry_out(Outbox&& out) noexcept RESIDENCY_EXCLUDES(mutex_);
 
     bool end_lease(ResidentRecord& record, InferenceWaiter* first) noexcept;
+    void end_counted(const core::Grant& grant) noexcept RESIDENCY_REQUIRES(mutex_);
     [[nodiscard]] bool release_quietly(const core::Grant& grant) noexcept RESIDENCY_REQUIRES(mutex_);
     [[nodiscard]] core::Time wanted_alarm() const noexcept RESIDENCY_REQUIRES(mutex_) {
         return state_.abandoned ? core::never : state_.scheduler.next_alarm();

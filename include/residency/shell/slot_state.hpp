@@ -39,7 +39,7 @@ struct SlotState {
     }
 
     core::SlotScheduler scheduler;
-    /// What the scheduler has decided and nobody has collected.
+    /// What the scheduler has decided and `collect` has not yet taken.
     core::Actions actions{};
     /// By the index of their requests.
     std::deque<boost::intrusive_ptr<Waiter>> waiters{};
@@ -137,7 +137,7 @@ private:
                 const boost::intrusive_ptr<Waiter> waiter =
                     action.kept ? waiters[action.subject] : std::move(waiters[action.subject]);
                 auto& call = static_cast<InferenceWaiter&>(*waiter);
-                call.all_given = action.is_last;
+                call.cut->all_given = action.is_last;
                 out.begin_part(call, records.find(action.resident), action.first, action.count,
                                action.kept ? call.request : core::RequestId());
                 out.delivers = true;

@@ -3,7 +3,6 @@
 #include "residency/core/action.hpp"
 #include "residency/core/shared_key.hpp"
 #include "residency/core/slab.hpp"
-#include "residency/core/text_lengths.hpp"
 #include "residency/core/time.hpp"
 #include "residency/embed_as.hpp"
 #include "residency/error_code.hpp"
@@ -88,6 +87,7 @@ public:
 };
 
 struct CallPart;
+struct CutRequest;
 
 /// A request for a model call. It may complete before the model returns. Several may share a call: those that joined
 /// hang on the first, which alone has the lease.
@@ -141,14 +141,8 @@ public:
     const core::Index own_bytes;
     /// Whether it may be cut into parts, once `prepare_parts` was called.
     bool can_be_cut = false;
-    /// The order in which its texts are cut; null before that.
-    const core::TextLengths* lengths = nullptr;
-    // Guarded by the slot's mutex, once it is cut: parts that are free, how many run, whether all texts were given, and
-    // how many of them have ended.
-    CallPart* free_parts = nullptr;
-    core::Index parts_running = 0;
-    core::Index texts_ended = 0;
-    bool all_given = false;
+    /// What it needs for that; null before.
+    CutRequest* cut = nullptr;
     /// How many texts its call is about, those of the requests that joined it included.
     core::Index call_texts;
     /// The first of its call, if it joined another's.
@@ -157,8 +151,6 @@ public:
     boost::intrusive_ptr<InferenceWaiter> next_in_call{};
     /// Of the first: the last that joined.
     InferenceWaiter* last_in_call = nullptr;
-    /// When to try again, if it completes early because the load of its next residency failed.
-    core::Duration retry_after_load{0};
     /// Whether it completes when its call ends, see `SlotBase::finish`.
     bool completes = false;
 

@@ -52,9 +52,9 @@ public:
     [[nodiscard]] std::uint64_t serial() const noexcept { return life_->serial; }
 
 protected:
-    /// Does an inference over `rows` texts: counts it, does what the world was told, and gives `answer(serial, fault)`,
-    /// with the fault to answer with, or none. `answer` must not touch the model: a fault of the library may have
-    /// destroyed it meanwhile, and is to be reported rather than to crash.
+    /// Does an inference over `rows` texts: counts it, does what the world asks of it, and gives `answer(serial,
+    /// fault)`, with the fault to answer with, or none. `answer` must not touch the model: a fault of the library may
+    /// have destroyed it meanwhile, and is to be reported rather than to crash.
     template <std::invocable<std::uint64_t, std::optional<FakeFault>> Answer>
     auto infer(std::size_t rows, std::stop_token stop, Answer answer, EmbedAs as = EmbedAs::as_is) {
         return infer(rows, {}, std::move(stop), std::move(answer), as);
@@ -138,7 +138,7 @@ public:
     }
 };
 
-/// A reranker whose scores are `fake_score`: they tell which model gave them; the longest document is best.
+/// A reranker whose scores are `fake_score`: they show which model gave them; the longest document is best.
 class FakeReranker : public FakeModel {
 public:
     using FakeModel::FakeModel;
@@ -185,7 +185,7 @@ public:
     /// A backend in `world`, which must not be null.
     explicit FakeBackend(std::shared_ptr<FakeWorld> world) : world_(std::move(world)) {}
 
-    /// Loads a model, unless the world was told otherwise.
+    /// Loads a model, unless the world asks for something else.
     std::unique_ptr<Model> load(const ModelKey& key, LoadContext& context) {
         const std::uint64_t serial = world_->begin_load(key);
         try {

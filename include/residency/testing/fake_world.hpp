@@ -31,7 +31,7 @@ class FakeModel;
 template <std::derived_from<FakeModel> Model>
 class FakeBackend;
 
-/// Where fake models live: says what the fakes of a test shall do, and tells what they have done.
+/// Where fake models live: says what the fakes of a test shall do, and counts what they have done.
 ///
 /// Backends and models share it, and it may be asked after all of them are gone. Two backends may share one; keys that
 /// both use are then counted together. A call of a fake does, in this order: counts itself, calls the hook, waits at
@@ -56,13 +56,13 @@ public:
         hooks_.at(index_of(step)).swap(shared);
     }
 
-    /// Lets the next `times` calls for `step` of `key` throw `failure`, after those that were told so before: an
+    /// Lets the next `times` calls for `step` of `key` throw `failure`, after those that are to throw already: an
     /// exception of any type, a copy for each call, or an exception_ptr. Throws std::invalid_argument for `unload`: a
     /// destructor must not throw.
     template <class Failure>
     void fail_next(FakeStep step, const ModelKey& key, Failure failure, std::size_t times = 1) {
         if (step == FakeStep::unload) {
-            throw std::invalid_argument("residency: a fake model's destructor cannot be told to throw");
+            throw std::invalid_argument("residency: a fake model's destructor must not throw");
         }
         const std::function<void()> fail = [failure = std::move(failure)] {
             if constexpr (std::same_as<Failure, std::exception_ptr>) {
@@ -179,7 +179,7 @@ private:
 
     static constexpr std::size_t index_of(FakeStep step) noexcept { return static_cast<std::size_t>(step); }
 
-    // Does what the test told for this call; gives the fault to answer with. Allocates nothing unless the test told
+    // Does what the test wants of this call; gives the fault to answer with. Allocates nothing unless the test said
     // something: it is called in destructors, too, and also in tests that let allocations fail.
     std::optional<FakeFault> perform(const FakeCall& call) {
         std::shared_ptr<const Hook> hook;

@@ -13,7 +13,7 @@
 
 namespace residency::testing {
 
-/// A clock that stands still until it is told to go on: `ModelManager<E, R, VirtualClock>` makes no test wait.
+/// A clock that stands still until a test moves it on: `ModelManager<E, R, VirtualClock>` makes no test wait.
 ///
 /// There is one time for the whole process, as with every clock. A test begins with `reset()`, gives the manager its
 /// io_context for all three executors, and moves time with `advance(context, 5min)`. All functions may be called from

@@ -27,7 +27,7 @@ template <class Type>
 concept FolderName =
     std::convertible_to<Type, std::filesystem::path> && !std::same_as<std::remove_cvref_t<Type>, LlamaCppFiles>;
 
-/// What tells a key's path.
+/// What gives a key's path.
 template <class Type>
 concept PathOfKey = std::is_invocable_r_v<std::filesystem::path, const Type&, const ModelKey&> &&
     !std::convertible_to<Type, std::filesystem::path>;

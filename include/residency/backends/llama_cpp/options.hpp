@@ -130,7 +130,7 @@ struct LlamaCppRerankerOptions {
     LlamaCppModelOptions model{};
 
     /// What a score is. A model that answers yes or no (Qwen3) gives the probability of yes either way.
-    /// Default `logit`: it tells good documents from very good ones.
+    /// Default `logit`: it separates good documents from very good ones.
     LlamaCppScore score = LlamaCppScore::logit;
 };
 

@@ -114,9 +114,9 @@ inline Enqueued SlotScheduler::enqueue(const SharedKey& key, const RequestSpec& 
     begin_call();
     // Every key that waits may become a resident in a call that must not allocate.
     const std::size_t residents =
-        (std::min)(options_.max_resident, residents_.size() + queue_.needs_place().size() + 1);
+        (std::min)(options_.max_resident, residents_.size() + queue_.standings().needs_place().size() + 1);
     residents_.reserve(residents);
-    const Index index = queue_.prepare(key, spec.deadline != never, residents);
+    const Index index = queue_.prepare(key, spec, residents);
     Step step{now, actions, submit_slice};
     const KeyEntry& entry = queue_.keys()[index];
     Enqueued result;
@@ -344,6 +344,7 @@ inline Action& SlotScheduler::publish(EventType type, Reason reason, Index resid
 }  // namespace residency::core
 
 #include "residency/core/impl/slot_scheduler_batches.hpp"    // IWYU pragma: export
+#include "residency/core/impl/slot_scheduler_grants.hpp"     // IWYU pragma: export
 #include "residency/core/impl/slot_scheduler_places.hpp"     // IWYU pragma: export
 #include "residency/core/impl/slot_scheduler_residents.hpp"  // IWYU pragma: export
 #include "residency/core/impl/slot_scheduler_time.hpp"       // IWYU pragma: export

@@ -111,7 +111,7 @@ inline Index SlotScheduler::part_of(const Resident& resident, const RequestSpec&
 
 // The waiter, which is cut, that is given the next part by rank, or none.
 inline Index SlotScheduler::next_part() const noexcept {
-    const auto& heap = queue_.grantable_parts();
+    const auto& heap = queue_.standings().grantable_parts();
     Index best = none;
     for (Index index = 0; !heap.empty() && index < residents_.end_index(); ++index) {
         if (heap.contains(index) && (best == none || heap.rank(index) < heap.rank(best)) && may_start_part(index)) {
@@ -141,8 +141,8 @@ inline bool SlotScheduler::may_start_part(Index index) const noexcept {
         const bool is_recent = whole_at != 0 && counters_.batches - whole_at < 2 * max_calls_;
         return (!waits && !is_recent) || parts < calls - 1;
     };
-    const auto& bare = queue_.grantable(false);
-    const auto& calls = queue_.grantable(true);
+    const auto& bare = queue_.standings().grantable(false);
+    const auto& calls = queue_.standings().grantable(true);
     return may(max_calls_, parts_, !calls.empty(), whole_at_, last_is_part_) &&
            may((std::min)(max_calls_, resident.capacity), resident.parts, calls.contains(index) || bare.contains(index),
                resident.whole_at, resident.last_is_part);

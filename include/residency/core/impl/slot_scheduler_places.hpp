@@ -28,7 +28,7 @@ inline void SlotScheduler::decide(Step& step) {
 // While places are lacking the alarm rings when a resident's stay ends, or another reason for which it does not yield
 // (H32).
 inline void SlotScheduler::assign_places(Step& step) {
-    const auto& needs_place = queue_.needs_place();
+    const auto& needs_place = queue_.standings().needs_place();
     while (!closed_ && residents_.size() < options_.max_resident && loads_ < options_.max_loads &&
            !needs_place.empty()) {
         start_load(next_key(step.now), step);
@@ -77,17 +77,17 @@ inline void SlotScheduler::assign_places(Step& step) {
 // The key of the oldest waiter that has no resident, if that waiter is older than `aging`; or none. A key that was
 // evicted for another is left out while it ranks last.
 inline Index SlotScheduler::aged_key(Time now) const noexcept {
-    if (queue_.needs_place_by_age().empty()) {
+    if (queue_.standings().needs_place_by_age().empty()) {
         return none;
     }
-    const Index key = queue_.needs_place_by_age().top();
+    const Index key = queue_.standings().needs_place_by_age().top();
     return is_aged(queue_.oldest(key), now) ? key : none;
 }
 
 // The key that gets the next place; precondition: one needs a place.
 inline Index SlotScheduler::next_key(Time now) const noexcept {
     const Index aged = place_by_age_ ? aged_key(now) : none;
-    return aged != none ? aged : queue_.needs_place().top();
+    return aged != none ? aged : queue_.standings().needs_place().top();
 }
 
 // Places that come free without a switch.
@@ -136,8 +136,8 @@ inline Time SlotScheduler::next_to_yield(Time now) const noexcept {
             may_serve = may_serve || resident.served(now) != Priority::low;
         }
     }
-    if (may_serve && !queue_.needs_place_by_age().empty()) {
-        const Index oldest = queue_.oldest(queue_.needs_place_by_age().top());
+    if (may_serve && !queue_.standings().needs_place_by_age().empty()) {
+        const Index oldest = queue_.oldest(queue_.standings().needs_place_by_age().top());
         const Time aged = later(queue_.requests()[oldest].spec.since, aging_);
         next = aged > now ? (std::min)(next, aged) : next;
     }
@@ -154,7 +154,7 @@ inline Time SlotScheduler::next_to_yield(Time now) const noexcept {
 //     the last of its priority (H32). A key whose last load failed does not count before its waiter is older than
 //     `aging`, unless the resident is idle.
 inline bool SlotScheduler::yields(const Resident& resident, std::size_t served, Index aged, Time now) const noexcept {
-    const auto& needs_place = queue_.needs_place();
+    const auto& needs_place = queue_.standings().needs_place();
     const bool has_waiter = queue_.keys()[resident.key].waiting != 0;
     if (resident.state == ResidentState::ready && resident.keeps_place(has_waiter, now)) {
         return false;
@@ -237,7 +237,7 @@ inline void SlotScheduler::switch_from(Index victim, Step& step) {
 // or its waiters have left: else the two could take the place from each other for ever (H6).
 inline void SlotScheduler::evict(Index victim, Step& step) {
     const Index key = residents_[victim].key;
-    if (!queue_.needs_place().empty()) {
+    if (!queue_.standings().needs_place().empty()) {
         const Index other = next_key(step.now);
         forgive(other);
         queue_.keys()[other].evicted = key;

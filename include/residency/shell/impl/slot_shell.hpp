@@ -60,14 +60,13 @@ void SlotShell<Clock>::submit(const boost::intrusive_ptr<Waiter>& waiter, const 
             case core::Attempt::shutting_down: out.fail(waiter, errc::shutting_down, Stage::admission, {}); break;
             case core::Attempt::model_changed: out.fail(waiter, errc::model_changed, Stage::admission, {}); break;
             case core::Attempt::must_wait: {
-                if (uncut != nullptr && uncut->lengths == nullptr) {
+                if (uncut != nullptr && uncut->cut == nullptr) {
                     must_prepare = true;
                     break;
                 }
                 state_.reserve();
                 const core::Enqueued enqueued = state_.scheduler.enqueue(
-                    waiter->key, spec, now(), state_.actions,
-                    waiter->is_inference ? static_cast<const InferenceWaiter&>(*waiter).lengths : nullptr);
+                    waiter->key, spec, now(), state_.actions, uncut == nullptr ? nullptr : &uncut->cut->lengths);
                 if (enqueued.request.valid()) {
                     state_.collect_first(enqueued.joined_after, out);
                     waiter->request = enqueued.request;
@@ -174,10 +173,7 @@ bool SlotShell<Clock>::end_lease(ResidentRecord& record, InferenceWaiter* first)
             grant.request = first->request;
             grant.texts = first->call_texts;
         }
-        state_.scheduler.release(grant, now(), state_.actions);
-        if (state_.abandoned && state_.scheduler.leases() == 0) {
-            self_.reset();
-        }
+        end_counted(grant);
     });
     return first != nullptr && first->completes;
 }
@@ -192,9 +188,10 @@ bool SlotShell<Clock>::finish_part(CallPart& part, bool failed) noexcept {
     apply([&](Outbox& out) {
         mutex_.assert_held();
         keep_self = this->shared_from_this();
-        --call->parts_running;
-        call->texts_ended += part.count;
-        if (failed || call->texts_ended == call->own_texts) {
+        CutRequest& cut = *call->cut;
+        --cut.running;
+        cut.texts_ended += part.count;
+        if (failed || cut.texts_ended == call->own_texts) {
             completes = !call->completed_early.exchange(true);
             deliveries_ += completes ? 1U : 0U;
         }
@@ -202,17 +199,18 @@ bool SlotShell<Clock>::finish_part(CallPart& part, bool failed) noexcept {
             if (state_.scheduler.give_up(call->request, now(), state_.actions)) {
                 keep_waiter = std::move(state_.waiters[call->request.index]);
                 call->request = {};
+                // There is room for the actions of one decision.
+                state_.collect_first(state_.actions.size(), out);
             }
-            if (call->parts_running != 0) {
+            if (cut.running != 0) {
                 out.stops.push(call);
             }
         }
         const core::Grant grant{part.record->id, call->request, true, part.count, true};
-        part.call = nullptr;
-        part.next = std::exchange(call->free_parts, &part);
-        if (call->parts_running == 0) {
+        cut.put_back(part);
+        if (cut.running == 0) {
             leave_running(*call);
-            if (call->all_given) {
+            if (cut.all_given) {
                 call->state = Waiter::State::done;
                 if (call->request.valid()) {
                     keep_waiter = std::move(state_.waiters[call->request.index]);
@@ -220,12 +218,18 @@ bool SlotShell<Clock>::finish_part(CallPart& part, bool failed) noexcept {
                 }
             }
         }
-        state_.scheduler.release(grant, now(), state_.actions);
-        if (state_.abandoned && state_.scheduler.leases() == 0) {
-            self_.reset();
-        }
+        end_counted(grant);
     });
     return completes;
+}
+
+// The lease is counted no more: neither is this needed any more, if it was the last one of a slot that is gone.
+template <class Clock>
+void SlotShell<Clock>::end_counted(const core::Grant& grant) noexcept {
+    state_.scheduler.release(grant, now(), state_.actions);
+    if (state_.abandoned && state_.scheduler.leases() == 0) {
+        self_.reset();
+    }
 }
 
 template <class Clock>
