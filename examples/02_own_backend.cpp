@@ -30,6 +30,11 @@ public:
         return rows;
     }
 
+    //! [batch_limits]
+    /// Optional: so much is computed best in one call. Requests then share calls, and large ones are cut.
+    residency::BatchLimits batch_limits() const { return {.texts = 64, .bytes = 16'384}; }
+    //! [batch_limits]
+
 private:
     std::string alphabet_;
 };

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <deque>
 #include <functional>
+#include <initializer_list>
 #include <memory>
 #include <new>
 #include <optional>
@@ -57,6 +58,13 @@ struct BatchBench : ManagerBench {
         embed({"first"});
         run_ready(control, loading);
     }
+    /// The same, and these requests wait behind it.
+    void occupy_before(std::initializer_list<Texts> requests) {
+        occupy();
+        for (const Texts& texts : requests) {
+            embed(texts);
+        }
+    }
     /// Checks that the request got its own rows.
     void check_answer(std::size_t index) {
         REQUIRE(answers[index].calls() == 1);
@@ -86,10 +94,7 @@ auto failing_on(std::string_view bad, bool names) {
 
 TEST_CASE("Requests that wait share one call, and each gets its own rows in its order", "[H24][H25][R14]") {
     BatchBench bench;
-    bench.occupy();
-    bench.embed({"b", "cc"});
-    bench.embed({"ddd"});
-    bench.embed({"e", "ff", "b"});
+    bench.occupy_before({{"b", "cc"}, {"ddd"}, {"e", "ff", "b"}});
     bench.run();
     CHECK(bench.calls == std::vector<Texts>{{"first"}, {"b", "cc", "ddd", "e", "ff", "b"}});
     for (std::size_t index = 0; index < bench.answers.size(); ++index) {
@@ -108,9 +113,7 @@ TEST_CASE("A model without limits, and a limit of one text, share no call", "[H2
     ManagerOptions options = BatchBench::one_call();
     options.embedding.max_batch_texts = most;
     BatchBench bench(most == 0 ? BatchLimits() : BatchLimits{8}, options);
-    bench.occupy();
-    bench.embed({"b"});
-    bench.embed({"c"});
+    bench.occupy_before({{"b"}, {"c"}});
     bench.run();
     CHECK(bench.calls.size() == (most == 2 ? 2 : 3));
     bench.check_end();
@@ -118,12 +121,7 @@ TEST_CASE("A model without limits, and a limit of one text, share no call", "[H2
 
 TEST_CASE("A batch keeps within the model's texts and bytes, and takes no request in part", "[H25]") {
     BatchBench bench({4, 10});
-    bench.occupy();
-    bench.embed({"1", "2"});
-    bench.embed({"3", "4", "5"});
-    bench.embed({"6"});
-    bench.embed({"123456789"});
-    bench.embed({"7"});
+    bench.occupy_before({{"1", "2"}, {"3", "4", "5"}, {"6"}, {"123456789"}, {"7"}});
     bench.run();
     CHECK(bench.calls == std::vector<Texts>{{"first"}, {"1", "2", "6", "7"}, {"3", "4", "5"}, {"123456789"}});
     for (std::size_t index = 0; index < bench.answers.size(); ++index) {
@@ -161,8 +159,7 @@ TEST_CASE("What waits is shared out over the calls that may run", "[H25]") {
     ManagerOptions options;
     options.embedding.max_calls = 2;
     BatchBench bench({8}, options);
-    bench.occupy();
-    bench.embed({"second"});
+    bench.occupy_before({{"second"}});
     for (const char* const text : {"1", "2", "3", "4", "5", "6"}) {
         bench.embed({text});
     }
@@ -176,11 +173,7 @@ TEST_CASE("What waits is shared out over the calls that may run", "[H25]") {
 TEST_CASE("A text that is at fault fails its request alone", "[H30][R14]") {
     const bool names = GENERATE(true, false);
     BatchBench bench;
-    bench.occupy();
-    bench.embed({"b", "c"});
-    bench.embed({"d", "bad", "e"});
-    bench.embed({"f"});
-    bench.embed({"g"});
+    bench.occupy_before({{"b", "c"}, {"d", "bad", "e"}, {"f"}, {"g"}});
     bench.hook = failing_on("bad", names);
     bench.run();
     bench.check_answer(1);
@@ -199,10 +192,7 @@ TEST_CASE("A text that is at fault fails its request alone", "[H30][R14]") {
 
 TEST_CASE("Several texts at fault fail their requests alone", "[H30][R14]") {
     BatchBench bench;
-    bench.occupy();
-    bench.embed({"bad"});
-    bench.embed({"b"});
-    bench.embed({"c", "bad"});
+    bench.occupy_before({{"bad"}, {"b"}, {"c", "bad"}});
     bench.hook = failing_on("bad", true);
     bench.run();
     CHECK(bench.answers[1].error().text_index() == std::optional<std::size_t>(0));
@@ -213,9 +203,7 @@ TEST_CASE("Several texts at fault fail their requests alone", "[H30][R14]") {
 
 TEST_CASE("An index that no text has is any other failure", "[H30]") {
     BatchBench bench;
-    bench.occupy();
-    bench.embed({"b"});
-    bench.embed({"c"});
+    bench.occupy_before({{"b"}, {"c"}});
     bench.hook = [&bench](const FakeCall& call) {
         if (call.rows > 1) {
             throw Error(errc::inference_failed, call.key, Stage::inference, "odd").at_text(7);
@@ -230,8 +218,7 @@ TEST_CASE("An index that no text has is any other failure", "[H30]") {
 TEST_CASE("A request that has a call of its own is not given an index that none of its texts has", "[H30]") {
     const bool shared = GENERATE(false, true);
     BatchBench bench;
-    bench.occupy();
-    bench.embed({"b", "c"});
+    bench.occupy_before({{"b", "c"}});
     if (shared) {
         bench.embed({"d"});
     }
@@ -254,9 +241,7 @@ TEST_CASE("A request that has a call of its own is not given an index that none 
 TEST_CASE("Nothing is run again after an error that says the model cannot work now", "[H30]") {
     const errc code = GENERATE(errc::overloaded, errc::timed_out);
     BatchBench bench;
-    bench.occupy();
-    bench.embed({"b"});
-    bench.embed({"c"});
+    bench.occupy_before({{"b"}, {"c"}});
     bench.hook = [code](const FakeCall& call) {
         if (call.rows > 1) {
             throw Error(code, call.key, Stage::inference, "busy");
@@ -271,9 +256,7 @@ TEST_CASE("Nothing is run again after an error that says the model cannot work n
 
 TEST_CASE("Nothing is run again once the slot shuts down", "[H30]") {
     BatchBench bench;
-    bench.occupy();
-    bench.embed({"b"});
-    bench.embed({"c"});
+    bench.occupy_before({{"b"}, {"c"}});
     Outcome<ShutdownReport> shutdown;
     bench.hook = [&](const FakeCall& call) {
         if (call.rows > 1) {
@@ -323,9 +306,7 @@ TEST_CASE("A call that is out of memory is halved, and later ones stay as small"
 
 TEST_CASE("A NaN fails the request whose row it is in", "[H30][R14]") {
     BatchBench bench;
-    bench.occupy();
-    bench.embed({"b"});
-    bench.embed({"c", "d"});
+    bench.occupy_before({{"b"}, {"c", "d"}});
     bench.hook = [&bench](const FakeCall& call) {
         if (call.rows > 1) {
             bench.world->spoil_next(FakeFault::nan, a);
@@ -342,9 +323,7 @@ TEST_CASE("A NaN fails the request whose row it is in", "[H30][R14]") {
 TEST_CASE("An answer with the wrong number of rows is asked for again, request by request", "[H30][R14]") {
     const FakeFault fault = GENERATE(FakeFault::too_few, FakeFault::too_many);
     BatchBench bench;
-    bench.occupy();
-    bench.embed({"b"});
-    bench.embed({"c"});
+    bench.occupy_before({{"b"}, {"c"}});
     bench.hook = [&bench, fault](const FakeCall& call) {
         if (call.rows > 1) {
             bench.world->spoil_next(fault, a);
@@ -433,9 +412,7 @@ TEST_CASE("The model is asked to stop once no request of the call wants it", "[H
 
 TEST_CASE("A revoke completes all requests of a call, and nothing is run again", "[H30]") {
     BatchBench bench;
-    bench.occupy();
-    bench.embed({"b"});
-    bench.embed({"c"});
+    bench.occupy_before({{"b"}, {"c"}});
     bench.hook = [&bench](const FakeCall& call) {
         if (call.rows > 1) {
             bench.manager->embedding().async_unload(a, UnloadMode::revoke, [](const std::exception_ptr&) {});
@@ -480,9 +457,7 @@ TEST_CASE("An inference executor that drops a batch fails all its requests", "[R
     bench.manager.emplace(
         testing::FakeEmbeddingBackend(bench.world), testing::FakeRerankerBackend(bench.world), BatchBench::one_call(),
         Executors{bench.control.get_executor(), inference->get_executor(), bench.loading.get_executor()});
-    bench.occupy();
-    bench.embed({"b"});
-    bench.embed({"c"});
+    bench.occupy_before({{"b"}, {"c"}});
     // The first call ends, the batch is granted, and its executor is destroyed with it.
     inference->run_one();
     run_ready(bench.control);

@@ -98,12 +98,23 @@ struct Host {
     }
 };
 
+// One lease, which is held: whatever comes waits.
+struct BusyHost : Host {
+    BusyHost() : Host(one_lease()) {
+        load(usual_key());
+        lease = slot->try_acquire(usual_key());
+    }
+    static SlotOptions one_lease() {
+        SlotOptions options = roomy();
+        options.max_leases = 1;
+        return options;
+    }
+
+    VirtualSlot::lease_type lease{};
+};
+
 std::size_t bytes_per_waiter(std::size_t count) {
-    SlotOptions options = roomy();
-    options.max_leases = 1;
-    Host host(options);
-    host.load(usual_key());
-    const auto lease = host.slot->try_acquire(usual_key());
+    BusyHost host;
     const auto handler = asio::bind_executor(host.context.get_executor(),
                                              [](const std::exception_ptr&, const VirtualSlot::lease_type&) {});
     return bytes_each(count,
@@ -116,11 +127,7 @@ std::size_t bytes_per_waiter(std::size_t count) {
 
 // Each has a key of its own, and a handler without an executor: beside that and what keeps its executor busy.
 std::size_t bytes_per_waiter_with_key(std::size_t count) {
-    SlotOptions options = roomy();
-    options.max_leases = 1;
-    Host host(options);
-    host.load(usual_key());
-    const auto lease = host.slot->try_acquire(usual_key());
+    BusyHost host;
     const auto handler = [&host](const std::exception_ptr&, const VirtualSlot::lease_type&) {
         static_cast<void>(host);
     };

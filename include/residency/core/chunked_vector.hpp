@@ -48,7 +48,8 @@ public:
     /// Makes room for `count` elements in all. If memory runs out it throws, and the elements are unchanged.
     void reserve(std::size_t count) {
         while (capacity() < count) {
-            chunks_.push_back(std::make_unique_for_overwrite<std::byte[]>(chunk_size * sizeof(T)));  // NOLINT
+            // NOLINTNEXTLINE(modernize-avoid-c-arrays)
+            chunks_.push_back(std::make_unique_for_overwrite<std::byte[]>(chunk_size * sizeof(T)));
         }
     }
 
