@@ -54,7 +54,7 @@ struct Resident {
     std::size_t leases = 0;
     /// How many may live.
     std::size_t capacity = 0;
-    /// How many of these are for parts of requests.
+    /// How many of its leases are for parts of requests.
     std::size_t parts = 0;
     /// Whether the latest call on it is for a part.
     bool last_is_part = false;
