@@ -309,9 +309,10 @@ private:
     }
 
     // Lets what runs end and the models go, then gives the last status. The manager is destroyed, so no event comes
-    // after.
+    // after: those of the unloads are awaited, since neither a shutdown nor the destructor waits for the observer.
     Models shut_down() {
         models_->shutdown();
+        history_.wait_for_unloads([this] { return models_->status(); }, std::stop_token());
         Models models{models_->status(), {}};
         models_.reset();
         models.unloads = history_.unloads();

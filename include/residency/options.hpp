@@ -149,10 +149,11 @@ struct ShutdownOptions {
 static_assert(std::is_trivially_copyable_v<ShutdownOptions>, "it must be safe to brace inside co_await on g++ 12");
 
 /// Called with each event, on `Executors::callbacks`, in order, one call at a time, with no lock held. Nothing waits
-/// for it: if it is slow, events are dropped and counted. What it throws is ignored; it may call back into the library,
-/// but not with a blocking call. What it captures by reference must outlive the manager: no call begins after the
-/// destructor has returned, but one that runs already may end after it, if the executors are the host's or the manager
-/// was destroyed on a thread of its own.
+/// for it: if it is slow, events are dropped and counted, and what the destructor finds undelivered is lost (who needs
+/// the last ones waits for each slot's `shutdown_completed` first). What it throws is ignored; it may call back into the
+/// library, but not with a blocking call. What it captures by reference must outlive the manager: no call begins after
+/// the destructor has returned, but one that runs already may end after it, if the executors are the host's or the
+/// manager was destroyed on a thread of its own.
 using Observer = std::function<void(const Event&)>;
 
 /// How a manager is set up.

@@ -37,6 +37,8 @@ struct SlotState {
         : scheduler(options), slot_(slot), events_(events), owner_(owner) {
         reserve();
     }
+    SlotState(const SlotState&) = delete;
+    SlotState& operator=(const SlotState&) = delete;
 
     core::SlotScheduler scheduler;
     /// What the scheduler has decided and `collect` has not yet taken.
