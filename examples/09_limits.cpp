@@ -8,13 +8,17 @@ namespace {
 //! [answer]
 /// What an HTTP service would answer for a failure. With a `retry_after()`, that is its Retry-After.
 int http_status(const residency::Error& error) {
-    if (error.code() == residency::condition::caller) {
-        return 400;
-    }
-    if (error.code() == residency::condition::backend) {
-        return 502;
-    }
-    return error.retryable() ? 503 : 500;
+    using residency::errc;
+    const auto is = [&error](auto... codes) { return ((error.code() == codes) || ...); };
+    return is(errc::invalid_request)                      ? 400
+           : is(errc::model_changed)                      ? 409
+           : is(errc::overloaded)                         ? 429
+           : is(errc::cooling_down, errc::shutting_down)  ? 503
+           : is(errc::timed_out)                          ? 504
+           : is(errc::would_deadlock)                     ? 500
+           : is(residency::condition::backend)            ? 502
+           : error.stage() == residency::Stage::admission ? 500
+                                                          : 502;  // the backend's own code
 }
 //! [answer]
 
@@ -38,7 +42,7 @@ int main() {
         const auto third = slot.acquire("lexical", {.timeout = 20ms});
     } catch (const residency::Error& error) {
         std::cout << http_status(error) << ": " << error.what() << '\n';
-        return http_status(error) == 503 && error.stage() == residency::Stage::queue ? 0 : 1;
+        return http_status(error) == 504 && error.stage() == residency::Stage::queue ? 0 : 1;
     }
     //! [timeout]
     return 1;

@@ -504,6 +504,35 @@ TEST_CASE("A document that is at fault fails its request alone", "[H30][R14]") {
     bench.check_end();
 }
 
+TEST_CASE("Who is overloaded learns when to try again, and the status what waits", "[R8]") {
+    ManagerOptions options = BatchBench::one_call();
+    options.embedding.max_queue = 2;
+    BatchBench bench({2}, options);
+    SlotStatus status;
+    bench.hook = [&](const FakeCall& call) {
+        VirtualClock::advance(call.texts.size() * 10ms);
+        if (bench.calls.size() == 2) {
+            bench.embed({"g"});
+            status = bench.manager->status().embedding;
+        }
+    };
+    bench.occupy_before({{"b", "c", "d", "e"}, {"f"}});
+    Outcome<Embeddings>& early = bench.embed({"g"});
+    bench.run();
+    CHECK(early.code() == errc::overloaded);
+    CHECK_FALSE(early.error().retry_after());
+    // The first call, about one text, took 10 ms, and of the large request two texts are left.
+    CHECK(bench.answers.back().code() == errc::overloaded);
+    CHECK(bench.answers.back().error().retry_after() == std::optional(30ms));
+    CHECK(status.waiting == 2);
+    CHECK(status.waiting_texts == 3);
+    CHECK(status.waiting_parts == 1);
+    status = bench.manager->status().embedding;
+    CHECK(status.waiting_texts == 0);
+    CHECK(status.waiting_parts == 0);
+    bench.check_end();
+}
+
 TEST_CASE("A request larger than what may wait is invalid, and what waits is counted in bytes", "[H4][H5][R8]") {
     ManagerOptions options = BatchBench::one_call();
     options.embedding.max_queue_bytes = 8;

@@ -71,6 +71,9 @@ TEST_CASE("ErrorWriter: requests that are refused together share the text of the
     CHECK(write(Refused(a, errc::overloaded, Stage::queue)).code() == errc::overloaded);
     CHECK(write(Refused(a, errc::cooling_down, Stage::queue, 5ms)).retry_after() == 5ms);
     CHECK(write(Refused(a, errc::cooling_down, Stage::queue, 6ms)).retry_after() == 6ms);
+    const Refused full(a, errc::overloaded, Stage::admission, 5'000'001ns);
+    CHECK(write(full).retry_after() == 6ms);
+    CHECK_FALSE(write(Refused(a, errc::overloaded, Stage::admission)).retry_after());
     Refused cancelled(a, errc::cooling_down, Stage::queue, 6ms);
     cancelled.is_cancelled = true;
     CHECK(write(cancelled).code() == operation_aborted());

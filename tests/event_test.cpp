@@ -96,6 +96,16 @@ TEST_CASE("Each event prints what is its own") {
     CHECK(printed(Event{.type = EventType::inference_failed,
                         .slot = "s",
                         .key = "m",
+                        .duration = 950ms,
+                        .queue_time = 100ms,
+                        .load_time = 800ms,
+                        .call_time = 50ms,
+                        .stage = residency::Stage::inference,
+                        .message = "no"}) ==
+          "s: inference_failed m in stage inference after 950 ms (queue 100 ms, load 800 ms, call 50 ms): no");
+    CHECK(printed(Event{.type = EventType::inference_failed,
+                        .slot = "s",
+                        .key = "m",
                         .stage = residency::Stage::inference,
                         .message = "no"}) == "s: inference_failed m in stage inference: no");
 }

@@ -74,10 +74,12 @@ void print_all(Out& out) {
     slot.name = "embedding";
     slot.generation = Generation{9999};
     slot.leases = 1111;
-    slot.waiting = 2222;
+    slot.waiting = slot.waiting_texts = slot.waiting_parts = 2222;
     slot.failures.push_back({.key = "b", .message = "m", .failures = 3333, .retry_after = 4444ms});
     SlotCounters& counters = slot.counters;
     counters.loads = counters.loaded = counters.load_failures = counters.loads_aborted = 5555;
+    counters.batches = 1111;
+    counters.texts = 1'234'567;
     counters.leases_granted = counters.most_leases = counters.most_waiting = 6666;
     counters.overloaded = counters.cooling_down = counters.timed_out = counters.cancelled = 7777;
     counters.unloads.fill(8888);

@@ -34,7 +34,9 @@ SlotStatus example() {
     slot.name = "embedding";
     slot.generation = Generation{3};
     slot.leases = 2;
-    slot.waiting = 1;
+    slot.waiting = 12;
+    slot.waiting_texts = 5000;
+    slot.waiting_parts = 1;
     slot.residents.push_back(
         {.key = {"minilm", "q8_0"}, .generation = Generation{3}, .state = ResidentState::ready, .leases = 2});
     slot.failures.push_back({.key = "broken", .message = "no such file", .failures = 2, .retry_after = 1500ms});
@@ -43,6 +45,8 @@ SlotStatus example() {
     slot.counters.load_failures = 1;
     slot.counters.loads_aborted = 1;
     slot.counters.leases_granted = 100;
+    slot.counters.batches = 90;
+    slot.counters.texts = 275;
     slot.counters.most_leases = 10;
     slot.counters.most_waiting = 7;
     slot.counters.overloaded = 5;
@@ -82,11 +86,12 @@ TEST_CASE("A resident prints on one line what applies to it") {
 
 TEST_CASE("A slot prints its residents, failures and counters") {
     CHECK(printed(example()) ==
-          "embedding: generation 3, 2 leased, 1 waiting\n"
+          "embedding: generation 3, 2 leased, 12 waiting with 5000 texts, 1 in parts\n"
           "  resident  minilm@q8_0 ready, generation 3, 2 leases\n"
           "  failed    broken, 2 in a row, try again in 1500 ms: no such file\n"
           "  loads     4 started, 2 ready, 1 failed, 1 aborted\n"
           "  leases    100 granted, at most 10 at once, at most 7 waiting\n"
+          "  calls     90, of 3.1 texts on average\n"
           "  refused   5 overloaded, 0 cooling down, 0 timed out, 0 cancelled\n"
           "  unloads   4, idle 1, switched 3\n");
 }

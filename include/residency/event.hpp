@@ -160,8 +160,13 @@ struct Event {
     /// which are no slot's.
     std::chrono::nanoseconds time{0};
     /// How long it took: the load with `ready`, `load_failed` and `load_aborted`; the unload with `unloaded`; with
-    /// `timed_out` the time since the request came.
+    /// `timed_out` and `inference_failed` the time since the request came.
     std::chrono::nanoseconds duration{0};
+    /// Of that, with `timed_out` and `inference_failed`: how long it waited, but for the load of its model; how long
+    /// it waited for that; and the time since its call, or the first of its parts, began.
+    std::chrono::nanoseconds queue_time{0};
+    std::chrono::nanoseconds load_time{0};
+    std::chrono::nanoseconds call_time{0};
     /// In which stage the request was, with `timed_out` and `inference_failed`.
     Stage stage = Stage::admission;
     /// From 0 to 1, with `load_progress`.
@@ -203,9 +208,15 @@ struct Event {
         if (event.type == EventType::rejected && event.count > 1) {
             out << ", " << std::to_string(event.count) << " requests";
         }
+        const auto ms = [](std::chrono::nanoseconds time) {
+            return std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(time).count()) + " ms";
+        };
         if (event.duration.count() != 0) {
-            const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(event.duration);
-            out << " after " << std::to_string(ms.count()) << " ms";
+            out << " after " << ms(event.duration);
+        }
+        if (event.load_time.count() != 0 || event.call_time.count() != 0) {
+            out << " (queue " << ms(event.queue_time) << ", load " << ms(event.load_time) << ", call "
+                << ms(event.call_time) << ')';
         }
         if (!event.message.empty()) {
             out << ": " << detail::on_one_line(event.message);

@@ -58,7 +58,8 @@ struct SlotOptions {
     /// How many model calls of `embed` and `rerank` may run at once. Bare leases do not count. At most 1,000,000, and
     /// never more than `max_leases`. Default 0: the processors that this process may use (`usable_processors()`: the
     /// affinity and the control groups' CPU quota considered) or `max_leases`, whichever is less; `max_leases` with the
-    /// host's executors, of which only the host knows how many calls they run at once.
+    /// host's executors, of which only the host knows how many calls they run at once. With two and more, requests
+    /// leave one call to those of higher priority while such come, and parts of large requests leave one to all others.
     std::size_t max_calls = 0;
 
     /// How many loads may run at once. Between 1 and 1,000,000.
@@ -150,10 +151,10 @@ static_assert(std::is_trivially_copyable_v<ShutdownOptions>, "it must be safe to
 
 /// Called with each event, on `Executors::callbacks`, in order, one call at a time, with no lock held. Nothing waits
 /// for it: if it is slow, events are dropped and counted, and what the destructor finds undelivered is lost (who needs
-/// the last ones waits for each slot's `shutdown_completed` first). What it throws is ignored; it may call back into the
-/// library, but not with a blocking call. What it captures by reference must outlive the manager: no call begins after
-/// the destructor has returned, but one that runs already may end after it, if the executors are the host's or the
-/// manager was destroyed on a thread of its own.
+/// the last ones waits for each slot's `shutdown_completed` first). What it throws is ignored; it may call back into
+/// the library, but not with a blocking call. What it captures by reference must outlive the manager: no call begins
+/// after the destructor has returned, but one that runs already may end after it, if the executors are the host's or
+/// the manager was destroyed on a thread of its own.
 using Observer = std::function<void(const Event&)>;
 
 /// How a manager is set up.

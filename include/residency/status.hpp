@@ -137,6 +137,10 @@ struct SlotStatus {
     std::size_t leases = 0;
     /// How many requests wait for a lease or a load.
     std::size_t waiting = 0;
+    /// How many texts or pairs these are about that no call has begun with.
+    std::size_t waiting_texts = 0;
+    /// How many of them are cut into parts, and wait for the next one.
+    std::size_t waiting_parts = 0;
     /// Whether the slot refuses new requests.
     bool shutting_down = false;
     /// What is resident.
@@ -230,7 +234,14 @@ inline std::ostream& operator<<(std::ostream& out, const ResidentStatus& residen
 inline std::ostream& operator<<(std::ostream& out, const SlotStatus& slot) {
     const char* const end = !slot.shutting_down ? "" : slot.residents.empty() ? " (shut down)" : " (shutting down)";
     out << slot.name << end << ": generation " << slot.generation << ", " << std::to_string(slot.leases) << " leased, "
-        << std::to_string(slot.waiting) << " waiting\n";
+        << std::to_string(slot.waiting) << " waiting";
+    if (slot.waiting_texts != 0) {
+        out << " with " << std::to_string(slot.waiting_texts) << (slot.waiting_texts == 1 ? " text" : " texts");
+    }
+    if (slot.waiting_parts != 0) {
+        out << ", " << std::to_string(slot.waiting_parts) << " in parts";
+    }
+    out << '\n';
     for (const ResidentStatus& resident : slot.residents) {
         out << "  resident  " << resident << '\n';
     }
@@ -248,6 +259,9 @@ inline std::ostream& operator<<(std::ostream& out, const SlotStatus& slot) {
     out << "  leases    " << std::to_string(done.leases_granted) << " granted, at most "
         << std::to_string(done.most_leases) << " at once, at most " << std::to_string(done.most_waiting)
         << " waiting\n";
+    const std::uint64_t tenths = done.batches == 0 ? 0 : (done.texts * 10 + done.batches / 2) / done.batches;
+    out << "  calls     " << std::to_string(done.batches) << ", of " << std::to_string(tenths / 10) << '.'
+        << std::to_string(tenths % 10) << " texts on average\n";
     out << "  refused   " << std::to_string(done.overloaded) << " overloaded, " << std::to_string(done.cooling_down)
         << " cooling down, " << std::to_string(done.timed_out) << " timed out, " << std::to_string(done.cancelled)
         << " cancelled\n";

@@ -15,10 +15,13 @@ namespace residency::test {
 
 namespace {
 
+using namespace std::chrono_literals;
+
 /// A slot with one model, which takes so many texts a call, and with so many calls.
 class Line : public SlotTable {
 public:
-    explicit Line(std::size_t calls, const BatchLimits& limits = {4}) : SlotTable(with_calls(calls)) {
+    explicit Line(std::size_t calls, const BatchLimits& limits = {4}) : Line(limits, with_calls(calls)) {}
+    Line(const BatchLimits& limits, const SlotOptions& options) : SlotTable(options) {
         wait("a", load_only());
         model = resident("a");
         loaded(model, core::ModelLimits{100, limits, true});
@@ -133,6 +136,70 @@ TEST_CASE("a request that fits one call is cut evenly only if it is alone", "[H2
     CHECK(busy.scheduler.calls() == 2);
 }
 
+TEST_CASE("a request is not cut evenly while others come in turns", "[H25]") {
+    Line line(2, {10});
+    const Grant first = line.lease("a", SlotTable::about(1));
+    line.lease("a", SlotTable::about(1));
+    line.end(first, 1);
+    line.end(first, 1);
+    // Two were there at once; as many calls later as that is remembered, a request is alone again.
+    for (int call = 0; call < 3; ++call) {
+        const Grant whole = line.lease("a", SlotTable::about(6));
+        line.end(whole, 6);
+    }
+    line.enqueue("a", SlotTable::about(6));
+    CHECK(line.given() == Line::Given{{ActionType::part, 3}, {ActionType::part, 3}});
+}
+
+TEST_CASE("a request that is old and cut takes no more calls than one that is not", "[H26][R15]") {
+    SlotOptions options = Line::with_calls(2);
+    options.aging = 1s;
+    Line line({4}, options);
+    const Grant whole = line.lease("a", SlotTable::about(1));
+    const RequestId large = line.wait("a", SlotTable::about(40));
+    line.wait("a", SlotTable::about(20));
+    CHECK(line.scheduler.calls() == 2);
+    line.at(2s);
+    // One call has a part; the other is left to those that are not cut, however old the second large one is.
+    line.end(whole, 1);
+    CHECK(line.given() == Line::Given{});
+    line.lease("a", SlotTable::about(1));
+    line.end_part(large, 4);
+    CHECK(line.given() == Line::Given{{ActionType::part, 4}});
+}
+
+TEST_CASE("while higher priority is there, lower ones leave a call to it", "[H26]") {
+    const auto with_priority = [](Priority priority) {
+        RequestSpec spec = SlotTable::about(1);
+        spec.priority = priority;
+        return spec;
+    };
+    Line line(3, {1});
+    const Grant high = line.lease("a", with_priority(Priority::high));
+    line.lease("a", with_priority(Priority::normal));
+    Grant low = line.lease("a", with_priority(Priority::low));
+    line.end(high, 1);
+    CHECK(line.scheduler.calls_of(Priority::high) == 0);
+    // The third call is left to high priority, which has it at once.
+    Grant none;
+    CHECK(line.try_grant("a", none, with_priority(Priority::normal)) == Attempt::must_wait);
+    const RequestId waits = line.wait("a", with_priority(Priority::low));
+    const RequestId first = line.wait("a", with_priority(Priority::high));
+    CHECK(line.given() == Line::Given{{ActionType::grant, first.index}});
+    line.end({line.model, {}, true, 1, false, Priority::high}, 1);
+    CHECK(line.given() == Line::Given{});
+    line.end(low, 1);
+    CHECK(line.given() == Line::Given{{ActionType::grant, waits.index}});
+    // Six calls after the last of high priority nothing is left to it.
+    low = {line.model, {}, true, 1, false, Priority::low};
+    for (int call = 0; call < 5; ++call) {
+        line.end(low, 1);
+        line.lease("a", with_priority(Priority::low));
+    }
+    line.lease("a", with_priority(Priority::low));
+    CHECK(line.scheduler.calls() == 3);
+}
+
 TEST_CASE("parts are cut by the lengths of their texts", "[H26]") {
     const std::vector<std::string> texts{"55555", "1", "22", "333", "4444"};
     const core::TextLengths lengths(texts);
@@ -152,6 +219,25 @@ TEST_CASE("all parts that a call gives have room in its actions", "[H26]") {
     slot.loaded(slot.resident("a"), core::ModelLimits{100, {2}, true});
     CHECK(slot.scheduler.calls() == 64);
     CHECK(slot.actions.size() <= most);
+}
+
+TEST_CASE("who is overloaded learns how long what waits will take, once a call has ended", "[R8]") {
+    SlotOptions options = Line::with_calls(1);
+    options.max_queue = 2;
+    SlotTable slot(options);
+    slot.make_ready("a");
+    const Grant first = slot.lease("a", SlotTable::about(1));
+    slot.wait("a", SlotTable::about(3));
+    const RequestId large = slot.wait("a", SlotTable::about(7));
+    CHECK(slot.enqueue("a").retry_after == core::Duration::zero());
+    // One text in 50 ms; 7 texts are left.
+    slot.at(50ms).release(first);
+    slot.wait("b");
+    CHECK(slot.enqueue("b").retry_after == 350ms);
+    // Bare leases alone: how long they last is not known.
+    slot.cancel(large);
+    slot.wait("b");
+    CHECK(slot.at(400ms).enqueue("b").retry_after == core::Duration::zero());
 }
 
 TEST_CASE("a call that was out of memory limits those that follow, down to one text", "[H30]") {

@@ -92,7 +92,7 @@ TEST_CASE("H1 waiters whose time is up have left, too", "[H1]") {
     const RequestId request = slot.wait("a", SlotTable::until(10ms));
     const ResidentId a = slot.resident("a");
     CHECK(slot.at(10ms).tick() == Actions{failed(request, errc::timed_out, Stage::load),
-                                          slot.timed_out_event("a", Stage::load, 10ms), stop_load(a)});
+                                          slot.timed_out_event("a", Stage::load, 10ms, 0, 10ms), stop_load(a)});
 }
 
 // -- H2: unload of what is loading ------------------------------------------------------------------------------------

@@ -570,7 +570,7 @@ TEST_CASE("H14 no load that is ready completes an ensure_loaded past its deadlin
     const ResidentId a = slot.resident("a");
     CHECK(slot.at(10ms).loaded(a) == Actions{event(EventType::ready, Reason::requested, a, 1, 10ms),
                                              failed(late, errc::timed_out, Stage::queue),
-                                             slot.timed_out_event("a", Stage::queue, 10ms)});
+                                             slot.timed_out_event("a", Stage::queue, 10ms, 0, 10ms)});
 }
 
 TEST_CASE("H14 no request is refused for a waiter past its deadline", "[H14][R8]") {

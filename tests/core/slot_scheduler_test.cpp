@@ -930,7 +930,7 @@ TEST_CASE("a waiter whose deadline has passed leaves, and learns in which stage"
     CHECK(slot.scheduler.next_alarm() == 20ms);
     // Nobody is left who waits for the load.
     CHECK(slot.at(21ms).tick() == Actions{failed(loads, errc::timed_out, Stage::load),
-                                          slot.timed_out_event("a", Stage::load, 21ms), stop_load(a)});
+                                          slot.timed_out_event("a", Stage::load, 21ms, 0, 21ms), stop_load(a)});
     CHECK(slot.scheduler.next_alarm() == core::never);
     CHECK(slot.scheduler.counters().timed_out == 2);
     CHECK(slot.scheduler.queue().keys().size() == 1);
@@ -983,7 +983,8 @@ TEST_CASE("a deadline may go on after the grant, until the lease is released", "
         CHECK(slot.scheduler.counters().timed_out == 0);
     }
     SECTION("it does not, and its caller is told once") {
-        CHECK(slot.at(50ms).tick() == Actions{expired(request), slot.timed_out_event("a", Stage::inference, 50ms, 1)});
+        CHECK(slot.at(50ms).tick() ==
+              Actions{expired(request), slot.timed_out_event("a", Stage::inference, 50ms, 1, 0ms, 50ms)});
         CHECK(slot.tick() == Actions{});
         CHECK(slot.scheduler.next_alarm() == core::never);
         CHECK(slot.scheduler.counters().timed_out == 1);

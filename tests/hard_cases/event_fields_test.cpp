@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <numeric>
@@ -210,6 +211,7 @@ TEST_CASE("timed_out has the key, how long the request waited, and in which stag
         CHECK(event.slot == "model");
         CHECK(event.key == a);
         CHECK(event.duration == 300ms);
+        CHECK(event.queue_time == 300ms);
         CHECK(event.stage == Stage::queue);
         held.release();
         bench.check_end();
@@ -227,14 +229,16 @@ TEST_CASE("timed_out has the key, how long the request waited, and in which stag
         const Event event = only(bench, EventType::timed_out);
         CHECK(event.key == a);
         CHECK(event.duration == 300ms);
+        CHECK(event.load_time == 300ms);
         CHECK(event.stage == Stage::load);
         bench.check_end();
     }
     SECTION("in stage inference") {
         ManagerBench bench;
         Outcome<Ranking> late;
+        bench.world->on(FakeStep::load, [](const FakeCall&) { VirtualClock::advance(200ms); });
         bench.world->on(FakeStep::inference, [&](const FakeCall&) {
-            VirtualClock::advance(300ms);
+            VirtualClock::advance(100ms);
             run_ready(bench.control);
         });
         bench.manager->async_rerank(a, "query", {"text"}, {.timeout = 300ms}, late.handler());
@@ -244,6 +248,9 @@ TEST_CASE("timed_out has the key, how long the request waited, and in which stag
         CHECK(event.slot == "reranker");
         CHECK(event.key == a);
         CHECK(event.duration == 300ms);
+        CHECK(event.queue_time == 0ms);
+        CHECK(event.load_time == 200ms);
+        CHECK(event.call_time == 100ms);
         CHECK(event.stage == Stage::inference);
         bench.check_end();
     }
@@ -262,6 +269,46 @@ TEST_CASE("inference_failed has slot, key, generation and the model's message", 
     CHECK(event.generation == bench.manager->embedding().generation());
     CHECK(event.message == "no memory on the device");
     bench.check_end();
+}
+
+TEST_CASE("inference_failed says what the request's time went into", "[H19]") {
+    ManagerOptions options;
+    options.embedding.max_calls = 1;
+    enum class Way { alone, shared, in_parts };
+    for (const Way way : {Way::alone, Way::shared, Way::in_parts}) {
+        INFO("way " << static_cast<int>(way));
+        ManagerBench bench(options);
+        if (way != Way::alone) {
+            bench.world->set_batch_limits(a, {2});
+        }
+        std::deque<Outcome<Embeddings>> answers(3);
+        std::size_t calls = 0;
+        bench.world->on(FakeStep::load, [](const FakeCall&) { VirtualClock::advance(200ms); });
+        bench.world->on(FakeStep::inference, [&](const FakeCall& call) {
+            VirtualClock::advance(100ms);
+            if (++calls == (way == Way::in_parts ? 3 : 2)) {
+                throw way == Way::shared ? Error(errc::inference_failed, call.key, Stage::inference, "no").at_text(0)
+                                         : Error(errc::inference_failed, call.key, Stage::inference, "no");
+            }
+        });
+        // As much as a call takes.
+        bench.manager->async_embed(a, {"first", "second"}, answers[0].handler());
+        VirtualClock::advance(10ms);
+        bench.manager->async_embed(
+            a, way == Way::in_parts ? std::vector<std::string>(4, "text") : std::vector<std::string>(1, "text"),
+            answers[1].handler());
+        if (way == Way::shared) {
+            bench.manager->async_embed(a, {"third"}, answers[2].handler());
+        }
+        bench.run();
+        CHECK(answers[1].code() == errc::inference_failed);
+        const Event event = only(bench, EventType::inference_failed);
+        CHECK(event.load_time == 200ms);
+        CHECK(event.queue_time == 100ms);
+        CHECK(event.call_time == (way == Way::in_parts ? 200ms : 100ms));
+        CHECK(event.duration == event.load_time + event.queue_time + event.call_time);
+        bench.check_end();
+    }
 }
 
 TEST_CASE("A model that obeys its stop_token has not failed, whatever it throws", "[H19]") {

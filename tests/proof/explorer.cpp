@@ -336,10 +336,11 @@ private:
     // as surely: what is mixed has 64 bits.
     static std::uint64_t number_of(const CheckedScheduler& world, const KnownLease& lease) {
         const core::Time now = world.now();
+        const auto priority = static_cast<std::uint64_t>(lease.grant.priority);
         if (lease.grant.texts == 0) {
-            return lease.grant.is_inference ? 1U : 0U;
+            return lease.grant.is_inference ? std::uint64_t{1} << (8 * priority) : 0U;
         }
-        std::vector<std::uint64_t> facts;
+        std::vector<std::uint64_t> facts{priority};
         for (const KnownSharer& sharer : lease.sharers) {
             const core::Duration left = std::max(core::Duration::zero(), sharer.deadline - now);
             facts.push_back(sharer.expired ? 0 : static_cast<std::uint64_t>(left.count()) + 1);
@@ -439,7 +440,9 @@ private:
             }
             all.push_back(sum);
         });
+        // Leases for parts of requests that are gone end alike, also if these were not the same.
         std::sort(all.begin(), all.end());
+        all.erase(std::unique(all.begin(), all.end()), all.end());
         return all;
     }
 

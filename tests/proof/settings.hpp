@@ -251,6 +251,17 @@ inline std::vector<Family> families(Dose dose) {
                    .closes = true,
                    .refuses = true,
                    .step = std::chrono::duration_cast<std::chrono::milliseconds>(core::SlotScheduler::refusal_period)});
+    all.push_back({.name = "calls-by-priority",
+                   .about = "calls of three priorities: one call is left to the higher ones; by age, too",
+                   .requests = full ? std::vector{call(high), call(lease), call(low), low}
+                                    : std::vector{call(high), call(lease), call(low)},
+                   .keys = 1,
+                   .max_queue = full ? 3U : 2U,
+                   .residents = {1},
+                   .leases = full ? std::vector<std::size_t>{2, 3} : std::vector<std::size_t>{2},
+                   .keep_alives = {keep_alive_forever},
+                   .aging = 1ms,
+                   .fails = false});
     all.push_back(
         {.name = "batches",
          .about = "requests that share calls of two texts: deadlines, query and document, bare leases, unloads",

@@ -30,6 +30,10 @@ inline void Oracle::note_event(int slot, int key, const Event& event) {
             });
             require(known, "H19: no request timed out then, slot ", slot);
             require(event.stage != Stage::admission, "H19: a timeout without its stage, slot ", slot);
+            require(event.queue_time >= event.queue_time.zero() && event.load_time >= event.load_time.zero() &&
+                        event.call_time >= event.call_time.zero() &&
+                        event.queue_time + event.load_time + event.call_time == event.duration,
+                    "H19: a timeout that does not say what its time went into, slot ", slot);
             break;
         }
         case EventType::rejected: {

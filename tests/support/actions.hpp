@@ -122,11 +122,15 @@ inline Action rejected(Reason reason, core::Index count) {
     return made;
 }
 
-/// A request of the key with this entry has timed out; `generation` is that of its lease.
-inline Action timed_out(core::Index key, Stage stage, core::Duration duration, std::uint64_t generation = 0) {
+/// A request of the key with this entry has timed out; `generation` is that of its lease. Of `duration` its model was
+/// being loaded for `load`, and its call has run for `call`.
+inline Action timed_out(core::Index key, Stage stage, core::Duration duration, std::uint64_t generation = 0,
+                        core::Duration load = {}, core::Duration call = {}) {
     Action made = event(EventType::timed_out, Reason::none, {}, generation, duration);
     made.key = key;
     made.stage = stage;
+    made.load_time = load;
+    made.call_time = call;
     return made;
 }
 

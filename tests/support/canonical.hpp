@@ -70,6 +70,15 @@ private:
         add(scheduler_->calls());
         add(scheduler_->last_is_part());
         add(recent(scheduler_->whole_at()));
+        // With one call nothing is cut evenly, and no call is left to others.
+        if (scheduler_->options().max_leases > 1 && scheduler_->options().max_calls != 1) {
+            const std::uint64_t batches = scheduler_->counters().batches;
+            add(scheduler_->company_until() - (std::min)(scheduler_->company_until(), batches));
+            for (const Priority priority : {Priority::high, Priority::normal}) {
+                add(recent(scheduler_->latest_of(priority)));
+                add(scheduler_->calls_of(priority));
+            }
+        }
         add(scheduler_->lease_by_age());
         add(scheduler_->place_by_age());
         for (const Reason reason : {Reason::overloaded, Reason::cooling_down}) {
@@ -105,7 +114,7 @@ private:
         return due <= now_ ? 0 : static_cast<std::uint64_t>(due.count()) - static_cast<std::uint64_t>(now_.count());
     }
 
-    // How long ago a call was that was not a part, as far as that still decides anything.
+    // How long ago a call was, as far as that still decides anything.
     [[nodiscard]] std::uint64_t recent(std::uint64_t whole_at) const noexcept {
         const std::uint64_t window =
             2 * (std::min)(scheduler_->options().max_calls == 0 ? scheduler_->options().max_leases

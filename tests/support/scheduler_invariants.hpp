@@ -212,6 +212,9 @@ public:
                 require(grant.request.valid() == kept, "a request with a deadline that goes on stays known");
                 require(grant.is_inference == spec.is_inference && grant.texts == spec.texts,
                         "a lease is for a model call or it is bare");
+                if (spec.is_inference && calls() != 0) {
+                    note_company();
+                }
                 lease(resident, grant, spec, now_);
             }
         } else {
@@ -608,7 +611,20 @@ private:
         const KnownResident* resident = resident_of(waiter.key);
         return waiter.spec.wants_lease && resident != nullptr && resident->state == ResidentState::ready &&
                resident->leases < resident->capacity && leases_.size() < options().max_leases &&
-               (!waiter.spec.is_inference || calls() < max_calls());
+               (!waiter.spec.is_inference || (calls() < max_calls() && leaves_a_call(waiter.spec.priority)));
+    }
+    // DESIGN.md H26: while higher priority was in one of the latest calls, lower ones have all calls but one.
+    [[nodiscard]] bool leaves_a_call(Priority priority) const {
+        for (std::size_t higher = 0; higher < static_cast<std::size_t>(priority); ++higher) {
+            const auto lower = std::count_if(leases_.begin(), leases_.end(), [&](const KnownLease& each) {
+                return each.grant.is_inference && static_cast<std::size_t>(each.grant.priority) > higher;
+            });
+            if (max_calls() > 1 && latest_[higher] != 0 && batches_ - latest_[higher] < 2 * max_calls() &&
+                static_cast<std::size_t>(lower) + 1 >= max_calls()) {
+                return false;
+            }
+        }
+        return true;
     }
     // Whether the waiter is the first of its key for a lease, by rank or by age, and can be given it.
     [[nodiscard]] bool can_be_granted(const KnownWaiter& waiter, bool by_age) const {
@@ -617,7 +633,8 @@ private:
         }
         if (by_age) {
             return oldest([&](const KnownWaiter& each) {
-                       return each.key == waiter.key && each.spec.wants_lease && each.running == 0;
+                       return each.key == waiter.key && each.spec.wants_lease && each.running == 0 &&
+                              (!each.cut || may_start_part(each));
                    }) == &waiter;
         }
         const bool is_first = best([&](const KnownWaiter& each) {
@@ -707,11 +724,13 @@ private:
         }
         const std::size_t free =
             std::min({max_calls(), resident.capacity - resident.leases, options().max_leases - leases_.size()});
-        if (!alone || calls() != 0 || free < 2) {
+        if (!alone || calls() != 0 || batches_ < company_until_ || free < 2) {
             return std::nullopt;
         }
         return static_cast<core::Index>((spec.texts + free - 1) / free);
     }
+    // Two requests for calls are there at once.
+    void note_company() { company_until_ = batches_ + 2 * max_calls(); }
     // The oldest waiter that can be granted, if it is older than `aging`.
     [[nodiscard]] const KnownWaiter* oldest_to_grant() const {
         const KnownWaiter* found =
@@ -937,6 +956,13 @@ private:
         }
         return sum;
     }
+    [[nodiscard]] std::size_t waiting_texts() const {
+        std::size_t sum = 0;
+        for (const KnownWaiter& waiter : waiters_) {
+            sum += waiter.claims ? 0 : waiter.spec.texts;
+        }
+        return sum;
+    }
     [[nodiscard]] bool fits_queue(const core::RequestSpec& spec, std::size_t waiters, std::size_t bytes) const {
         const auto room = [&](std::size_t all) { return all - (spec.priority == Priority::low ? all / 4 : 0); };
         return waiters < room(options().max_queue) && bytes + spec.bytes <= room(options().max_queue_bytes);
@@ -957,8 +983,8 @@ private:
         const bool others_wait = std::any_of(waiters_.begin(), waiters_.end(),
                                              [&](const auto& each) { return each.key == key && !each.cut; });
         const bool has_room = leases_.size() < options().max_leases && resident->leases < resident->capacity &&
-                              (!spec.is_inference || calls() < max_calls()) && !others_wait &&
-                              !part_of(spec, *resident, waiters_.empty());
+                              (!spec.is_inference || (calls() < max_calls() && leaves_a_call(spec.priority))) &&
+                              !others_wait && !part_of(spec, *resident, waiters_.empty());
         return !spec.wants_lease || has_room ? Attempt::granted : Attempt::must_wait;
     }
 
@@ -976,10 +1002,12 @@ private:
         const bool was_full = !cooling && !fits_queue(spec, waiting(), waiting_bytes());
         std::size_t due = 0;
         std::size_t due_bytes = 0;
+        std::size_t due_texts = 0;
         for (const KnownWaiter& each : waiters_) {
             if (!each.claims && each.spec.deadline <= now_) {
                 ++due;
                 due_bytes += each.spec.bytes;
+                due_texts += each.spec.texts;
             }
         }
         const bool full = was_full && !fits_queue(spec, waiting() - due, waiting_bytes() - due_bytes);
@@ -992,6 +1020,9 @@ private:
         if (joins) {
             // It comes after those whose time is up have left, and gets its name below.
             joining_ = KnownWaiter{{}, key, spec, ++arrivals_, now_};
+            if (spec.is_inference && (calls() != 0 || waiting_texts() != (was_full ? due_texts : 0))) {
+                note_company();
+            }
         }
         refused_key_ = key;
         refused_ = cooling ? errc::cooling_down : full ? errc::overloaded : errc::timed_out;
@@ -1004,8 +1035,12 @@ private:
             require(enqueued.code == refused_, "H5 a refused request learns why");
             require(enqueued.stage == (refused_late_ ? Stage::queue : Stage::admission),
                     "a refused request learns in which stage");
-            require(enqueued.retry_after == (cooling ? keys_[key].cooling_until - now_ : core::Duration::zero()),
-                    "cooling_down says when to try again");
+            const SlotCounters& done = scheduler_.counters();
+            const bool any_ended = refused_ == errc::overloaded && done.batches > scheduler_.calls();
+            require(cooling     ? enqueued.retry_after == keys_[key].cooling_until - now_
+                    : any_ended ? enqueued.retry_after >= core::Duration::zero()
+                                : enqueued.retry_after == core::Duration::zero(),
+                    "cooling_down says when to try again, overloaded once a call has ended");
             if (!refused_late_) {
                 refuse(cooling ? 1 : 0, key);
             }
@@ -1046,6 +1081,8 @@ private:
         }
         if (spec.is_inference) {
             ++batches_;
+            latest_[static_cast<std::size_t>(spec.priority)] = batches_;
+            require(grant.priority == spec.priority, "a lease is of its request's priority");
             resident.last_is_part = last_is_part_ = grant.is_part;
             if (!grant.is_part) {
                 resident.whole_at = whole_at_ = batches_;
@@ -1349,7 +1386,7 @@ private:
             resident.batch.texts < 2 ? waiter->spec.texts : std::min<std::size_t>(resident.batch.texts, waiter->part);
         const std::size_t count = std::min<std::size_t>(waiter->spec.texts, limit);
         require(action.count == count && action.first == waiter->given, "H26 a part has the texts that come next");
-        core::Grant grant{resident.id, waiter->id, true, action.count, true};
+        core::Grant grant{resident.id, waiter->id, true, action.count, true, waiter->spec.priority};
         core::RequestSpec spec = waiter->spec;
         lease(resident, grant, spec, waiter->since);
         waiter->spec.bytes -= waiter->spec.bytes / waiter->spec.texts * action.count;
@@ -1398,7 +1435,8 @@ private:
         drop_waiter(static_cast<std::size_t>(waiter - waiters_.begin()));
         if (granted.spec.wants_lease) {
             lease(resident,
-                  {resident.id, kept ? granted.id : core::RequestId{}, granted.spec.is_inference, granted.spec.texts},
+                  {resident.id, kept ? granted.id : core::RequestId{}, granted.spec.is_inference, granted.spec.texts,
+                   false, granted.spec.priority},
                   granted.spec, granted.since);
             expect_joiners(granted.spec, resident);
         } else {
@@ -1545,6 +1583,11 @@ private:
         require(action.stage == timed_out_->stage && action.duration == timed_out_->duration &&
                     action.generation == timed_out_->generation,
                 "a timeout is reported with its stage and with the time since the request came");
+        const core::Duration zero = core::Duration::zero();
+        require(action.load_time >= zero && action.call_time >= zero &&
+                    action.load_time + action.call_time <= action.duration &&
+                    (action.stage == Stage::inference || action.call_time == zero),
+                "a timeout is reported with what the time went into");
         require(*scheduler_.key_of_entry(action.key) == name(timed_out_->key),
                 "a timeout is reported with its key, which is known until the next call");
         timed_out_.reset();
@@ -1762,6 +1805,9 @@ private:
         require(waiting() <= options().max_queue, "R8 waiters <= max_queue");
         require(waiting_bytes() <= options().max_queue_bytes && queue.bytes() == waiting_bytes(),
                 "R8 bytes that wait <= max_queue_bytes");
+        const auto cut = std::count_if(waiters_.begin(), waiters_.end(), [](const auto& waiter) { return waiter.cut; });
+        require(queue.texts() == waiting_texts() && queue.cut() == static_cast<std::size_t>(cut),
+                "H26 texts that wait are counted, and requests that are cut");
         require(queue.waiting() == waiting() && queue.empty() == waiters_.empty(), "R9 every waiter is accounted for");
         require(queue.claims().size() == waiters_.size() - waiting(), "H1 every claim is accounted for");
         std::size_t with_deadline = 0;
@@ -2090,6 +2136,8 @@ private:
     std::uint64_t batches_ = 0;
     bool last_is_part_ = false;
     std::uint64_t whole_at_ = 0;
+    std::uint64_t company_until_ = 0;
+    std::array<std::uint64_t, 3> latest_{};
     std::uint64_t drains_ = 0;
     bool closing_ = false;
     bool closed_ = false;

@@ -221,8 +221,9 @@ public:
 
     /// The event of a request for `key` that timed out in the last call.
     [[nodiscard]] Action timed_out_event(const ModelKey& key, Stage stage, core::Duration duration,
-                                         std::uint64_t number = 0) const {
-        return timed_out(scheduler.queue().keys().lookup(key), stage, duration, number);
+                                         std::uint64_t number = 0, core::Duration load = {},
+                                         core::Duration call = {}) const {
+        return timed_out(scheduler.queue().keys().lookup(key), stage, duration, number, load, call);
     }
 
     SlotScheduler scheduler;

@@ -80,6 +80,9 @@ struct Action {
     Generation generation{};
     /// How long it took, with `event`; after how long to try again, with `fail`.
     Duration duration{0};
+    /// Of that, with the event `timed_out`: how long its model was being loaded, and how long its call has run.
+    Duration load_time{0};
+    Duration call_time{0};
 
     /// Same in every field.
     friend bool operator==(const Action&, const Action&) = default;

@@ -98,6 +98,8 @@ struct Request {
     Index bulk = none;
     /// Its place in the order of all arrivals.
     std::uint64_t arrival = 0;
+    /// When it was given its lease, or its first part.
+    Time granted{0};
 
     /// Same in every field.
     friend bool operator==(const Request&, const Request&) = default;
@@ -115,6 +117,8 @@ struct Grant {
     Index texts = 0;
     /// Whether its request may have more of them, each for a part of its texts.
     bool is_part = false;
+    /// The priority of its request, or of the first that shares it.
+    Priority priority = Priority::normal;
 
     /// The same lease, or one that cannot be distinguished from it.
     friend bool operator==(const Grant&, const Grant&) = default;
@@ -142,7 +146,7 @@ struct Enqueued {
     errc code = errc::overloaded;
     /// In which stage.
     Stage stage = Stage::admission;
-    /// When to try again, with cooling_down.
+    /// When to try again, with cooling_down and overloaded; zero if that is not known.
     Duration retry_after{0};
 };
 

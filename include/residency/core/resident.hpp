@@ -75,6 +75,8 @@ struct Resident {
     Time idle_since{0};
     /// When its load, or its unload, began.
     Time began{0};
+    /// When it became ready.
+    Time ready_at{0};
     /// Loading: when the load is asked to stop; `never` while it has waiters.
     Time abandoned_at = never;
     /// How long it keeps its place against another key's claim, from when it became ready; zero if it yields at once,

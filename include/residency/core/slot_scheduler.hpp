@@ -7,6 +7,7 @@
 #include "residency/core/shared_key.hpp"
 #include "residency/core/shared_text.hpp"
 #include "residency/core/slab.hpp"
+#include "residency/core/text_rate.hpp"
 #include "residency/core/time.hpp"
 #include "residency/core/wait_queue.hpp"
 #include "residency/error_code.hpp"
@@ -42,7 +43,7 @@ namespace residency::core {
 ///   max_queue, the bytes that wait never max_queue_bytes;
 /// - at most max_loads residents are queued or loading;
 /// - a key has at most one resident, and a resident that can take a lease has no waiter for one, unless max_leases or
-///   max_calls stands between;
+///   max_calls stands between, or the free call is left to others (DESIGN.md H26);
 /// - a place is free only if no key wants one or max_loads stands between;
 /// - against another key's claim a resident keeps its place for its stay at most, or while it serves what ranks before;
 /// - next_alarm() is not later than anything that is due.
@@ -196,8 +197,18 @@ public:
     [[nodiscard]] std::size_t calls() const noexcept { return calls_; }
     /// Whether the latest of them was for a part of a request.
     [[nodiscard]] bool last_is_part() const noexcept { return last_is_part_; }
+    /// How many of them are of this priority.
+    [[nodiscard]] std::size_t calls_of(Priority priority) const noexcept {
+        return calls_of_[static_cast<std::size_t>(priority)];
+    }
+    /// The number of the latest call of this priority, counted as `counters().batches`; zero if there was none.
+    [[nodiscard]] std::uint64_t latest_of(Priority priority) const noexcept {
+        return latest_of_[static_cast<std::size_t>(priority)];
+    }
     /// The number of the latest that was not, counted as `counters().batches`; zero if there was none.
     [[nodiscard]] std::uint64_t whole_at() const noexcept { return whole_at_; }
+    /// Until so many calls have begun, counted as `counters().batches`, no request counts as alone in the slot.
+    [[nodiscard]] std::uint64_t company_until() const noexcept { return company_until_; }
     /// How many requests wait.
     [[nodiscard]] std::size_t waiting() const noexcept { return queue_.waiting(); }
     /// Whether new requests are refused.
@@ -261,6 +272,11 @@ private:
         // Of residents that drain for good: when their leases end.
         std::size_t drained = 0;
     };
+    // What the time since a request came went into, but for waiting.
+    struct Spent {
+        Duration load{0};
+        Duration call{0};
+    };
     // Requests that were refused for one reason since the last event.
     struct Refusals {
         SharedKey key{};
@@ -293,7 +309,10 @@ private:
     void end_lease(Resident& resident, const Grant& grant, Time when) noexcept {
         resident.end_lease(when);
         --leases_;
-        calls_ -= grant.is_inference ? 1U : 0U;
+        if (grant.is_inference) {
+            --calls_;
+            --calls_of_[static_cast<std::size_t>(grant.priority)];
+        }
         resident.texts -= grant.texts;
         parts_ -= grant.is_part ? 1U : 0U;
         resident.parts -= grant.is_part ? 1U : 0U;
@@ -301,12 +320,15 @@ private:
     [[nodiscard]] bool fits_queue(const RequestSpec& spec) const noexcept;
     [[nodiscard]] bool fail_late(Index request, Step& step);
     void grant(Index request, Step& step);
+    [[nodiscard]] bool may_call(Priority priority) const noexcept;
     [[nodiscard]] bool can_serve(Index request) const noexcept;
+    [[nodiscard]] Index oldest_on(Index resident) const noexcept;
     [[nodiscard]] Index oldest_to_grant(Time now) const noexcept;
     [[nodiscard]] Index next_to_grant(Time now, bool& by_age) const noexcept;
     void grant_ready(Step& step);
     void complete_ensures(Index key, Step& step);
     void fail(Index request, errc code, Duration retry_after, Step& step);
+    [[nodiscard]] Spent spent_by(Index request, Time now) const noexcept;
     void time_out(Index request, Step& step);
     void expire_due(Step& step);
     void fail_expecting(Index key, Step& step);
@@ -318,13 +340,15 @@ private:
     void publish_refusals(Reason reason, Step& step);
 
     // Batches: impl/slot_scheduler_batches.hpp.
+    // A request has come for a call while another had one or waited for one.
+    void note_company() noexcept { company_until_ = counters_.batches + 2 * max_calls_; }
     void count_texts(Resident& resident, const RequestSpec& spec) noexcept;
     [[nodiscard]] std::size_t share_of(const Resident& resident) const noexcept;
     void fill_batch(const RequestSpec& first, Index resident, Step& step);
     void join(Index request, const RequestSpec& spec, Index resident, Step& step);
     [[nodiscard]] Index part_of(const Resident& resident, const RequestSpec& spec, bool is_alone) const noexcept;
     [[nodiscard]] Index next_part() const noexcept;
-    [[nodiscard]] bool may_start_part(Index resident) const noexcept;
+    [[nodiscard]] bool may_start_part(Index resident, Index request) const noexcept;
     void give_part(Index request, Index resident, Step& step);
 
     // Places: impl/slot_scheduler_places.hpp.
@@ -377,9 +401,13 @@ private:
     std::size_t calls_ = 0;
     // Of these, those for parts of requests.
     std::size_t parts_ = 0;
+    // By priority: how many calls run, and the number of the latest.
+    std::array<std::size_t, 3> calls_of_{};
+    std::array<std::uint64_t, 3> latest_of_{};
     // Whether the latest call is for a part, and the number of the latest that is not.
     bool last_is_part_ = false;
     std::uint64_t whole_at_ = 0;
+    std::uint64_t company_until_ = 0;
     // Residents that are queued or loading.
     std::size_t loads_ = 0;
     // Residents that drain for a switch.
@@ -406,6 +434,7 @@ private:
     bool lease_by_age_ = true;
     bool place_by_age_ = true;
     std::array<Refusals, 2> refusals_{};
+    TextRate rate_{};
     SlotCounters counters_{};
 };
 

@@ -51,8 +51,11 @@ public:
     [[nodiscard]] const Slab<Request, RequestTag>& requests() const noexcept { return requests_; }
     /// How many wait.
     [[nodiscard]] std::size_t waiting() const noexcept { return members_ - claims_.size(); }
-    /// How many bytes they wait with.
+    /// How many texts and bytes they wait with.
+    [[nodiscard]] std::size_t texts() const noexcept { return texts_; }
     [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
+    /// How many of them are cut into parts.
+    [[nodiscard]] std::size_t cut() const noexcept { return cut_; }
     /// Whether no key waits for anything: there is no waiter and no claim.
     [[nodiscard]] bool empty() const noexcept { return members_ == 0; }
     /// The claims, the oldest first.
@@ -109,8 +112,7 @@ public:
         }
         ++entry.waiting;
         ++members_;
-        entry.texts += spec.texts;
-        bytes_ += spec.bytes;
+        count(entry, spec.texts, spec.bytes);
         return id;
     }
 
@@ -118,8 +120,11 @@ public:
     RequestId keep_deadline(Index key, const RequestSpec& spec) noexcept {
         const RequestId id = add(key, spec);
         requests_[id.index].state = RequestState::leased;
+        requests_[id.index].granted = spec.since;
         return id;
     }
+    /// The request, which is still known, was given its lease or its first part.
+    void note_granted(Index index, Time now) noexcept { requests_[index].granted = now; }
 
     /// Takes a waiter out of its list. It is gone, unless `to_lease` and its deadline goes on. Returns whether it is
     /// still known.
@@ -128,14 +133,14 @@ public:
         KeyEntry& entry = keys_[request.key];
         take_out(index);
         if (request.bulk != none) {
+            cut_ -= bulks_[request.bulk].is_cut ? 1U : 0U;
             bulks_.erase(std::exchange(request.bulk, none));
         }
         stop_expecting(entry, request);
         --entry.waiting;
         --members_;
         if (request.state == RequestState::waiting) {
-            entry.texts -= request.spec.texts;
-            bytes_ -= request.spec.bytes;
+            discount(entry, request.spec.texts, request.spec.bytes);
         }
         if (to_lease && request.spec.is_inference && request.spec.deadline != never) {
             request.state = RequestState::leased;
@@ -152,6 +157,7 @@ public:
         Bulk& bulk = bulks_[requests_[index].bulk];
         bulk.is_cut = true;
         bulk.part = part;
+        ++cut_;
         append(index);
     }
     /// Whether the waiter is cut into parts.
@@ -169,8 +175,7 @@ public:
         ++bulk.running;
         request.spec.texts -= texts;
         request.spec.bytes -= bytes;
-        keys_[request.key].texts -= texts;
-        bytes_ -= bytes;
+        discount(keys_[request.key], texts, bytes);
     }
     /// A part of the request has ended, which may itself be gone.
     void end_part(RequestId request) noexcept {
@@ -207,8 +212,7 @@ public:
         } else {
             entry.claim = index;
             request.state = RequestState::claim;
-            entry.texts -= request.spec.texts;
-            bytes_ -= request.spec.bytes;
+            discount(entry, request.spec.texts, request.spec.bytes);
             deadlines_.erase(index);
         }
         claims_.push_back({entry.claim, until});
@@ -269,16 +273,17 @@ public:
         }
         return shortest;
     }
-    /// The key's waiter for a lease that came first, or none; one of which a part runs is served already.
-    [[nodiscard]] Index oldest_unserved(Index key) const noexcept {
+    /// The key's waiter for a lease that came first, or none; one of which a part runs is served already. `cut`: also
+    /// of those that are cut.
+    [[nodiscard]] Index oldest_unserved(Index key, bool cut = true) const noexcept {
         const KeyEntry& entry = keys_[key];
         Index oldest = none;
         for (std::size_t priority = 0; priority < 3; ++priority) {
-            Index cut = entry.first[cuts + priority];
-            while (cut != none && bulks_[requests_[cut].bulk].running != 0) {
-                cut = requests_[cut].next;
+            Index next = cut ? entry.first[cuts + priority] : none;
+            while (next != none && bulks_[requests_[next].bulk].running != 0) {
+                next = requests_[next].next;
             }
-            oldest = older(older(oldest, entry.first[leases + priority]), cut);
+            oldest = older(older(oldest, entry.first[leases + priority]), next);
         }
         return oldest;
     }
@@ -324,6 +329,16 @@ private:
     static constexpr std::size_t loads = 3;
     static constexpr std::size_t cuts = 6;
 
+    void count(KeyEntry& entry, Index texts, Index bytes) noexcept {
+        entry.texts += texts;
+        texts_ += texts;
+        bytes_ += bytes;
+    }
+    void discount(KeyEntry& entry, Index texts, Index bytes) noexcept {
+        entry.texts -= texts;
+        texts_ -= texts;
+        bytes_ -= bytes;
+    }
     [[nodiscard]] Index& list_of(Index index) noexcept {
         const Request& request = requests_[index];
         const std::size_t lists = !request.spec.wants_lease ? loads : is_cut(index) ? cuts : leases;
@@ -405,7 +420,10 @@ private:
     Slab<Bulk, struct BulkTag> bulks_{};
     // Waiters and claims.
     std::size_t members_ = 0;
+    std::size_t texts_ = 0;
     std::size_t bytes_ = 0;
+    // Requests that are cut.
+    std::size_t cut_ = 0;
     std::uint64_t arrivals_ = 0;
     Standings standings_{};
     IndexedHeap<Time> deadlines_{};

@@ -76,7 +76,8 @@ private:
             return {operation_aborted(), *waiter.key, waiter.stage, "its caller cancelled it while it waited"};
         }
         std::optional<std::chrono::milliseconds> retry_after;
-        if (waiter.code == errc::load_failed || waiter.code == errc::cooling_down) {
+        if (waiter.code == errc::load_failed || waiter.code == errc::cooling_down ||
+            (waiter.code == errc::overloaded && waiter.retry_after != core::Duration::zero())) {
             retry_after = in_milliseconds(waiter.retry_after);
         }
         return {waiter.code, *waiter.key, waiter.stage, explain(waiter.code, waiter.stage), retry_after};
@@ -99,7 +100,7 @@ private:
         return {code, *waiter.key, stage, message_of(waiter.cause.exception()), retry_after};
     }
 
-    // Rounded up: who waits that long finds the cooldown over.
+    // Rounded up: a request that comes so much later finds the cooldown over.
     [[nodiscard]] static std::chrono::milliseconds in_milliseconds(core::Duration length) {
         return std::chrono::ceil<std::chrono::milliseconds>(length);
     }
@@ -109,8 +110,7 @@ private:
             case errc::overloaded:
                 return "slot '" + slot_ + "' has as many requests waiting as it may: its max_queue is " +
                        std::to_string(options_.max_queue) + ", its max_queue_bytes " +
-                       std::to_string(options_.max_queue_bytes) +
-                       ", and a quarter of both is kept from low priority; try again later";
+                       std::to_string(options_.max_queue_bytes) + ", and a quarter of both is kept from low priority";
             case errc::timed_out:
                 return stage == Stage::load ? "the timeout passed while the model was being loaded"
                        : stage == Stage::inference

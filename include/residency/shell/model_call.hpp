@@ -98,6 +98,7 @@ public:
     void failed(std::exception_ptr error) noexcept override { complete(std::move(error), Result()); }
 
     void run() noexcept override {
+        began = slot_->time_for_events();
         if constexpr (Work::joins) {
             if (next_in_call) {
                 SharedCall<Work>(*this).run();
@@ -172,7 +173,7 @@ public:
             const std::string message = message_of(thrown);
             // A model that throws because it was asked to stop has not failed.
             if (!completed_early) {
-                slot_->report_inference_failure(*record, message);
+                slot_->report_inference_failure(*this, message);
             }
             try {
                 std::rethrow_exception(thrown);

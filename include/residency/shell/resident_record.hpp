@@ -2,6 +2,7 @@
 
 #include "residency/core/action.hpp"
 #include "residency/core/shared_text.hpp"
+#include "residency/core/time.hpp"
 #include "residency/detail/leased_model.hpp"
 #include "residency/shared_cause.hpp"
 
@@ -23,6 +24,9 @@ struct ResidentRecord : LeasedModel {
     SharedCause cause{};
     /// Its message, for people.
     core::SharedText message{};
+    /// When its load began and ended.
+    core::Time load_began{0};
+    core::Time load_ended{0};
     /// Whether queries and documents differ for its model.
     bool distinguishes = false;
     /// The calls on it: the first of a list through `next_running`.

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "residency/core/time.hpp"
 #include "residency/detail/leased_model.hpp"
 #include "residency/model_key.hpp"
 #include "residency/options.hpp"
@@ -44,8 +45,10 @@ public:
     [[nodiscard]] virtual bool closed() const noexcept = 0;
     /// The model of `record` has not the memory for calls about more than `texts` texts. While its lease lives.
     virtual void limit_batch(const ResidentRecord& record, std::size_t texts) noexcept = 0;
-    /// Publishes that a model failed.
-    virtual void report_inference_failure(const ResidentRecord& record, const std::string& message) noexcept = 0;
+    /// The time, if events are wanted, else zero.
+    [[nodiscard]] virtual core::Time time_for_events() const noexcept = 0;
+    /// Publishes that a model failed in the call of `call`.
+    virtual void report_inference_failure(const InferenceWaiter& call, const std::string& message) noexcept = 0;
     /// Looks at what is due.
     virtual void tick() noexcept = 0;
 

@@ -47,6 +47,9 @@ public:
             event.duration = action.duration;
             if (action.event == EventType::timed_out) {
                 event.stage = action.stage;
+                event.load_time = action.load_time;
+                event.call_time = action.call_time;
+                event.queue_time = action.duration - action.load_time - action.call_time;
                 event.key = *scheduler.key_of_entry(action.key);
             } else if (action.event == EventType::rejected) {
                 event.count = action.count;

@@ -29,6 +29,7 @@
 
 #include <boost/smart_ptr/intrusive_ptr.hpp>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstddef>
@@ -77,7 +78,10 @@ public:
     [[nodiscard]] bool revoked(const LeasedModel& model) const noexcept override;
     [[nodiscard]] bool closed() const noexcept override;
     void limit_batch(const ResidentRecord& record, std::size_t texts) noexcept override;
-    void report_inference_failure(const ResidentRecord& record, const std::string& message) noexcept override;
+    [[nodiscard]] core::Time time_for_events() const noexcept override {
+        return events_.wanted() ? SlotState<Clock>::now() : core::Time{0};
+    }
+    void report_inference_failure(const InferenceWaiter& call, const std::string& message) noexcept override;
     void tick() noexcept override;
     void prepare_teardown() override;
     void start_unload(const ModelKey* key, UnloadMode mode, const std::shared_ptr<PendingTeardown>& teardown) override;
@@ -139,6 +143,10 @@ private:
     void carry_out(Outbox&& out) noexcept RESIDENCY_EXCLUDES(mutex_);
 
     bool end_lease(ResidentRecord& record, InferenceWaiter* first) noexcept;
+    // The lease of a call that is not for a part.
+    [[nodiscard]] static core::Grant grant_of(const InferenceWaiter& first) noexcept {
+        return {first.record->id, first.request, true, first.call_texts, false, first.priority};
+    }
     void end_counted(const core::Grant& grant) noexcept RESIDENCY_REQUIRES(mutex_);
     [[nodiscard]] bool release_quietly(const core::Grant& grant) noexcept RESIDENCY_REQUIRES(mutex_);
     [[nodiscard]] core::Time wanted_alarm() const noexcept RESIDENCY_REQUIRES(mutex_) {

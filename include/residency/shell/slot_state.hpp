@@ -140,6 +140,9 @@ private:
                     action.kept ? waiters[action.subject] : std::move(waiters[action.subject]);
                 auto& call = static_cast<InferenceWaiter&>(*waiter);
                 call.cut->all_given = action.is_last;
+                if (action.first == 0 && events_.wanted()) {
+                    call.began = now();
+                }
                 out.begin_part(call, records.find(action.resident), action.first, action.count,
                                action.kept ? call.request : core::RequestId());
                 out.delivers = true;

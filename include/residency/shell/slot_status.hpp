@@ -28,6 +28,8 @@ public:
         status_.generation = scheduler.generation();
         status_.leases = scheduler.leases();
         status_.waiting = scheduler.waiting();
+        status_.waiting_texts = scheduler.queue().texts();
+        status_.waiting_parts = scheduler.queue().cut();
         status_.shutting_down = scheduler.closed();
         status_.counters = scheduler.counters();
         status_.counters.timer_waits = state.timer_waits;

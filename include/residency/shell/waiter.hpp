@@ -139,6 +139,8 @@ public:
     const core::Index own_texts;
     /// How many bytes they are.
     const core::Index own_bytes;
+    /// Where it stands.
+    Priority priority = Priority::normal;
     /// Whether it may be cut into parts, once `prepare_parts` was called.
     bool can_be_cut = false;
     /// What it needs for that; null before.
@@ -153,6 +155,9 @@ public:
     InferenceWaiter* last_in_call = nullptr;
     /// Whether it completes when its call ends, see `SlotBase::finish`.
     bool completes = false;
+    /// When it came, and, of the first of a call, when that, or the first part, began; if events are wanted.
+    core::Time came{0};
+    core::Time began{0};
 
     /// Whether it completed before the model returned. Written under the mutex; a call may look at it without, before
     /// it starts.

@@ -52,7 +52,7 @@ inline Attempt SlotScheduler::try_grant(const ModelKey& key, const RequestSpec& 
     if (expectation_fails(index, spec)) {
         return Attempt::model_changed;
     }
-    if (index == none || leases_ >= options_.max_leases || (spec.is_inference && calls_ >= max_calls_)) {
+    if (index == none || leases_ >= options_.max_leases || (spec.is_inference && !may_call(spec.priority))) {
         return Attempt::must_wait;
     }
     const KeyEntry& entry = queue_.keys()[index];
@@ -73,6 +73,10 @@ inline Attempt SlotScheduler::try_grant(const ModelKey& key, const RequestSpec& 
         wake_by(spec.deadline);
     }
     grant.texts = spec.texts;
+    grant.priority = spec.priority;
+    if (spec.is_inference && calls_ != 0) {
+        note_company();
+    }
     use(resident, spec);
     count_lease(resident, spec);
     if (entry.waiting != 0) {
@@ -136,6 +140,7 @@ inline Enqueued SlotScheduler::enqueue(const SharedKey& key, const RequestSpec& 
         joining_ = none;
     }
     if (!fits_queue(spec)) {
+        result.retry_after = rate_.time_for(queue_.texts()).value_or(Duration::zero());
         ++counters_.overloaded;
         refuse(Reason::overloaded, entry.key, step);
     } else if (spec.deadline <= now) {
@@ -147,6 +152,9 @@ inline Enqueued SlotScheduler::enqueue(const SharedKey& key, const RequestSpec& 
         event.key = index;
     } else {
         result.joined_after = actions.size();
+        if (spec.is_inference && (calls_ != 0 || queue_.texts() != 0)) {
+            note_company();
+        }
         result.request = queue_.join(index, spec, now, lengths);
         counters_.most_waiting = (std::max)(counters_.most_waiting, queue_.waiting());
         wake_by(spec.deadline);
@@ -195,6 +203,9 @@ inline void SlotScheduler::release(const Grant& grant, Time now, Actions& action
     const Index index = grant.resident.index;
     Resident& resident = residents_[index];
     end_lease(resident, grant, now);
+    if (grant.is_inference) {
+        rate_.note(grant.texts, now);
+    }
     if (grant.is_part) {
         queue_.end_part(grant.request);
     } else if (grant.request.valid()) {
@@ -262,7 +273,7 @@ inline void SlotScheduler::loaded(ResidentId id, const ModelLimits& limits, Time
     resident.cuts = resident.batch.texts > 1;
     resident.joins = resident.cuts && limits.joins;
     resident.keep_alive = keep_alive_;
-    resident.idle_since = now;
+    resident.idle_since = resident.ready_at = now;
     set_stay(resident, took, now);
     resident.granted = resident.readied = ++grants_;
     publish(EventType::ready, Reason::requested, id.index, took, step);

@@ -9,6 +9,8 @@ namespace residency::core {
 inline void SlotScheduler::count_call(Resident& resident, const RequestSpec& spec, bool is_part) noexcept {
     ++calls_;
     ++counters_.batches;
+    ++calls_of_[static_cast<std::size_t>(spec.priority)];
+    latest_of_[static_cast<std::size_t>(spec.priority)] = counters_.batches;
     resident.last_is_part = last_is_part_ = is_part;
     if (is_part) {
         ++parts_;
@@ -86,6 +88,9 @@ inline void SlotScheduler::join(Index request, const RequestSpec& spec, Index in
     Action& action = act(ActionType::join, request, index, step);
     action.generation = resident.generation;
     action.kept = queue_.leave(request, true);
+    if (action.kept) {
+        queue_.note_granted(request, step.now);
+    }
 }
 
 // How many texts a part of the request has at most, on this resident: all of them if it is not to be cut (`whole`), or
@@ -93,7 +98,8 @@ inline void SlotScheduler::join(Index request, const RequestSpec& spec, Index in
 //
 //  1. The model has no limits: it is not cut.
 //  2. It has more texts or bytes than fit one call: it is cut by the limits (DESIGN.md H26).
-//  3. It is alone in the slot and more than one call is free: it is cut evenly over the free calls (H25).
+//  3. It is alone in the slot, no two requests were there at once lately, and more than one call is free: it is cut
+//     evenly over the free calls (H25). Callers that come in turns would else share the calls' fixed cost badly.
 inline Index SlotScheduler::part_of(const Resident& resident, const RequestSpec& spec, bool is_alone) const noexcept {
     if (!resident.cuts) {
         return whole;
@@ -103,7 +109,7 @@ inline Index SlotScheduler::part_of(const Resident& resident, const RequestSpec&
     }
     const std::size_t free =
         (std::min)({max_calls_, resident.capacity - resident.leases, options_.max_leases - leases_});
-    if (!is_alone || calls_ != 0 || free < 2) {
+    if (!is_alone || calls_ != 0 || counters_.batches < company_until_ || free < 2) {
         return whole;
     }
     return static_cast<Index>((spec.texts + free - 1) / free);
@@ -114,24 +120,29 @@ inline Index SlotScheduler::next_part() const noexcept {
     const auto& heap = queue_.standings().grantable_parts();
     Index best = none;
     for (Index index = 0; !heap.empty() && index < residents_.end_index(); ++index) {
-        if (heap.contains(index) && (best == none || heap.rank(index) < heap.rank(best)) && may_start_part(index)) {
+        if (heap.contains(index) && (best == none || heap.rank(index) < heap.rank(best)) &&
+            may_start_part(index, queue_.first_part(residents_[index].key))) {
             best = index;
         }
     }
     return best == none ? none : queue_.first_part(residents_[best].key);
 }
 
-// Whether a part may start on the resident (DESIGN.md H26), in the slot as well as on the resident itself. Requests
-// that are not cut are present if one waits, or was in one of the latest calls: a caller that asks again as soon as it
-// has its answer is.
+// Whether a part of the request may start on the resident (DESIGN.md H26), in the slot as well as on the resident
+// itself. Requests that are not cut are present if one waits, or was in one of the latest calls: a caller that asks
+// again as soon as it has its answer is.
 //
-//  1. Its request is cut evenly over free calls, and this is one of them: it may.
-//  2. None is present: it may.
-//  3. One call may run: not after a part, if one waits that could have the call.
-//  4. More calls may run: one of them is left to the others.
-inline bool SlotScheduler::may_start_part(Index index) const noexcept {
+//  1. No call of its priority may start: it may not.
+//  2. The request is cut evenly over free calls: it may.
+//  3. None is present: it may.
+//  4. One call may run: not after a part, if one waits that could have the call.
+//  5. More calls may run: one of them is left to the others.
+inline bool SlotScheduler::may_start_part(Index index, Index request) const noexcept {
     const Resident& resident = residents_[index];
-    if (queue_.bulk(queue_.first_part(resident.key)).part != none) {
+    if (!may_call(queue_.requests()[request].spec.priority)) {
+        return false;
+    }
+    if (queue_.bulk(request).part != none) {
         return true;
     }
     const auto may = [&](std::size_t calls, std::size_t parts, bool waits, std::uint64_t whole_at, bool last_is_part) {
@@ -167,6 +178,9 @@ inline void SlotScheduler::give_part(Index request, Index index, Step& step) {
         bytes = bulk.lengths->bytes(first, first + count);
     }
     --step.left;
+    if (first == 0) {
+        queue_.note_granted(request, step.now);
+    }
     queue_.give_part(request, count, bytes);
     spec.texts = count;
     use(resident, spec);

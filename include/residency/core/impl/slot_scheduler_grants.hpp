@@ -52,37 +52,59 @@ inline void SlotScheduler::grant(Index request, Step& step) {
     Action& action = act(ActionType::grant, request, index, step);
     action.generation = resident.generation;
     action.kept = queue_.leave(request, spec.wants_lease);
+    if (action.kept) {
+        queue_.note_granted(request, step.now);
+    }
     if (spec.is_inference) {
         fill_batch(spec, index, step);
     }
     refresh(key);
 }
 
+// Whether a call of this priority may start: one is free, and while requests of a higher priority are present, as in
+// one of the latest calls, those of lower ones leave one call to them (DESIGN.md H26). What waits of a higher priority
+// goes first anyway.
+inline bool SlotScheduler::may_call(Priority priority) const noexcept {
+    if (calls_ >= max_calls_ || max_calls_ == 1) {
+        return calls_ < max_calls_;
+    }
+    std::size_t lower = calls_;
+    for (std::size_t higher = 0; higher < static_cast<std::size_t>(priority); ++higher) {
+        lower -= calls_of_[higher];
+        const bool is_present = latest_of_[higher] != 0 && counters_.batches - latest_of_[higher] < 2 * max_calls_;
+        if (is_present && lower >= max_calls_ - 1) {
+            return false;
+        }
+    }
+    return true;
+}
+
 // Whether the slot's limits allow the lease that the waiter wants.
 inline bool SlotScheduler::can_serve(Index request) const noexcept {
-    return leases_ < options_.max_leases && (!queue_.requests()[request].spec.is_inference || calls_ < max_calls_);
+    const RequestSpec& spec = queue_.requests()[request].spec;
+    return leases_ < options_.max_leases && (!spec.is_inference || may_call(spec.priority));
+}
+
+// The oldest waiter for a lease on the resident that may go by age, or none: one that is cut only if its part may
+// start.
+inline Index SlotScheduler::oldest_on(Index resident) const noexcept {
+    const Index key = residents_[resident].key;
+    const Index oldest = queue_.oldest_unserved(key);
+    return oldest != none && queue_.is_cut(oldest) && !may_start_part(resident, oldest)
+               ? queue_.oldest_unserved(key, false)
+               : oldest;
 }
 
 // The oldest waiter that its resident can serve now, if it is older than `aging`; or none.
 inline Index SlotScheduler::oldest_to_grant(Time now) const noexcept {
-    if (queue_.standings().grantable_by_age().empty()) {
+    const auto& heap = queue_.standings().grantable_by_age();
+    if (heap.empty() || !is_aged(queue_.oldest_unserved(residents_[heap.top()].key), now)) {
         return none;
     }
-    const Index first = queue_.oldest_unserved(residents_[queue_.standings().grantable_by_age().top()].key);
-    if (!is_aged(first, now)) {
-        return none;
-    }
-    if (can_serve(first)) {
-        return first;
-    }
-    // No call is free: only a bare lease can be granted.
     Index oldest = none;
     for (Index index = 0; index < residents_.end_index(); ++index) {
-        if (!queue_.standings().grantable_by_age().contains(index)) {
-            continue;
-        }
-        const Index each = queue_.oldest_unserved(residents_[index].key);
-        if (can_serve(each) && is_aged(each, now) &&
+        const Index each = heap.contains(index) ? oldest_on(index) : none;
+        if (each != none && can_serve(each) && is_aged(each, now) &&
             (oldest == none || queue_.requests()[each].arrival < queue_.requests()[oldest].arrival)) {
             oldest = each;
         }
@@ -95,8 +117,8 @@ inline Index SlotScheduler::oldest_to_grant(Time now) const noexcept {
 //  1. No lease is free: none.
 //  2. The last lease went by rank, and a waiter is older than `aging` (R15): the oldest such waiter that its resident
 //     can serve.
-//  3. The first by rank. While no call is free, of the keys whose first waiter wants a bare lease; else of all that are
-//     not cut, and of those that are whose part may start.
+//  3. The first by rank: of the keys whose first waiter wants a bare lease; of those where it wants a call, if it may
+//     start; of those whose waiter is cut, if its part may start.
 inline Index SlotScheduler::next_to_grant(Time now, bool& by_age) const noexcept {
     by_age = false;
     if (leases_ >= options_.max_leases) {
@@ -118,7 +140,11 @@ inline Index SlotScheduler::next_to_grant(Time now, bool& by_age) const noexcept
     };
     consider(queue_.standings().grantable(false));
     if (calls_ < max_calls_) {
-        consider(queue_.standings().grantable(true));
+        const auto& calls = queue_.standings().grantable(true);
+        if (!calls.empty() &&
+            may_call(queue_.requests()[queue_.first_lease(residents_[calls.top()].key)].spec.priority)) {
+            consider(calls);
+        }
         const Index part = next_part();
         if (part != none && (next == none || queue_.rank_of(part) < best)) {
             next = part;

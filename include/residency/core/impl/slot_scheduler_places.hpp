@@ -11,6 +11,7 @@ inline void SlotScheduler::decide(Step& step) {
     assign_places(step);
     grant_ready(step);
     assign_places(step);
+    rate_.run(calls_ != 0 && queue_.texts() != 0, step.now);
 }
 
 // Gives free places to keys, and makes as many more come free as are wanted (DESIGN.md H3, H6):

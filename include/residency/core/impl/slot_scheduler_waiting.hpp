@@ -70,6 +70,23 @@ inline void SlotScheduler::fail(Index request, errc code, Duration retry_after, 
     queue_.leave(request, false);
 }
 
+inline SlotScheduler::Spent SlotScheduler::spent_by(Index index, Time now) const noexcept {
+    const Request& request = queue_.requests()[index];
+    const bool has_begun =
+        request.state == RequestState::leased || (queue_.is_cut(index) && queue_.bulk(index).given != 0);
+    const Time end = has_begun ? request.granted : now;
+    Spent spent;
+    spent.call = now - end;
+    if (const Index model = queue_.keys()[request.key].resident;
+        model != none && residents_[model].state != ResidentState::queued) {
+        const Resident& resident = residents_[model];
+        const Time loaded = resident.state == ResidentState::loading ? now : resident.ready_at;
+        spent.load =
+            (std::max)(Duration::zero(), (std::min)(end, loaded) - (std::max)(request.spec.since, resident.began));
+    }
+    return spent;
+}
+
 // The deadline of a request has passed.
 //
 //  1. It has its lease: it completes early, and the lease goes on.
@@ -79,6 +96,7 @@ inline void SlotScheduler::time_out(Index index, Step& step) {
     const Request& request = queue_.requests()[index];
     const Index key = request.key;
     const Duration since = step.now - request.spec.since;
+    const Spent spent = spent_by(index, step.now);
     const KeyEntry& entry = queue_.keys()[key];
     const bool leased = request.state == RequestState::leased;
     const bool is_queued = entry.resident != none && residents_[entry.resident].state == ResidentState::queued &&
@@ -109,6 +127,8 @@ inline void SlotScheduler::time_out(Index index, Step& step) {
     }
     Action& event = publish(EventType::timed_out, Reason::none, none, since, step);
     event.stage = stage;
+    event.load_time = spent.load;
+    event.call_time = spent.call;
     event.key = key;
     if (leased) {
         event.generation = residents_[entry.resident].generation;

@@ -23,7 +23,9 @@ void SlotShell<Clock>::submit(const boost::intrusive_ptr<Waiter>& waiter, const 
                               const RequestOptions& options) {
     core::RequestSpec spec = spec_of(options, waiter->wants_lease, waiter->is_inference, SlotState<Clock>::now);
     if (waiter->is_inference) {
-        const auto& call = static_cast<const InferenceWaiter&>(*waiter);
+        auto& call = static_cast<InferenceWaiter&>(*waiter);
+        call.priority = options.priority;
+        call.came = spec.deadline != core::never ? spec.since : time_for_events();
         spec.as = call.as;
         spec.texts = call.own_texts;
         spec.bytes = call.own_bytes;
@@ -124,7 +126,7 @@ bool SlotShell<Clock>::finish(InferenceWaiter& first) noexcept {
     }
     if (!first.next_in_call) {
         const Lock lock(mutex_);
-        if (release_quietly({first.record->id, first.request, true, first.call_texts})) {
+        if (release_quietly(grant_of(first))) {
             end_call(first);
             const bool completes = !first.completed_early.exchange(true);
             if (completes) {
@@ -154,7 +156,6 @@ bool SlotShell<Clock>::end_lease(ResidentRecord& record, InferenceWaiter* first)
         // While the lease is counted this has an owner: the ModelSlot, or itself. Once it is not, and the mutex is
         // free, the owner of the ModelSlot may destroy it.
         keep_self = this->shared_from_this();
-        core::Grant grant{record.id, {}, first != nullptr, 0};
         for (InferenceWaiter* call = first; call != nullptr; call = call->next_in_call.get()) {
             call->completes = !call->completed_early.exchange(true);
             deliveries_ += call->completes ? 1U : 0U;
@@ -169,11 +170,7 @@ bool SlotShell<Clock>::end_lease(ResidentRecord& record, InferenceWaiter* first)
                 }
             }
         }
-        if (first != nullptr) {
-            grant.request = first->request;
-            grant.texts = first->call_texts;
-        }
-        end_counted(grant);
+        end_counted(first == nullptr ? core::Grant{record.id} : grant_of(*first));
     });
     return first != nullptr && first->completes;
 }
@@ -206,7 +203,7 @@ bool SlotShell<Clock>::finish_part(CallPart& part, bool failed) noexcept {
                 out.stops.push(call);
             }
         }
-        const core::Grant grant{part.record->id, call->request, true, part.count, true};
+        const core::Grant grant{part.record->id, call->request, true, part.count, true, call->priority};
         cut.put_back(part);
         if (cut.running == 0) {
             leave_running(*call);

@@ -23,7 +23,8 @@ void SlotShell<Clock>::run_load(const std::shared_ptr<ResidentRecord>& record) n
     bool begins = false;
     apply([&](Outbox& /*out*/) {
         mutex_.assert_held();
-        begins = state_.scheduler.load_begins(record->id, now(), state_.actions);
+        record->load_began = now();
+        begins = state_.scheduler.load_begins(record->id, record->load_began, state_.actions);
     });
     if (!begins) {
         return;
@@ -66,7 +67,8 @@ void SlotShell<Clock>::end_load(ResidentRecord& record, void* model, const Model
         if (model != nullptr) {
             record.model = model;
             record.distinguishes = traits.distinguishes;
-            state_.scheduler.loaded(id, traits.limits, now(), state_.actions);
+            record.load_ended = now();
+            state_.scheduler.loaded(id, traits.limits, record.load_ended, state_.actions);
             record.generation = state_.scheduler.residents()[id.index].generation;
         } else {
             record.cause = cause;
@@ -134,13 +136,20 @@ void SlotShell<Clock>::limit_batch(const ResidentRecord& record, std::size_t tex
 }
 
 template <class Clock>
-void SlotShell<Clock>::report_inference_failure(const ResidentRecord& record, const std::string& message) noexcept {
+void SlotShell<Clock>::report_inference_failure(const InferenceWaiter& call, const std::string& message) noexcept {
+    const ResidentRecord& record = *call.record;
+    const core::Time began = call.first_in_call ? call.first_in_call->began : call.began;
     publish([&](Event& event) {
         event.type = EventType::inference_failed;
         event.stage = Stage::inference;
         event.key = *record.key;
         event.generation = record.generation;
         event.message = message;
+        event.duration = event.time - call.came;
+        event.call_time = event.time - began;
+        event.load_time = (std::max)(core::Duration::zero(),
+                                     (std::min)(began, record.load_ended) - (std::max)(call.came, record.load_began));
+        event.queue_time = event.duration - event.call_time - event.load_time;
     });
 }
 
