@@ -1,5 +1,11 @@
-"""The scaling curves as an SVG, by hand: what one request costs as the queue grows, beside a list of nodes as big, both as multiples of
-what they cost with the fewest waiters."""
+"""Curves as SVG, by hand.
+
+scaling   what one request costs as the queue grows, beside a list of nodes as big, both as multiples of what they cost with the fewest waiters
+sharing   texts a second and waiting times for 1 to 256 callers, with and without shared calls; as a program from policy's JSON"""
+
+import json
+import math
+import sys
 
 WIDTH, HEIGHT = 420, 260
 LEFT, TOP, RIGHT, BOTTOM = 48, 40, 16, 44
@@ -51,3 +57,61 @@ def scaling(waiters, curves):
     parts += legend(HEIGHT + 14)
     parts.append("</svg>")
     return "\n".join(parts) + "\n"
+
+
+ENGINES = ("#1a63b0", "#c0392b", "#2e8b57", "#8e6bbf")
+
+
+def logarithmic(title, unit, callers, curves, offset):
+    values = [point for _, _, points in curves for point in points]
+    low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+
+    def x(index):
+        return offset + LEFT + index * (WIDTH - LEFT - RIGHT) / (len(callers) - 1)
+
+    def y(value):
+        return TOP + (HEIGHT - TOP - BOTTOM) * (1 - (math.log10(value) - low) / (high - low))
+
+    parts = [f'<text x="{offset + LEFT}" y="22" font-weight="bold">{title}</text>']
+    for power in range(low, high + 1):
+        parts.append(f'<line x1="{x(0)}" y1="{y(10 ** power):.1f}" x2="{x(len(callers) - 1)}" y2="{y(10 ** power):.1f}" stroke="#dddddd"/>')
+        parts.append(f'<text x="{x(0) - 8}" y="{y(10 ** power) + 4:.1f}" text-anchor="end">{10 ** power:g}{unit}</text>')
+    for index, count in enumerate(callers):
+        parts.append(f'<text x="{x(index):.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{count}</text>')
+    parts.append(f'<text x="{(x(0) + x(len(callers) - 1)) / 2:.1f}" y="{HEIGHT - 8}" text-anchor="middle">callers</text>')
+    for engine, shares, points in curves:
+        path = " ".join(f"{x(index):.1f},{y(value):.1f}" for index, value in enumerate(points))
+        dashes = "" if shares else "4 3"
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{ENGINES[engine]}" stroke-width="2" stroke-dasharray="{dashes}"/>')
+    return parts
+
+
+def sharing(points):
+    engines = list(dict.fromkeys(point["engine"] for point in points))
+    callers = sorted({point["callers"] for point in points})
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{2 * WIDTH}" height="{HEIGHT + 50}" font-family="sans-serif" font-size="12" fill="#333333">',
+        f'<rect width="{2 * WIDTH}" height="{HEIGHT + 50}" fill="white"/>',
+    ]
+    panels = (("rate", "Texts a second", ""), ("p99", "99 of 100 answers come within", " s"))
+    for place, (figure, title, unit) in enumerate(panels):
+        curves = [
+            (engines.index(engine), shares, [point[figure] for point in points if point["engine"] == engine and point["shares"] == shares])
+            for engine in engines
+            for shares in (True, False)
+        ]
+        parts += logarithmic(title, unit, callers, curves, place * WIDTH)
+    left = LEFT
+    for colour, engine in zip(ENGINES, engines):
+        parts.append(f'<line x1="{left}" y1="{HEIGHT + 10}" x2="{left + 26}" y2="{HEIGHT + 10}" stroke="{colour}" stroke-width="2"/>')
+        parts.append(f'<text x="{left + 32}" y="{HEIGHT + 14}">{engine}</text>')
+        left += 60 + 7 * len(engine)
+    for left, dashes, words in ((LEFT, "", "calls are shared"), (LEFT + 180, "4 3", "each request has a call of its own")):
+        parts.append(f'<line x1="{left}" y1="{HEIGHT + 32}" x2="{left + 26}" y2="{HEIGHT + 32}" stroke="#333333" stroke-width="2" stroke-dasharray="{dashes}"/>')
+        parts.append(f'<text x="{left + 32}" y="{HEIGHT + 36}">{words}</text>')
+    parts.append("</svg>")
+    return "\n".join(parts) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(sharing(json.load(sys.stdin)))

@@ -4,12 +4,16 @@ set -euo pipefail
 
 usage="Usage: tests/benchmark/run.sh [OPTION OF report.py...]
        tests/benchmark/run.sh instructions [--write | --profile PATH | --under-lock]
+       tests/benchmark/run.sh policy
 
 Builds the benchmarks under build/benchmark, runs them, prints one table, and writes it to build/benchmark/costs.json and the scaling
 curves to tests/benchmark/scaling.svg. Takes some minutes; on a machine that does nothing else. With --repetitions N: N instead of 11.
 
 \`instructions\` counts the instructions of the hot paths by callgrind and compares them with tests/benchmark/instructions.json, as a test
 does. --write keeps them there; --profile prints where those of one path go, --under-lock how much of status() runs under a lock.
+
+\`policy\` prints what the slot's decisions are worth, in virtual time, and draws tests/benchmark/sharing.svg: texts a second and waiting
+times with and without shared calls.
 
 CXX chooses the compiler (g++). What is missing on a Debian 12, a Ubuntu 24.04 or newer is installed, as root or with sudo."
 
@@ -32,6 +36,11 @@ if [ "${1-}" = instructions ]; then
     shift
     cmake --build "$build" --target instructions instructions_under_lock
     exec python3 -B tests/benchmark/instructions.py "$build/tests/benchmark/instructions" "$@"
+fi
+if [ "${1-}" = policy ]; then
+    cmake --build "$build" --target policy
+    "$build/tests/benchmark/policy" --curves | python3 -B tests/benchmark/chart.py > tests/benchmark/sharing.svg
+    exec "$build/tests/benchmark/policy"
 fi
 cmake --build "$build" --target benchmarks benchmark_facts instructions instructions_under_lock
 exec python3 -B tests/benchmark/report.py "$build" --json "$build/costs.json" --svg tests/benchmark/scaling.svg "$@"
