@@ -208,8 +208,8 @@ struct Event {
         if (event.type == EventType::rejected && event.count > 1) {
             out << ", " << std::to_string(event.count) << " requests";
         }
-        const auto ms = [](std::chrono::nanoseconds time) {
-            return std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(time).count()) + " ms";
+        const auto ms = [](std::chrono::nanoseconds length) {
+            return std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(length).count()) + " ms";
         };
         if (event.duration.count() != 0) {
             out << " after " << ms(event.duration);

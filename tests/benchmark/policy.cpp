@@ -155,12 +155,12 @@ void sharing(Table& table) {
         double least = 1e9;
         double product = 0.0;
         std::size_t ones = 0;
-        for (const std::size_t calls : {1, 2, 4}) {
+        for (const std::size_t calls : {1U, 2U, 4U}) {
             if (std::string_view(engine.name) == steep.name && calls != 1) {
                 continue;
             }
-            for (const std::size_t callers : {2, 4, 8, 16, 64}) {
-                for (const core::Index texts : {1, 2, 4, 16}) {
+            for (const std::size_t callers : {2U, 4U, 8U, 16U, 64U}) {
+                for (const core::Index texts : {1U, 2U, 4U, 16U}) {
                     const double ratio =
                         rate(engine, calls, callers, texts, true) / rate(engine, calls, callers, texts, false);
                     least = std::min(least, ratio);
@@ -196,16 +196,16 @@ void big_jobs(Table& table) {
                   bare / job_alone(engine, 2, 5000), false, 0.97);
     }
     for (const Engine& engine : {plain, quick}) {
-        for (const std::size_t calls : {1, 2, 4}) {
+        for (const std::size_t calls : {1U, 2U, 4U}) {
             const double alone = 5000.0 / job_alone(engine, calls, 5000);
-            for (const std::size_t callers : {8, 64}) {
+            for (const std::size_t callers : {8U, 64U}) {
                 Scene without(slot(calls), with(engine, calls), 60s);
                 Figures& base = without.add({callers});
                 without.run();
                 double p50 = 0.0;
                 double p99 = 0.0;
                 double share = 1e9;
-                for (const std::size_t jobs : {1, 2}) {
+                for (const std::size_t jobs : {1U, 2U}) {
                     for (const Priority priority : {Priority::normal, Priority::low}) {
                         // So large that it is older than `aging` before it ends.
                         Scene scene(slot(calls), with(engine, calls), 60s);
@@ -237,7 +237,7 @@ void big_jobs(Table& table) {
 }
 
 void old_job(Table& table) {
-    for (const std::size_t calls : {1, 2}) {
+    for (const std::size_t calls : {1U, 2U}) {
         Scene without(slot(calls), with(plain, calls), 5min);
         Figures& base = without.add({8});
         without.run();
@@ -261,7 +261,7 @@ void old_job(Table& table) {
 
 void high_beside_low(Table& table) {
     for (const Engine& engine : {plain, quick}) {
-        for (const std::size_t calls : {1, 2, 4}) {
+        for (const std::size_t calls : {1U, 2U, 4U}) {
             Scene without(slot(calls), with(engine, calls), 60s);
             Figures& base = without.add({.count = 8, .priority = Priority::high});
             without.run();
@@ -299,7 +299,7 @@ void places(Table& table) {
     for (const Duration load : {Duration(300ms), Duration(3s)}) {
         Engine engine = plain;
         engine.load = load;
-        for (const std::size_t keys : {2, 4}) {
+        for (const std::size_t keys : {2U, 4U}) {
             const Duration time = 10min;
             const auto run = [&](bool shares, std::optional<std::chrono::milliseconds> stay) {
                 SlotOptions options = slot(1, shares);
@@ -360,7 +360,7 @@ void print_curves() {
     const char* separator = "[";
     for (const Engine& engine : {plain, quick, linear, steep}) {
         for (const bool shares : {true, false}) {
-            for (const std::size_t callers : {1, 2, 4, 8, 16, 32, 64, 128, 256}) {
+            for (const std::size_t callers : {1U, 2U, 4U, 8U, 16U, 32U, 64U, 128U, 256U}) {
                 Scene scene(slot(1, shares), engine, 60s);
                 Figures& figures = scene.add({callers});
                 scene.run();

@@ -9,6 +9,7 @@
 #include "residency/options.hpp"
 #include "stress/relaxed.hpp"
 
+#include <array>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -23,6 +24,8 @@ namespace residency::stress {
 using Clock = std::chrono::steady_clock;
 
 inline constexpr std::uint32_t most_keys = 3;
+/// How many texts a request has at most.
+inline constexpr std::uint32_t most_rows = 20;
 
 /// What is asked for.
 enum class Kind : std::uint8_t { embed, rerank, acquire, ensure_loaded, unload, shutdown };
@@ -99,6 +102,15 @@ enum class Fate : std::uint8_t {
     left,
 };
 
+/// How one call for a part of a request failed.
+struct FailedPart {
+    Relaxed<std::uint32_t> call{0};
+    /// Which of the request's texts it named, or -1.
+    Relaxed<int> faulty{-1};
+    /// Its rows could not be used; if not, it threw.
+    Relaxed<bool> is_spoiled{false};
+};
+
 /// One request. Written before it is made, but for what is Relaxed.
 struct RequestFacts {
     std::uint32_t id = 0;
@@ -137,11 +149,21 @@ struct RequestFacts {
     Relaxed<std::uint32_t> call{0};
     Relaxed<std::size_t> together{0};
     Relaxed<int> faulty{-1};
+    /// Whether it had calls for parts of its texts, which may run at once. Sets of its texts, a bit each: with which a
+    /// call began, with which one runs, and of which there is a row. The parts that failed.
+    Relaxed<bool> is_cut{false};
+    Relaxed<std::uint32_t> begun_texts{0};
+    Relaxed<std::uint32_t> running_texts{0};
+    Relaxed<std::uint32_t> served_texts{0};
+    Relaxed<std::uint32_t> failed{0};
+    std::array<FailedPart, most_rows> failed_parts{};
     /// It was granted, and complete before its call began.
     Relaxed<bool> was_unseen{false};
     /// The model that was called for it.
     Relaxed<ModelFacts*> answered_by{nullptr};
 
+    /// All of its texts.
+    [[nodiscard]] std::uint32_t all_texts() const noexcept { return (std::uint32_t{1} << rows) - 1; }
     [[nodiscard]] bool is_call() const noexcept { return kind == Kind::embed || kind == Kind::rerank; }
     [[nodiscard]] bool wants_model() const noexcept { return kind != Kind::unload && kind != Kind::shutdown; }
 };
@@ -163,10 +185,15 @@ struct Call {
     std::vector<TextOf> texts{};
     EmbedAs as = EmbedAs::as_is;
     std::size_t bytes = 0;
+    /// Without the queries.
+    std::size_t text_bytes = 0;
     std::uint32_t number = 0;
     std::vector<RequestFacts*> requests{};
     /// Whether its requests have had none before.
     bool is_first = false;
+    /// It is about some of the texts of one request, and which these are.
+    bool is_part = false;
+    std::uint32_t part = 0;
     Ending ending = Ending::sound;
     /// Which text is at fault, if one is.
     std::size_t at = 0;

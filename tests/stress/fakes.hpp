@@ -43,7 +43,7 @@ namespace residency::stress {
     return {id, static_cast<std::uint32_t>(std::stoul(text.substr(end + 1)))};
 }
 /// What a model gives for it.
-[[nodiscard]] inline float value_of(TextOf text) { return static_cast<float>(text.request * 4 + text.row); }
+[[nodiscard]] inline float value_of(TextOf text) { return static_cast<float>(text.request * 32 + text.row); }
 
 /// A model. Its answers hold the numbers of the requests that it was called for, and of their texts.
 template <std::uint32_t Slot>
@@ -69,6 +69,7 @@ public:
         for (const TextOf& text : call.texts) {
             call.bytes += text_of(text.request, text.row).size();
         }
+        call.text_bytes = call.bytes;
         work(call, stop, [&](std::size_t index) { return texts[index]; });
         Embeddings rows(call.rows(), 2);
         for (std::size_t row = 0; row < std::min(rows.size(), texts.size()); ++row) {
@@ -90,6 +91,7 @@ public:
         for (const RerankPair& pair : pairs) {
             const TextOf text = parse(std::string(pair.document));
             witness_.require(pair.query == text_of(text.request, 0), "R14: a document with another request's query");
+            call.text_bytes += pair.document.size();
             call.bytes += pair.document.size() + (text.row == 0 ? pair.query.size() : 0);
             call.texts.push_back(text);
         }

@@ -9,6 +9,7 @@
 #include "stress/tally.hpp"
 #include "stress/witness.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -157,8 +158,13 @@ private:
         require(!request.invalid, "an invalid request was served");
     }
     void answered(const RequestFacts& request) {
-        require(request.fate.get() == (request.rows == 0 ? Fate::none : Fate::served),
-                "R9: an answer without a call, or a call for nothing");
+        if (request.is_cut.get()) {
+            require(request.served_texts.get() == request.all_texts() && request.failed.get() == 0,
+                    "R14: a request completed before all of its parts had, or though one failed");
+        } else {
+            require(request.fate.get() == (request.rows == 0 ? Fate::none : Fate::served),
+                    "R9: an answer without a call, or a call for nothing");
+        }
         if (ModelFacts* const model = request.answered_by.get()) {
             expected(request, *model);
         }
@@ -207,6 +213,11 @@ private:
                         "R11: cooling_down for longer than max_cooldown");
                 break;
             case errc::inference_failed:
+                if (request.is_cut.get()) {
+                    require(failed_part(request, error, cause_of(error).call, false),
+                            "R14: inference_failed, and no part failed like this");
+                    break;
+                }
                 require(request.fate.get() == Fate::failed || was_closed_on(request),
                         "R14: inference_failed, and its call did not fail for it");
                 require(cause_of(error).call == request.call.get(), "R11: inference_failed by another's failure");
@@ -214,6 +225,11 @@ private:
                         "H30: another text is named than the one at fault");
                 break;
             case errc::bad_result:
+                if (request.is_cut.get()) {
+                    require(failed_part(request, error, {}, true),
+                            "R14: bad_result, and the rows of each part were sound");
+                    break;
+                }
                 require(request.fate.get() == Fate::spoiled || was_closed_on(request),
                         "R14: bad_result, and its rows were sound");
                 break;
@@ -233,6 +249,17 @@ private:
     [[nodiscard]] bool was_closed_on(const RequestFacts& request) const {
         const Fate fate = request.fate.get();
         return witness_.closing.get() && request.together.get() > 1 && fate != Fate::served && fate != Fate::none;
+    }
+    // Whether a part of the request failed like this.
+    [[nodiscard]] static bool failed_part(const RequestFacts& request, const Error& error,
+                                          std::optional<std::uint32_t> call, bool is_spoiled) {
+        return std::any_of(request.failed_parts.begin(), request.failed_parts.end(), [&](const FailedPart& part) {
+            const int named = part.faulty.get();
+            return part.call.get() != 0 && part.is_spoiled.get() == is_spoiled &&
+                   (is_spoiled || (call == part.call.get() &&
+                                   error.text_index() ==
+                                       (named < 0 ? std::nullopt : std::optional(static_cast<std::size_t>(named)))));
+        });
     }
     [[nodiscard]] static std::optional<std::size_t> named(const RequestFacts& request) {
         const int index = request.faulty.get();

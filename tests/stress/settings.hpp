@@ -7,6 +7,7 @@
 #include <array>
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <sstream>
 #include <string>
 
@@ -101,6 +102,8 @@ struct Settings {
             slot.cooldown = milliseconds(random.below(2));
             slot.max_cooldown = milliseconds(2);
             slot.aging = std::array{milliseconds(0), milliseconds(2), milliseconds(30'000)}[random.below(3)];
+            slot.min_stay = std::array<std::optional<milliseconds>, 4>{std::nullopt, std::nullopt, milliseconds(0),
+                                                                       milliseconds(2)}[random.below(4)];
             settings.limits[index] = draw_limits(slot, random);
             settings.overrides[index] = random.coin();
             settings.batches[index] = std::array{BatchLimits{8}, BatchLimits{}, BatchLimits{3}, BatchLimits{16, 250},
@@ -145,8 +148,10 @@ struct Settings {
             out << (overrides[index] ? " or another" : "") << ", max_resident " << slot.max_resident << ", max_leases "
                 << slot.max_leases << ", calls at once " << limits[index].max_calls << ", loads at once "
                 << limits[index].max_loads << ", max_queue " << slot.max_queue << ", cooldown " << slot.cooldown.count()
-                << " ms, aging " << slot.aging.count() << " ms, texts and bytes a call " << batches[index].texts
-                << " and " << batches[index].bytes << ", max_batch_texts " << slot.max_batch_texts;
+                << " ms, aging " << slot.aging.count() << " ms, min_stay "
+                << (slot.min_stay ? std::to_string(slot.min_stay->count()) + " ms" : "its load's")
+                << ", texts and bytes a call " << batches[index].texts << " and " << batches[index].bytes
+                << ", max_batch_texts " << slot.max_batch_texts;
         }
         return out.str();
     }

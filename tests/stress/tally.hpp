@@ -65,6 +65,11 @@ enum class Deed : std::uint8_t {
     rerun_together,
     rerun_halved,
     batches_counted,
+    part,
+    parts_at_once,
+    part_failed,
+    part_halved,
+    parts_on_two_models,
 };
 inline constexpr std::array deed_names{"try_acquire served",
                                        "try_acquire refused",
@@ -114,7 +119,12 @@ inline constexpr std::array deed_names{"try_acquire served",
                                        "requests called again alone",
                                        "requests called again without the one at fault",
                                        "requests called again in halves",
-                                       "slots whose batches and texts were counted"};
+                                       "slots whose batches and texts were counted",
+                                       "parts of requests",
+                                       "parts of one request at once",
+                                       "parts that failed",
+                                       "parts called again in halves",
+                                       "requests with parts on two models"};
 
 /// What was done, and what came of it. A run in which something of it never happened has not looked at everything.
 struct Tally {

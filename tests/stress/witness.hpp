@@ -177,23 +177,28 @@ public:
         for (const TextOf& text : call.texts) {
             RequestFacts& request = requests.at(text.request);
             if (call.requests.empty() || call.requests.back() != &request) {
-                require(text.row == 0, "R14: a call without the first text of a request");
                 call.requests.push_back(&request);
             } else {
                 require(text.row == (&text - 1)->row + 1, "R14: a call does not have its texts in their order");
             }
         }
-        call.is_first = call.requests.front()->calls.get() == 0;
+        RequestFacts& first = *call.requests.front();
+        call.is_part = call.requests.size() == 1 && (call.texts.size() != first.rows || first.is_cut.get());
+        call.is_first = call.is_part ? begin_part(model, call, first) : first.calls.get() == 0;
         std::size_t texts = 0;
         for (RequestFacts* const request : call.requests) {
+            if (call.is_part) {
+                break;
+            }
             texts += request->rows;
+            request->begun_texts.set(request->all_texts());
             check_may_join(model, call, *request);
             request->fate.set(Fate::running);
             request->call.set(call.number);
             request->together.set(call.requests.size());
             request->answered_by.set(&model);
         }
-        require(texts == call.texts.size(), "R14: a call has some of a request's texts");
+        require(call.is_part || texts == call.texts.size(), "R14: a joint call has some of a request's texts");
         require(!clean.get(), "R12: a call after a clean shutdown");
         check_limits(model, call);
         if (call.is_first) {
@@ -208,6 +213,10 @@ public:
         Slot& in = slots[model.slot];
         std::size_t first = 0;
         bool is_wanted = false;
+        if (call.is_part) {
+            is_wanted = end_part(call, *call.requests.front());
+            call.requests.clear();
+        }
         for (RequestFacts* const request : call.requests) {
             is_wanted = is_wanted || !may_end_early(*request);
             const bool has_fault = call.at >= first && call.at - first < request->rows;
@@ -342,6 +351,64 @@ private:
             case Fate::left: require(false, "H31: called again for a request that is complete"); break;
         }
     }
+    // A part of a request has a call now. Gives whether that is its first: it is not if the model ran out of memory, and
+    // the part was halved.
+    bool begin_part(ModelFacts& model, Call& call, RequestFacts& request) {
+        for (const TextOf& text : call.texts) {
+            call.part |= std::uint32_t{1} << text.row;
+        }
+        const std::size_t most = slots[model.slot].options.max_batch_texts;
+        require(request.is_call() && request.slot == model.slot && request.key == model.key,
+                "R11: a model called for a part of another's request");
+        require(request.options.as == call.as, "H24: a part is given to the model as something else");
+        require(call.texts.size() <= model.limits.texts && (most == 0 || call.texts.size() <= most) &&
+                    (call.text_bytes <= model.limits.bytes || call.texts.size() == 1),
+                "H26: a part that is larger than a call");
+        const std::uint32_t running = request.running_texts.include(call.part);
+        require((running & call.part) == 0, "R14: a text is in two calls at once");
+        require((request.served_texts.get() & call.part) == 0, "R14: a text is computed twice");
+        const std::uint32_t begun = request.begun_texts.include(call.part) & call.part;
+        require(begun == 0 || begun == call.part, "R14: a part with texts of two others");
+        request.is_cut.set(true);
+        request.calls.count();
+        request.call.set(call.number);
+        request.together.set(1);
+        ModelFacts* const before = request.answered_by.exchange(&model);
+        did(Deed::part);
+        if (running != 0) {
+            did(Deed::parts_at_once);
+        }
+        if (begun != 0) {
+            did(Deed::part_halved);
+        }
+        if (before != nullptr && before != &model) {
+            did(Deed::parts_on_two_models);
+        }
+        return begun == 0;
+    }
+    // The call for a part is over. Gives whether the request still wants it.
+    bool end_part(const Call& call, RequestFacts& request) {
+        const bool is_wanted = !may_end_early(request) && request.failed.get() == 0;
+        request.running_texts.exclude(call.part);
+        switch (call.ending) {
+            case Ending::sound: request.served_texts.include(call.part); return is_wanted;
+            case Ending::out_of_memory:
+                if (call.texts.size() > 1) {
+                    return is_wanted;
+                }
+                break;
+            default: break;
+        }
+        did(Deed::part_failed);
+        FailedPart& failed = request.failed_parts.at(request.failed.get() % most_rows);
+        failed.call.set(call.number);
+        failed.faulty.set(call.ending == Ending::names_text ? static_cast<int>(call.texts[call.at].row) : -1);
+        failed.is_spoiled.set(call.ending == Ending::nan || call.ending == Ending::too_many ||
+                              call.ending == Ending::too_few);
+        request.failed.count();
+        return is_wanted;
+    }
+
     void check_limits(const ModelFacts& model, const Call& call) {
         if (call.requests.size() == 1) {
             return;

@@ -218,8 +218,9 @@ private:
         using std::chrono::milliseconds;
         Random& random = dice();
         RequestOptions& options = request.options;
-        // One text at most: the oracle knows whole requests, and one of several may be cut into parts.
-        request.rows = request.is_call() && random.below(8) == 0 ? 0 : 1;
+        // Some are larger than a call, and some are alone with several calls: these are cut into parts.
+        request.rows =
+            request.is_call() ? std::array<std::uint32_t, 8>{0, 1, 1, 1, 2, 3, 7, most_rows}[random.below(8)] : 1;
         if (!patient || random.once_in(3)) {
             options.timeout = milliseconds(static_cast<int>(random.below(7)) - 1);
         }
