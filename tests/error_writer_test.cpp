@@ -73,7 +73,10 @@ TEST_CASE("ErrorWriter: requests that are refused together share the text of the
     CHECK(write(Refused(a, errc::cooling_down, Stage::queue, 6ms)).retry_after() == 6ms);
     const Refused full(a, errc::overloaded, Stage::admission, 5'000'001ns);
     CHECK(write(full).retry_after() == 6ms);
-    CHECK_FALSE(write(Refused(a, errc::overloaded, Stage::admission)).retry_after());
+    CHECK_THAT(write(full).what(), residency::test::contains_text("low priority (try again after 6 ms)"));
+    const Refused early(a, errc::overloaded, Stage::admission);
+    CHECK_FALSE(write(early).retry_after());
+    CHECK_THAT(write(early).what(), residency::test::contains_text("; try again later"));
     Refused cancelled(a, errc::cooling_down, Stage::queue, 6ms);
     cancelled.is_cancelled = true;
     CHECK(write(cancelled).code() == operation_aborted());

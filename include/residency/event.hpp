@@ -162,10 +162,11 @@ struct Event {
     /// How long it took: the load with `ready`, `load_failed` and `load_aborted`; the unload with `unloaded`; with
     /// `timed_out` and `inference_failed` the time since the request came.
     std::chrono::nanoseconds duration{0};
-    /// Of that, with `timed_out` and `inference_failed`: how long it waited, but for the load of its model; how long
-    /// it waited for that; and the time since its call, or the first of its parts, began.
+    /// Of that, with `timed_out` and `inference_failed`: how long the request waited, but for the load of its model.
     std::chrono::nanoseconds queue_time{0};
+    /// The same: how long it waited for that load.
     std::chrono::nanoseconds load_time{0};
+    /// The same: the time since its call, or the first of its parts, began.
     std::chrono::nanoseconds call_time{0};
     /// In which stage the request was, with `timed_out` and `inference_failed`.
     Stage stage = Stage::admission;

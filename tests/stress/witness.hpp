@@ -351,8 +351,8 @@ private:
             case Fate::left: require(false, "H31: called again for a request that is complete"); break;
         }
     }
-    // A part of a request has a call now. Gives whether that is its first: it is not if the model ran out of memory, and
-    // the part was halved.
+    // A part of a request has a call now. Gives whether that is its first: it is not if the model ran out of memory,
+    // and the part was halved.
     bool begin_part(ModelFacts& model, Call& call, RequestFacts& request) {
         for (const TextOf& text : call.texts) {
             call.part |= std::uint32_t{1} << text.row;

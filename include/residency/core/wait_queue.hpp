@@ -51,8 +51,9 @@ public:
     [[nodiscard]] const Slab<Request, RequestTag>& requests() const noexcept { return requests_; }
     /// How many wait.
     [[nodiscard]] std::size_t waiting() const noexcept { return members_ - claims_.size(); }
-    /// How many texts and bytes they wait with.
+    /// How many texts they wait with.
     [[nodiscard]] std::size_t texts() const noexcept { return texts_; }
+    /// How many bytes they wait with.
     [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
     /// How many of them are cut into parts.
     [[nodiscard]] std::size_t cut() const noexcept { return cut_; }

@@ -80,7 +80,11 @@ private:
             (waiter.code == errc::overloaded && waiter.retry_after != core::Duration::zero())) {
             retry_after = in_milliseconds(waiter.retry_after);
         }
-        return {waiter.code, *waiter.key, waiter.stage, explain(waiter.code, waiter.stage), retry_after};
+        std::string text = explain(waiter.code, waiter.stage);
+        if (waiter.code == errc::overloaded && !retry_after) {
+            text += "; try again later";
+        }
+        return {waiter.code, *waiter.key, waiter.stage, text, retry_after};
     }
 
     // The load failed for a cause that it names. If that is an Error its code is kept, and only the library's own says

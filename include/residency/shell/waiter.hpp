@@ -7,6 +7,7 @@
 #include "residency/embed_as.hpp"
 #include "residency/error_code.hpp"
 #include "residency/generation.hpp"
+#include "residency/options.hpp"
 #include "residency/shared_cause.hpp"
 #include "residency/shell/resident_record.hpp"
 
