@@ -183,7 +183,7 @@ struct Fragile {
     };
 
     explicit Fragile(State& in) : state(&in) { ++state->live; }
-    Fragile(Fragile&& other) : Fragile(other) {}  // NOLINT(bugprone-exception-escape): that is what it is for
+    Fragile(Fragile&& other) : Fragile(other) {}
     Fragile(const Fragile& other) : state(other.state) {
         if (--state->left == 0) {
             throw std::runtime_error("cannot be moved");
