@@ -6,6 +6,7 @@
 #include "support/catch.hpp"
 #include "support/slot_table.hpp"
 
+#include <algorithm>
 #include <cstddef>
 #include <string>
 #include <utility>
@@ -210,6 +211,25 @@ TEST_CASE("parts are cut by the lengths of their texts", "[H26]") {
     line.scheduler.enqueue(ModelKey("a"), spec, line.now, line.actions, &lengths);
     CHECK(line.given() == Line::Given{{ActionType::part, 3}});
     CHECK(line.scheduler.queue().bytes() == 9);
+}
+
+TEST_CASE("a request that times out between two parts, before the next load, was at its inference", "[H26][H1]") {
+    Line line(1);
+    RequestSpec spec = SlotTable::about(10);
+    spec.deadline = 5ms;
+    const RequestId large = line.wait("a", spec);
+    CHECK(line.given() == Line::Given{{ActionType::part, 4}});
+    line.unload("a");
+    line.end_part(large, 4);
+    line.begins_loads = false;
+    line.unloaded(line.model);
+    // Its next load has not begun: the request keeps its key's turn.
+    line.at(5ms).tick();
+    const auto failed = std::find_if(line.actions.begin(), line.actions.end(),
+                                     [](const Action& action) { return action.type == ActionType::fail; });
+    REQUIRE(failed != line.actions.end());
+    CHECK(failed->stage == Stage::inference);
+    CHECK(line.scheduler.queue().cut() == 0);
 }
 
 TEST_CASE("all parts that a call gives have room in its actions", "[H26]") {

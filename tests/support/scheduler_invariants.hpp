@@ -1805,7 +1805,8 @@ private:
         require(waiting() <= options().max_queue, "R8 waiters <= max_queue");
         require(waiting_bytes() <= options().max_queue_bytes && queue.bytes() == waiting_bytes(),
                 "R8 bytes that wait <= max_queue_bytes");
-        const auto cut = std::count_if(waiters_.begin(), waiters_.end(), [](const auto& waiter) { return waiter.cut; });
+        const auto cut = std::count_if(waiters_.begin(), waiters_.end(),
+                                       [](const auto& waiter) { return waiter.cut && !waiter.claims; });
         require(queue.texts() == waiting_texts() && queue.cut() == static_cast<std::size_t>(cut),
                 "H26 texts that wait are counted, and requests that are cut");
         require(queue.waiting() == waiting() && queue.empty() == waiters_.empty(), "R9 every waiter is accounted for");

@@ -134,7 +134,7 @@ public:
         KeyEntry& entry = keys_[request.key];
         take_out(index);
         if (request.bulk != none) {
-            cut_ -= bulks_[request.bulk].is_cut ? 1U : 0U;
+            cut_ -= request.state == RequestState::waiting && bulks_[request.bulk].is_cut ? 1U : 0U;
             bulks_.erase(std::exchange(request.bulk, none));
         }
         stop_expecting(entry, request);
@@ -165,6 +165,10 @@ public:
     [[nodiscard]] bool is_cut(Index index) const noexcept {
         const Index bulk = requests_[index].bulk;
         return bulk != none && bulks_[bulk].is_cut;
+    }
+    /// Whether the waiter is cut and was given a part.
+    [[nodiscard]] bool has_begun(Index index) const noexcept {
+        return is_cut(index) && bulks_[requests_[index].bulk].given != 0;
     }
     /// What is known of the waiter, which has several texts.
     [[nodiscard]] const Bulk& bulk(Index index) const noexcept { return bulks_[requests_[index].bulk]; }
@@ -212,6 +216,7 @@ public:
             leave(index, false);
         } else {
             entry.claim = index;
+            cut_ -= is_cut(index) ? 1U : 0U;
             request.state = RequestState::claim;
             discount(entry, request.spec.texts, request.spec.bytes);
             deadlines_.erase(index);

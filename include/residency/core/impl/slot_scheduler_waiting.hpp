@@ -62,18 +62,16 @@ inline void SlotScheduler::fail(Index request, errc code, Duration retry_after, 
     --step.left;
     const KeyEntry& entry = queue_.keys()[queue_.requests()[request].key];
     const bool loading = entry.resident != none && residents_[entry.resident].state == ResidentState::loading;
-    const bool has_begun = queue_.is_cut(request) && queue_.bulk(request).given != 0;
     Action& action = act(ActionType::fail, request, none, step);
     action.code = code;
-    action.stage = has_begun ? Stage::inference : loading ? Stage::load : Stage::queue;
+    action.stage = queue_.has_begun(request) ? Stage::inference : loading ? Stage::load : Stage::queue;
     action.duration = retry_after;
     queue_.leave(request, false);
 }
 
 inline SlotScheduler::Spent SlotScheduler::spent_by(Index index, Time now) const noexcept {
     const Request& request = queue_.requests()[index];
-    const bool has_begun =
-        request.state == RequestState::leased || (queue_.is_cut(index) && queue_.bulk(index).given != 0);
+    const bool has_begun = request.state == RequestState::leased || queue_.has_begun(index);
     const Time end = has_begun ? request.granted : now;
     Spent spent;
     spent.call = now - end;
@@ -118,7 +116,7 @@ inline void SlotScheduler::time_out(Index index, Step& step) {
         --step.left;
         Action& action = act(ActionType::fail, index, none, step);
         action.code = errc::timed_out;
-        stage = action.stage;
+        stage = action.stage = queue_.has_begun(index) ? Stage::inference : Stage::queue;
         queue_.keep_claim(index, later(step.now, abandon_after_));
         wake_by(later(step.now, abandon_after_));
     } else {
