@@ -133,8 +133,11 @@ struct RequestFacts {
     /// What was resident for its key just before an unload.
     ModelFacts* before = nullptr;
 
-    /// The position of its call's return, or of a shutdown's start, among all of these; 0 if it is not known.
+    /// The position of its call's return among all of these and the starts of shutdowns; 0 if it is not known, or if it
+    /// is a shutdown.
     Relaxed<std::uint64_t> position{0};
+    /// Of a shutdown: the position of its start.
+    std::uint64_t started = 0;
     /// Whether its handler's executor sets `posted`.
     Relaxed<bool> is_noted{false};
     Relaxed<bool> posted{false};

@@ -121,8 +121,8 @@ private:
     void check_posted(const RequestFacts& shutdown) {
         for (const RequestFacts& request : requests_) {
             const std::uint64_t position = request.position.get();
-            // Of other shutdowns the position says where they were started, not that they were by then.
-            if (position == 0 || position > shutdown.position.get() || request.kind == Kind::shutdown) {
+            // A shutdown has no such position: where it was started does not say that it was by then.
+            if (position == 0 || position > shutdown.started) {
                 continue;
             }
             if (request.is_noted.get()) {

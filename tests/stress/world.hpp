@@ -106,7 +106,7 @@ public:
             }
             witness.box.note(Note::shutdown_begun, 0, most_keys, id);
             witness.closing.set(true);
-            request.position.set(positions_.count());
+            request.started = positions_.count();
         }
         witness.box.note(Note::begun, slot, request.key, id);
         tally.requests[static_cast<std::size_t>(kind)][static_cast<std::size_t>(way)].count();
