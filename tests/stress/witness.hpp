@@ -388,7 +388,9 @@ private:
     }
     // The call for a part is over. Gives whether the request still wants it.
     bool end_part(const Call& call, RequestFacts& request) {
-        const bool is_wanted = !may_end_early(request) && request.failed.get() == 0;
+        // One that expects a generation fails when that drains, though a part of it runs.
+        const bool is_wanted =
+            !may_end_early(request) && request.failed.get() == 0 && !request.options.expected_generation;
         request.running_texts.exclude(call.part);
         switch (call.ending) {
             case Ending::sound: request.served_texts.include(call.part); return is_wanted;
