@@ -634,7 +634,7 @@ private:
         if (by_age) {
             return oldest([&](const KnownWaiter& each) {
                        return each.key == waiter.key && each.spec.wants_lease && each.running == 0 &&
-                              (!each.cut || may_start_part(each));
+                              (!each.cut || (has_room(each) && may_start_part(each)));
                    }) == &waiter;
         }
         const bool is_first = best([&](const KnownWaiter& each) {
@@ -1955,7 +1955,9 @@ private:
         require(resident == nullptr || resident->state != ResidentState::ready ||
                     best([&](const KnownWaiter& each) { return each.key == key && !each.spec.wants_lease; }) == nullptr,
                 "H4 nothing waits for a load that has happened");
-        require(next_to_grant() == nullptr, "nothing waits for a lease that could be granted");
+        // By rank: what has grown old since the last decision has its turn by the next.
+        require(best([&](const KnownWaiter& each) { return can_be_granted(each, false); }) == nullptr,
+                "nothing waits for a lease that could be granted");
     }
 
     void check_places() const {
