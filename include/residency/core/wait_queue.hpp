@@ -285,13 +285,25 @@ public:
         const KeyEntry& entry = keys_[key];
         Index oldest = none;
         for (std::size_t priority = 0; priority < 3; ++priority) {
-            Index next = cut ? entry.first[cuts + priority] : none;
-            while (next != none && bulks_[requests_[next].bulk].running != 0) {
-                next = requests_[next].next;
-            }
+            const Index next = cut ? unserved_cut(key, priority) : none;
             oldest = older(older(oldest, entry.first[leases + priority]), next);
         }
         return oldest;
+    }
+    /// Of the key's waiters of this priority that are cut the first of which no part runs, or none.
+    [[nodiscard]] Index unserved_cut(Index key, std::size_t priority) const noexcept {
+        Index next = keys_[key].first[cuts + priority];
+        while (next != none && bulks_[requests_[next].bulk].running != 0) {
+            next = requests_[next].next;
+        }
+        return next;
+    }
+    /// The one that came first; either may be none.
+    [[nodiscard]] Index older(Index left, Index right) const noexcept {
+        if (left == none || right == none) {
+            return left == none ? right : left;
+        }
+        return requests_[right].arrival < requests_[left].arrival ? right : left;
     }
     /// The key's waiter that came first, or none.
     [[nodiscard]] Index oldest(Index key) const noexcept {
@@ -377,13 +389,6 @@ private:
         return entry.first[lists] != none       ? entry.first[lists]
                : entry.first[lists + 1] != none ? entry.first[lists + 1]
                                                 : entry.first[lists + 2];
-    }
-    // The one that came first; either may be none.
-    [[nodiscard]] Index older(Index left, Index right) const noexcept {
-        if (left == none || right == none) {
-            return left == none ? right : left;
-        }
-        return requests_[right].arrival < requests_[left].arrival ? right : left;
     }
     [[nodiscard]] std::uint64_t arrival_of(Index request) const noexcept {
         return request == none ? no_arrival : requests_[request].arrival;

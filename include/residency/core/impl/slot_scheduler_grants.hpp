@@ -89,10 +89,14 @@ inline bool SlotScheduler::can_serve(Index request) const noexcept {
 // start.
 inline Index SlotScheduler::oldest_on(Index resident) const noexcept {
     const Index key = residents_[resident].key;
-    const Index oldest = queue_.oldest_unserved(key);
-    return oldest != none && queue_.is_cut(oldest) && !may_start_part(resident, oldest)
-               ? queue_.oldest_unserved(key, false)
-               : oldest;
+    Index oldest = queue_.oldest_unserved(key, false);
+    for (std::size_t priority = 0; priority < 3; ++priority) {
+        const Index cut = queue_.unserved_cut(key, priority);
+        if (cut != none && may_start_part(resident, cut)) {
+            oldest = queue_.older(oldest, cut);
+        }
+    }
+    return oldest;
 }
 
 // The oldest waiter that its resident can serve now, if it is older than `aging`; or none.
