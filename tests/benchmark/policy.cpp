@@ -173,6 +173,7 @@ void sharing(Table& table) {
         }
         table.row(text("%s: 2 to 64 callers, 1 to 16 texts, the least gain of sharing", engine.name), least, false,
                   0.98);
+        // Of a linear engine's 43.1 ms a call all but 3.1 are the text's: sharing cannot give more than 1.08.
         table.row(text("%s: the same, mean gain with one text each", engine.name),
                   std::exp(product / static_cast<double>(ones)), false,
                   std::string_view(engine.name) == linear.name ? 1.0 : 1.2);

@@ -61,7 +61,7 @@ public:
             scheduler_.note_timeout(timeout);
         }
         const std::size_t request = requests_.size();
-        requests_.push_back({{}, texts, priority, 0, false, {false, now_, now_}, std::move(handler)});
+        requests_.push_back({{}, texts, priority, 0, false, now_, std::move(handler)});
         actions_.clear();
         core::Grant grant;
         if (scheduler_.try_grant(key, spec, grant) == core::Attempt::granted) {
@@ -120,7 +120,7 @@ private:
         Priority priority;
         core::Index computed;
         bool is_answered;
-        Answer answer;
+        Time came;
         Handler handler;
     };
     // A call: its lease, and the requests that share it, or the one that it is a part of.
@@ -139,11 +139,9 @@ private:
 
     void answer(std::size_t request, bool succeeded) {
         if (!std::exchange(requests_[request].is_answered, true)) {
-            requests_[request].answer.succeeded = succeeded;
-            requests_[request].answer.ended = now_;
-            // It makes requests of its own, which may move this one.
+            // It may make requests of its own, which move this one.
             const Handler handler = std::move(requests_[request].handler);
-            handler(requests_[request].answer);
+            handler({succeeded, requests_[request].came, now_});
         }
     }
 
