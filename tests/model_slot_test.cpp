@@ -111,6 +111,7 @@ TEST_CASE("ModelSlot: what a load tells becomes events", "[H19]") {
         ModelSlot<ContextLoad> slot{ContextLoad(), {}, {}, events.observer(), "snapshots"};
         (void)slot.ensure_loaded(a);
         CHECK(slot.shutdown().clean());
+        events.wait_for(EventType::shutdown_completed);
     }
     REQUIRE(events.count(EventType::load_progress) == 1);
     CHECK(events.all(EventType::load_progress).front().progress == 0.5F);
@@ -129,12 +130,13 @@ TEST_CASE("ModelSlot: progress is published when it has gone on by a percent, an
         ModelSlot<StepLoad> slot{StepLoad(), {}, {}, events.observer()};
         (void)slot.ensure_loaded(a);
         CHECK(slot.shutdown().clean());
+        events.wait_for(EventType::shutdown_completed);
     }
-    std::vector<float> told;
+    std::vector<float> published;
     for (const Event& event : events.all(EventType::load_progress)) {
-        told.push_back(event.progress);
+        published.push_back(event.progress);
     }
-    CHECK(told == std::vector{0.5F, 0.75F, 1.0F});
+    CHECK(published == std::vector{0.5F, 0.75F, 1.0F});
 }
 
 TEST_CASE("ModelSlot: the blocking calls, from several threads", "[R3][R9]") {

@@ -17,6 +17,7 @@
 #include "support/request.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <memory>
@@ -54,9 +55,19 @@ public:
     /// An observer that writes here. The log must outlive it.
     [[nodiscard]] Observer observer() {
         return [this](const Event& event) {
-            const runtime::MutexLock lock(mutex_);
-            events_.push_back(event);
+            {
+                const runtime::MutexLock lock(mutex_);
+                events_.push_back(event);
+            }
+            ++kept_;
+            kept_.notify_all();
         };
+    }
+    /// Blocks until one of this type was delivered: neither a shutdown nor a destructor waits for that (H19).
+    void wait_for(EventType type) const {
+        for (std::size_t kept = kept_; count(type) == 0; kept = kept_) {
+            kept_.wait(kept);
+        }
     }
     /// All of them.
     [[nodiscard]] std::vector<Event> all() const {
@@ -83,6 +94,7 @@ public:
 private:
     mutable runtime::Mutex mutex_;
     std::vector<Event> events_ RESIDENCY_GUARDED_BY(mutex_);
+    std::atomic<std::size_t> kept_{0};
 };
 
 /// What a test of one thread needs: the virtual clock at its beginning, three contexts that only the test runs, so that
