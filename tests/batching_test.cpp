@@ -294,7 +294,7 @@ TEST_CASE("A call that is out of memory is halved, and later ones stay as small"
         }
         return all;
     };
-    CHECK(sizes() == std::vector<std::size_t>{1, 8, 4, 2, 2, 4, 2, 2});
+    CHECK(sizes() == std::vector<std::size_t>{1, 8, 4, 2, 2, 2, 2});
     bench.occupy();
     for (const char* const text : {"1", "2", "3", "4", "5"}) {
         bench.embed({text});

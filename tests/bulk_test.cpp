@@ -237,7 +237,7 @@ TEST_CASE("A part that is out of memory is halved", "[H30][R14]") {
     bench.embed(texts(12));
     bench.run();
     bench.check_answer(0);
-    CHECK(bench.sizes() == std::vector<std::size_t>{8, 4, 2, 2, 4, 2, 2, 2, 2});
+    CHECK(bench.sizes() == std::vector<std::size_t>{8, 4, 2, 2, 2, 2, 2, 2});
     bench.check_end();
 }
 

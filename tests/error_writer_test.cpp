@@ -34,6 +34,7 @@ public:
     void run() noexcept override {}
     void dropped() noexcept override {}
     void prepare_parts() override {}
+    void start_part(detail::CallPart&) noexcept override {}
     void run_part(detail::CallPart&) noexcept override {}
     void part_dropped(detail::CallPart&) noexcept override {}
 };

@@ -80,6 +80,13 @@ namespace detail {
 template <class Result, class Model>
 concept HandsOver = std::same_as<std::remove_cv_t<Result>, std::unique_ptr<Model>>;
 
+// What a model gives: `Result`, or what yields one to a coroutine that awaits it, such as boost::asio::awaitable. Known by
+// the names of its members, since this header stands below Asio.
+template <class Given, class Result>
+concept Awaits = requires { typename Given::executor_type; } && std::same_as<typename Given::value_type, Result>;
+template <class Given, class Result>
+concept Gives = std::same_as<Given, Result> || Awaits<Given, Result>;
+
 template <class Backend>
 concept LoadsWithContext = requires(Backend& backend, const ModelKey& key, LoadContext& context) {
     { backend.load(key, context) } -> HandsOver<typename Backend::model_type>;
@@ -98,43 +105,43 @@ concept LoadsPlainly = requires(Backend& backend, const ModelKey& key) {
 template <class Model>
 concept EmbedsAsWithToken =
     requires(Model& model, std::span<const std::string> texts, EmbedAs as, std::stop_token stop) {
-        { model.embed(texts, as, stop) } -> std::same_as<Embeddings>;
+        { model.embed(texts, as, stop) } -> Gives<Embeddings>;
     };
 
 template <class Model>
 concept EmbedsAs = requires(Model& model, std::span<const std::string> texts, EmbedAs as) {
-    { model.embed(texts, as) } -> std::same_as<Embeddings>;
+    { model.embed(texts, as) } -> Gives<Embeddings>;
 };
 
 template <class Model>
 concept EmbedsWithToken = requires(Model& model, std::span<const std::string> texts, std::stop_token stop) {
-    { model.embed(texts, stop) } -> std::same_as<Embeddings>;
+    { model.embed(texts, stop) } -> Gives<Embeddings>;
 };
 
 template <class Model>
 concept EmbedsPlainly = requires(Model& model, std::span<const std::string> texts) {
-    { model.embed(texts) } -> std::same_as<Embeddings>;
+    { model.embed(texts) } -> Gives<Embeddings>;
 };
 
 template <class Model>
 concept ReranksWithToken =
     requires(Model& model, std::string_view query, std::span<const std::string> documents, std::stop_token stop) {
-        { model.rerank(query, documents, stop) } -> std::same_as<std::vector<float>>;
+        { model.rerank(query, documents, stop) } -> Gives<std::vector<float>>;
     };
 
 template <class Model>
 concept ReranksPlainly = requires(Model& model, std::string_view query, std::span<const std::string> documents) {
-    { model.rerank(query, documents) } -> std::same_as<std::vector<float>>;
+    { model.rerank(query, documents) } -> Gives<std::vector<float>>;
 };
 
 template <class Model>
 concept ReranksPairsWithToken = requires(Model& model, std::span<const RerankPair> pairs, std::stop_token stop) {
-    { model.rerank(pairs, stop) } -> std::same_as<std::vector<float>>;
+    { model.rerank(pairs, stop) } -> Gives<std::vector<float>>;
 };
 
 template <class Model>
 concept ReranksPairsPlainly = requires(Model& model, std::span<const RerankPair> pairs) {
-    { model.rerank(pairs) } -> std::same_as<std::vector<float>>;
+    { model.rerank(pairs) } -> Gives<std::vector<float>>;
 };
 
 template <class Model>
@@ -256,7 +263,7 @@ inline constexpr bool takes_embed_as = EmbedsAsWithToken<Model> || EmbedsAs<Mode
 /// Calls whichever `embed` the model has; one that takes an `EmbedAs` wins. Precondition: `as` is `as_is`, or there is
 /// such a one.
 template <EmbeddingModel Model>
-Embeddings call_embed(Model& model, std::span<const std::string> texts, EmbedAs as, const std::stop_token& stop) {
+auto call_embed(Model& model, std::span<const std::string> texts, EmbedAs as, const std::stop_token& stop) {
     if constexpr (EmbedsAsWithToken<Model>) {
         return model.embed(texts, as, stop);
     } else if constexpr (EmbedsAs<Model>) {
@@ -270,7 +277,7 @@ Embeddings call_embed(Model& model, std::span<const std::string> texts, EmbedAs 
 
 /// Calls whichever `rerank` the model has.
 template <RerankerModel Model>
-std::vector<float> call_rerank(Model& model, std::string_view query, std::span<const std::string> documents,
+auto call_rerank(Model& model, std::string_view query, std::span<const std::string> documents,
                                const std::stop_token& stop) {
     if constexpr (ReranksWithToken<Model>) {
         return model.rerank(query, documents, stop);
@@ -281,7 +288,7 @@ std::vector<float> call_rerank(Model& model, std::string_view query, std::span<c
 
 /// Calls whichever `rerank` of pairs the model has.
 template <ReranksPairs Model>
-std::vector<float> call_rerank(Model& model, std::span<const RerankPair> pairs, const std::stop_token& stop) {
+auto call_rerank(Model& model, std::span<const RerankPair> pairs, const std::stop_token& stop) {
     if constexpr (ReranksPairsWithToken<Model>) {
         return model.rerank(pairs, stop);
     } else {

@@ -65,29 +65,4 @@ private:
     CallPart* free_ = nullptr;
 };
 
-/// Runs a part once. If its executor destroys it instead, the lease is given back.
-class PartJob {
-public:
-    explicit PartJob(CallPart& part) noexcept : part_(&part) {}
-    PartJob(PartJob&& other) noexcept : part_(std::exchange(other.part_, nullptr)) {}
-    PartJob(const PartJob&) = delete;
-    PartJob& operator=(const PartJob&) = delete;
-    PartJob& operator=(PartJob&&) = delete;
-    ~PartJob() {
-        if (part_ != nullptr) {
-            const boost::intrusive_ptr<InferenceWaiter> call = part_->call;
-            call->part_dropped(*part_);
-        }
-    }
-
-    void operator()() {
-        CallPart& part = *std::exchange(part_, nullptr);
-        const boost::intrusive_ptr<InferenceWaiter> call = part.call;
-        call->run_part(part);
-    }
-
-private:
-    CallPart* part_;
-};
-
 }  // namespace residency::detail

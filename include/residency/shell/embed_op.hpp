@@ -33,7 +33,12 @@ template <class Model>
 struct EmbedWork {
     using model_type = Model;
     using result_type = Embeddings;
-    static constexpr bool stoppable = takes_embed_as<Model> ? EmbedsAsWithToken<Model> : EmbedsWithToken<Model>;
+    /// What the model gives.
+    using given_type = Embeddings;
+    static constexpr bool is_asynchronous = answers_asynchronously<decltype(call_embed(
+        std::declval<Model&>(), std::span<const std::string>(), EmbedAs::as_is, std::stop_token()))>();
+    static constexpr bool stoppable =
+        is_asynchronous || takes_embed_as<Model> ? EmbedsAsWithToken<Model> : EmbedsWithToken<Model>;
     static constexpr bool joins = joins_requests<Model>;
     static constexpr bool splits = SaysBatchLimits<Model>;
     static constexpr std::string_view noun = "text";
@@ -46,8 +51,6 @@ struct EmbedWork {
     [[nodiscard]] EmbedAs kind() const noexcept { return as; }
 
     // -- What parts need --
-    using part_type = Embeddings;
-
     /// The rows of the parts that have ended. From any thread.
     class Assembly {
     public:
@@ -78,59 +81,66 @@ struct EmbedWork {
     };
 
     [[nodiscard]] std::span<const std::string> cut_texts() const noexcept { return texts; }
-    [[nodiscard]] std::vector<std::string> take(const core::TextLengths& lengths, std::size_t first,
-                                                std::size_t count) {
-        return take_texts(texts, lengths, first, count);
+    [[nodiscard]] std::vector<std::string>& own() noexcept { return texts; }
+
+    // -- One model call for some texts of this request --
+    [[nodiscard]] auto call(Model& model, std::span<const std::string> some, const std::stop_token& stop) const {
+        return call_embed(model, some, as, stop);
     }
-    [[nodiscard]] Embeddings call_part(Model& model, std::span<const std::string> part,
-                                       const std::stop_token& stop) const {
-        Embeddings embeddings = call_embed(model, part, as, stop);
-        demand_rows(embeddings, part.size());
-        demand_numbers(embeddings);
-        return embeddings;
+    /// Throws bad_result unless these can be the rows of so many texts.
+    static void check(const Embeddings& rows, std::size_t count) {
+        demand_rows(rows, count);
+        demand_numbers(rows);
+    }
+    /// The result of a call for all texts. Throws bad_result.
+    [[nodiscard]] Embeddings result_of(Embeddings&& rows) const {
+        check(rows, texts.size());
+        return std::move(rows);
     }
 
-    [[nodiscard]] Embeddings operator()(Model& model, const std::stop_token& stop) const {
-        return call_part(model, texts, stop);
-    }
+    // -- One model call for several requests --
+    using input_type = std::vector<std::string>;
+    using Calls = CallMembers<EmbedWork>;
 
-    /// One call for several requests; each gets its rows. If it throws, none has got anything.
-    static void run_together(Model& model, std::span<ModelCall<EmbedWork>* const> calls, const std::stop_token& stop) {
-        std::vector<std::string> all;
+    /// Moves their texts together. Throws bad_alloc, and then has moved none.
+    [[nodiscard]] static input_type gather(const Calls& calls) {
+        input_type all;
         std::size_t count = 0;
-        for (const auto* const call : calls) {
-            count += call->work.texts.size();
-        }
+        calls.for_each([&](const auto& call) { count += call.work.texts.size(); });
         all.reserve(count);
-        for (auto* const call : calls) {
-            std::move(call->work.texts.begin(), call->work.texts.end(), std::back_inserter(all));
-        }
-        Embeddings embeddings;
-        try {
-            embeddings = call_embed(model, all, calls.front()->work.as, stop);
-            demand_rows(embeddings, count);
-        } catch (...) {
-            auto next = all.begin();
-            for (auto* const call : calls) {
-                const auto end = next + static_cast<std::ptrdiff_t>(call->work.texts.size());
-                std::move(next, end, call->work.texts.begin());
-                next = end;
-            }
-            throw;
-        }
-        std::span<const float> values = embeddings.values();
-        for (auto* const call : calls) {
-            const std::size_t own = call->work.texts.size() * embeddings.dimension();
+        calls.for_each(
+            [&](auto& call) { std::move(call.work.texts.begin(), call.work.texts.end(), std::back_inserter(all)); });
+        return all;
+    }
+    /// Moves them back.
+    static void give_back(const Calls& calls, input_type& all) noexcept {
+        auto next = all.begin();
+        calls.for_each([&](auto& call) {
+            const auto end = next + static_cast<std::ptrdiff_t>(call.work.texts.size());
+            std::move(next, end, call.work.texts.begin());
+            next = end;
+        });
+    }
+    [[nodiscard]] static auto call_for(const Calls& calls, Model& model, const input_type& all,
+                                       const std::stop_token& stop) {
+        return call_embed(model, std::span<const std::string>(all), calls.first.work.as, stop);
+    }
+    /// Gives each its rows. Throws bad_result, and then none has got anything.
+    static void share(const Calls& calls, const Embeddings& rows, const input_type& all) {
+        demand_rows(rows, all.size());
+        std::span<const float> values = rows.values();
+        calls.for_each([&](auto& call) {
+            const std::size_t own = call.work.texts.size() * rows.dimension();
             try {
-                call->answer.result =
-                    Embeddings(embeddings.dimension(), {values.begin(), values.begin() + std::ptrdiff_t(own)});
-                demand_numbers(call->answer.result);
+                call.answer.result =
+                    Embeddings(rows.dimension(), {values.begin(), values.begin() + std::ptrdiff_t(own)});
+                demand_numbers(call.answer.result);
             } catch (...) {
-                call->answer.result = {};
-                call->answer.error = call->failure(std::current_exception());
+                call.answer.result = {};
+                call.answer.error = call.failure(std::current_exception());
             }
             values = values.subspan(own);
-        }
+        });
     }
 
 private:

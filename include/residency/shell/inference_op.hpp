@@ -6,6 +6,7 @@
 #include "residency/options.hpp"
 #include "residency/shell/forked.hpp"
 #include "residency/shell/model_call.hpp"
+#include "residency/shell/part_call.hpp"
 #include "residency/shell/pending_handler.hpp"
 #include "residency/shell/request.hpp"
 #include "residency/shell/shared_call.hpp"

@@ -4,8 +4,11 @@
 #include "residency/core/text_lengths.hpp"
 #include "residency/error.hpp"
 #include "residency/model_key.hpp"
+#include "residency/runtime/asio.hpp"
 #include "residency/runtime/user_code_scope.hpp"
+#include "residency/shell/async_call.hpp"
 #include "residency/shell/call_part.hpp"
+#include "residency/shell/inference_job.hpp"
 #include "residency/shell/resident_record.hpp"
 #include "residency/shell/slot_base.hpp"
 #include "residency/shell/waiter.hpp"
@@ -22,6 +25,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -34,6 +38,19 @@ namespace residency::detail {
 /// The same for one text of the call.
 [[noreturn]] inline void bad_result(const std::string& detail, std::size_t text) {
     throw Error(errc::bad_result, ModelKey(), Stage::inference, detail).at_text(text);
+}
+
+/// Whether a model that gives `Given` answers asynchronously.
+template <class Given>
+constexpr bool answers_asynchronously() {
+    if constexpr (requires { typename Given::executor_type; }) {
+        static_assert(std::is_convertible_v<asio::any_io_executor, typename Given::executor_type>,
+                      "what an asynchronous model gives must take boost::asio::any_io_executor as its executor, as "
+                      "boost::asio::awaitable does by default");
+        return true;
+    } else {
+        return false;
+    }
 }
 
 /// Moves the texts of a part out of those of its request.
@@ -68,8 +85,64 @@ namespace residency::detail {
     }
 }
 
+/// Whether it is a bad_alloc.
+[[nodiscard]] inline bool is_out_of_memory(const std::exception_ptr& thrown) noexcept {
+    try {
+        std::rethrow_exception(thrown);
+    } catch (const std::bad_alloc&) {
+        return true;
+    } catch (...) {
+        return false;
+    }
+}
+
+template <class Work>
+class ModelCall;
 template <class Work>
 class SharedCall;
+template <class Work>
+class PartCall;
+
+/// Where a request that shares a call stands: its model call is to come, is being made, or has given its answer.
+enum class Turn : std::uint8_t { waits, in_call, over };
+
+/// The requests that share a lease, and those of them that the current model call is about.
+template <class Work>
+struct CallMembers {
+    /// The first of them all.
+    ModelCall<Work>& first;
+
+    /// Calls `visit` with each that the current model call is about, in order.
+    template <class Visit>
+    void for_each(const Visit& visit) const {
+        for_each_at(Turn::in_call, visit);
+    }
+    /// The same for those that stand there.
+    template <class Visit>
+    void for_each_at(Turn turn, const Visit& visit) const {
+        for (ModelCall<Work>* each = &first; each != nullptr; each = each->next()) {
+            if (each->turn == turn) {
+                visit(*each);
+            }
+        }
+    }
+};
+
+/// Makes the model calls that `Calls` wants, on this thread, and ends it.
+template <class Calls>
+void make_calls(Calls&& calls, const void* owner) noexcept {
+    {
+        const runtime::UserCodeScope scope(owner);
+        while (calls.next()) {
+            try {
+                calls.gave(calls.call());
+            } catch (...) {
+                calls.threw(std::current_exception());
+            }
+        }
+    }
+    calls.end();
+}
 
 /// A request for a model call, whatever its handler: takes a lease, calls `work(model, stop_token)` on the inference
 /// executor, gives the lease back, and then completes. It owns what the call needs until the model has returned, also
@@ -94,43 +167,47 @@ public:
     /// Has the handler called.
     virtual void complete(std::exception_ptr error, Result result) noexcept = 0;
 
-    void granted() noexcept override { slot_->run_inference(this); }
+    void granted() noexcept override {
+        if constexpr (Work::is_asynchronous) {
+            begin<SharedCall<Work>>(*this);
+        } else {
+            post_call(slot_->inference(), this);
+        }
+    }
     void failed(std::exception_ptr error) noexcept override { complete(std::move(error), Result()); }
 
     void run() noexcept override {
-        began = slot_->time_for_events();
-        if constexpr (Work::joins) {
-            if (next_in_call) {
-                SharedCall<Work>(*this).run();
-                end_shared();
-                return;
-            }
-        }
-        Result result{};
-        std::exception_ptr error;
-        // Skip the model if the handler already completed while this waited for a thread.
-        if (!completed_early) {
-            const runtime::UserCodeScope scope(slot_->delivery().owner);
-            try {
-                result = work(*static_cast<typename Work::model_type*>(record->model), stop_token());
-            } catch (...) {
-                error = failure(std::current_exception());
-            }
-        }
-        end(std::move(error), std::move(result));
-    }
-
-    void dropped() noexcept override {
-        if constexpr (Work::joins) {
-            if (next_in_call) {
-                for (ModelCall* each = this; each != nullptr; each = each->next()) {
-                    each->answer.error = was_dropped();
+        if constexpr (!Work::is_asynchronous) {
+            began = slot_->time_for_events();
+            if constexpr (Work::joins) {
+                if (next_in_call) {
+                    make_calls(SharedCall<Work>(*this), slot_->delivery().owner);
+                    return;
                 }
-                end_shared();
-                return;
             }
+            Result result{};
+            std::exception_ptr error;
+            // Skip the model if the handler already completed while this waited for a thread.
+            if (!completed_early) {
+                const runtime::UserCodeScope scope(slot_->delivery().owner);
+                try {
+                    result = work.result_of(
+                        work.call(*static_cast<typename Work::model_type*>(record->model), work.own(), stop_token()));
+                } catch (...) {
+                    error = failure(std::current_exception());
+                }
+            }
+            end(std::move(error), std::move(result));
         }
-        end(was_dropped(), Result());
+    }
+    void dropped() noexcept override {
+        if (next_in_call) {
+            SharedCall<Work> calls(*this);
+            calls.drop();
+            calls.end();
+        } else {
+            end(was_dropped(), Result());
+        }
     }
 
     void prepare_parts() override {
@@ -140,22 +217,21 @@ public:
         }
     }
 
-    void run_part(CallPart& part) noexcept override {
-        std::exception_ptr error;
-        if constexpr (Work::splits) {
-            if (!completed_early) {
-                const runtime::UserCodeScope scope(slot_->delivery().owner);
-                try {
-                    error = run_texts(*part.record, work.take(cut->lengths, part.first, part.count), part.first);
-                } catch (...) {
-                    error = failure(std::current_exception());
-                }
-            }
+    void start_part(CallPart& part) noexcept override {
+        if constexpr (Work::splits && Work::is_asynchronous) {
+            begin<PartCall<Work>>(part);
+        } else {
+            post_part(slot_->inference(), part);
         }
-        end_part(part, std::move(error));
     }
-
+    void run_part(CallPart& part) noexcept override {
+        if constexpr (Work::splits && !Work::is_asynchronous) {
+            make_calls(PartCall<Work>(part), slot_->delivery().owner);
+        }
+    }
     void part_dropped(CallPart& part) noexcept override { end_part(part, was_dropped()); }
+
+    // -- What SharedCall and PartCall need --
 
     /// The next that joined the same call, or null.
     [[nodiscard]] ModelCall* next() const noexcept { return static_cast<ModelCall*>(next_in_call.get()); }
@@ -188,70 +264,7 @@ public:
         }
     }
 
-    /// The slot.
-    [[nodiscard]] SlotBase& slot() const noexcept { return *slot_; }
-
-    /// What the call is about. Texts are moved out while a call is shared or runs for a part.
-    Work work;
-    /// What a shared call gave it.
-    Answer answer{};
-
-private:
-    // What it needs to be cut.
-    struct Parts : CutRequest {
-        Parts(const Work& work, std::size_t most) : CutRequest(work.cut_texts(), most), assembly(work) {}
-        typename Work::Assembly assembly;
-    };
-
-    // Calls the model for texts that begin at `place`; out of memory, for one half after the other. Gives the error.
-    [[nodiscard]] std::exception_ptr run_texts(const ResidentRecord& on, std::span<const std::string> texts,
-                                               std::size_t place) {
-        std::optional<typename Work::part_type> given;
-        try {
-            given = work.call_part(*static_cast<typename Work::model_type*>(on.model), texts, stop_token());
-            parts_->assembly.put(cut->lengths, place, *given, own_texts);
-            return nullptr;
-        } catch (const std::bad_alloc&) {
-            if (given || texts.size() == 1) {
-                return failure(std::current_exception());
-            }
-        } catch (...) {
-            const std::exception_ptr thrown = std::current_exception();
-            const std::optional<std::size_t> index = text_index_of(thrown);
-            return failure(thrown, index && *index < texts.size()
-                                       ? std::optional<std::size_t>(cut->lengths[place + *index])
-                                       : std::nullopt);
-        }
-        const std::size_t half = texts.size() / 2;
-        slot_->limit_batch(on, half);
-        // No text is computed for a request that has completed meanwhile.
-        std::exception_ptr error = completed_early ? nullptr : run_texts(on, texts.first(half), place);
-        if (!error && !completed_early) {
-            error = run_texts(on, texts.subspan(half), place + half);
-        }
-        return error;
-    }
-
-    void end(std::exception_ptr failed_with, Result given) noexcept {
-        if (slot_->finish(*this)) {
-            complete(std::move(failed_with), std::move(given));
-            slot_->delivered();
-        }
-    }
-
-    void end_part(CallPart& part, std::exception_ptr failed_with) noexcept {
-        if (slot_->finish_part(part, failed_with != nullptr)) {
-            Result given{};
-            if constexpr (Work::splits) {
-                if (!failed_with) {
-                    given = parts_->assembly.finish();
-                }
-            }
-            complete(std::move(failed_with), std::move(given));
-            slot_->delivered();
-        }
-    }
-
+    /// The error of a request whose call the inference executor did not run.
     [[nodiscard]] std::exception_ptr was_dropped() const noexcept {
         return make_error_of([this] {
             return Error(errc::inference_failed, *record->key, Stage::inference,
@@ -259,7 +272,7 @@ private:
         });
     }
 
-    // Ends the call of this and all that joined it.
+    /// Ends the call of this and all that joined it: gives the lease back, and completes them.
     void end_shared() noexcept {
         completes = slot_->finish(*this);
         boost::intrusive_ptr<InferenceWaiter> each = this;
@@ -270,6 +283,59 @@ private:
                 slot_->delivered();
             }
             each = std::move(call.next_in_call);
+        }
+    }
+
+    /// Ends a part: gives its lease back, and completes the request if that was the last, or if it has failed.
+    void end_part(CallPart& part, std::exception_ptr failed_with) noexcept {
+        if (slot_->finish_part(part, failed_with != nullptr)) {
+            Result given{};
+            if (!failed_with) {
+                given = parts_->assembly.finish();
+            }
+            complete(std::move(failed_with), std::move(given));
+            slot_->delivered();
+        }
+    }
+
+    /// What the ended parts gave.
+    [[nodiscard]] auto& assembly() noexcept { return parts_->assembly; }
+    /// The slot.
+    [[nodiscard]] SlotBase& slot() const noexcept { return *slot_; }
+
+    /// What the call is about. Texts are moved out while a call is shared or runs for a part.
+    Work work;
+    /// What a shared call gave it.
+    Answer answer{};
+    /// Where it stands in a shared call.
+    Turn turn = Turn::waits;
+
+private:
+    // What it needs to be cut.
+    struct Parts : CutRequest {
+        Parts(const Work& work, std::size_t most) : CutRequest(work.cut_texts(), most), assembly(work) {}
+        typename Work::Assembly assembly;
+    };
+
+    // Has the model called asynchronously, for this and all that joined it, or for a part.
+    template <class Calls, class Of>
+    void begin(Of& of) noexcept {
+        std::shared_ptr<AsyncCall<Calls>> call;
+        try {
+            call = std::make_shared<AsyncCall<Calls>>(this, *slot_, of);
+        } catch (...) {
+            Calls calls(of);
+            calls.drop();
+            calls.end();
+            return;
+        }
+        call->begin();
+    }
+
+    void end(std::exception_ptr failed_with, Result given) noexcept {
+        if (slot_->finish(*this)) {
+            complete(std::move(failed_with), std::move(given));
+            slot_->delivered();
         }
     }
 

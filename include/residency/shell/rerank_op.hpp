@@ -31,7 +31,11 @@ template <class Model>
 struct RerankWork {
     using model_type = Model;
     using result_type = Ranking;
-    static constexpr bool stoppable = ReranksWithToken<Model> || ReranksPairsWithToken<Model>;
+    /// What the model gives.
+    using given_type = std::vector<float>;
+    static constexpr bool is_asynchronous = answers_asynchronously<decltype(call_rerank(
+        std::declval<Model&>(), std::string_view(), std::span<const std::string>(), std::stop_token()))>();
+    static constexpr bool stoppable = is_asynchronous || ReranksWithToken<Model> || ReranksPairsWithToken<Model>;
     static constexpr bool joins = joins_requests<Model>;
     static constexpr bool splits = SaysBatchLimits<Model>;
     static constexpr std::string_view noun = "document";
@@ -46,8 +50,6 @@ struct RerankWork {
     [[nodiscard]] static EmbedAs kind() noexcept { return EmbedAs::as_is; }
 
     // -- What parts need --
-    using part_type = std::vector<float>;
-
     /// The scores of the parts that have ended. From any thread.
     class Assembly {
     public:
@@ -70,51 +72,61 @@ struct RerankWork {
     };
 
     [[nodiscard]] std::span<const std::string> cut_texts() const noexcept { return documents; }
-    [[nodiscard]] std::vector<std::string> take(const core::TextLengths& lengths, std::size_t first,
-                                                std::size_t count) {
-        return take_texts(documents, lengths, first, count);
-    }
-    [[nodiscard]] std::vector<float> call_part(Model& model, std::span<const std::string> part,
-                                               const std::stop_token& stop) const {
-        std::vector<float> scores = call_rerank(model, query, part, stop);
-        demand_scores(scores, part.size());
-        demand_numbers(scores);
-        return scores;
-    }
+    [[nodiscard]] std::vector<std::string>& own() noexcept { return documents; }
 
-    [[nodiscard]] Ranking operator()(Model& model, const std::stop_token& stop) {
-        const std::vector<float> scores = call_part(model, documents, stop);
+    // -- One model call for some documents of this request --
+    [[nodiscard]] auto call(Model& model, std::span<const std::string> some, const std::stop_token& stop) const {
+        return call_rerank(model, query, some, stop);
+    }
+    /// Throws bad_result unless these can be the scores of so many documents.
+    static void check(std::span<const float> scores, std::size_t count) {
+        demand_scores(scores, count);
+        demand_numbers(scores);
+    }
+    /// The result of a call for all documents. Throws bad_result.
+    [[nodiscard]] Ranking result_of(const std::vector<float>& scores) {
+        check(scores, documents.size());
         rank(scores, ranking);
         return std::move(ranking);
     }
 
-    /// One call for several requests; each gets its ranking. If it throws, none has got anything.
-    static void run_together(Model& model, std::span<ModelCall<RerankWork>* const> calls, const std::stop_token& stop) {
-        std::vector<RerankPair> pairs;
+    // -- One model call for several requests --
+    using input_type = std::vector<RerankPair>;
+    using Calls = CallMembers<RerankWork>;
+
+    /// Puts their pairs together. Throws bad_alloc.
+    [[nodiscard]] static input_type gather(const Calls& calls) {
+        input_type pairs;
         std::size_t count = 0;
-        for (const auto* const call : calls) {
-            count += call->work.documents.size();
-        }
+        calls.for_each([&](const auto& call) { count += call.work.documents.size(); });
         pairs.reserve(count);
-        for (const auto* const call : calls) {
-            for (const std::string& document : call->work.documents) {
-                pairs.push_back({call->work.query, document});
+        calls.for_each([&](const auto& call) {
+            for (const std::string& document : call.work.documents) {
+                pairs.push_back({call.work.query, document});
             }
-        }
-        const std::vector<float> all = call_rerank(model, pairs, stop);
-        demand_scores(all, count);
-        std::span<const float> scores = all;
-        for (auto* const call : calls) {
-            const std::size_t own = call->work.documents.size();
+        });
+        return pairs;
+    }
+    /// They have their texts still.
+    static void give_back(const Calls& /*calls*/, const input_type& /*pairs*/) noexcept {}
+    [[nodiscard]] static auto call_for(const Calls& /*calls*/, Model& model, const input_type& pairs,
+                                       const std::stop_token& stop) {
+        return call_rerank(model, std::span<const RerankPair>(pairs), stop);
+    }
+    /// Gives each its ranking. Throws bad_result, and then none has got anything.
+    static void share(const Calls& calls, std::span<const float> scores, const input_type& pairs) {
+        demand_scores(scores, pairs.size());
+        calls.for_each([&](auto& call) {
+            const std::size_t own = call.work.documents.size();
             try {
                 demand_numbers(scores.first(own));
-                rank(scores.first(own), call->work.ranking);
-                call->answer.result = std::move(call->work.ranking);
+                rank(scores.first(own), call.work.ranking);
+                call.answer.result = std::move(call.work.ranking);
             } catch (...) {
-                call->answer.error = call->failure(std::current_exception());
+                call.answer.error = call.failure(std::current_exception());
             }
             scores = scores.subspan(own);
-        }
+        });
     }
 
 private:

@@ -2,7 +2,6 @@
 
 #include "residency/error.hpp"
 #include "residency/error_code.hpp"
-#include "residency/runtime/user_code_scope.hpp"
 #include "residency/shell/model_call.hpp"
 #include "residency/shell/slot_base.hpp"
 
@@ -11,18 +10,20 @@
 #include <exception>
 #include <new>
 #include <optional>
-#include <span>
-#include <vector>
+#include <stop_token>
+#include <utility>
 
 namespace residency::detail {
 
-/// One model call for several requests: the first and all that joined it. Each gets what is its own. What fails because
-/// of one request fails that request alone, as far as it can be found out by calling the model again (DESIGN.md H30):
+/// The model calls that one lease of several requests, or of one, leads to: one that is about all of them, and more
+/// if it fails. What fails because of one request fails that request alone, as far as it can be found out by calling
+/// the model again (DESIGN.md H30):
 ///
-///  1. Out of memory: the requests are halved, and each half has a call.
-///  2. The error says that the model could not work now, or the slot is closed: all requests fail.
-///  3. The error names a text: its request fails, and the others have a call.
-///  4. Else each request has a call of its own, until the slot is closed.
+///  1. The call was about one request: it fails.
+///  2. Out of memory: from now on a call is about half as many requests.
+///  3. The error says that the model could not work now, or the slot is closed: all requests of the call fail.
+///  4. The error names a text: its request fails, and the others have a call.
+///  5. Else each request has a call of its own, until the slot is closed.
 ///
 /// A request that has completed early meanwhile is left out.
 template <class Work>
@@ -30,125 +31,125 @@ class SharedCall {
 public:
     using Call = ModelCall<Work>;
 
-    explicit SharedCall(Call& first) noexcept
-        : first_(first), model_(*static_cast<typename Work::model_type*>(first.record->model)) {}
+    explicit SharedCall(Call& first) noexcept : members_{first}, stop_(first.stop_token()) {}
 
-    /// Calls the model, and leaves with each request its result or its error.
-    void run() noexcept {
-        const runtime::UserCodeScope scope(first_.slot().delivery().owner);
-        std::vector<Call*> calls;
-        try {
-            std::size_t count = 0;
-            for (Call* each = &first_; each != nullptr; each = each->next()) {
-                ++count;
-            }
-            calls.reserve(count);
-            for (Call* each = &first_; each != nullptr; each = each->next()) {
-                calls.push_back(each);
-            }
-        } catch (...) {
-            for (Call* each = &first_; each != nullptr; each = each->next()) {
-                run_alone(*each);
-            }
-            return;
+    /// The first call begins.
+    void begins() noexcept { first().began = first().slot().time_for_events(); }
+    /// Requested once none of the requests wants its call any more.
+    [[nodiscard]] const std::stop_token& stop_token() const noexcept { return stop_; }
+
+    /// Whether the model is to be called once more. Then come `call`, and `gave` or `threw`.
+    [[nodiscard]] bool next() noexcept {
+        if (failed_together_ && first().slot().closed()) {
+            members_.for_each_at(Turn::waits, [&](Call& each) {
+                if (!each.completed_early) {
+                    each.answer.error = each.failure(failed_together_, std::nullopt);
+                }
+                each.turn = Turn::over;
+            });
         }
-        run(calls);
+        size_ = 0;
+        members_.for_each_at(Turn::waits, [&](Call& each) {
+            if (each.completed_early) {
+                each.turn = Turn::over;
+            } else if (size_ < most_) {
+                each.turn = Turn::in_call;
+                ++size_;
+                last_ = &each;
+            }
+        });
+        return size_ != 0;
     }
+    /// Calls the model. Throws what it throws.
+    [[nodiscard]] auto call() {
+        auto& model = *static_cast<typename Work::model_type*>(first().record->model);
+        if constexpr (Work::joins) {
+            if (size_ > 1) {
+                input_.emplace(Work::gather(members_));
+                return Work::call_for(members_, model, *input_, stop_);
+            }
+        }
+        return last_->work.call(model, last_->work.cut_texts(), stop_);
+    }
+    /// The model gave this. Throws if that cannot be right.
+    void gave(typename Work::given_type&& given) {
+        if constexpr (Work::joins) {
+            if (size_ > 1) {
+                Work::share(members_, given, *input_);
+            }
+        }
+        if (size_ == 1) {
+            last_->answer.result = last_->work.result_of(std::move(given));
+        }
+        leave_call(Turn::over);
+    }
+    /// The model threw this, or gave what cannot be right.
+    void threw(const std::exception_ptr& thrown) noexcept {
+        if constexpr (Work::joins) {
+            if (size_ > 1) {
+                threw_together(thrown);
+                leave_call(Turn::waits);
+                return;
+            }
+        }
+        last_->answer.error = last_->failure(thrown);
+        leave_call(Turn::over);
+    }
+    /// The model will not be called any more: requests without an answer fail.
+    void drop() noexcept {
+        leave_call(Turn::waits);
+        members_.for_each_at(Turn::waits, [](Call& each) { each.answer.error = each.was_dropped(); });
+    }
+    /// Gives the lease back, and completes the requests.
+    void end() noexcept { first().end_shared(); }
 
 private:
-    using Calls = std::span<Call*>;
+    [[nodiscard]] Call& first() const noexcept { return members_.first; }
 
-    void run(Calls all) noexcept {
-        for (Calls calls = wanted(all); !calls.empty(); calls = wanted(calls)) {
-            if (calls.size() == 1) {
-                run_alone(*calls.front());
-                return;
-            }
-            std::exception_ptr thrown;
-            try {
-                Work::run_together(model_, calls, first_.stop_token());
-                return;
-            } catch (...) {
-                thrown = std::current_exception();
-            }
-            if (is_out_of_memory(thrown)) {
-                first_.slot().limit_batch(*first_.record, (std::max)(std::size_t{1}, texts_of(calls) / 2));
-                run(calls.first(calls.size() / 2));
-                run(calls.last(calls.size() - calls.size() / 2));
-                return;
-            }
-            if (ends_all(thrown)) {
-                for (Call* const call : calls) {
-                    call->answer.error = call->failure(thrown, std::nullopt);
-                }
-                return;
-            }
-            if (!fail_faulty(calls, thrown)) {
-                for (Call* const call : calls) {
-                    if (first_.slot().closed()) {
-                        call->answer.error = call->failure(thrown, std::nullopt);
-                    } else {
-                        run_alone(*call);
-                    }
-                }
-                return;
-            }
-        }
+    void leave_call(Turn to) noexcept {
+        members_.for_each([&](Call& each) { each.turn = each.answer.error ? Turn::over : to; });
+        input_.reset();
     }
 
-    void run_alone(Call& call) noexcept {
-        if (call.completed_early) {
-            return;
+    void threw_together(const std::exception_ptr& thrown) noexcept {
+        if (input_) {
+            Work::give_back(members_, *input_);
         }
-        try {
-            call.answer.result = call.work(model_, first_.stop_token());
-        } catch (...) {
-            call.answer.error = call.failure(std::current_exception());
+        if (is_out_of_memory(thrown)) {
+            first().slot().limit_batch(*first().record, (std::max)(std::size_t{1}, texts() / 2));
+            most_ = size_ / 2;
+        } else if (ends_all(thrown)) {
+            members_.for_each([&](Call& each) { each.answer.error = each.failure(thrown, std::nullopt); });
+        } else if (!fail_faulty(thrown)) {
+            failed_together_ = thrown;
+            most_ = 1;
         }
     }
 
     // Fails the request whose text the error names. False if it names none that is there.
-    [[nodiscard]] static bool fail_faulty(Calls calls, const std::exception_ptr& thrown) noexcept {
+    [[nodiscard]] bool fail_faulty(const std::exception_ptr& thrown) noexcept {
         const std::optional<std::size_t> index = text_index_of(thrown);
-        std::size_t first = 0;
-        for (Call* const call : calls) {
-            if (index && *index - first < call->own_texts) {
-                call->answer.error = call->failure(thrown, *index - first);
-                return true;
+        std::size_t begin = 0;
+        bool found = false;
+        members_.for_each([&](Call& each) {
+            if (index && *index >= begin && *index - begin < each.own_texts) {
+                each.answer.error = each.failure(thrown, *index - begin);
+                found = true;
             }
-            first += call->own_texts;
-        }
-        return false;
+            begin += each.own_texts;
+        });
+        return found;
     }
 
-    // Those that want a result and have no error yet, in their order.
-    [[nodiscard]] static Calls wanted(Calls calls) noexcept {
-        const auto end = std::remove_if(calls.begin(), calls.end(),
-                                        [](const Call* call) { return call->answer.error || call->completed_early; });
-        return calls.first(static_cast<std::size_t>(end - calls.begin()));
-    }
-
-    [[nodiscard]] static std::size_t texts_of(Calls calls) noexcept {
+    [[nodiscard]] std::size_t texts() const noexcept {
         std::size_t sum = 0;
-        for (const Call* const call : calls) {
-            sum += call->own_texts;
-        }
+        members_.for_each([&](const Call& each) { sum += each.own_texts; });
         return sum;
-    }
-
-    [[nodiscard]] static bool is_out_of_memory(const std::exception_ptr& thrown) noexcept {
-        try {
-            std::rethrow_exception(thrown);
-        } catch (const std::bad_alloc&) {
-            return true;
-        } catch (...) {
-            return false;
-        }
     }
 
     // Whether another call would fare no better.
     [[nodiscard]] bool ends_all(const std::exception_ptr& thrown) const noexcept {
-        if (first_.slot().closed()) {
+        if (first().slot().closed()) {
             return true;
         }
         try {
@@ -160,8 +161,16 @@ private:
         }
     }
 
-    Call& first_;
-    typename Work::model_type& model_;
+    const CallMembers<Work> members_;
+    const std::stop_token stop_;
+    // How many requests the current call is about, the last of them, and what it has of them.
+    std::size_t size_ = 0;
+    Call* last_ = nullptr;
+    std::optional<typename Work::input_type> input_{};
+    // How many a call may be about.
+    std::size_t most_ = static_cast<std::size_t>(-1);
+    // What a call about several threw, since when each has its own.
+    std::exception_ptr failed_together_{};
 };
 
 }  // namespace residency::detail

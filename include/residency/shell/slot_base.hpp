@@ -4,6 +4,7 @@
 #include "residency/detail/leased_model.hpp"
 #include "residency/model_key.hpp"
 #include "residency/options.hpp"
+#include "residency/runtime/asio.hpp"
 #include "residency/runtime/completion.hpp"
 #include "residency/runtime/process.hpp"
 #include "residency/shell/pending_teardown.hpp"
@@ -65,21 +66,23 @@ public:
 
     /// How many calls may run at once.
     [[nodiscard]] virtual std::size_t max_calls() const noexcept = 0;
-    /// Has `call->run()` called where models are called.
-    virtual void run_inference(boost::intrusive_ptr<InferenceWaiter> call) noexcept = 0;
 
     /// Whether this is a child made by fork() after the slot was made: then nothing of it may be touched. Asked before
     /// a mutex is taken.
     [[nodiscard]] bool is_in_child() const noexcept { return process_.is_left(); }
 
+    /// Where models are called.
+    [[nodiscard]] const asio::any_io_executor& inference() const noexcept { return inference_; }
     /// Where handlers are called.
     [[nodiscard]] const runtime::Delivery& delivery() const noexcept { return delivery_; }
 
 protected:
-    explicit SlotBase(runtime::Delivery delivery) : delivery_(std::move(delivery)) {}
+    SlotBase(asio::any_io_executor inference, runtime::Delivery delivery)
+        : inference_(std::move(inference)), delivery_(std::move(delivery)) {}
 
 private:
     const runtime::Process& process_ = runtime::Process::current();
+    const asio::any_io_executor inference_;
     const runtime::Delivery delivery_;
 };
 

@@ -12,7 +12,6 @@
 #include "residency/runtime/user_code_scope.hpp"
 #include "residency/shell/error_writer.hpp"
 #include "residency/shell/event_queue.hpp"
-#include "residency/shell/inference_job.hpp"
 #include "residency/shell/model_traits.hpp"
 #include "residency/shell/outbox.hpp"
 #include "residency/shell/request_spec.hpp"
@@ -55,8 +54,8 @@ public:
     static constexpr bool is_steady = std::is_same_v<Clock, std::chrono::steady_clock>;
 
     SlotShell(std::string name, const SlotOptions& options, SlotExecutors executors, std::shared_ptr<EventQueue> events)
-        : SlotBase({asio::prefer(executors.callbacks, asio::execution::outstanding_work.untracked), executors.control,
-                    executors.owner, executors.owns_threads}),
+        : SlotBase(executors.inference, {asio::prefer(executors.callbacks, asio::execution::outstanding_work.untracked),
+                                         executors.control, executors.owner, executors.owns_threads}),
           name_(std::move(name)),
           options_(options),
           executors_(std::move(executors)),
@@ -88,7 +87,6 @@ public:
     void start_shutdown(const ShutdownOptions& options, const std::shared_ptr<PendingTeardown>& teardown) override;
     void forget(PendingTeardown& teardown) noexcept override;
     [[nodiscard]] std::size_t max_calls() const noexcept override { return options_.max_calls; }
-    void run_inference(boost::intrusive_ptr<InferenceWaiter> call) noexcept override;
 
     // -- What the runtime calls, see EndingSlot --
     void abandon() noexcept override;
@@ -160,7 +158,6 @@ private:
                   const std::exception_ptr& cause) noexcept;
     void post_unload(std::shared_ptr<ResidentRecord> record) noexcept;
     void run_unload(ResidentRecord& record) noexcept;
-    void post_part(CallPart& part) noexcept;
     void post_stops(StopRequests&& stops) noexcept;
     template <class Fill>
     void publish(const Fill& fill) noexcept;

@@ -105,13 +105,15 @@ public:
     InferenceWaiter(const InferenceWaiter&) = delete;
     InferenceWaiter& operator=(const InferenceWaiter&) = delete;
 
-    /// Calls the model, also for those that joined; on the inference executor, after `granted` has asked for it.
+    /// Calls the model, also for those that joined; on the inference executor, after `granted` has asked for it,
+    /// unless the model answers asynchronously.
     virtual void run() noexcept = 0;
     /// The inference executor will never call `run`: gives the lease back.
     virtual void dropped() noexcept = 0;
     /// Makes what it needs to be cut; precondition: can_be_cut. Throws bad_alloc.
     virtual void prepare_parts() = 0;
-    /// The same two as `run` and `dropped` for a part of it, if it is cut.
+    /// The same three as `granted`, `run` and `dropped` for a part of it, if it is cut.
+    virtual void start_part(CallPart& part) noexcept = 0;
     virtual void run_part(CallPart& part) noexcept = 0;
     virtual void part_dropped(CallPart& part) noexcept = 0;
     /// It does not want its call any more. The model is asked to stop if no other request that shares the call does,

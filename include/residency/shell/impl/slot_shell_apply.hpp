@@ -61,7 +61,8 @@ void SlotShell<Clock>::carry_out(Outbox&& out) noexcept {
         sync_alarm();
     }
     while (!out.parts.empty()) {
-        post_part(*out.parts.pop());
+        CallPart& part = *out.parts.pop();
+        part.call->start_part(part);
     }
     ErrorWriter errors(name_, options_);
     out.complete(errors);

@@ -114,22 +114,6 @@ void SlotShell<Clock>::run_unload(ResidentRecord& record) noexcept {
 // -- Model calls ------------------------------------------------------------------------------------------------------
 
 template <class Clock>
-void SlotShell<Clock>::run_inference(boost::intrusive_ptr<InferenceWaiter> call) noexcept {
-    try {
-        asio::post(executors_.inference, InferenceJob(std::move(call)));
-    } catch (...) {  // NOLINT(bugprone-empty-catch): the job has given the lease back, and the request has failed
-    }
-}
-
-template <class Clock>
-void SlotShell<Clock>::post_part(CallPart& part) noexcept {
-    try {
-        asio::post(executors_.inference, PartJob(part));
-    } catch (...) {  // NOLINT(bugprone-empty-catch): the job has given the lease back, and the request has failed
-    }
-}
-
-template <class Clock>
 void SlotShell<Clock>::limit_batch(const ResidentRecord& record, std::size_t texts) noexcept {
     const Lock lock(mutex_);
     state_.scheduler.limit_batch(record.id, texts);

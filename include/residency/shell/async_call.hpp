@@ -1,0 +1,139 @@
+#pragma once
+
+#include "residency/runtime/asio.hpp"
+#include "residency/runtime/user_code_scope.hpp"
+#include "residency/shell/slot_base.hpp"
+#include "residency/shell/waiter.hpp"
+
+#include <boost/smart_ptr/intrusive_ptr.hpp>
+
+#include <exception>
+#include <memory>
+#include <optional>
+#include <stop_token>
+#include <utility>
+
+namespace residency::detail {
+
+/// Makes the model calls that `Calls` (a `SharedCall` or a `PartCall`) wants of a model that answers asynchronously:
+/// one after the other, each a coroutine on one strand over the inference executor. It occupies no thread while they
+/// wait. What asks the model to stop also cancels the coroutine that runs.
+template <class Calls>
+class AsyncCall : public std::enable_shared_from_this<AsyncCall<Calls>> {
+public:
+    /// For `of`, which is of `owner`.
+    template <class Of>
+    AsyncCall(boost::intrusive_ptr<InferenceWaiter> owner, SlotBase& slot, Of& of)
+        : owner_(std::move(owner)), slot_(slot), strand_(asio::make_strand(slot.inference())), calls_(of) {}
+
+    /// Starts the first call. Called once.
+    void begin() noexcept { spawn(); }
+
+private:
+    // The end of one coroutine. If the inference executor destroys that instead, the lease is given back.
+    class Ended {
+    public:
+        using cancellation_slot_type = asio::cancellation_slot;
+
+        explicit Ended(std::shared_ptr<AsyncCall> call) noexcept : call_(std::move(call)) {}
+        Ended(Ended&&) noexcept = default;
+        Ended(const Ended&) = delete;
+        Ended& operator=(const Ended&) = delete;
+        Ended& operator=(Ended&&) = delete;
+        ~Ended() {
+            if (call_) {
+                call_->dropped();
+            }
+        }
+
+        [[nodiscard]] cancellation_slot_type get_cancellation_slot() const noexcept { return call_->cancel_.slot(); }
+        template <class Given>
+        void operator()(const std::exception_ptr& thrown, Given given) {
+            const std::shared_ptr<AsyncCall> call = std::move(call_);
+            call->ended(thrown, std::move(given));
+        }
+
+    private:
+        std::shared_ptr<AsyncCall> call_;
+    };
+
+    struct Stop {
+        AsyncCall* call;
+        void operator()() const noexcept { call->stop(); }
+    };
+
+    void spawn() noexcept {
+        try {
+            asio::co_spawn(
+                strand_, [self = this->shared_from_this()] { return self->call(); }, Ended(this->shared_from_this()));
+        } catch (...) {  // NOLINT(bugprone-empty-catch): `Ended` has given the lease back
+        }
+    }
+
+    // In the strand: what the coroutine awaits.
+    auto call() {
+        const runtime::UserCodeScope scope(slot_.delivery().owner);
+        if (!began_) {
+            began_ = true;
+            calls_.begins();
+            // Registered here: what it posts comes after the coroutine has its cancellation slot.
+            stop_.emplace(calls_.stop_token(), Stop{this});
+            is_wanted_ = calls_.next();
+            if (!is_wanted_) {
+                throw boost::system::system_error(asio::error::operation_aborted);
+            }
+        }
+        return calls_.call();
+    }
+
+    // In the strand.
+    template <class Given>
+    void ended(const std::exception_ptr& thrown, Given&& given) noexcept {
+        if (is_wanted_) {
+            const runtime::UserCodeScope scope(slot_.delivery().owner);
+            if (thrown) {
+                calls_.threw(thrown);
+            } else {
+                try {
+                    calls_.gave(std::forward<Given>(given));
+                } catch (...) {
+                    calls_.threw(std::current_exception());
+                }
+            }
+            if (calls_.next()) {
+                spawn();
+                return;
+            }
+        }
+        stop_.reset();
+        calls_.end();
+    }
+
+    void dropped() noexcept {
+        stop_.reset();
+        calls_.drop();
+        calls_.end();
+    }
+
+    // On the thread that requests the stop.
+    void stop() noexcept {
+        try {
+            if (std::shared_ptr<AsyncCall> self = this->weak_from_this().lock()) {
+                asio::post(strand_, [self = std::move(self)] { self->cancel_.emit(asio::cancellation_type::all); });
+            }
+        } catch (...) {  // NOLINT(bugprone-empty-catch): out of memory: the model's stop_token says it, too
+        }
+    }
+
+    const boost::intrusive_ptr<InferenceWaiter> owner_;
+    SlotBase& slot_;
+    const asio::strand<asio::any_io_executor> strand_;
+    Calls calls_;
+    // Used in the strand, or once nothing runs in it any more.
+    asio::cancellation_signal cancel_{};
+    std::optional<std::stop_callback<Stop>> stop_{};
+    bool began_ = false;
+    bool is_wanted_ = true;
+};
+
+}  // namespace residency::detail
