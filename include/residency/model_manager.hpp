@@ -65,7 +65,10 @@ public:
     explicit ModelManager(Embedding embedding = {}, Reranker reranker = {}, const ManagerOptions& options = {},
                           const Executors& executors = {})
         : runtime_(detail::make_runtime<Clock>(
-              executors, {{options.embedding, "embedding"}, {options.reranker, "reranker"}}, options.observer)),
+              executors,
+              {{options.embedding, "embedding", detail::EmbedWork<typename Embedding::model_type>::is_asynchronous},
+               {options.reranker, "reranker", detail::RerankWork<typename Reranker::model_type>::is_asynchronous}},
+              options.observer)),
           embedding_(std::move(embedding), *runtime_, 0, "embedding"),
           reranker_(std::move(reranker), *runtime_, 1, "reranker") {
         detail::end_at_exit(runtime_, embedding_.shell_, reranker_.shell_);

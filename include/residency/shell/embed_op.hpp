@@ -38,7 +38,7 @@ struct EmbedWork {
     static constexpr bool is_asynchronous = answers_asynchronously<decltype(call_embed(
         std::declval<Model&>(), std::span<const std::string>(), EmbedAs::as_is, std::stop_token()))>();
     static constexpr bool stoppable =
-        is_asynchronous || takes_embed_as<Model> ? EmbedsAsWithToken<Model> : EmbedsWithToken<Model>;
+        is_asynchronous || (takes_embed_as<Model> ? EmbedsAsWithToken<Model> : EmbedsWithToken<Model>);
     static constexpr bool joins = joins_requests<Model>;
     static constexpr bool splits = SaysBatchLimits<Model>;
     static constexpr std::string_view noun = "text";

@@ -80,10 +80,11 @@ protected:
 template <class Clock>
 class SlotRuntime {
 public:
-    /// Uses the host's executors if it gave them, or starts threads. The options have been checked, and their
-    /// `max_calls` resolved. Throws std::invalid_argument if the host gave some executors and not all;
+    /// Uses the host's executors if it gave them, or starts threads, `inference_threads` for the calls of each slot. The
+    /// options have been checked, and their `max_calls` resolved. Throws std::invalid_argument if the host gave some executors and not all;
     /// std::system_error if a thread cannot be made.
-    SlotRuntime(const Executors& executors, const Observer& observer, std::vector<SlotOptions> all_options)
+    SlotRuntime(const Executors& executors, const Observer& observer, std::vector<SlotOptions> all_options,
+                const std::vector<std::size_t>& inference_threads)
         : options_(std::move(all_options)) {
         if (executors.complete()) {
             const asio::any_io_executor callbacks = executors.callbacks ? executors.callbacks : executors.control;
@@ -102,7 +103,7 @@ public:
                 "residency: with a Clock other than std::chrono::steady_clock give all of Executors: threads that wait "
                 "for another clock would spin");
         }
-        start_threads(observer);
+        start_threads(observer, inference_threads);
     }
     SlotRuntime(const SlotRuntime&) = delete;
     SlotRuntime& operator=(const SlotRuntime&) = delete;
@@ -196,12 +197,8 @@ private:
     // Each slot's calls, loads and unloads, in this order; then callbacks; then control. They end in this order, too:
     // each may post to those behind it. Control is the last because a callback may complete a handler that control
     // forwards; what it forwards to callbacks is work that keeps callbacks from ending.
-    void start_threads(const Observer& observer) {
+    void start_threads(const Observer& observer, std::vector<std::size_t> counts) {
         const std::size_t count = options_.size();
-        std::vector<std::size_t> counts;
-        for (const SlotOptions& slot : options_) {
-            counts.push_back(slot.max_calls);
-        }
         for (const SlotOptions& slot : options_) {
             counts.push_back(slot.max_loads);
         }
@@ -232,13 +229,16 @@ private:
 struct SlotPlan {
     const SlotOptions& options;
     std::string_view name;
+    /// Whether its models answer asynchronously.
+    bool is_asynchronous = false;
 };
 
 /// The options with what they leave to the library. How many calls a host's inference executor can run only the host
-/// knows.
-[[nodiscard]] inline SlotOptions resolved(SlotOptions options, const Executors& executors) {
+/// knows, and asynchronous ones occupy no thread of it.
+[[nodiscard]] inline SlotOptions resolved(SlotOptions options, const Executors& executors, bool is_asynchronous) {
     if (options.max_calls == 0) {
-        options.max_calls = executors.inference ? options.max_leases : runtime::default_max_calls(options.max_leases);
+        options.max_calls = executors.inference || is_asynchronous ? options.max_leases
+                                                                   : runtime::default_max_calls(options.max_leases);
     }
     options.max_calls = (std::min)(options.max_calls, options.max_leases);
     return options;
@@ -250,11 +250,14 @@ template <class Clock, std::size_t Slots>
                                                                const SlotPlan (&plans)[Slots],  // NOLINT
                                                                const Observer& observer) {
     std::vector<SlotOptions> options;
+    std::vector<std::size_t> inference_threads;
     for (const SlotPlan& slot : plans) {
         check_options(slot.options, slot.name);
-        options.push_back(resolved(slot.options, executors));
+        options.push_back(resolved(slot.options, executors, slot.is_asynchronous));
+        const std::size_t calls = options.back().max_calls;
+        inference_threads.push_back(slot.is_asynchronous ? runtime::default_max_calls(calls) : calls);
     }
-    return std::make_shared<SlotRuntime<Clock>>(executors, observer, std::move(options));
+    return std::make_shared<SlotRuntime<Clock>>(executors, observer, std::move(options), inference_threads);
 }
 
 }  // namespace residency::detail

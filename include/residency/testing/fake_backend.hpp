@@ -73,8 +73,36 @@ protected:
         }
         return fault == FakeFault::too_few && rows != 0 ? rows - 1 : rows;
     }
+    /// The rows of a fake embedder's answer.
+    template <class Text>
+    [[nodiscard]] static Embeddings rows_of(std::uint64_t serial, std::optional<FakeFault> fault,
+                                            std::span<const Text> texts) {
+        Embeddings rows(rows_with(fault, texts.size()), fake_dimension);
+        for (std::size_t index = 0; index < (std::min)(rows.size(), texts.size()); ++index) {
+            const auto row = fake_row(serial, texts[index]);
+            std::copy(row.begin(), row.end(), rows[index].begin());
+        }
+        if (fault == FakeFault::nan && !rows.empty()) {
+            rows[rows.size() - 1].back() = fake_nan;
+        }
+        return rows;
+    }
+    /// The scores of a fake reranker's answer.
+    [[nodiscard]] static std::vector<float> scores_of(std::uint64_t serial, std::optional<FakeFault> fault,
+                                                      std::span<const std::string_view> documents) {
+        std::vector<float> scores(rows_with(fault, documents.size()));
+        for (std::size_t index = 0; index < (std::min)(scores.size(), documents.size()); ++index) {
+            scores[index] = fake_score(serial, documents[index]);
+        }
+        if (fault == FakeFault::nan && !scores.empty()) {
+            scores.back() = fake_nan;
+        }
+        return scores;
+    }
 
 private:
+    friend class FakeAsyncModel;
+
     template <class Answer>
     auto infer(std::size_t rows, std::span<const std::string_view> texts, std::stop_token stop, Answer answer,
                EmbedAs as) {
@@ -120,15 +148,7 @@ public:
     /// A row of `fake_dimension` floats for each text.
     Embeddings embed(std::span<const std::string> texts, EmbedAs as, std::stop_token stop = {}) {
         const auto answer = [texts](std::uint64_t serial, std::optional<FakeFault> fault) {
-            Embeddings rows(rows_with(fault, texts.size()), fake_dimension);
-            for (std::size_t index = 0; index < (std::min)(rows.size(), texts.size()); ++index) {
-                const auto row = fake_row(serial, texts[index]);
-                std::copy(row.begin(), row.end(), rows[index].begin());
-            }
-            if (fault == FakeFault::nan && !rows.empty()) {
-                rows[rows.size() - 1].back() = fake_nan;
-            }
-            return rows;
+            return rows_of(serial, fault, texts);
         };
         return infer(std::vector<std::string_view>(texts.begin(), texts.end()), std::move(stop), answer, as);
     }
@@ -160,14 +180,7 @@ public:
 private:
     std::vector<float> score(const std::vector<std::string_view>& documents, std::stop_token stop) {
         return infer(documents, std::move(stop), [&documents](std::uint64_t serial, std::optional<FakeFault> fault) {
-            std::vector<float> scores(rows_with(fault, documents.size()));
-            for (std::size_t index = 0; index < (std::min)(scores.size(), documents.size()); ++index) {
-                scores[index] = fake_score(serial, documents[index]);
-            }
-            if (fault == FakeFault::nan && !scores.empty()) {
-                scores.back() = fake_nan;
-            }
-            return scores;
+            return scores_of(serial, fault, documents);
         });
     }
 };

@@ -28,6 +28,7 @@
 namespace residency::testing {
 
 class FakeModel;
+class FakeAsyncModel;
 template <std::derived_from<FakeModel> Model>
 class FakeBackend;
 
@@ -167,6 +168,7 @@ public:
 
 private:
     friend class FakeModel;
+    friend class FakeAsyncModel;
     template <std::derived_from<FakeModel> Model>
     friend class FakeBackend;
 
@@ -182,6 +184,15 @@ private:
     // Does what the test wants of this call; gives the fault to answer with. Allocates nothing unless the test said
     // something: it is called in destructors, too, and also in tests that let allocations fail.
     std::optional<FakeFault> perform(const FakeCall& call) {
+        call_hook(call);
+        if (const Wait wait = gate_of(call);
+            wait.gate && !wait.gate->pass(wait.stop == FakeStop::honour ? call.stop : std::stop_token{})) {
+            stopped(call);
+        }
+        return answer(call);
+    }
+
+    void call_hook(const FakeCall& call) {
         std::shared_ptr<const Hook> hook;
         {
             const runtime::MutexLock lock(mutex_);
@@ -190,7 +201,26 @@ private:
         if (hook && *hook) {
             (*hook)(call);
         }
-        wait_at_gate(call);
+    }
+
+    // Where a call is to wait, if anywhere.
+    struct Wait {
+        std::shared_ptr<Gate> gate{};
+        FakeStop stop = FakeStop::ignore;
+    };
+    Wait gate_of(const FakeCall& call) {
+        const runtime::MutexLock lock(mutex_);
+        const Rule* const rule = rule_of(call);
+        return rule == nullptr ? Wait() : Wait{rule->gate, rule->stop};
+    }
+
+    [[noreturn]] static void stopped(const FakeCall& call) {
+        throw Error(operation_aborted(), call.key, call.step == FakeStep::load ? Stage::load : Stage::inference,
+                    "the fake was asked to stop");
+    }
+
+    // Throws if the call is to fail, or gives the fault to answer with.
+    std::optional<FakeFault> answer(const FakeCall& call) {
         std::optional<std::function<void()>> fail;
         std::optional<FakeFault> fault;
         {
@@ -204,22 +234,6 @@ private:
             (*fail)();
         }
         return fault;
-    }
-
-    void wait_at_gate(const FakeCall& call) {
-        std::shared_ptr<Gate> gate{};
-        FakeStop stop = FakeStop::ignore;
-        {
-            const runtime::MutexLock lock(mutex_);
-            if (const Rule* rule = rule_of(call)) {
-                gate = rule->gate;
-                stop = rule->stop;
-            }
-        }
-        if (gate && !gate->pass(stop == FakeStop::honour ? call.stop : std::stop_token{})) {
-            throw Error(operation_aborted(), call.key, call.step == FakeStep::load ? Stage::load : Stage::inference,
-                        "the fake was asked to stop");
-        }
     }
 
     Rule* rule_of(const FakeCall& call) RESIDENCY_REQUIRES(mutex_) {

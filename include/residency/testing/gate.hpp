@@ -4,8 +4,10 @@
 
 #include <condition_variable>
 #include <cstddef>
+#include <functional>
 #include <stop_token>
 #include <utility>
+#include <vector>
 
 namespace residency::testing {
 
@@ -28,9 +30,38 @@ public:
 
     /// Lets through what is held and all that comes later.
     void open() {
+        std::vector<std::function<void()>> opened;
+        {
+            const runtime::MutexLock lock(mutex_);
+            open_ = true;
+            opened.swap(when_open_);
+            changed_.notify_all();
+        }
+        for (const std::function<void()>& call : opened) {
+            call();
+        }
+    }
+
+    /// Calls `opened` once the gate is open, on the thread that opens it, or now if it is: for what waits without a
+    /// thread. It counts as held until `leave` is called.
+    void enter(std::function<void()> opened) {
+        {
+            const runtime::MutexLock lock(mutex_);
+            ++held_;
+            changed_.notify_all();
+            if (!open_) {
+                when_open_.push_back(std::move(opened));
+                return;
+            }
+        }
+        opened();
+    }
+    /// What entered waits no more. Gives whether the gate is open.
+    bool leave() {
         const runtime::MutexLock lock(mutex_);
-        open_ = true;
+        --held_;
         changed_.notify_all();
+        return open_;
     }
 
     /// How many calls are held back now.
@@ -52,6 +83,7 @@ private:
     mutable std::condition_variable_any changed_{};
     std::size_t held_ RESIDENCY_GUARDED_BY(mutex_) = 0;
     bool open_ RESIDENCY_GUARDED_BY(mutex_) = false;
+    std::vector<std::function<void()>> when_open_ RESIDENCY_GUARDED_BY(mutex_){};
 };
 
 }  // namespace residency::testing
