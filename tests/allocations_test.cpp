@@ -286,7 +286,8 @@ TEST_CASE("allocations of async_embed alone on a model with limits: the same as 
           }) == rounds * Allocations{.library = 1, .backend = 1});
 }
 
-TEST_CASE("allocations of a batch: the operations, a list of texts, and the answer of each request", "[H10][H25][R14]") {
+TEST_CASE("allocations of a batch: the operations, a list of texts, and the answer of each request",
+          "[H10][H25][R14]") {
     testing::VirtualClock::reset();
     asio::io_context context{1};
     ManagerOptions options;

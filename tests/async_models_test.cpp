@@ -345,8 +345,9 @@ TEST_CASE("A shared asynchronous call goes on while one request wants it", "[H39
     bench.check_ends_clean(*bench.manager);
 }
 
-TEST_CASE("A coroutine that ignores cancellation is resumed after its request timed out, and keeps its lease until then",
-          "[H39][H10]") {
+TEST_CASE(
+    "A coroutine that ignores cancellation is resumed after its request timed out, and keeps its lease until then",
+    "[H39][H10]") {
     AsyncBench bench({.max_leases = 1});
     const auto gate = bench.world->block(FakeStep::inference, a, FakeStop::ignore);
     auto& late = bench.embed({std::string(100, 'x')}, {.timeout = 1s});
@@ -483,7 +484,8 @@ TEST_CASE("A blocking call inside an asynchronous model is refused", "[H39][H15]
     bench.check_ends_clean(*bench.manager);
 }
 
-TEST_CASE("Without max_calls as many asynchronous calls run as leases, on no more threads than processors", "[H27][H39]") {
+TEST_CASE("Without max_calls as many asynchronous calls run as leases, on no more threads than processors",
+          "[H27][H39]") {
     const auto world = std::make_shared<FakeWorld>();
     const auto gate = world->block(FakeStep::inference, a);
     std::vector<Outcome<Embeddings>> answers(50);

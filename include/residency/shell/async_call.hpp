@@ -13,6 +13,10 @@
 #include <stop_token>
 #include <utility>
 
+// A host's headers may have defined this, Qt's do: it is a member of Asio's.
+#pragma push_macro("emit")
+#undef emit
+
 namespace residency::detail {
 
 /// Makes the model calls that `Calls` (a `SharedCall` or a `PartCall`) wants of a model that answers asynchronously:
@@ -137,3 +141,5 @@ private:
 };
 
 }  // namespace residency::detail
+
+#pragma pop_macro("emit")

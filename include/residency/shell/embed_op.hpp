@@ -88,13 +88,13 @@ struct EmbedWork {
         return call_embed(model, some, as, stop);
     }
     /// Throws bad_result unless these can be the rows of so many texts.
-    static void check(const Embeddings& rows, std::size_t count) {
+    static void demand(const Embeddings& rows, std::size_t count) {
         demand_rows(rows, count);
         demand_numbers(rows);
     }
     /// The result of a call for all texts. Throws bad_result.
     [[nodiscard]] Embeddings result_of(Embeddings&& rows) const {
-        check(rows, texts.size());
+        demand(rows, texts.size());
         return std::move(rows);
     }
 

@@ -46,7 +46,7 @@ public:
     void gave(typename Work::given_type&& given) {
         has_given_ = true;
         const std::size_t count = current().size();
-        Work::check(given, count);
+        Work::demand(given, count);
         call_.assembly().put(call_.cut->lengths, part_.first + done_, given, call_.own_texts);
         done_ += count;
     }

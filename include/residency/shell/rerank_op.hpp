@@ -79,13 +79,13 @@ struct RerankWork {
         return call_rerank(model, query, some, stop);
     }
     /// Throws bad_result unless these can be the scores of so many documents.
-    static void check(std::span<const float> scores, std::size_t count) {
+    static void demand(std::span<const float> scores, std::size_t count) {
         demand_scores(scores, count);
         demand_numbers(scores);
     }
     /// The result of a call for all documents. Throws bad_result.
     [[nodiscard]] Ranking result_of(const std::vector<float>& scores) {
-        check(scores, documents.size());
+        demand(scores, documents.size());
         rank(scores, ranking);
         return std::move(ranking);
     }

@@ -76,11 +76,17 @@ private:
         if (stop == FakeStop::ignore) {
             co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
         }
-        gate->enter([wakes] { asio::post(wakes->get_executor(), [wakes] { wakes->cancel(); }); });
+        // The gate may outlive the timer's context.
+        gate->enter([waiting = std::weak_ptr(wakes)] {
+            if (std::shared_ptr<Timer> timer = waiting.lock()) {
+                asio::post(timer->get_executor(), [timer] { timer->cancel(); });
+            }
+        });
         Entered entered{*gate};
         try {
             co_await wakes->async_wait(asio::use_awaitable);
-        } catch (const boost::system::system_error&) {  // NOLINT(bugprone-empty-catch): which of both it was, the gate knows
+        } catch (
+            const boost::system::system_error&) {  // NOLINT(bugprone-empty-catch): which of both it was, the gate knows
         }
         co_return entered.leave();
     }
