@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Lists which test covers which rule, hard case and scenario, and fails if one is covered by none.
+"""Lists which test covers which rule, hard case and scenario, and fails if one is covered by none, or is on no page.
 
 Usage: coverage.py [TESTS_FOLDER]
 
 A Catch2 test case says what it covers by its tags: [S7] a scenario, [H12] a hard case, [R4] a rule. Test cases that ctest does not run
 (hidden ones) or that may fail do not count. A program without test cases (proof/, simulation/, stress/, must_not_compile/) says it
 in a line of its own: `// Covers [S34] [R2]`.
+
+Rules and hard cases are rows `| R4 | ...` of include/residency/README.md, scenarios those of tests/README.md.
 """
 
 import re
@@ -23,6 +25,10 @@ NOT_YET = {"R13", "S36", "S37", "S38", "S40", "S41", *(f"S{number}" for number i
 
 # Scenario -> the folder whose programs cover it; asked for as soon as there are any.
 LATER = {"S34": "stress", "S35": "simulation"}
+
+# Page, from the folder of the tests -> the kinds that are listed there.
+PAGES = {"../include/residency/README.md": "RH", "README.md": "S"}
+ROW = re.compile(r"^\| ([RHS][1-9]\d*) \|", re.MULTILINE)
 
 PROGRAM_FOLDERS = ("proof", "simulation", "stress", "must_not_compile", "fuzz")
 
@@ -92,6 +98,19 @@ def wanted(folder):
     return [number for number in numbers if number not in LATER or any((folder / LATER[number]).glob("*.cpp"))]
 
 
+def page_faults(folder, numbers):
+    """What is wrong with the pages, if rules, hard cases and scenarios are these."""
+    faults = []
+    for name, kinds in PAGES.items():
+        page = folder / name
+        listed = ROW.findall(page.read_text(encoding="utf-8")) if page.is_file() else []
+        where = page.name if "/" not in name else name.removeprefix("../")
+        faults += [f"{where}: {number} is listed more than once" for number in sorted(set(listed)) if listed.count(number) > 1]
+        faults += [f"{where}: {number} is not listed" for number in numbers if number[0] in kinds and number not in listed]
+        faults += [f"{where}: {number} is cited by no test" for number in listed if number[0] not in kinds or number not in numbers]
+    return faults
+
+
 def main():
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parent
     covered, unknown = read(folder)
@@ -101,6 +120,7 @@ def main():
         print(f"{KINDS[number[0]][0]} {number}:")
         for name in covered.get(number, ["covered by no test"]):
             print(f"    {name}")
+    unknown += page_faults(folder, numbers)
     for line in unknown:
         print(line)
     print()

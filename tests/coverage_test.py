@@ -23,7 +23,12 @@ class Coverage(unittest.TestCase):
     def setUp(self):
         temporary = tempfile.TemporaryDirectory()
         self.addCleanup(temporary.cleanup)
-        self.folder = Path(temporary.name)
+        self.folder = Path(temporary.name) / "tests"
+        self.list_on_pages(every_number())
+
+    def list_on_pages(self, numbers):
+        for page, kinds in coverage.PAGES.items():
+            self.write(page, "".join(f"| {number} | what it says |\n" for number in numbers if number[0] in kinds))
 
     def write(self, name, text):
         path = self.folder / name
@@ -58,9 +63,27 @@ class Coverage(unittest.TestCase):
     def test_an_empty_folder_fails(self):
         self.assertEqual(self.run_it()[0], 1)
 
+    def test_a_number_that_is_on_no_page_or_on_too_many_fails(self):
+        self.write("all_test.cpp", "".join(every_number().values()))
+        self.assertEqual(self.run_it()[0], 0)
+        for wrong, said in (
+            ([number for number in every_number() if number != "H12"], "include/residency/README.md: H12 is not listed"),
+            ([number for number in every_number() if number != "S7"], "README.md: S7 is not listed"),
+            ([*every_number(), "R13"], "include/residency/README.md: R13 is cited by no test"),
+            ([*every_number(), "R4"], "include/residency/README.md: R4 is listed more than once"),
+        ):
+            with self.subTest(said=said):
+                self.list_on_pages(wrong)
+                status, out = self.run_it()
+                self.assertEqual(status, 1)
+                self.assertIn(said + "\n", out)
+
     def test_the_last_two_scenarios_are_asked_for_once_their_programs_exist(self):
         self.write("all_test.cpp", "".join(every_number().values()))
+        numbers = list(every_number())
         for number, folder in coverage.LATER.items():
+            numbers.append(number)
+            self.list_on_pages(numbers)
             self.write(f"{folder}/run.cpp", "int main() {}\n")
             status, out = self.run_it()
             self.assertEqual(status, 1)

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-// What DESIGN.md section 11 decides, as far as the scheduler is concerned.
+// The hard cases of include/residency/README.md, as far as the scheduler is concerned.
 
 namespace residency::test {
 

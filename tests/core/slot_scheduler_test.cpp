@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-// What DESIGN.md sections 2 and 6 say of the scheduler. The hard cases of section 11 are in
+// What the rules of include/residency/README.md say of the scheduler. The hard cases are in
 // slot_scheduler_hard_cases_test.cpp.
 
 namespace residency::test {

@@ -1,5 +1,5 @@
 // Walks through every state that a SlotScheduler can get into within some bounds: copies it, lets one thing happen,
-// looks whether everything that DESIGN.md promises still holds, and goes on from each state that it has not seen. See
+// looks whether everything that is promised still holds, and goes on from each state that it has not seen. See
 // --help.
 
 #include "proof/settings.hpp"

@@ -16,7 +16,7 @@
 
 namespace residency::simulation {
 
-/// Holds the rules of DESIGN.md section 2 against what a simulation saw. Knows nothing of how the library works. The
+/// Holds the rules (R1 to R16) against what a simulation saw. Knows nothing of how the library works. The
 /// first rule that is broken is kept as a sentence; what comes after it means nothing.
 class Oracle {
 public:

@@ -2,7 +2,7 @@
 
 #include "simulation/oracle.hpp"
 
-// What models are called for: whose texts, together with whose, and when again (DESIGN.md R14, H24, H25, H29 to H31).
+// What models are called for: whose texts, together with whose, and when again (R14, H24, H25, H29 to H31).
 
 namespace residency::simulation {
 

@@ -1,4 +1,4 @@
-// Simulates whole managers on the virtual clock, one for each seed, and holds the rules of DESIGN.md section 2 against
+// Simulates whole managers on the virtual clock, one for each seed, and holds the rules (R1 to R16) against
 // what happens.
 //
 // Covers [S35] [R1] [R2] [R3] [R4] [R5] [R6] [R7] [R8] [R9] [R10] [R11] [R12] [R14] [R15] [R16]

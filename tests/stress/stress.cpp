@@ -1,5 +1,5 @@
 // Uses managers from many threads on the real clock, with keep-alives of milliseconds, for as long as it is told to,
-// and holds the rules of DESIGN.md section 2 against what the models, the observers and the callers see. Built with
+// and holds the rules (R1 to R16) against what the models, the observers and the callers see. Built with
 // ThreadSanitizer or AddressSanitizer it also looks at what those see.
 //
 // Covers [S34] [R1] [R2] [R3] [R4] [R5] [R6] [R8] [R9] [R10] [R11] [R12] [R14]

@@ -1,7 +1,7 @@
 #pragma once
 
 // A SlotScheduler with a sceptic beside it: what a slot's shell would know, reckoned from the calls and the actions
-// alone, and after each call a check of all that DESIGN.md promises of the scheduler. Shared by the explorer, which
+// alone, and after each call a check of all that is promised of the scheduler. Shared by the explorer, which
 // walks through all states, and by the fuzzer. It expects that no call has more to do than one slice.
 
 #include "residency/core/slot_scheduler.hpp"
@@ -512,7 +512,7 @@ public:
 private:
     using Attempt = core::Attempt;
 
-    // In the order of DESIGN.md H6: the first is served first.
+    // In the order of H6: the first is served first.
     struct Order {
         int level = 0;
         std::uint64_t arrival = 0;
@@ -613,7 +613,7 @@ private:
                resident->leases < resident->capacity && leases_.size() < options().max_leases &&
                (!waiter.spec.is_inference || (calls() < max_calls() && leaves_a_call(waiter.spec.priority)));
     }
-    // DESIGN.md H26: while higher priority was in one of the latest calls, lower ones have all calls but one.
+    // H26: while higher priority was in one of the latest calls, lower ones have all calls but one.
     [[nodiscard]] bool leaves_a_call(Priority priority) const {
         for (std::size_t higher = 0; higher < static_cast<std::size_t>(priority); ++higher) {
             const auto lower = std::count_if(leases_.begin(), leases_.end(), [&](const KnownLease& each) {
@@ -642,7 +642,7 @@ private:
                               }) == &waiter;
         return waiter.cut ? first_part(waiter.key) == &waiter && may_start_part(waiter) : is_first;
     }
-    // DESIGN.md H26: of those of the highest priority the one with the fewest texts left.
+    // H26: of those of the highest priority the one with the fewest texts left.
     [[nodiscard]] const KnownWaiter* first_part(std::size_t key) const {
         const KnownWaiter* found = nullptr;
         for (const KnownWaiter& each : waiters_) {
@@ -654,7 +654,7 @@ private:
         }
         return found;
     }
-    // DESIGN.md H26: whether a part of the waiter leaves enough to others.
+    // H26: whether a part of the waiter leaves enough to others.
     [[nodiscard]] bool may_start_part(const KnownWaiter& waiter) const {
         if (waiter.part != core::none) {
             return true;
@@ -737,7 +737,7 @@ private:
             oldest([&](const KnownWaiter& each) { return can_be_granted(each, true) && aged(each); });
         return found;
     }
-    // DESIGN.md H6 and R15.
+    // H6 and R15.
     [[nodiscard]] const KnownWaiter* next_to_grant() const {
         if (lease_by_age_) {
             if (const KnownWaiter* waiter = oldest_to_grant(); waiter != nullptr) {
@@ -1294,7 +1294,7 @@ private:
         }
     }
 
-    // DESIGN.md H25: which waiters share the call that begins with `first`, which has left the queue.
+    // H25: which waiters share the call that begins with `first`, which has left the queue.
     void expect_joiners(const core::RequestSpec& first, const KnownResident& resident) {
         require(joiners_.empty(), "H25 a batch takes all that fit");
         if (!first.is_inference || !resident.joins || resident.batch.texts < 2) {

@@ -38,12 +38,12 @@ namespace residency::core {
 /// Work: a call completes at most `slice` requests, and a submit expires at most `submit_slice`. If more is due,
 /// `unfinished()` is true and `next_alarm()` is not after the time of the call: an immediate `tick` goes on.
 ///
-/// What holds between any two calls unless `unfinished()` (DESIGN.md section 2 in this class's terms):
+/// What holds between any two calls unless `unfinished()` (the rules of the architecture page in this class's terms):
 /// - residents() never exceeds max_resident, leases() never max_leases, calls() never max_calls, waiting() never
 ///   max_queue, the bytes that wait never max_queue_bytes;
 /// - at most max_loads residents are queued or loading;
 /// - a key has at most one resident, and a resident that can take a lease has no waiter for one, unless max_leases or
-///   max_calls stands between, or the free call is left to others (DESIGN.md H26);
+///   max_calls stands between, or the free call is left to others (H26);
 /// - a place is free only if no key wants one or max_loads stands between;
 /// - against another key's claim a resident keeps its place for its stay at most, or while it serves what ranks before;
 /// - next_alarm() is not later than anything that is due.

@@ -17,7 +17,7 @@ namespace residency::detail {
 
 /// The model calls that one lease of several requests, or of one, leads to: one that is about all of them, and more
 /// if it fails. What fails because of one request fails that request alone, as far as it can be found out by calling
-/// the model again (DESIGN.md H30):
+/// the model again (H30):
 ///
 ///  1. The call was about one request: it fails.
 ///  2. Out of memory: from now on a call is about half as many requests.

@@ -37,7 +37,7 @@ inline void SlotScheduler::collect_later(Index key) noexcept {
 
 // -- Requests ---------------------------------------------------------------------------------------------------------
 
-// A lease at once (DESIGN.md H4, H5):
+// A lease at once (H4, H5):
 //
 //  1. The slot is closed: shutting_down.
 //  2. The request expects another residency: model_changed.
@@ -107,7 +107,7 @@ inline Attempt SlotScheduler::try_ensure(const ModelKey& key, const RequestSpec&
     return Attempt::granted;
 }
 
-// The checks that are left after `try_grant` or `try_ensure` (DESIGN.md H5):
+// The checks that are left after `try_grant` or `try_ensure` (H5):
 //
 //  1. The key cools down: cooling_down.
 //  2. The queue is full, also after what is due has left it: overloaded. The last quarter is kept from `low`.

@@ -27,7 +27,7 @@ inline void SlotScheduler::count_texts(Resident& resident, const RequestSpec& sp
 }
 
 // How many texts a call on the resident should be about, so that all calls that may run have their share of what waits
-// and runs: on the resident, and in the slot (DESIGN.md H25). Without it the first call would take everything while
+// and runs: on the resident, and in the slot (H25). Without it the first call would take everything while
 // others are free.
 inline std::size_t SlotScheduler::share_of(const Resident& resident) const noexcept {
     const auto texts_of = [&](const Resident& each) { return each.texts + queue_.keys()[each.key].texts; };
@@ -97,7 +97,7 @@ inline void SlotScheduler::join(Index request, const RequestSpec& spec, Index in
 // as many as the model's limits allow if that is none. `is_alone`: no other request waits.
 //
 //  1. The model has no limits: it is not cut.
-//  2. It has more texts or bytes than fit one call: it is cut by the limits (DESIGN.md H26).
+//  2. It has more texts or bytes than fit one call: it is cut by the limits (H26).
 //  3. It is alone in the slot, no two requests were there at once lately, and more than one call is free: it is cut
 //     evenly over the free calls (H25). Callers that come in turns would else share the calls' fixed cost badly.
 inline Index SlotScheduler::part_of(const Resident& resident, const RequestSpec& spec, bool is_alone) const noexcept {
@@ -128,7 +128,7 @@ inline Index SlotScheduler::next_part() const noexcept {
     return best == none ? none : queue_.first_part(residents_[best].key);
 }
 
-// Whether a part of the request may start on the resident (DESIGN.md H26), in the slot as well as on the resident
+// Whether a part of the request may start on the resident (H26), in the slot as well as on the resident
 // itself. Requests that are not cut are present if one waits, or was in one of the latest calls: a caller that asks
 // again as soon as it has its answer is.
 //

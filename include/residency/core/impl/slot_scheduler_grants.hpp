@@ -62,7 +62,7 @@ inline void SlotScheduler::grant(Index request, Step& step) {
 }
 
 // Whether a call of this priority may start: one is free, and while requests of a higher priority are present, as in
-// one of the latest calls, those of lower ones leave one call to them (DESIGN.md H26). What waits of a higher priority
+// one of the latest calls, those of lower ones leave one call to them (H26). What waits of a higher priority
 // goes first anyway.
 inline bool SlotScheduler::may_call(Priority priority) const noexcept {
     if (calls_ >= max_calls_ || max_calls_ == 1) {

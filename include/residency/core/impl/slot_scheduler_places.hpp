@@ -14,7 +14,7 @@ inline void SlotScheduler::decide(Step& step) {
     rate_.run(calls_ != 0 && queue_.texts() != 0, step.now);
 }
 
-// Gives free places to keys, and makes as many more come free as are wanted (DESIGN.md H3, H6):
+// Gives free places to keys, and makes as many more come free as are wanted (H3, H6):
 //
 //  1. A place is free and a load may begin: the next key gets the place.
 //  2. More places come than are wanted: the last drain that began ends.

@@ -35,7 +35,7 @@ inline QueueState SlotScheduler::state_of(Index key) const noexcept {
     return takes_one_more && queue_.wants_lease(key) ? QueueState::grantable : QueueState::not_queued;
 }
 
-// Whether a request may wait beside those that do (DESIGN.md H4).
+// Whether a request may wait beside those that do (H4).
 inline bool SlotScheduler::fits_queue(const RequestSpec& spec) const noexcept {
     return queue_.waiting() < share_of_queue(options_.max_queue, spec.priority) &&
            queue_.bytes() + spec.bytes <= share_of_queue(options_.max_queue_bytes, spec.priority);
