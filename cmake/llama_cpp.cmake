@@ -53,7 +53,7 @@ function(residency_include_directories result target)
     set(${result} "${directories}" PARENT_SCOPE)
 endfunction()
 
-# Stops with a message if the target `llama`, which somebody else made, is not a llama.cpp that we know how to call.
+# Stops with a message if the target `llama`, made by the project around us, is not a llama.cpp that we know how to call.
 function(residency_check_llama)
     residency_include_directories(directories llama)
     # Asked anew only when the target has other headers than last time.

@@ -41,7 +41,7 @@ private:
 //! [embedder]
 
 //! [backend]
-/// Knows one alphabet. A load may block, throws to fail, and tells how it goes if it likes.
+/// Knows one alphabet. A load may block, throws to fail, and may log how it goes.
 struct LetterCounterBackend {
     using model_type = LetterCounter;
 

@@ -1,5 +1,5 @@
-// New here: two keys take turns in the one place of a slot, under load from several threads, and nobody is answered by
-// the wrong model.
+// New here: two keys take turns in the one place of a slot, under load from several threads, and no request is answered
+// by the wrong model.
 #include <residency/model_slot.hpp>
 
 #include <atomic>

@@ -1,5 +1,5 @@
 // New here: a lease pins its model. While it lives the model stays, through idleness, unload and switch; and a
-// generation tells whether two answers came from the same residency.
+// generation shows whether two answers came from the same residency.
 #include <residency/residency.hpp>
 
 #include <boost/asio/use_future.hpp>
@@ -16,7 +16,7 @@ int main() {
     const std::vector<std::string> texts{"called as often as you like", "without asking the slot again"};
     const residency::Embeddings first = lease->embed(texts);
 
-    // The unload waits for the lease; nobody gets a new one meanwhile.
+    // The unload waits for the lease; no new one is granted meanwhile.
     std::future<void> unloaded = slot.async_unload("lexical", boost::asio::use_future);
     const residency::Embeddings second = lease->embed(texts);
     const residency::Generation before = lease.generation();
@@ -28,7 +28,7 @@ int main() {
     std::cout << "same answers: " << (first == second) << ", refused while draining: " << refused << ", generation "
               << before << " then " << again.generation() << '\n';
 
-    // Who depends on what it knows of a residency says so, and is told if that one is gone.
+    // A request that depends on one residency names it, and fails if that one is gone.
     try {
         const auto stale = slot.acquire("lexical", {.expected_generation = before});
     } catch (const residency::Error& error) {

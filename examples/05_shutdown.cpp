@@ -10,7 +10,7 @@ int main() {
     auto lease = models.embedding().acquire("lexical");
 
     //! [shutdown]
-    // Somebody still holds a lease, so this cannot end cleanly in time. Nothing is freed under the lease.
+    // A lease is still held, so this cannot end cleanly in time. Nothing is freed under the lease.
     const residency::ShutdownReport first = models.shutdown(20ms);
     std::cout << "first: " << first << '\n';
 

@@ -1,5 +1,5 @@
-// New here: testing one's own code on a clock that stands still until it is told to go on. Minutes pass in no time, the
-// same way on every run.
+// New here: testing one's own code on a clock that stands still until the test advances it. Minutes pass in no time,
+// the same way on every run.
 #include <residency/residency.hpp>
 #include <residency/testing/virtual_clock.hpp>
 

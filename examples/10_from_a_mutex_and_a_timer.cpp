@@ -1,5 +1,4 @@
-// New here: nothing but a comparison: the holder of a model that everybody writes first, and the slot that takes its
-// place.
+// New here: nothing but a comparison: the holder of a model that one writes first, and the slot that takes its place.
 #include <residency/residency.hpp>
 
 #include <boost/asio/steady_timer.hpp>
@@ -26,7 +25,7 @@ public:
     std::shared_ptr<Embedder> get() {
         const std::lock_guard lock(mutex_);
         if (!model_) {
-            model_ = residency::LexicalEmbeddingBackend().load("lexical");  // everybody else stands still meanwhile
+            model_ = residency::LexicalEmbeddingBackend().load("lexical");  // all other requests wait meanwhile
         }
         timer_.expires_after(5min);  // cancels a wait whose handler may be on its way already: it unloads all the same
         timer_.async_wait([this](const boost::system::error_code& error) {

@@ -12,7 +12,7 @@ With RESIDENCY_LLAMA_CPP=ON in the environment the search can take real models, 
 is installed, else its sources are built.
 
 CXX chooses the compiler (g++). What is missing on a Debian 12, a Ubuntu 24.04 or newer is installed, as root or with sudo.
-Once it has been built, build/examples/examples/search --help tells the options of the search itself."
+Once it has been built, build/examples/examples/search --help lists the options of the search itself."
 
 case ${1-} in
     -h | --help)

@@ -153,7 +153,7 @@ inline std::optional<Arguments> parse(int argc, const char* const* argv) {
         std::cout << app.help();
         return std::nullopt;
     } catch (const CLI::ParseError& error) {
-        throw UsageError(std::string(error.what()) + " (search --help tells more).");
+        throw UsageError(std::string(error.what()) + " (see search --help).");
     }
 
     arguments.keep_alive = parse_duration(keep_alive);

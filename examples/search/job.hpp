@@ -115,7 +115,7 @@ private:
             std::max(options.embedding.max_queue, arguments_.threads * arguments_.searches.size());
         options.reranker.keep_alive = arguments_.keep_alive;
         options.observer = [this, log = std::move(log)](const residency::Event& event) {
-            // Of a load that goes well there is much to tell that nobody asked for.
+            // A load that goes well logs much that is of no use here.
             const bool chat =
                 event.type == residency::EventType::load_progress ||
                 (event.type == residency::EventType::load_log && event.severity < residency::Severity::warning);
@@ -130,7 +130,7 @@ private:
     }
 
     // Calls `work(index)` for each index below `count`, in a thread each. Throws what the first to throw threw; the
-    // others are told to give up.
+    // others are asked to stop.
     template <class Work>
     void each_in_a_thread(std::size_t count, const Work& work) {
         std::mutex mutex;
