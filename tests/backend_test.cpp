@@ -236,9 +236,9 @@ static_assert(EmbeddingModel<EmbedsAs> && EmbeddingModel<EmbedsAsWithAToken>);
 static_assert(!EmbeddingModel<EmbedsAsANumber> && !EmbeddingModel<EmbedsAsLast>);
 static_assert(detail::ReranksWithToken<ReranksWithAToken> && !detail::ReranksWithToken<Reranks>);
 static_assert(detail::ReranksPlainly<Reranks> && !detail::ReranksPlainly<ReranksWithAToken>);
-static_assert(detail::TellsConcurrency<TellsZero> && detail::TellsConcurrency<TellsThree>);
-static_assert(!detail::TellsConcurrency<TellsNone> && !detail::TellsConcurrency<TellsInWords> &&
-              !detail::TellsConcurrency<TellsAndChanges>);
+static_assert(detail::SaysConcurrency<TellsZero> && detail::SaysConcurrency<TellsThree>);
+static_assert(!detail::SaysConcurrency<TellsNone> && !detail::SaysConcurrency<TellsInWords> &&
+              !detail::SaysConcurrency<TellsAndChanges>);
 
 static_assert(EmbeddingBackend<Loads<Embeds>> && !EmbeddingBackend<Loads<Reranks>> && !EmbeddingBackend<Loads<Model>>);
 static_assert(RerankerBackend<Loads<Reranks>> && !RerankerBackend<Loads<Embeds>> && !RerankerBackend<Loads<Model>>);

@@ -54,7 +54,7 @@ public:
         }
     }
 
-    /// Tells a line; an event `load_log`.
+    /// Writes a line for the log: an event `load_log`.
     void log(Severity severity, std::string_view line) const {
         if (sink_.log) {
             sink_.log(severity, line);
@@ -158,7 +158,7 @@ concept SaysWhetherItDistinguishes = requires(const Model& model) {
 };
 
 template <class Model>
-concept TellsConcurrency = requires(const Model& model) {
+concept SaysConcurrency = requires(const Model& model) {
     { model.max_concurrency() } -> std::convertible_to<std::size_t>;
 };
 
@@ -328,7 +328,7 @@ bool distinguishes(const Model& model) {
 /// How many leases may live on this model at once; at least 1.
 template <class Model>
 std::size_t concurrency_of(const Model& model) {
-    if constexpr (TellsConcurrency<Model>) {
+    if constexpr (SaysConcurrency<Model>) {
         const auto limit = model.max_concurrency();
         if constexpr (std::is_signed_v<decltype(limit)>) {
             if (limit < 0) {

@@ -129,7 +129,7 @@ private:
 // Polls until every handler that is ready and every timer that is due has run, or a handler stops the context. Gives
 // how many ran.
 inline std::size_t run_round(asio::io_context& context) {
-    // Nobody promises that one `poll()` sees every timer that is due: Asio learns it from the kernel. A timer of our
+    // It is not promised that one `poll()` sees every timer that is due: Asio learns it from the kernel. A timer of our
     // own that is due before all others shows when they have been looked at, for Asio takes all that are due at once.
     const auto seen = std::make_shared<bool>(false);
     asio::basic_waitable_timer<VirtualClock> probe(context, (VirtualClock::time_point::min)());

@@ -67,7 +67,7 @@ private:
     // A text's features in groups of equal weight: words of 1, 2, 3, 4 bytes, longer ones, n-grams.
     static constexpr std::size_t ngrams = 5;
 
-    // Without a collection to learn it from, a word's length is the best guess at how much it tells:
+    // Without a collection to learn it from, a word's length is the best guess at how much it means:
     // "of" is everywhere, "aileron" is not.
     static constexpr std::uint64_t word_weight(std::size_t length) noexcept {
         return 40 * std::uint64_t{length} * length;

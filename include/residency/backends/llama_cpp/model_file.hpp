@@ -78,8 +78,8 @@ inline std::string part_path(const std::string& first, int index, int count) {
 /// Reads what `path` says, of a split model its first part alone; none if it is not a GGUF file, and llama.cpp's lines
 /// say why.
 ///
-/// The head is looked for among the tensors: what llama.cpp tells of a loaded model's outputs is 1 also where there is
-/// no head.
+/// The head is looked for among the tensors: the number of outputs that llama.cpp reports for a loaded model is 1 also
+/// where there is no head.
 inline std::optional<ModelFile> read_model_file(const std::string& path) {
     const GgufHandle file = model_file::open(path);
     if (!file) {

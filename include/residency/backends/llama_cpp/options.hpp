@@ -55,9 +55,9 @@ struct LlamaCppModelOptions {
     /// path, which names the first part of a split model. Must be set.
     LlamaCppFiles files{};
 
-    /// How many inferences may run at once on a model; each has a context of its own, and `max_concurrency()` tells the
-    /// slot. Zero: one for each processor that this process may use when the backend is made (`usable_processors()`:
-    /// affinity and CPU quota), but at most 4. At most 256.
+    /// How many inferences may run at once on a model; each has a context of its own, and `max_concurrency()` gives
+    /// the slot their number. Zero: one for each processor that this process may use when the backend is made
+    /// (`usable_processors()`: affinity and CPU quota), but at most 4. At most 256.
     /// Default 0: one thread each is the best use of few processors, and each context costs memory.
     std::size_t contexts = 0;
 
