@@ -1,4 +1,5 @@
-// New here: what a slot reports: events as they happen, in order, and a status at any time. Neither keeps a model alive.
+// New here: what a slot reports: events as they happen, in order, and a status at any time. Neither keeps a model
+// alive.
 #include <residency/residency.hpp>
 
 #include <atomic>
