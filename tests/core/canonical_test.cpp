@@ -90,7 +90,7 @@ TEST_CASE("places and names in tables are not in the canonical state") {
         slot.cancel(second);
         slot.wait("b");
     };
-    // The other way round `a` and `b` have arrived in another order; what waits for loads that run anyway is told apart
+    // The other way round `a` and `b` have arrived in another order; what waits for loads that run anyway is kept apart
     // by that.
     const History like_roundabout = [](SlotTable& slot, milliseconds) {
         slot.wait("b");
@@ -277,7 +277,7 @@ TEST_CASE("the timeout that is expected is part of the state, until the alarm ha
 TEST_CASE("whether a resident became idle in this instant decides, among those that do so now, who goes first") {
     SlotOptions options = plain;
     options.keep_alive = keep_alive_forever;
-    // `a` is in use for the longer time, `b` has been idle for as long as is told.
+    // `a` is in use for the longer time, `b` has been idle for as long as is known.
     const auto idle_for = [](milliseconds time) {
         return [time](SlotTable& slot, milliseconds start) {
             slot.make_ready("a");
@@ -476,7 +476,7 @@ TEST_CASE("refusals that no event has reported yet are part of the state, how ma
     CHECK(after(refused(1, 1000ms), 0ms, options) == after(refused(0, 1000ms), 0ms, options));
 }
 
-TEST_CASE("equal schedulers have equal hashes, and a set tells others apart") {
+TEST_CASE("equal schedulers have equal hashes, and a set keeps others apart") {
     std::unordered_set<SlotScheduler> seen;
     SlotTable slot(plain);
     CHECK(seen.insert(slot.scheduler).second);

@@ -17,12 +17,12 @@ static_assert(std::is_nothrow_move_constructible_v<SharedKey> && std::is_nothrow
 // Every request and every key entry holds one.
 static_assert(sizeof(SharedKey) == sizeof(void*));
 
-TEST_CASE("a shared key is the key, whoever shares it") {
-    const SharedKey nobody;
+TEST_CASE("a shared key is the key, however it is shared") {
+    const SharedKey empty;
     const SharedKey first(ModelKey("a", "f16"));
     const SharedKey copy = first;
     const SharedKey other(ModelKey("a", "f16"));
-    CHECK_FALSE(nobody);
+    CHECK_FALSE(empty);
     CHECK(first);
     CHECK(*first == ModelKey("a", "f16"));
     CHECK(first->quantization == "f16");
@@ -32,9 +32,9 @@ TEST_CASE("a shared key is the key, whoever shares it") {
     CHECK(&*other != &*first);
     CHECK(other == first);
     CHECK_FALSE(SharedKey(ModelKey("a")) == first);
-    CHECK_FALSE(nobody == first);
-    CHECK_FALSE(first == nobody);
-    CHECK(nobody == SharedKey());
+    CHECK_FALSE(empty == first);
+    CHECK_FALSE(first == empty);
+    CHECK(empty == SharedKey());
 }
 
 TEST_CASE("a shared key is one block, freed with its last copy") {

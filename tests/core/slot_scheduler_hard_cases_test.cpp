@@ -35,7 +35,7 @@ SlotOptions with(std::size_t residents, std::size_t leases) {
 
 }  // namespace
 
-// -- H1: a load that everybody has left -------------------------------------------------------------------------------
+// -- H1: a load that all waiters have left ----------------------------------------------------------------------------
 
 TEST_CASE("H1 a load whose waiters have all left is asked to stop, once", "[H1]") {
     SlotTable slot(plain);
@@ -73,7 +73,7 @@ TEST_CASE("H1 a load whose waiters have all left is asked to stop, once", "[H1]"
         CHECK(slot.loaded(a) == Actions{event(EventType::ready, Reason::requested, a, 1), granted(third, a, 1)});
         CHECK(slot.scheduler.counters().loads_aborted == 0);
     }
-    SECTION("if it succeeds and nobody is there, the model stays for its keep-alive") {
+    SECTION("if it succeeds without waiters, the model stays for its keep-alive") {
         CHECK(slot.at(30ms).loaded(a) == Actions{event(EventType::ready, Reason::requested, a, 1, 30ms)});
         CHECK(slot.scheduler.next_alarm() == 130ms);
         CHECK(slot.at(129ms).tick() == Actions{});
@@ -115,7 +115,7 @@ TEST_CASE("H2 unload of a key that is loading", "[H2]") {
         CHECK(slot.loaded(fresh) ==
               Actions{event(EventType::ready, Reason::requested, fresh, 1), granted(waits, fresh, 1)});
     }
-    SECTION("if it ends without a model, those who waited are told nothing of it") {
+    SECTION("if it ends without a model, those that waited do not learn of it") {
         slot.load_failed(a);
         const ResidentId fresh = slot.resident("a");
         CHECK(slot.actions == Actions{event(EventType::load_aborted, Reason::unload, a), completed(operation),
@@ -141,7 +141,7 @@ TEST_CASE("H2 unload of a key that is loading", "[H2]") {
     }
 }
 
-TEST_CASE("H2 unload of a load that nobody waits for any more", "[H2][H1]") {
+TEST_CASE("H2 unload of a load without waiters", "[H2][H1]") {
     SlotTable slot(plain);
     slot.cancel(slot.wait("a"));
     const ResidentId a = slot.resident("a");
@@ -177,7 +177,7 @@ TEST_CASE("H3 only as many drain as places are wanted, the least recently grante
         CHECK(slot.state("c") == ResidentState::draining);
     }
     SECTION("even if it was begun for the one who stays") {
-        // The places are equal: whoever wants one gets the first that is free.
+        // The places are equal: a key that wants one gets the first that is free.
         slot.cancel(first);
         slot.cancel(RequestId{});
         CHECK(slot.state("a") == ResidentState::draining);
@@ -246,7 +246,7 @@ TEST_CASE("H3 an unload frees the place: what drained for a switch returns", "[H
                                   event(EventType::drain_ended, Reason::none, a, 1)});
 }
 
-TEST_CASE("H3 a load that somebody joins again gives no place: the key with a claim starts its switch", "[H3][H6]") {
+TEST_CASE("H3 a load that a waiter joins again gives no place: the key with a claim starts its switch", "[H3][H6]") {
     SlotTable slot(with(2, 1));
     const ResidentId a = slot.make_ready("a");
     slot.lease("a");
@@ -801,14 +801,14 @@ TEST_CASE("H8 who expects a generation waits for a resident that drains for a sw
         slot.unload("a");
         CHECK(slot.actions == Actions{failed(that, errc::model_changed, Stage::queue)});
     }
-    SECTION("once it drains for good nobody may expect it") {
+    SECTION("once it drains for good no request may expect it") {
         slot.unload("a");
         Grant none;
         CHECK(slot.try_grant("a", none, SlotTable::expecting(1)) == Attempt::model_changed);
     }
 }
 
-TEST_CASE("H8 revoke raises the counter once and tells those who run on it", "[H8]") {
+TEST_CASE("H8 revoke raises the counter once and completes what runs on it", "[H8]") {
     SlotTable slot(plain);
     const ResidentId a = slot.make_ready("a");
     const Grant first = slot.lease("a");
@@ -962,7 +962,7 @@ TEST_CASE("H19 records of failed keys are the latest 256", "[H19][cooldown]") {
     CHECK(slot.enqueue("model 0").request.valid());
 }
 
-TEST_CASE("H19 a key that is forgotten while somebody waits for it stays known", "[H19]") {
+TEST_CASE("H19 a key that is forgotten while a request waits for it stays known", "[H19]") {
     SlotOptions options = plain;
     options.cooldown = 0ms;
     options.max_resident = 2;

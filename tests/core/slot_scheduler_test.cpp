@@ -139,7 +139,7 @@ TEST_CASE("a lease on a ready model is granted at once, without a look at the ti
     }
 }
 
-TEST_CASE("whoever is made to wait for what is there is granted in the same call", "[R9]") {
+TEST_CASE("a request that is made to wait for what is there is granted in the same call", "[R9]") {
     SlotTable slot(plain);
     const ResidentId a = slot.make_ready("a");
     const Enqueued enqueued = slot.scheduler.enqueue("a", {}, slot.now, slot.actions);
@@ -158,7 +158,7 @@ TEST_CASE("a grant says nothing of what was in it before", "[R4]") {
     slot.release(grant);
 }
 
-TEST_CASE("after shutdown has told all who waited, nothing is left to wake for", "[R7][R12]") {
+TEST_CASE("after shutdown has failed all waiters, nothing is left to wake for", "[R7][R12]") {
     SlotTable slot(plain);
     const RequestId first = slot.wait("a");
     slot.loaded(slot.resident("a"));
@@ -326,7 +326,7 @@ TEST_CASE("the alarm is set early enough for the timeouts that are to be expecte
     call(20ms);
     CHECK(slot.tick() == Actions{});
     CHECK(slot.scheduler.next_alarm() == 30ms);
-    // It rings: nobody's time is up, and more calls like these will come, of which the shortest could end in 20 ms.
+    // It rings: no deadline has passed, and more calls like these will come, of which the shortest could end in 20 ms.
     CHECK(slot.at(30ms).tick() == Actions{});
     CHECK(slot.scheduler.next_alarm() == 50ms);
     call(20ms);
@@ -594,7 +594,7 @@ TEST_CASE("a failed load leaves nothing behind", "[R11]") {
     CHECK(keys.size() == 1);
 }
 
-TEST_CASE("a switch whose load fails serves nobody by another key's model", "[R11]") {
+TEST_CASE("a switch whose load fails serves no request by another key's model", "[R11]") {
     SlotTable slot(plain);
     const ResidentId a = slot.make_ready("a");
     const RequestId request = slot.wait("b");
@@ -928,7 +928,7 @@ TEST_CASE("a waiter whose deadline has passed leaves, and learns in which stage"
     CHECK(slot.at(10ms).tick() ==
           Actions{failed(queues, errc::timed_out, Stage::queue), slot.timed_out_event("b", Stage::queue, 10ms)});
     CHECK(slot.scheduler.next_alarm() == 20ms);
-    // Nobody is left who waits for the load.
+    // No waiter for the load is left.
     CHECK(slot.at(21ms).tick() == Actions{failed(loads, errc::timed_out, Stage::load),
                                           slot.timed_out_event("a", Stage::load, 21ms, 0, 21ms), stop_load(a)});
     CHECK(slot.scheduler.next_alarm() == core::never);
@@ -982,7 +982,7 @@ TEST_CASE("a deadline may go on after the grant, until the lease is released", "
         CHECK(slot.at(50ms).tick() == Actions{});
         CHECK(slot.scheduler.counters().timed_out == 0);
     }
-    SECTION("it does not, and its caller is told once") {
+    SECTION("it does not, and completes once") {
         CHECK(slot.at(50ms).tick() ==
               Actions{expired(request), slot.timed_out_event("a", Stage::inference, 50ms, 1, 0ms, 50ms)});
         CHECK(slot.tick() == Actions{});
