@@ -103,7 +103,7 @@ TEST_CASE("try_acquire gives nothing while its key has waiters or its resident d
         Outcome<FakeLease> waiter;
         bench.slot->async_acquire(a, waiter.handler());
         tried.release();
-        // The waiter has it now, and nobody else.
+        // The waiter alone has it now.
         CHECK(bench.slot->status().leases == 2);
         bench.run();
         REQUIRE(waiter.calls() == 1);

@@ -28,13 +28,13 @@ TEST_CASE("Thousands of timeouts in one instant come in slices, which leave the 
     constexpr std::size_t waiters = capacity + 100;
     SlotBench bench({.keep_alive = keep_alive_forever, .max_leases = 1, .max_queue = waiters});
     const FakeLease held = bench.lease(a);
-    std::size_t told = 0;
+    std::size_t seen = 0;
     for (std::size_t index = 0; index < waiters; ++index) {
         bench.slot->async_acquire(
-            a, {.timeout = 1s}, [&told](const std::exception_ptr& error, const FakeLease&) { told += error ? 1 : 0; });
+            a, {.timeout = 1s}, [&seen](const std::exception_ptr& error, const FakeLease&) { seen += error ? 1 : 0; });
     }
     bench.advance(1s);
-    CHECK(told == waiters);
+    CHECK(seen == waiters);
     CHECK(bench.events.count(EventType::timed_out) == waiters);
     CHECK(bench.events.count(EventType::dropped) == 0);
 }
@@ -121,7 +121,7 @@ TEST_CASE("An overflow is one event with a count, and what follows is delivered"
     CHECK(bench.events.all().empty());
     bench.run();
     CHECK(loaded.calls() == 1);
-    // The gap is told of once what was before it has been: nothing may ever follow.
+    // The gap is reported once what was before it has been: nothing may ever follow.
     REQUIRE(bench.events.all().size() == capacity + 1);
     CHECK(bench.events.all()[capacity - 1].message == "line " + std::to_string(capacity - 2));
 
@@ -142,14 +142,14 @@ TEST_CASE("An overflow is one event with a count, and what follows is delivered"
 
 TEST_CASE("A gap comes after what had room, and before what follows while that is on its way", "[H19]") {
     asio::io_context control;
-    std::vector<Event> told;
+    std::vector<Event> seen;
     std::shared_ptr<detail::EventQueue> queue;
     const auto push = [&queue](const std::string& message) { queue->push(Event{.message = message}); };
     queue = std::make_shared<detail::EventQueue>(
         [&](const Event& event) {
-            told.push_back(event);
+            seen.push_back(event);
             // The first makes room for another.
-            if (told.size() == 1) {
+            if (seen.size() == 1) {
                 push("late");
             }
         },
@@ -161,11 +161,11 @@ TEST_CASE("A gap comes after what had room, and before what follows while that i
     push("too much");
     queue->flush();
     control.run();
-    REQUIRE(told.size() == capacity + 2);
-    CHECK(told[capacity - 1].message == std::to_string(capacity - 1));
-    CHECK(told[capacity].type == EventType::dropped);
-    CHECK(told[capacity].count == 2);
-    CHECK(told[capacity + 1].message == "late");
+    REQUIRE(seen.size() == capacity + 2);
+    CHECK(seen[capacity - 1].message == std::to_string(capacity - 1));
+    CHECK(seen[capacity].type == EventType::dropped);
+    CHECK(seen[capacity].count == 2);
+    CHECK(seen[capacity + 1].message == "late");
 }
 
 TEST_CASE("Both slots of a manager share one queue, and each event names its slot", "[H19]") {

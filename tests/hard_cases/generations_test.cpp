@@ -199,7 +199,7 @@ TEST_CASE("expected_generation is compared again at grant", "[H8]") {
     Outcome<> unloaded;
     bench.slot->async_unload(a, unloaded.handler());
     bench.run();
-    // It can never be granted any more, and is told so at once rather than when the lease ends.
+    // It can never be granted any more, and fails at once rather than when the lease ends.
     CHECK(expecting.code() == errc::model_changed);
     CHECK(easy.calls() == 0);
     held.release();

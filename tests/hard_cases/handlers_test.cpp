@@ -40,7 +40,7 @@ private:
     void touch() const noexcept {
         if (bench_->slot) {
             (void)bench_->slot->status();
-            (void)bench_->slot->try_acquire(ModelKey("nobody's"));
+            (void)bench_->slot->try_acquire(ModelKey("unknown"));
         }
     }
 
@@ -116,7 +116,7 @@ TEST_CASE("Cancelling before the start and after the end is harmless", "[H16][R9
     request.cancel();
     bench.slot->async_acquire(a, request.token());
     bench.run();
-    // Emitted while nobody listened: the request never heard of it.
+    // Emitted while nothing listened: the request never heard of it.
     CHECK(request.code() == boost::system::error_code());
     request.cancel();
     request.cancel(asio::cancellation_type::all);
@@ -216,7 +216,7 @@ TEST_CASE("Models and observers are destroyed without a mutex held", "[H16][R10]
     bench.run();
     CHECK(unloaded.calls() == 1);
     CHECK(unloads == 2);
-    // In place, by whoever drops the last lease.
+    // In place, by the thread that drops the last lease.
     FakeLease held = bench.lease(a);
     bench.slot.reset();
     held.release();

@@ -253,10 +253,10 @@ TEST_CASE("However many move the alarm before control has run, one wait is cance
     bench.control.restart();
     CHECK(bench.control.poll() == 1);
     CHECK(bench.slot->status().counters.timer_waits == 2);
-    for (std::size_t told = 1; told <= waiting.size(); ++told) {
+    for (std::size_t ended = 1; ended <= waiting.size(); ++ended) {
         bench.advance(10s);
         CHECK(std::count_if(waiting.begin(), waiting.end(), [](const auto& outcome) { return outcome.calls() == 1; }) ==
-              static_cast<std::ptrdiff_t>(told));
+              static_cast<std::ptrdiff_t>(ended));
     }
 }
 
@@ -281,7 +281,7 @@ TEST_CASE("A deadline in the queue is met within a millisecond, by the alarm alo
 TEST_CASE("A deadline of a running call is met by the alarm, while the model is still at work", "[H14]") {
     ManagerBench bench;
     Outcome<Embeddings> answer;
-    std::size_t told_in_time = 0;
+    std::size_t ended_in_time = 0;
     bench.world->on(FakeStep::inference, [&](const FakeCall& call) {
         VirtualClock::advance(250ms - 1ns);
         run_ready(bench.control);
@@ -289,12 +289,12 @@ TEST_CASE("A deadline of a running call is met by the alarm, while the model is 
         CHECK_FALSE(call.stop.stop_requested());
         VirtualClock::advance(1ms);
         run_ready(bench.control);
-        told_in_time = answer.calls();
+        ended_in_time = answer.calls();
         CHECK(call.stop.stop_requested());
     });
     bench.manager->async_embed(a, {"text"}, {.timeout = 250ms}, answer.handler());
     bench.run();
-    CHECK(told_in_time == 1);
+    CHECK(ended_in_time == 1);
     CHECK(answer.calls() == 1);
     CHECK(answer.code() == errc::timed_out);
     CHECK(answer.error().stage() == Stage::inference);

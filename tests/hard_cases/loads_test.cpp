@@ -127,7 +127,7 @@ TEST_CASE("A load that succeeds although it was asked to stop serves who joined 
     bench.check_end();
 }
 
-TEST_CASE("A load that succeeds although nobody waits for it stays for its keep-alive", "[H1][R5]") {
+TEST_CASE("A load that succeeds although no request waits for it stays for its keep-alive", "[H1][R5]") {
     SlotBench bench({.keep_alive = 1min});
     Request<FakeLease> leaver;
     bench.world->on(FakeStep::load, [&](const FakeCall&) { leaver.cancel(); });

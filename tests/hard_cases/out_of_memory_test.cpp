@@ -120,7 +120,7 @@ TEST_CASE("A waiter of a load that is thrown away completes once, with or withou
     release_granted(waiter);
 }
 
-TEST_CASE("A request that fails while there is no memory is told so, if not in which words", "[H18][R9]") {
+TEST_CASE("A request that fails while there is no memory gets its error, if not its words", "[H18][R9]") {
     NonAllocatingBench bench({.keep_alive = keep_alive_forever, .max_leases = 1, .max_queue = 2});
     FrugalLease held = bench.lease(a);
     Request<FrugalLease> cancelled;
@@ -146,7 +146,7 @@ TEST_CASE("A request that fails while there is no memory is told so, if not in w
     CHECK(bench.slot().status().residents.empty());
 }
 
-TEST_CASE("A cancel finds the memory that it needs, or tells bad_alloc", "[H18][R9]") {
+TEST_CASE("A cancel finds the memory that it needs, or fails with bad_alloc", "[H18][R9]") {
     NonAllocatingBench bench({.keep_alive = keep_alive_forever, .max_leases = 1});
     FrugalLease held = bench.lease(a);
     Request<FrugalLease> cancelled;
@@ -296,12 +296,12 @@ TEST_CASE("A waiter of a load that could not begin does not get the cause of ano
 TEST_CASE("An event that is dropped because there is no memory is counted, although nothing waits for the observer",
           "[H18][H19]") {
     asio::io_context control;
-    std::vector<Event> told;
-    const auto queue = std::make_shared<detail::EventQueue>([&told](const Event& event) { told.push_back(event); },
+    std::vector<Event> seen;
+    const auto queue = std::make_shared<detail::EventQueue>([&seen](const Event& event) { seen.push_back(event); },
                                                             control.get_executor(), nullptr);
     std::size_t events = 0;
     // Until the queue needs another block.
-    while (told.empty() || told.back().type != EventType::dropped) {
+    while (seen.empty() || seen.back().type != EventType::dropped) {
         Event event;
         {
             const AllocationFaults none;
@@ -312,9 +312,9 @@ TEST_CASE("An event that is dropped because there is no memory is counted, altho
         control.restart();
         control.run();
     }
-    REQUIRE(told.size() == events);
-    CHECK(told.back().type == EventType::dropped);
-    CHECK(told.back().count == 1);
+    REQUIRE(seen.size() == events);
+    CHECK(seen.back().type == EventType::dropped);
+    CHECK(seen.back().count == 1);
 }
 
 TEST_CASE("One load after the other may find no memory to begin, and every waiter completes", "[H18][R9]") {
@@ -326,14 +326,14 @@ TEST_CASE("One load after the other may find no memory to begin, and every waite
             bench.run();
             return std::move(answer.value());
         }();
-        std::size_t told = 0;
+        std::size_t seen = 0;
         std::size_t failed = 0;
         // Each key has more than one turn, so that there are more loads to come than keys.
         for (int turn = 0; turn < 2; ++turn) {
             for (std::size_t key = 0; key < keys; ++key) {
                 bench.slot().async_acquire("k" + std::to_string(key),
                                            [&](const std::exception_ptr& error, const FrugalLease& /*goes*/) {
-                                               ++told;
+                                               ++seen;
                                                failed += error ? 1 : 0;
                                            });
             }
@@ -347,13 +347,13 @@ TEST_CASE("One load after the other may find no memory to begin, and every waite
             }
             return count;
         };
-        while (told < keys + 2 && run_one() != 0) {}
+        while (seen < keys + 2 && run_one() != 0) {}
         {
             const AllocationFaults none;
             bench.run_without_memory();
         }
         bench.run();
-        CHECK(told == 2 * keys);
-        CHECK(failed < told);
+        CHECK(seen == 2 * keys);
+        CHECK(failed < seen);
     }
 }

@@ -65,19 +65,19 @@ std::string long_text(char letter) { return std::string(100, letter); }
 TEST_CASE("A call owns its texts until the model returns, also if its caller timed out", "[H10]") {
     LateBench bench;
     Outcome<Embeddings> answer;
-    std::size_t told = 0;
+    std::size_t completed = 0;
     bool stopped = false;
     bench.world->on(FakeStep::inference, [&](const FakeCall& call) {
         CHECK_FALSE(call.stop.stop_requested());
         VirtualClock::advance(1s);
         run_ready(bench.control);
-        told = answer.calls();
+        completed = answer.calls();
         stopped = call.stop.stop_requested();
         CHECK_FALSE(answer.held());
     });
     bench.manager->async_embed(a, std::vector<std::string>(10, long_text('x')), {.timeout = 1s}, answer.handler());
     bench.run();
-    CHECK(told == 1);
+    CHECK(completed == 1);
     CHECK(stopped);
     CHECK(answer.code() == errc::timed_out);
     CHECK(LateReader::last_read() == std::string(1000, 'x'));
@@ -88,7 +88,7 @@ TEST_CASE("A call owns its texts until the model returns, also if its caller tim
 TEST_CASE("A call owns its query and documents until the model returns, also if its caller cancelled", "[H10]") {
     LateBench bench;
     Request<Ranking> answer;
-    std::size_t told = 0;
+    std::size_t completed = 0;
     bench.world->on(FakeStep::inference, [&](const FakeCall& call) {
         answer.cancel(asio::cancellation_type::partial);
         answer.cancel(asio::cancellation_type::total);
@@ -97,14 +97,14 @@ TEST_CASE("A call owns its query and documents until the model returns, also if 
         CHECK_FALSE(call.stop.stop_requested());
         answer.cancel(asio::cancellation_type::terminal);
         run_ready(bench.control);
-        told = answer.calls();
+        completed = answer.calls();
         CHECK(call.stop.stop_requested());
         // The lease lives as long as the model is at work.
         CHECK(bench.manager->reranker().status().leases == 1);
     });
     bench.manager->async_rerank(a, long_text('q'), {long_text('d'), long_text('e')}, answer.token());
     bench.run();
-    CHECK(told == 1);
+    CHECK(completed == 1);
     CHECK(answer.code() == asio::error::operation_aborted);
     CHECK(answer.error().stage() == Stage::inference);
     CHECK(LateReader::last_read() == long_text('q') + long_text('d') + long_text('e'));

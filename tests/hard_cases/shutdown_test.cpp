@@ -172,7 +172,7 @@ TEST_CASE("Cancelling a shutdown ends the wait, not the shutdown", "[H9]") {
     bench.check_end();
 }
 
-TEST_CASE("Shutdown asks a load to stop, lets a call end, and tells each waiter", "[H9][R12]") {
+TEST_CASE("Shutdown asks a load to stop, lets a call end, and fails each waiter", "[H9][R12]") {
     ManagerBench bench({.embedding = {.max_resident = 2, .max_leases = 1}});
     auto& models = *bench.manager;
     Outcome<ShutdownReport> report;
@@ -197,7 +197,7 @@ TEST_CASE("Shutdown asks a load to stop, lets a call end, and tells each waiter"
     bench.check_nothing_left();
 }
 
-TEST_CASE("An unload that somebody waits for when its slot is destroyed is told shutting_down", "[H9][R12]") {
+TEST_CASE("An unload that is waited for when its slot is destroyed fails with shutting_down", "[H9][R12]") {
     SlotBench bench;
     FakeLease held = bench.lease(a);
     Outcome<> unloaded;
@@ -214,7 +214,7 @@ TEST_CASE("An unload that somebody waits for when its slot is destroyed is told 
     bench.check_nothing_left();
 }
 
-TEST_CASE("A shutdown that somebody waits for when its slot is destroyed reports what is left", "[H9]") {
+TEST_CASE("A shutdown that is waited for when its slot is destroyed reports what is left", "[H9]") {
     SlotBench bench;
     FakeLease held = bench.lease(a);
     Outcome<ShutdownReport> report;
@@ -231,7 +231,7 @@ TEST_CASE("A shutdown that somebody waits for when its slot is destroyed reports
 TEST_CASE("A caller that stopped waiting for an unload leaves nothing behind in the slot", "[H8][R9]") {
     SlotBench bench;
     FakeLease held = bench.lease(a);
-    // Whoever keeps this keeps the memory of the operation.
+    // What keeps this keeps the memory of the operation.
     const auto witness = std::make_shared<int>(0);
     for (int round = 0; round < 100; ++round) {
         asio::cancellation_signal leave;
@@ -244,7 +244,7 @@ TEST_CASE("A caller that stopped waiting for an unload leaves nothing behind in 
     bench.check_end();
 }
 
-TEST_CASE("What is started after its slot was destroyed is told at once what is left, with an observer too",
+TEST_CASE("What is started after its slot was destroyed completes at once with what is left, with an observer too",
           "[H9][R9][R12]") {
     // On the real clock, with threads of its own.
     const auto world = std::make_shared<FakeWorld>();

@@ -34,7 +34,7 @@ struct Stopped {
     bool holds_call = false;
 
     void hold(const std::stop_token& stop) {
-        const std::stop_callback told(stop, [this] { then(); });
+        const std::stop_callback stopped(stop, [this] { then(); });
         gate.pass(stop);
     }
 };
@@ -75,19 +75,19 @@ struct NoRerankerBackend {
 
 using Manager = ModelManager<StoppableBackend, NoRerankerBackend>;
 
-/// Cancels an embedding while its load or its call is held back, and gives what a blocking call that the stop runs was
-/// told.
-errc told_in_stop(bool during_load) {
+/// Cancels an embedding while its load or its call is held back, and gives the code that a blocking call in the stop
+/// callback got.
+errc code_in_stop(bool during_load) {
     const auto stopped = std::make_shared<Stopped>();
     stopped->holds_load = during_load;
     stopped->holds_call = !during_load;
     Manager models(StoppableBackend{stopped}, NoRerankerBackend{});
-    errc told = errc::overloaded;
+    errc code = errc::overloaded;
     stopped->then = [&] {
         try {
             models.embedding().unload(b);
         } catch (const Error& error) {
-            told = error.code() == errc::would_deadlock ? errc::would_deadlock : errc::invalid_request;
+            code = error.code() == errc::would_deadlock ? errc::would_deadlock : errc::invalid_request;
         }
     };
     std::promise<void> done;
@@ -100,15 +100,15 @@ errc told_in_stop(bool during_load) {
     signal.emit(asio::cancellation_type::terminal);
     done.get_future().get();
     (void)models.shutdown();
-    return told;
+    return code;
 }
 
 }  // namespace
 
 TEST_CASE("A blocking call in what a load's stop runs is refused", "[H15]") {
-    CHECK(told_in_stop(true) == errc::would_deadlock);
+    CHECK(code_in_stop(true) == errc::would_deadlock);
 }
 
 TEST_CASE("A blocking call in what an inference's stop runs is refused", "[H15]") {
-    CHECK(told_in_stop(false) == errc::would_deadlock);
+    CHECK(code_in_stop(false) == errc::would_deadlock);
 }

@@ -114,7 +114,7 @@ TEST_CASE("The least recently granted resident drains first", "[H3]") {
     bench.check_end();
 }
 
-TEST_CASE("An idle resident that nobody waits for goes at once, the least recently used first", "[H3][H6]") {
+TEST_CASE("An idle resident without waiters goes at once, the least recently used first", "[H3][H6]") {
     SlotBench bench({.keep_alive = keep_alive_forever, .max_resident = 3});
     bench.lease(a).release();
     bench.advance(1s);
@@ -209,7 +209,7 @@ TEST_CASE("Who asks for a key that drains for an unload gets a fresh load; for a
         CHECK(taker.lease()->serial() == 2);
         taker.release();
     }
-    SECTION("switch that nobody wants any more") {
+    SECTION("switch that is not wanted any more") {
         bench.slot->async_acquire(b, other.token());
         bench.run();
         REQUIRE(bench.is(a, ResidentState::draining));

@@ -158,7 +158,7 @@ TEST_CASE("The destructor waits for model calls, loads and unloads that run, and
             destroyed = true;
         });
         if (step != FakeStep::unload) {
-            // Its caller is told at once; the model is still held.
+            // Its caller gets the error at once; the model is still held.
             answer.wait();
             CHECK(answer.code() == errc::shutting_down);
         }
