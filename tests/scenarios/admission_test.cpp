@@ -233,7 +233,7 @@ TEST_CASE("S24: a timeout names the stage that it ended in: queue, load or infer
     f.finish(5);
 }
 
-TEST_CASE("S24: threads whose load is stuck are told when their time is up", "[S24][R9]") {
+TEST_CASE("S24: threads whose load is stuck return when their time is up", "[S24][R9]") {
     ThreadedManager f;
     const auto gate = f.world->block(FakeStep::load, a);
     const auto patient = f.embed(a);

@@ -109,9 +109,9 @@ TEST_CASE("S28: too few rows, too many, or a NaN are a bad result, and nothing e
         CHECK(error.code() == condition::backend);
         CHECK(error.stage() == Stage::inference);
     }
-    const std::string tells = fault == FakeFault::nan ? "NaN" : fault == FakeFault::too_few ? "gave 2" : "gave 4";
-    CHECK_THAT(embed.error().what(), contains_text(tells));
-    CHECK_THAT(rerank.error().what(), contains_text(tells));
+    const std::string said = fault == FakeFault::nan ? "NaN" : fault == FakeFault::too_few ? "gave 2" : "gave 4";
+    CHECK_THAT(embed.error().what(), contains_text(said));
+    CHECK_THAT(rerank.error().what(), contains_text(said));
     REQUIRE(beside.calls() == 1);
     CHECK(beside.value().size() == 3);
     CHECK(testing::answered_by(beside.value()) == 1);
@@ -154,7 +154,7 @@ TEST_CASE("S28: of threads that use one model, only those whose answer is bad se
 
 // -- 29 ---------------------------------------------------------------------------------------------------------------
 
-TEST_CASE("S29: an observer that throws harms nobody, and gets all other events", "[S29][R10]") {
+TEST_CASE("S29: an observer that throws harms no request, and gets all other events", "[S29][R10]") {
     VirtualManager f;
     const bool a_std_exception = GENERATE(true, false);
     f.events.on_event([a_std_exception](const Event&) {
@@ -201,7 +201,7 @@ TEST_CASE("S29: an observer may call back into the manager, with what does not b
                 unloads.push_back(f.unload(event.key));
                 break;
             case EventType::unload_started:
-                // It is told before the model is gone.
+                // It is published before the model is gone.
                 CHECK(f.world->counts(event.key).live == 1);
                 CHECK_FALSE(f.models->embedding().try_acquire(event.key));
                 break;

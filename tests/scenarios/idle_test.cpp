@@ -1,4 +1,4 @@
-// Scenarios 13 to 19: when a model that nobody uses is unloaded.
+// Scenarios 13 to 19: when a model that is not used is unloaded.
 
 #include "residency/core/slot_scheduler.hpp"
 
@@ -199,7 +199,7 @@ TEST_CASE("S15: ten thousand requests of threads need one timer", "[S15][R7]") {
 TEST_CASE("S15: an expiry that comes late finds a model in use and leaves it alone", "[S15][R7][R5]") {
     VirtualSlot f(keeping(10s));
     f.use(a);
-    // Nobody looks for an hour; meanwhile the model is used again, and again given back.
+    // The slot does not look for an hour; meanwhile the model is used again, and again given back.
     VirtualClock::advance(1h);
     auto lease = f.slot->try_acquire(a);
     CHECK(lease);
@@ -320,7 +320,7 @@ TEST_CASE("S17: a keep-alive of zero unloads when the model is free", "[S17][R5]
     second.value().release();
     f.run();
     CHECK(f.world->counts(a).live == 0);
-    // Also when it was loaded for nobody in particular.
+    // Also when it was loaded ahead.
     const auto load = f.ensure(a, options);
     f.run();
     CHECK(load.calls() == 1);
@@ -462,7 +462,7 @@ TEST_CASE("S19: a request during the unload waits, and gets a new generation", "
     f.finish(2);
 }
 
-TEST_CASE("S19: whoever cancels during the unload neither brings the old model back nor stops the unload",
+TEST_CASE("S19: a cancellation during the unload neither brings the old model back nor stops the unload",
           "[S19][R6][R9]") {
     VirtualSlot f(keeping(10s));
     f.use(a);

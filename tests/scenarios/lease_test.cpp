@@ -58,7 +58,7 @@ TEST_CASE("S9: a lease keeps its model through idleness, a switch, an unload and
     f.check_nothing_left(4);
 }
 
-TEST_CASE("S9: a revoked lease is told so, and keeps its model all the same", "[S9][R1][R6]") {
+TEST_CASE("S9: a revoked lease says so, and keeps its model all the same", "[S9][R1][R6]") {
     VirtualSlot f;
     auto lease = f.acquire(a);
     f.run();
@@ -281,7 +281,7 @@ TEST_CASE("S11: leases may be released on any thread", "[S11][R1][R4]") {
     f.finish(1);
 }
 
-TEST_CASE("S11: a lease that outlives its slot keeps its model, and whoever drops it destroys it there",
+TEST_CASE("S11: a lease that outlives its slot keeps its model, and the thread that drops it destroys it there",
           "[S11][R1][R12]") {
     VirtualSlot f;
     auto first = f.acquire(a);

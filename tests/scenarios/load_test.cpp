@@ -97,7 +97,7 @@ TEST_CASE("S1: threads that ask for one key at once share one load and its gener
 
 // -- 2 ----------------------------------------------------------------------------------------------------------------
 
-TEST_CASE("S2: a failed load is told to all who wait, with the backend's message, and leaves nothing behind",
+TEST_CASE("S2: a failed load fails all its waiters, with the backend's message, and leaves nothing behind",
           "[S2][R11][R9]") {
     VirtualSlot f;
     f.world->fail_next(FakeStep::load, a, std::runtime_error("the file is truncated at byte 17"));
@@ -174,7 +174,7 @@ TEST_CASE("S2: threads whose load fails each get an error of their own", "[S2][R
             });
         }
     }
-    // Who came too late for the load met the cooldown; nobody hangs, nobody is served.
+    // Who came too late for the load met the cooldown; no request hangs, none is served.
     for (std::size_t caller = 0; caller < callers; ++caller) {
         const bool failed = codes[caller] == errc::load_failed;
         CHECK((failed || codes[caller] == errc::cooling_down));
@@ -188,7 +188,7 @@ TEST_CASE("S2: threads whose load fails each get an error of their own", "[S2][R
 
 // -- 3 ----------------------------------------------------------------------------------------------------------------
 
-TEST_CASE("S3: a switch whose load fails serves nobody with the old or the failed model", "[S3][R11]") {
+TEST_CASE("S3: a switch whose load fails serves no request with the old or the failed model", "[S3][R11]") {
     VirtualManager f;
     auto before = f.embed(a);
     f.run();
@@ -587,7 +587,7 @@ TEST_CASE("S8: unload while a load runs: what it yields is not used, and who wai
             stop_requested = call.stop.stop_requested();
             CHECK(unload.calls() == 0);
         } else {
-            // The memory is back before the fresh load begins, and whoever unloaded was told so.
+            // The memory is back before the fresh load begins, and the unload has completed.
             CHECK(f.world->counts(a).live == 0);
             gate->open();
         }
@@ -607,7 +607,7 @@ TEST_CASE("S8: unload while a load runs: what it yields is not used, and who wai
     f.finish(2);
 }
 
-TEST_CASE("S8: shutdown while a load runs: who waits is told, and what the load yields is unloaded", "[S8][R12][R9]") {
+TEST_CASE("S8: shutdown while a load runs: waiters fail, and what the load yields is unloaded", "[S8][R12][R9]") {
     const bool honours = GENERATE(true, false);
     VirtualSlot f;
     const auto waiter = f.acquire(a);
@@ -638,15 +638,15 @@ TEST_CASE("S8: shutdown while a load runs: who waits is told, and what the load 
 TEST_CASE("S8: cancelling, unloading and shutting down from threads while a load runs", "[S8][R12][R9]") {
     ThreadedSlot f;
     const auto gate = f.world->block(FakeStep::load, a, FakeStop::honour);
-    const auto told = [&](std::size_t loads) {
+    const auto failed = [&](std::size_t loads) {
         f.world->await(a, [loads](const auto& counts) { return counts.loads == loads; });
     };
 
     // Unload: the load of the one that waits is stopped, and begins anew.
     const auto waiter = f.acquire(a);
-    told(1);
+    failed(1);
     f.slot->unload(a);
-    told(2);
+    failed(2);
     CHECK(waiter.calls() == 0);
 
     // Cancel: the last one leaves, and the load ends.
@@ -659,7 +659,7 @@ TEST_CASE("S8: cancelling, unloading and shutting down from threads while a load
     leaving.run();
     CHECK(left.code() == asio::error::operation_aborted);
 
-    // Shutdown: who waits is told, and the load stopped; it completes although the gate never opens.
+    // Shutdown: waiters fail, and the load is stopped; it completes although the gate never opens.
     CHECK(f.slot->shutdown().clean());
     waiter.wait();
     CHECK(waiter.code() == errc::shutting_down);

@@ -23,7 +23,7 @@ SlotOptions with_leases(std::size_t most) {
 
 // -- 30 ---------------------------------------------------------------------------------------------------------------
 
-TEST_CASE("S30: shutdown refuses what is new, tells those who wait, lets leases end, and unloads all",
+TEST_CASE("S30: shutdown refuses what is new, fails those that wait, lets leases end, and unloads all",
           "[S30][R12][R9]") {
     VirtualManager f(with_leases(1));
     auto lease = f.acquire(a);
@@ -220,7 +220,7 @@ TEST_CASE("S30: threads shut down at once while others load, lease, answer and u
         for (int thread = 0; thread < 3; ++thread) {
             threads.emplace_back([&] {
                 wrong += f.models->shutdown().clean() ? 0 : 1;
-                // When it has returned there is no model, whoever else is still on the way.
+                // When it has returned there is no model, whatever else is still on the way.
                 wrong += f.world->counts().live == 0 && f.world->counts().loading == 0 ? 0 : 1;
             });
         }
@@ -322,7 +322,7 @@ TEST_CASE("S31: a deadline that has passed already still closes", "[S31][R12]") 
     f.check_nothing_left(2);
 }
 
-TEST_CASE("S31: a thread that shuts down with a deadline is told what other threads hold", "[S31][R12][R1]") {
+TEST_CASE("S31: a thread that shuts down with a deadline learns what other threads hold", "[S31][R12][R1]") {
     ThreadedManager f;
     const auto gate = f.world->block(FakeStep::inference, a);
     const auto running = f.embed(a);
@@ -425,7 +425,7 @@ TEST_CASE("S32: after a shutdown a host's threads come to an end", "[S32][R12]")
 
 // -- 33 ---------------------------------------------------------------------------------------------------------------
 
-TEST_CASE("S33: the destructor alone tells those who wait, stops the load, and leaves nothing", "[S33][R12][R9]") {
+TEST_CASE("S33: the destructor alone fails those that wait, stops the load, and leaves nothing", "[S33][R12][R9]") {
     VirtualSlot f;
     const auto waits = f.acquire(a);
     const auto waits_too = f.ensure(a);
@@ -457,7 +457,7 @@ TEST_CASE("S33: the destructor alone unloads what is idle and takes its timer ba
     f.check_gone(2);
 }
 
-TEST_CASE("S33: the destructor tells a running call's caller, asks the model to stop, and the call owns what it needs",
+TEST_CASE("S33: the destructor completes a running call early, asks the model to stop, and the call owns what it needs",
           "[S33][R12][R1]") {
     VirtualManager f;
     bool stop_requested = false;
@@ -495,7 +495,7 @@ TEST_CASE("S33: the destructor with a host executor that has stopped running", "
             CHECK(handlers.ran() == 1);
         }
         if (stage == 3) {
-            // And leased by somebody who lets go in the end.
+            // And under a lease that ends in the end.
             models.embedding().async_acquire(a, handlers.count(lease.handler()));
             testing::run_ready(context);
         }
@@ -532,7 +532,7 @@ TEST_CASE("S33: the destructor waits for what its own threads do, and then there
             f.models.reset();
             destroyed = true;
         });
-        // The callers are told at once; the model and the load have yet to end.
+        // The callers get their errors at once; the model and the load have yet to end.
         running.wait();
         loading.wait();
         lived = f.world->counts().calling == 1 && f.world->counts().loading == 1 && !destroyed;

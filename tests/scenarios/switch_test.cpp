@@ -189,7 +189,8 @@ TEST_CASE("S21: threads that never pause on one model starve neither a switch no
 
 // -- 22 ---------------------------------------------------------------------------------------------------------------
 
-TEST_CASE("S22: a model that drains for a switch nobody wants any more is ready again, without a reload", "[S22][R6]") {
+TEST_CASE("S22: a model that drains for a switch that is not wanted any more is ready again, without a reload",
+          "[S22][R6]") {
     VirtualSlot f;
     auto old = f.acquire(a);
     f.run();
@@ -240,8 +241,7 @@ TEST_CASE("S22: a model that drains for a switch nobody wants any more is ready 
     f.finish(3);
 }
 
-TEST_CASE("S22: a switch that somebody still wants goes on, and a drain for an unload never ends otherwise",
-          "[S22][R6]") {
+TEST_CASE("S22: a switch that is still wanted goes on, and a drain for an unload never ends otherwise", "[S22][R6]") {
     VirtualSlot f;
     auto old = f.acquire(a);
     f.run();
