@@ -1,6 +1,6 @@
 #pragma once
 
-// Bytes that tell what happens to a slot: the first ones say how it is set up, each of the others what happens next.
+// Bytes that say what happens to a slot: the first ones say how it is set up, each of the others what happens next.
 // Every string of bytes is a history, and every history of such a slot is some string of bytes.
 
 #include "support/scheduler_invariants.hpp"
@@ -18,7 +18,7 @@
 
 namespace residency::test {
 
-/// Lets the bytes happen. Throws Violation if a promise is broken; tells each step to `trace`, if that is not null.
+/// Lets the bytes happen. Throws Violation if a promise is broken; writes each step to `trace`, if that is not null.
 class SchedulerHistory {
 public:
     SchedulerHistory(const std::uint8_t* bytes, std::size_t size, std::ostream* trace)
@@ -79,7 +79,7 @@ private:
     }
 
     template <class... Parts>
-    void tell(const Parts&... parts) {
+    void write(const Parts&... parts) {
         if (trace_ != nullptr) {
             ((*trace_ << parts), ...);
             *trace_ << '\n';
@@ -97,7 +97,7 @@ private:
             case 5:
                 if (!world_.leases().empty()) {
                     const std::size_t lease = below(world_.leases().size());
-                    tell("release lease ", lease);
+                    write("release lease ", lease);
                     world_.release(lease, what < 128);
                 }
                 break;
@@ -105,57 +105,57 @@ private:
                 if (!world_.waiters().empty()) {
                     const std::size_t waiter = below(world_.waiters().size());
                     if (!world_.waiters()[waiter].claims) {
-                        tell("cancel waiter ", waiter);
+                        write("cancel waiter ", waiter);
                         world_.cancel(waiter);
                     }
                 }
                 break;
             case 7:
             case 8:
-                if (const std::size_t queued = pick(ResidentState::queued); queued != nobody) {
-                    tell("load_begins ", name(queued));
+                if (const std::size_t queued = pick(ResidentState::queued); queued != no_resident) {
+                    write("load_begins ", name(queued));
                     world_.load_begins(queued);
-                } else if (const std::size_t resident = pick(ResidentState::loading); resident != nobody) {
+                } else if (const std::size_t resident = pick(ResidentState::loading); resident != no_resident) {
                     const std::size_t capacity = below(6);
-                    tell("loaded ", name(resident), " for ", capacity, " at once");
+                    write("loaded ", name(resident), " for ", capacity, " at once");
                     const BatchLimits batch{1 + below(5), 1 + below(8)};
                     world_.loaded(resident, {capacity, batch, what < 128});
                 }
                 break;
             case 9:
-                if (const std::size_t resident = pick(ResidentState::loading); resident != nobody) {
-                    tell("load_failed ", name(resident));
+                if (const std::size_t resident = pick(ResidentState::loading); resident != no_resident) {
+                    write("load_failed ", name(resident));
                     world_.load_failed(resident, what < 128);
                 }
                 break;
             case 10:
-                if (const std::size_t resident = pick(ResidentState::unloading); resident != nobody) {
-                    tell("unloaded ", name(resident));
+                if (const std::size_t resident = pick(ResidentState::unloading); resident != no_resident) {
+                    write("unloaded ", name(resident));
                     world_.unloaded(resident);
                 }
                 break;
             case 11: {
                 const auto length =
                     one_of(std::array{milliseconds(1), milliseconds(2), milliseconds(7), milliseconds(1'000'000)});
-                tell("wait ", length.count(), " ms");
+                write("wait ", length.count(), " ms");
                 world_.wait(length);
                 break;
             }
             case 12:
-                tell("tick");
+                write("tick");
                 world_.tick();
                 break;
             case 13: {
                 // One past the last means all of them.
                 const std::size_t key = below(keys_.size() + 1);
-                tell("unload ", key < keys_.size() ? keys_[key].name : "all", what < 128 ? " drain" : " revoke");
+                write("unload ", key < keys_.size() ? keys_[key].name : "all", what < 128 ? " drain" : " revoke");
                 world_.unload(key, what < 128 ? UnloadMode::drain : UnloadMode::revoke);
                 break;
             }
             case 14:
                 if (!world_.teardowns().empty()) {
                     const std::size_t operation = below(world_.teardowns().size());
-                    tell("forget operation ", operation);
+                    write("forget operation ", operation);
                     world_.forget(operation);
                 }
                 break;
@@ -193,32 +193,32 @@ private:
             spec.expects = true;
             spec.expected = world_.generation_of(key);
         }
-        tell("request ", keys_[key],
-             !spec.wants_lease   ? " load"
-             : spec.is_inference ? " call"
-                                 : " lease",
-             ", priority ", static_cast<int>(spec.priority), spec.deadline == core::never ? "" : ", with a deadline",
-             ", ", spec.texts, " texts", spec.overrides_keep_alive ? ", with a keep-alive" : "",
-             spec.expects ? ", of a generation" : "");
+        write("request ", keys_[key],
+              !spec.wants_lease   ? " load"
+              : spec.is_inference ? " call"
+                                  : " lease",
+              ", priority ", static_cast<int>(spec.priority), spec.deadline == core::never ? "" : ", with a deadline",
+              ", ", spec.texts, " texts", spec.overrides_keep_alive ? ", with a keep-alive" : "",
+              spec.expects ? ", of a generation" : "");
         world_.request(key, spec);
     }
 
     void close(std::uint8_t what) {
         // Seldom: what comes after is less interesting.
         if (what < 64) {
-            tell("close");
+            write("close");
             world_.close();
         } else if (what < 128) {
             const core::Duration patience =
                 one_of(std::array{core::Duration(milliseconds(2)), core::Duration::zero(), core::Duration::max()});
-            tell("shut_down");
+            write("shut_down");
             world_.shut_down(core::later(world_.now(), patience));
         }
     }
 
     // If loads finish and leases end, everything comes to an end, also after a shutdown.
     void finish() {
-        tell("finish");
+        write("finish");
         for (const bool closed : {false, true}) {
             if (closed) {
                 world_.close();
@@ -235,17 +235,17 @@ private:
     }
 
     bool progress() {
-        if (const std::size_t resident = pick(ResidentState::unloading); resident != nobody) {
-            tell("unloaded ", name(resident));
+        if (const std::size_t resident = pick(ResidentState::unloading); resident != no_resident) {
+            write("unloaded ", name(resident));
             world_.unloaded(resident);
-        } else if (const std::size_t queued = pick(ResidentState::queued); queued != nobody) {
-            tell("load_begins ", name(queued));
+        } else if (const std::size_t queued = pick(ResidentState::queued); queued != no_resident) {
+            write("load_begins ", name(queued));
             world_.load_begins(queued);
-        } else if (const std::size_t loading = pick(ResidentState::loading); loading != nobody) {
-            tell("loaded ", name(loading));
+        } else if (const std::size_t loading = pick(ResidentState::loading); loading != no_resident) {
+            write("loaded ", name(loading));
             world_.loaded(loading, {});
         } else if (!world_.leases().empty()) {
-            tell("release the last lease");
+            write("release the last lease");
             world_.release(world_.leases().size() - 1);
         } else {
             return false;
@@ -256,9 +256,9 @@ private:
         return true;
     }
 
-    static constexpr std::size_t nobody = static_cast<std::size_t>(-1);
+    static constexpr std::size_t no_resident = static_cast<std::size_t>(-1);
 
-    // One of the residents in that state, or nobody.
+    // One of the residents in that state, or none.
     std::size_t pick(ResidentState state) {
         std::vector<std::size_t> candidates;
         for (std::size_t index = 0; index < world_.residents().size(); ++index) {
@@ -266,7 +266,7 @@ private:
                 candidates.push_back(index);
             }
         }
-        return candidates.empty() ? nobody : candidates[below(candidates.size())];
+        return candidates.empty() ? no_resident : candidates[below(candidates.size())];
     }
 
     [[nodiscard]] const ModelKey& name(std::size_t resident) const { return keys_[world_.residents()[resident].key]; }

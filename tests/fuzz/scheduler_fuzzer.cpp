@@ -1,5 +1,5 @@
-// A libFuzzer target: finds histories that break one of the scheduler's promises. scheduler_replay tells a history that
-// it found.
+// A libFuzzer target: finds histories that break one of the scheduler's promises. scheduler_replay prints a
+// history that it found.
 
 #include "fuzz/scheduler_bytes.hpp"
 

@@ -1,7 +1,7 @@
 // Replays what the fuzzer has found, with any compiler.
 //
 //   scheduler_replay FILE_OR_FOLDER...            each file is a history; folders are taken with all that is in them
-//   scheduler_replay --trace FILE                 tells every step of it and the state that it leads to
+//   scheduler_replay --trace FILE                 prints every step of it and the state that it leads to
 
 #include "fuzz/scheduler_bytes.hpp"
 

@@ -87,7 +87,7 @@ public:
         }
         blocks_.back()[size_++ % length] = item;
     }
-    // Puts them beside each other, and tells where they begin.
+    // Puts them beside each other, and says where they begin.
     std::uint64_t append(const Item* items, std::size_t count) {
         if (size_ % length + count > length) {
             size_ += length - size_ % length;
@@ -150,7 +150,7 @@ public:
     [[nodiscard]] std::size_t memory() const {
         return slots_.capacity() * sizeof(Slot) + bytes_.memory() + states_.memory();
     }
-    // What is needed to find a state, but not to tell how it was found.
+    // What is needed to find a state, but not to print how it was found.
     void forget_bytes() {
         std::vector<Slot>().swap(slots_);
         bytes_.clear();
@@ -239,7 +239,7 @@ public:
                 check_liveness();
             }
         } catch (const Found& found) {
-            report_.violation = tell(found);
+            report_.violation = story_of(found);
         }
         report_.states = states_.size();
         report_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
@@ -414,7 +414,7 @@ private:
         if (futures(first) != futures(other)) {
             std::ostringstream text;
             text << "the same canonical state has one future; state " << known << ", found otherwise like this:\n"
-                 << tell(Found{"", known, false, {}});
+                 << story_of(Found{"", known, false, {}});
             throw Found{text.str(), id, true, event};
         }
         ++report_.compared;
@@ -431,11 +431,11 @@ private:
             // What was done counts, in whichever order, but not about which places and numbers.
             std::uint64_t sum = hash_of(bytes_.data(), bytes_.size()) + static_cast<std::uint64_t>(event.what);
             for (const core::Action& action : next.actions()) {
-                const bool told = action.type == core::ActionType::event;
+                const bool is_event = action.type == core::ActionType::event;
                 sum += (static_cast<std::uint64_t>(action.type) * 31 +
-                        (told ? static_cast<std::uint64_t>(action.event) : 0)) *
+                        (is_event ? static_cast<std::uint64_t>(action.event) : 0)) *
                            31 +
-                       (told ? static_cast<std::uint64_t>(action.reason) : 0) +
+                       (is_event ? static_cast<std::uint64_t>(action.reason) : 0) +
                        static_cast<std::uint64_t>(action.code) * 7919;
             }
             all.push_back(sum);
@@ -488,7 +488,7 @@ private:
     }
 
     // The way to a violation. It is a shortest one: states are found in the order of their distance.
-    std::string tell(const Found& found) const {
+    std::string story_of(const Found& found) const {
         std::ostringstream out;
         if (!found.promise.empty()) {
             out << "VIOLATED: " << found.promise << "\n  setting " << setting_.name << "\n";
@@ -561,12 +561,12 @@ passes without anybody looking, a look at any time (early, due, late, again), un
 that is not waited for any more, close, and shutdown with a deadline.
 
 When all states are known it checks that from each of them, if loads finish and leases end, in whichever order, everything
-comes to an end (that part of the graph has no circle), and that in each end nobody waits and no operation is open, and after a
+comes to an end (that part of the graph has no circle), and that in each end no request waits and no operation is open, and after a
 shutdown nothing is left.
 
   --dose small    fewer waiters and combinations: half a minute on two cores (default)
   --dose full     3 and more waiters, every combination: under 30 minutes and 8 GiB on two cores
-  --only TEXT     only settings whose name contains TEXT; then nobody minds what never happened
+  --only TEXT     only settings whose name contains TEXT; then what never happened is no fault
   --jobs N        settings at once (default 2)
   --compare N     every N-th time a state is found again, compares the futures of both ways to it: they differ if canonical()
                   lacks something (default 10000, 0 for never)

@@ -50,7 +50,7 @@ inline void Oracle::know_living(int slot, int key, Generation generation) {
     }
 }
 
-// The residencies that the status shows, against those that it showed last: the counter tells every difference.
+// The residencies that the status shows, against those that it showed last: the counter shows every difference.
 inline void Oracle::observe_generations(int slot, const SlotStatus& status, std::uint64_t counter, Time now) {
     SlotFacts& facts = slots[index(slot)];
     require(counter >= facts.counter, "R6: the counter fell, slot ", slot);

@@ -26,7 +26,7 @@ public:
     virtual void posted(int request) noexcept = 0;
 };
 
-/// What an executor was given to run. Whoever directs the simulation runs it when it likes, in any order: as a pool of
+/// What an executor was given to run. The director of the simulation runs it when it likes, in any order: as a pool of
 /// threads might.
 class SeededQueue {
 public:

@@ -90,7 +90,7 @@ private:
             quiet = now == seen ? quiet + 1 : 0;
             seen = now;
             if (quiet == most_quiet_seconds) {
-                std::fprintf(stderr, "nothing has happened for %d s: somebody waits for ever\n", quiet);
+                std::fprintf(stderr, "nothing has happened for %d s: a request waits for ever\n", quiet);
                 box_.print(stderr);
                 std::_Exit(1);
             }

@@ -50,11 +50,11 @@ struct ModelFacts {
     /// Leases and calls of which it is certain that the library counts them: noted after the grant, forgotten before
     /// the end.
     Relaxed<std::size_t> held{0};
-    /// 0 until somebody was told.
+    /// 0 until a caller learnt of it.
     Relaxed<std::uint64_t> generation{0};
     /// The last use of which it is certain that it was not after the last one that the library saw.
     Relaxed<Clock::rep> used{0};
-    /// Of a load that failed: when; when the next load of its key began; and whether somebody was told of it, so that
+    /// Of a load that failed: when; when the next load of its key began; and whether a caller learnt of it, so that
     /// it is certain that it counted as a failure. (Of a load that was asked to stop at that moment only the library
     /// knows.)
     Relaxed<Clock::rep> failed_at{0};
@@ -64,8 +64,8 @@ struct ModelFacts {
 
 /// What a fake throws. Says of which load or call it is, so that no request is given another's.
 struct FakeFailure : std::runtime_error {
-    explicit FakeFailure(ModelFacts& failed) : std::runtime_error("the load was told to fail"), load(&failed) {}
-    explicit FakeFailure(std::uint32_t of) : std::runtime_error("the model was told to fail"), call(of) {}
+    explicit FakeFailure(ModelFacts& failed) : std::runtime_error("the load was made to fail"), load(&failed) {}
+    explicit FakeFailure(std::uint32_t of) : std::runtime_error("the model was made to fail"), call(of) {}
     ModelFacts* load = nullptr;
     std::uint32_t call = 0;
 };

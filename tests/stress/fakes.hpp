@@ -141,7 +141,7 @@ private:
         }
         witness_.end_call(facts_, call, stop.stop_requested());
         const auto fails = [&](std::optional<std::chrono::milliseconds> retry_after = std::nullopt) {
-            return Error(errc::inference_failed, key_of(facts_.key), Stage::inference, "the model was told to fail",
+            return Error(errc::inference_failed, key_of(facts_.key), Stage::inference, "the model was made to fail",
                          retry_after);
         };
         switch (call.ending) {

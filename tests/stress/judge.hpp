@@ -98,7 +98,7 @@ public:
                               static_cast<std::uint32_t>(error.code().value()));
             if (error.stage() == Stage::inference) {
                 request.was_unseen.set(request.is_call() && request.calls.get() == 0);
-                told_early(request, error);
+                ended_early(request, error);
             }
             if (error.code() == operation_aborted()) {
                 tally_.outcomes.back().count();
@@ -136,8 +136,8 @@ private:
             }
         }
     }
-    // Its caller was told before its model returned.
-    void told_early(const RequestFacts& request, const Error& error) noexcept {
+    // It completed before its model returned.
+    void ended_early(const RequestFacts& request, const Error& error) noexcept {
         if (request.was_unseen.get()) {
             tally_.did(Deed::left_before_call);
         } else if (request.together.get() > 1 && witness_.may_end_early(request) &&
@@ -145,11 +145,11 @@ private:
             tally_.did(Deed::left_joint_call);
         }
         if (error.code() == operation_aborted()) {
-            tally_.did(Deed::told_of_cancel);
+            tally_.did(Deed::early_cancel);
         } else if (error.code() == errc::timed_out) {
-            tally_.did(Deed::told_of_timeout);
+            tally_.did(Deed::early_timeout);
         } else if (error.code() == errc::model_changed) {
-            tally_.did(Deed::told_of_revoke);
+            tally_.did(Deed::early_revoke);
         }
     }
     void served(const RequestFacts& request) {
@@ -179,7 +179,7 @@ private:
         const Witness::Slot& slot = witness_.slots.at(request.slot);
         const Witness::Key& key = slot.keys.at(request.key);
         require(!request.after_shutdown || !request.wants_model() || code == errc::shutting_down || request.invalid,
-                "R12: a request after a shutdown was not told so");
+                "R12: a request after a shutdown was not refused");
         require(request.wants_model() || code == errc::shutting_down, "an unload or a shutdown that failed");
         if (code == errc::shutting_down && request.wants_model()) {
             witness_.slots.at(request.slot).refused.set(true);
@@ -201,7 +201,7 @@ private:
                 require(load != nullptr && load->slot == request.slot && load->key == request.key,
                         "R11: load_failed by another's failure");
                 if (load != nullptr) {
-                    witness_.failure_told(*load);
+                    witness_.failure_seen(*load);
                 }
                 break;
             }

@@ -97,7 +97,7 @@ private:
         over,
     };
 
-    // Whoever waits here for ever is seen by the watchdog.
+    // A wait here for ever is seen by the watchdog.
     template <class Condition>
     static void until(const Condition& condition) {
         while (!condition()) {
@@ -126,7 +126,7 @@ private:
             std::this_thread::yield();
         }
     }
-    // Ends leases while the callers act, so that nobody waits for one for ever.
+    // Ends leases while the callers act, so that no request waits for one for ever.
     void tidy() {
         while (arrived_ != callers_.size()) {
             world_.parked.drop();

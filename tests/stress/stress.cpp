@@ -1,4 +1,4 @@
-// Uses managers from many threads on the real clock, with keep-alives of milliseconds, for as long as it is told to,
+// Uses managers from many threads on the real clock, with keep-alives of milliseconds, for as long as asked,
 // and holds the rules (R1 to R16) against what the models, the observers and the callers see. Built with
 // ThreadSanitizer or AddressSanitizer it also looks at what those see.
 //

@@ -36,7 +36,7 @@ public:
         }
         busy_.set(false);
         if (dice().once_in(50)) {
-            throw std::runtime_error("the observer was told to throw");
+            throw std::runtime_error("the observer was made to throw");
         }
     }
 

@@ -61,7 +61,7 @@ public:
         Relaxed<std::uint64_t> models{0};
         Relaxed<std::uint64_t> unloads{0};
         Relaxed<int> revokes{0};
-        /// A generation that somebody was told of lately.
+        /// A generation that a caller learnt of lately.
         Relaxed<std::uint64_t> last_known{0};
         std::array<Key, most_keys> keys{};
         std::vector<ModelFacts> all{};
@@ -119,8 +119,8 @@ public:
         in.residents.uncount();
         box.note(Note::load_failed, model.slot, model.key, model.serial);
     }
-    /// Somebody was told that this load failed.
-    void failure_told(ModelFacts& load) {
+    /// A caller learnt that this load failed.
+    void failure_seen(ModelFacts& load) {
         load.counted.set(true);
         check_cooldown(load);
     }
@@ -268,7 +268,7 @@ public:
         require(std::next(at) == of.generations.end() || at->second < std::next(at)->second,
                 "R6: a generation that a later one does not pass");
     }
-    /// Somebody was told at `time`, or later, that this generation is loaded: that was a use of it.
+    /// A caller learnt at `time`, or later, that this generation is loaded: that was a use of it.
     void used(std::uint32_t slot, Generation generation, Clock::time_point time) {
         for (Key& key : slots[slot].keys) {
             ModelFacts* const model = key.latest.get();

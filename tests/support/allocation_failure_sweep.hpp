@@ -63,7 +63,7 @@ inline const std::vector<Setting> settings{
          wait_for(bench, b);
      }},
     {"loading", [](NonAllocatingBench& bench) { wait_for(bench, a); }},
-    {"loading for nobody any more",
+    {"loading without waiters",
      [](NonAllocatingBench& bench) {
          Request<FrugalLease> left;
          bench.slot().async_acquire(a, left.token());
@@ -200,7 +200,7 @@ struct Trial {
     bool turned_away = false;
     /// Whether it threw after a lease had been granted, which was given back.
     bool gave_back = false;
-    /// What the caller was told: "success", the message of a code, or "bad_alloc".
+    /// What the caller got: "success", the message of a code, or "bad_alloc".
     std::string answer{};
     /// What must not be; empty if all is well.
     std::string problem{};
@@ -259,7 +259,7 @@ Trial try_start(const Setting& setting, std::size_t nth, FaultPattern scarcity) 
     }
     trial.turned_away = bench.slot().status().waiting < waiting;
     if (trial.threw) {
-        // Nothing has begun: nobody is told, nobody can be cancelled, nothing is kept.
+        // Nothing has begun: nothing completes, nothing can be cancelled, nothing is kept.
         const std::string after = bench.status();
         trial.gave_back = after != before && without_grants(after) == without_grants(before);
         trial.expect(after == before || trial.gave_back,

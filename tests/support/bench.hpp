@@ -38,7 +38,7 @@ using testing::Outcome;
 using testing::run_ready;
 using testing::VirtualClock;
 
-/// A backend of models that nobody calls: for slots.
+/// A backend of models that are not called: for slots.
 using PlainBackend = testing::FakeBackend<FakeModel>;
 /// A lease on one.
 using FakeLease = Lease<FakeModel>;

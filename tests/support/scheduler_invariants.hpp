@@ -82,7 +82,7 @@ struct KnownResident {
     core::Time began{0};
     core::Time ready_since{0};
     core::Duration took{0};
-    /// How many leases count as high and normal, and when the last of each ended; unknown if nobody looked at a clock.
+    /// How many leases count as high and normal, and when the last of each ended; unknown if no clock was read.
     std::array<std::size_t, 2> serving{};
     std::array<std::optional<core::Time>, 2> served{core::Time::min(), core::Time::min()};
     std::uint64_t used = 0;

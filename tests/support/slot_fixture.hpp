@@ -128,7 +128,7 @@ public:
         slot.emplace(FakeEmbeddingBackend(world), options, Executors{}, observer);
     }
 
-    /// As above; precondition: nobody holds a lease.
+    /// As above; precondition: no lease is held.
     void finish(std::size_t expected) {
         CHECK(slot->shutdown().clean());
         check_at_rest(slot->status());
