@@ -1,5 +1,5 @@
 // What users get wrong, and what backends, models, observers and handlers do that they should not: each is answered,
-// and harms nobody else.
+// and harms nothing else.
 
 #include "residency/model_manager.hpp"
 

@@ -40,7 +40,7 @@ std::size_t starve(const Attempt& attempt) {
     return failed;
 }
 
-// A backend that tells whether it, or a copy, still exists.
+// A backend that shows whether it, or a copy, still exists.
 struct CountedBackend : NonAllocatingBackend {
     std::shared_ptr<int> token;
 };

@@ -23,7 +23,7 @@ using namespace residency::test::starving;
 
 namespace {
 
-// What a child tells its parent, in memory that they share.
+// What a child reports to its parent, in memory that they share.
 struct Progress {
     std::size_t nth = 0;
     std::size_t threw = 0;
@@ -39,7 +39,7 @@ enum Exit : int { done = 0, found_a_problem = 10, ended_in_a_post = 11, ended_el
 template <class Attempt>
 [[noreturn]] void run_child(const Attempt& attempt, Progress& progress) {
     std::set_terminate([] {
-        // Nobody but Boost.Asio calls aligned_alloc, and of what it allocates only a post is where nothing can be
+        // Only Boost.Asio calls aligned_alloc, and of what it allocates only a post is where nothing can be
         // thrown.
         std::_Exit(aligned_failures() != 0 ? ended_in_a_post : ended_elsewhere);
     });

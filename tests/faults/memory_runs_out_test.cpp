@@ -1,5 +1,5 @@
-// H18: what began while there was memory goes on when there is none, to the end: each request is told something once,
-// nothing is lost and nothing is kept. Each story is told again and again, with its first, second, ... allocation
+// H18: what began while there was memory goes on when there is none, to the end: each request completes once,
+// nothing is lost and nothing is kept. Each story runs again and again, with its first, second, ... allocation
 // failing.
 
 #include "support/memory.hpp"
@@ -52,7 +52,7 @@ struct Scene : NonAllocatingBench {
     void shut_down(std::chrono::milliseconds deadline) {
         models->async_shutdown(
             deadline, cancellable(handlers.count([this](std::exception_ptr error, const ShutdownReport& report) {
-                // Whoever holds a lease is left over; if there is no memory to name the model, it is not said that
+                // What has a lease is left over; if there is no memory to name the model, it is not said that
                 // there is none.
                 lied = lied || (!error && report.clean());
             })));
@@ -110,7 +110,7 @@ const std::vector<Story> stories{
          scene.embed();
      },
      runs},
-    {"a load that throws for nobody any more", lasting,
+    {"a load that throws without waiters", lasting,
      [](Scene& scene) {
          scene.world.in_load = fail_at_work;
          scene.acquire(a);
@@ -238,8 +238,8 @@ const std::vector<Story> stories{
      runs},
 };
 
-// Tells a story with its `nth` allocation failing. Gives whether it got that far.
-bool tell(const Story& story, std::size_t nth, FaultPattern scarcity) {
+// Runs a story with its `nth` allocation failing. Gives whether it got that far.
+bool run(const Story& story, std::size_t nth, FaultPattern scarcity) {
     Scene scene(story.options);
     story.begin(scene);
     std::size_t failures = 0;
@@ -285,7 +285,7 @@ TEST_CASE("Memory that runs out while operations are on their way loses none of 
                 INFO(story.name << ": allocation " << nth << " fails"
                                 << (scarcity == FaultPattern::from ? " and all that follow" : " alone"));
                 REQUIRE(nth < 1000);
-                failed = tell(story, nth, scarcity);
+                failed = run(story, nth, scarcity);
             }
             INFO(story.name);
             // Each of them needs memory: for events, if for nothing else.
@@ -351,7 +351,7 @@ TEST_CASE("Where there is no memory for the alarm's wait, control looks at the t
         // Within its time, or, if the wait stood in the end, by that.
         CHECK(scene.handlers.ran() == 1);
         CHECK(scene.slot().status().counters.timed_out == 1);
-        // The model, which was loaded for nobody any more, is unloaded in its time.
+        // The model, whose waiters had left, is unloaded in its time.
         CHECK(scene.world.live == 1);
         VirtualClock::advance(1min);
         scene.run();

@@ -1,5 +1,5 @@
 // Backends and models that throw wherever they are called: in load, in max_concurrency, in embed and rerank, when a
-// backend is moved; all kinds of things, while whoever asked waits, has left, or is gone.
+// backend is moved; all kinds of things, while the caller waits, has left, or is gone.
 
 #include "support/bench.hpp"
 
@@ -58,12 +58,12 @@ const std::vector<Thrown>& all_thrown() {
     return all;
 }
 
-// What happens while it is called, and what may come of the request then: nothing means that the backend's failure is
-// told.
+// What happens while it is called, and what may come of the request then: nothing means that it gets the
+// backend's failure.
 struct Meanwhile {
     const char* name;
     std::function<void(ManagerBench&, Request<Embeddings>&)> act;
-    std::optional<boost::system::error_code> told{};
+    std::optional<boost::system::error_code> expected{};
     // Its load was asked to stop, as no request waited for it any more.
     bool abandons = false;
 };
@@ -97,7 +97,7 @@ const std::vector<Meanwhile>& all_meanwhile() {
     return all;
 }
 
-// Lets the fake throw `thrown` in `step` while `meanwhile` happens, and gives what the caller was told. The manager, if
+// Lets the fake throw `thrown` in `step` while `meanwhile` happens, and gives what the caller got. The manager, if
 // it is left, goes on.
 void throw_in(FakeStep step, const Thrown& thrown, const Meanwhile& meanwhile) {
     INFO((step == FakeStep::load ? "load" : "inference")
@@ -121,8 +121,8 @@ void throw_in(FakeStep step, const Thrown& thrown, const Meanwhile& meanwhile) {
     bench.run();
     REQUIRE(request.calls() == 1);
     CHECK_FALSE(request.held());
-    if (meanwhile.told) {
-        CHECK(request.code() == *meanwhile.told);
+    if (meanwhile.expected) {
+        CHECK(request.code() == *meanwhile.expected);
     } else if (step == FakeStep::load && !bench.manager->status().embedding.shutting_down) {
         CHECK(request.code() == (thrown.kept ? thrown.kept : make_error_code(errc::load_failed)));
     } else if (step == FakeStep::load) {
@@ -159,7 +159,8 @@ void throw_in(FakeStep step, const Thrown& thrown, const Meanwhile& meanwhile) {
 
 }  // namespace
 
-TEST_CASE("A load that throws, whatever and whenever, is told once, and leaves nothing behind", "[R9][R10][R11][H1]") {
+TEST_CASE("A load that throws, whatever and whenever, fails its requests once, and leaves nothing behind",
+          "[R9][R10][R11][H1]") {
     for (const Thrown& thrown : all_thrown()) {
         for (const Meanwhile& meanwhile : all_meanwhile()) {
             throw_in(FakeStep::load, thrown, meanwhile);
@@ -167,7 +168,8 @@ TEST_CASE("A load that throws, whatever and whenever, is told once, and leaves n
     }
 }
 
-TEST_CASE("A model that throws, whatever and whenever, is told once, and is as good as before", "[R9][R10][R11]") {
+TEST_CASE("A model that throws, whatever and whenever, fails its request once, and is as good as before",
+          "[R9][R10][R11]") {
     for (const Thrown& thrown : all_thrown()) {
         for (const Meanwhile& meanwhile : all_meanwhile()) {
             throw_in(FakeStep::inference, thrown, meanwhile);
@@ -183,7 +185,7 @@ public:
     using testing::FakeEmbedder::FakeEmbedder;
     [[nodiscard]] static std::size_t max_concurrency() {
         if (throws) {
-            throw std::runtime_error("will not tell");
+            throw std::runtime_error("will not say");
         }
         return 1;
     }
@@ -218,7 +220,7 @@ TEST_CASE("A model that throws when it is asked for its max_concurrency was not 
         bench.run();
         REQUIRE(refused.calls() == 1);
         CHECK(refused.code() == errc::load_failed);
-        CHECK_THAT(std::string(refused.error().what()), contains_text("will not tell"));
+        CHECK_THAT(std::string(refused.error().what()), contains_text("will not say"));
         CHECK(bench.world->counts().live == 0);
         CHECK(slot.status().residents.empty());
         Shy::throws = false;

@@ -1,4 +1,4 @@
-// An observer that throws at one type of event, for every type that there is: nobody notices.
+// An observer that throws at one type of event, for every type that there is: nothing else changes.
 
 #include "support/last_words.hpp"
 #include "support/slot_fixture.hpp"

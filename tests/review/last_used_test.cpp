@@ -68,7 +68,7 @@ struct Watch {
 };
 
 // Has each of `users` use the model on a thread of its own, several times with pauses in which it could expire, and
-// then lets it expire for sure, as nobody uses it until it is gone; again and again.
+// then lets it expire for sure, as it is not used until it is gone; again and again.
 void use_and_let_expire(PolledContexts& contexts, const FakeWorld& world,
                         const std::vector<std::function<void()>>& users) {
     constexpr int phases = 8;

@@ -1,7 +1,7 @@
-// Two faults of an earlier manager: work that nobody kept track of was interrupted by its shutdown; and a request that
+// Two faults of an earlier manager: work that was not kept track of was interrupted by its shutdown; and a request that
 // came when there was too much to do had no answer at all.
 //
-// Here a shutdown completes when nothing runs any more, and a request that finds no place is told so at once.
+// Here a shutdown completes when nothing runs any more, and a request that finds no place fails at once.
 
 #include "support/slot_fixture.hpp"
 

@@ -17,7 +17,7 @@ using namespace std::chrono_literals;
 
 // -- Switched between check and use -----------------------------------------------------------------------------------
 
-TEST_CASE("Review: whoever holds a lease uses that model, whatever is switched meanwhile", "[R1][R2][R11]") {
+TEST_CASE("Review: the holder of a lease uses that model, whatever is switched meanwhile", "[R1][R2][R11]") {
     VirtualManager f;
     auto lease = f.acquire(a);
     f.run();
@@ -99,7 +99,7 @@ TEST_CASE("Review: a request that means one residency is not answered by another
     f.run();
     CHECK(old.code() == errc::model_changed);
 
-    // One that waits for it is told as soon as it cannot be any more.
+    // One that waits for it fails as soon as it cannot be any more.
     this_one.expected_generation = Outcome<Generation>(again).value();
     auto lease = f.acquire(a);
     f.run();

@@ -99,7 +99,7 @@ TEST_CASE("Review: unloads that threads begin and abandon never run beside one a
     f.finish(180);
 }
 
-TEST_CASE("Review: a timer that was replaced unloads nobody's model, while threads have it replaced all the time",
+TEST_CASE("Review: a timer that was replaced unloads no other model, while threads have it replaced all the time",
           "[R5][R7]") {
     constexpr std::size_t users = 3;
     SlotOptions options;

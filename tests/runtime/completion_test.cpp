@@ -217,7 +217,7 @@ TEST_CASE("BlockingCall: a handler that is destroyed uncalled does not leave its
     dropper.join();
 }
 
-TEST_CASE("BlockingCall: waits no longer than it is told to, and goes on waiting when it is asked again", "[H14]") {
+TEST_CASE("BlockingCall: waits no longer than its timeout, and goes on waiting when it is asked again", "[H14]") {
     BlockingCall<int> call;
     auto handler = call.handler();
     CHECK_FALSE(call.wait_until(std::chrono::steady_clock::time_point::min()));

@@ -77,7 +77,7 @@ TEST_CASE("A load on a context of its own takes as long as the test likes") {
     CHECK(world->counts().calls == 1);
 }
 
-TEST_CASE("A load that fails is told with its cause, and tried again after the cooldown") {
+TEST_CASE("A load that fails gives its cause, and is tried again after the cooldown") {
     VirtualClock::reset();
     asio::io_context context;
     const auto world = std::make_shared<FakeWorld>();

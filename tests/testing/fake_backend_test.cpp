@@ -85,7 +85,7 @@ TEST_CASE("A backend from nothing has a world of its own, a copy shares it") {
     CHECK(&mine.world() != &other.world());
 }
 
-TEST_CASE("An embedding tells which model gave it, for which text") {
+TEST_CASE("An embedding shows which model gave it, for which text") {
     Fixture f;
     const auto first = f.load(a);
     const auto second = f.load(b);
@@ -107,7 +107,7 @@ TEST_CASE("An embedding tells which model gave it, for which text") {
     CHECK(second->embed({}).empty());
 }
 
-TEST_CASE("A ranking tells which model gave it") {
+TEST_CASE("A ranking shows which model gave it") {
     Fixture f;
     const auto first = f.load_reranker(a);
     const auto second = f.load_reranker(b);
@@ -141,7 +141,7 @@ TEST_CASE("An answer put together from several models is found out") {
     CHECK_THROWS_AS(answered_by(Ranking{}), std::logic_error);
 }
 
-TEST_CASE("Calls fail as they were told to, in order, and are right again afterwards") {
+TEST_CASE("Calls fail as they were asked to, in order, and are right again afterwards") {
     Fixture f;
     f.world->fail_next(FakeStep::load, a, std::runtime_error("no such file"), 2);
     f.world->fail_next(FakeStep::load, a, 42);
@@ -161,7 +161,7 @@ TEST_CASE("Calls fail as they were told to, in order, and are right again afterw
     CHECK(counts.live == 0);
 }
 
-TEST_CASE("An inference fails as it was told to, and is counted all the same") {
+TEST_CASE("An inference fails as it was asked to, and is counted all the same") {
     Fixture f;
     const auto model = f.load(a);
     const std::vector<std::string> texts{"text"};
@@ -174,7 +174,7 @@ TEST_CASE("An inference fails as it was told to, and is counted all the same") {
     CHECK_THROWS_AS(f.world->fail_next(FakeStep::unload, a, 42), std::invalid_argument);
 }
 
-TEST_CASE("Answers are wrong as they were told to be") {
+TEST_CASE("Answers are wrong as they were asked to be") {
     Fixture f;
     const auto embedder = f.load(a);
     const auto reranker = f.load_reranker(b);
@@ -201,7 +201,7 @@ TEST_CASE("Answers are wrong as they were told to be") {
     CHECK(answered_by(rank(reranker->rerank("q", texts))) == reranker->serial());
 }
 
-TEST_CASE("A load gives no model if it was told so") {
+TEST_CASE("A load gives no model if it was asked to") {
     Fixture f;
     f.world->spoil_next(FakeFault::null_model, a);
     CHECK(f.load(a) == nullptr);
@@ -233,7 +233,7 @@ TEST_CASE("A hook sees each call") {
     CHECK(seen.size() == 6);
 }
 
-TEST_CASE("A hook fails its call, makes it slow, tells of a load, and may ask the world") {
+TEST_CASE("A hook fails its call, makes it slow, logs for a load, and may ask the world") {
     Fixture f;
     VirtualClock::reset();
     f.world->on(FakeStep::load, [&](const FakeCall& call) {
@@ -269,7 +269,7 @@ TEST_CASE("A blocked load waits for its gate; others do not") {
     CHECK(f.load(a) != nullptr);
 }
 
-TEST_CASE("A blocked call honours its stop_token only if it was told to") {
+TEST_CASE("A blocked call honours its stop_token only if it was asked to") {
     Fixture f;
     std::stop_source stop;
     stop.request_stop();

@@ -9,7 +9,7 @@
 
 using residency::testing::Gate;
 
-TEST_CASE("An open gate holds nobody back") {
+TEST_CASE("An open gate holds no thread back") {
     Gate gate;
     gate.open();
     gate.open();
@@ -55,7 +55,7 @@ TEST_CASE("A stop request lets through whom it was made to, and says that the ga
     CHECK(gate.pass(stop.get_token()));
 }
 
-TEST_CASE("A stop that was requested before holds nobody back") {
+TEST_CASE("A stop that was requested before holds no thread back") {
     Gate gate;
     std::stop_source stop;
     stop.request_stop();

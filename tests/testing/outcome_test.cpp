@@ -25,7 +25,7 @@ std::exception_ptr failure() { return std::make_exception_ptr(Error(errc::timed_
 
 }  // namespace
 
-TEST_CASE("An outcome without a call has nothing to tell, and says so") {
+TEST_CASE("An outcome without a call has nothing to give, and says so") {
     Outcome<int> outcome;
     CHECK(outcome.calls() == 0);
     CHECK_THROWS_AS(outcome.value(), std::logic_error);
@@ -78,7 +78,7 @@ TEST_CASE("A second call is counted, and the first one's answer kept") {
     CHECK(outcome.value() == 1);
 }
 
-TEST_CASE("An outcome tells whether its handler still exists") {
+TEST_CASE("An outcome says whether its handler still exists") {
     Outcome<> outcome;
     CHECK_FALSE(outcome.held());
     auto handler = std::optional(outcome.handler());
