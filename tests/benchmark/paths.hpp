@@ -194,7 +194,7 @@ public:
     using QueuePath::operations;
 
     std::size_t turn() {
-        told_ = 0;
+        failed_ = 0;
         for (asio::cancellation_signal& signal : signals_) {
             slot_.async_acquire(
                 usual_key(), asio::bind_cancellation_slot(signal.slot(),
@@ -206,19 +206,19 @@ public:
             signals_[index * stride % operations].emit(asio::cancellation_type::total);
         }
         context.poll();
-        return told_;
+        return failed_;
     }
 
 private:
     struct Handler {
         CancelPath* path;
         void operator()(const std::exception_ptr& error, const SlotLease& /*none*/) const {
-            path->told_ += error ? 1 : 0;
+            path->failed_ += error ? 1 : 0;
         }
     };
 
     std::vector<asio::cancellation_signal> signals_{operations};
-    std::size_t told_ = 0;
+    std::size_t failed_ = 0;
 };
 
 /// A manager with three embedding models, one of them leased, and a reranker.

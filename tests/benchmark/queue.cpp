@@ -53,7 +53,7 @@ struct Plan {
     }
 };
 
-/// A slot with all its keys resident and its one lease taken, so that everybody waits.
+/// A slot with all its keys resident and its one lease taken, so that every request waits.
 class Queue {
 public:
     explicit Queue(const benchmark::State& state)

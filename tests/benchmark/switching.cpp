@@ -92,7 +92,7 @@ void switch_floor(benchmark::State& state) {
 BENCHMARK(switch_ours)->Name("switch/ours")->MeasureProcessCPUTime();
 BENCHMARK(switch_floor)->Name("switch/floor")->MeasureProcessCPUTime();
 
-// -- A shutdown that tells 100,000 who wait ---------------------------------------------------------------------------
+// -- A shutdown that fails 100,000 waiters ----------------------------------------------------------------------------
 
 constexpr std::size_t waiters = 100'000;
 
@@ -103,15 +103,16 @@ void shutdown_ours(benchmark::State& state) {
         SlotOptions options = roomy();
         options.max_leases = 1;
         std::optional<Slot> slot(std::in_place, NoOpBackend(), options, Executors::all(context.get_executor()));
-        std::size_t told = 0;
+        std::size_t completed = 0;
         slot->async_ensure_loaded(usual_key(), [](const std::exception_ptr&, Generation) {});
         context.poll();
         SlotLease lease = slot->try_acquire(usual_key());
         for (std::size_t index = 0; index < waiters; ++index) {
-            slot->async_acquire(usual_key(), asio::bind_executor(context.get_executor(),
-                                                                 [&told](const std::exception_ptr& error, SlotLease) {
-                                                                     told += error ? 1 : 0;
-                                                                 }));
+            slot->async_acquire(
+                usual_key(),
+                asio::bind_executor(context.get_executor(), [&completed](const std::exception_ptr& error, SlotLease) {
+                    completed += error ? 1 : 0;
+                }));
         }
         context.restart();
         state.ResumeTiming();
@@ -121,8 +122,8 @@ void shutdown_ours(benchmark::State& state) {
         context.poll();
 
         state.PauseTiming();
-        if (told != waiters) {
-            state.SkipWithError("not everybody was told");
+        if (completed != waiters) {
+            state.SkipWithError("not every waiter completed");
         }
         lease.release();
         context.restart();
@@ -136,9 +137,9 @@ void shutdown_floor(benchmark::State& state) {
     for (auto _ : state) {
         state.PauseTiming();
         asio::io_context context{1};
-        std::size_t told = 0;
+        std::size_t completed = 0;
         std::vector<std::function<void(const std::exception_ptr&)>> handlers(
-            waiters, [&told](const std::exception_ptr& error) { told += error ? 1 : 0; });
+            waiters, [&completed](const std::exception_ptr& error) { completed += error ? 1 : 0; });
         state.ResumeTiming();
 
         for (auto& handler : handlers) {
@@ -150,8 +151,8 @@ void shutdown_floor(benchmark::State& state) {
         context.poll();
 
         state.PauseTiming();
-        if (told != waiters) {
-            state.SkipWithError("not everybody was told");
+        if (completed != waiters) {
+            state.SkipWithError("not every waiter completed");
         }
         handlers = {};
         state.ResumeTiming();
@@ -163,12 +164,12 @@ BENCHMARK(shutdown_floor)->Name("shutdown/floor")->Unit(benchmark::kMillisecond)
 
 // -- Looking in while others work -------------------------------------------------------------------------------------
 
-template <bool somebody_looks>
+template <bool is_looked_at>
 void status_while_acquiring(benchmark::State& state) {
     static Slot slot{NoOpBackend(), roomy()};
     slot.ensure_loaded(usual_key());
     std::jthread looks;
-    if (somebody_looks && state.thread_index() == 0) {
+    if (is_looked_at && state.thread_index() == 0) {
         looks = std::jthread([](const std::stop_token& stop) {
             while (!stop.stop_requested()) {
                 benchmark::DoNotOptimize(slot.status());

@@ -36,7 +36,7 @@ case $way in
         ;;
 
     fetch_content)
-        # A checkout that belongs to somebody else (in a container, say) may be cloned too.
+        # A checkout that belongs to another user (in a container, say) may be cloned too.
         printf '[safe]\n\tdirectory = *\n[user]\n\tname = consumer\n\temail = consumer@localhost\n' >"$work/gitconfig"
         export GIT_CONFIG_GLOBAL=$work/gitconfig
         if [ "$(git -C "$source" rev-parse --show-toplevel 2>/dev/null)" = "$source" ]; then

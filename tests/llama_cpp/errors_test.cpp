@@ -149,7 +149,7 @@ TEST_CASE("options are checked when the backend is made, and the field is named"
     refused({.files = folder.path(), .batch_tokens = 1'048'577}, "batch_tokens");
 }
 
-TEST_CASE("a model tells how many calls it takes at once") {
+TEST_CASE("a model says how many calls it takes at once") {
     const TemporaryFolder folder;
     write_tiny_model(folder.path() / "tiny.gguf", {});
     LoadContext context;

@@ -89,7 +89,7 @@ TEST_CASE("a child with static managers of llama.cpp exits", "[S47][H40]") {
             }) == "exit 0");
 }
 
-TEST_CASE("a model of llama.cpp in a child of its process refuses to compute and is freed by nobody", "[S47][H40]") {
+TEST_CASE("a model of llama.cpp in a child of its process refuses to compute and is not freed", "[S47][H40]") {
     const TemporaryFolder folder;
     write_tiny_model(folder.path() / "tiny-f32.gguf", {});
     REQUIRE(in_child([&] {

@@ -8,7 +8,7 @@
 
 using namespace residency::test;
 
-TEST_CASE("nDCG@10 of orders that can be told by hand") {
+TEST_CASE("nDCG@10 of orders that can be computed by hand") {
     const Gains gains{{1, 4}, {2, 1}, {3, 0}};
     CHECK(ndcg_at_10(std::vector<int>{1, 2, 3}, gains) == Approx(1.0));
     CHECK(ndcg_at_10(std::vector<int>{}, gains) == 0.0);

@@ -45,7 +45,7 @@ TEST_CASE("the processors are divided by the calls that run, and a tiny batch ha
     CHECK(threads_for(0, 63, 1, 8) == 1);
     CHECK(threads_for(0, 64, 1, 8) == 2);
     CHECK(threads_for(0, 100'000, 1, 4096) == detail::llama_cpp::max_threads);
-    // Told, it is as told.
+    // Set, it is as set.
     CHECK(threads_for(3, 1, 20, 1) == 3);
 }
 

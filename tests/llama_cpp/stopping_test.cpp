@@ -69,13 +69,13 @@ TEST_CASE("a load that is asked to stop while it reads stops, and shows no error
     const Tiny tiny;
     std::stop_source stop;
     Lines lines;
-    int told = 0;
+    int stops = 0;
     LoadContext context(stop.get_token(), lines.sink([&](float) {
-        ++told;
+        ++stops;
         stop.request_stop();
     }));
     (void)error_of(operation_aborted(), [&] { (void)tiny.backend().load("tiny", context); });
-    CHECK(told == 1);
+    CHECK(stops == 1);
     CHECK(lines.count(Severity::error) == 0);
     CHECK(lines.count(Severity::info) > 0);
 }
@@ -117,7 +117,7 @@ TEST_CASE("a load that is asked to stop between its contexts stops") {
     CHECK(made == 2);
 }
 
-TEST_CASE("a load tells its progress and llama.cpp's lines, each whole") {
+TEST_CASE("a load reports its progress and llama.cpp's lines, each whole") {
     const Tiny tiny;
     Lines lines;
     std::vector<float> progress;

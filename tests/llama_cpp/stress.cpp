@@ -39,7 +39,7 @@ using Manager = ModelManager<LlamaCppEmbeddingBackend, LlamaCppRerankerBackend>;
 const std::array<ModelKey, 2> embedders{ModelKey("all-minilm-l6-v2", "f16"), ModelKey("all-minilm-l6-v2", "q8_0")};
 const std::array<ModelKey, 2> rerankers{ModelKey("qa-reranker-l6", "f16"), ModelKey("qa-reranker-l6", "q8_0")};
 
-// What the models say when nobody else asks.
+// What the models say when nothing else asks.
 struct Expected {
     std::vector<std::string> texts{};
     std::array<Embeddings, 2> rows{};

@@ -1,4 +1,4 @@
-// A load hands its model over: nobody else may own it.
+// A load hands its model over: it has no other owner.
 // GNU: required for the satisfaction of 'LoadsModels<
 // Clang: because 'Mine' does not satisfy 'LoadsModels'
 // Clang: std::unique_ptr<Model>

@@ -1,4 +1,4 @@
-// A load is told which model.
+// A load is given the key of its model.
 // GNU: required for the satisfaction of 'LoadsModels<
 // Clang: because 'Mine' does not satisfy 'LoadsModels'
 

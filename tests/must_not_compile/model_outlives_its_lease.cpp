@@ -1,4 +1,4 @@
-// A reference to the model of a lease that nobody keeps would be one to a model that may be gone.
+// A reference to the model of a lease that is not kept would be one to a model that may be gone.
 // GNU: use of deleted function
 // GNU: // the lease would end before the reference: keep it first, auto lease = ...
 // Clang: overload resolution selected deleted operator '*'

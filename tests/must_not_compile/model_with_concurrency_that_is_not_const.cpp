@@ -1,4 +1,4 @@
-// A model that tells how many calls it takes at once is not passed over because it tells that in the wrong way.
+// A model that says how many calls it takes at once is not passed over because it says that in the wrong way.
 // GNU: max_concurrency() must be const and give a number
 // Clang: max_concurrency() must be const and give a number
 

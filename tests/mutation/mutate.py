@@ -327,7 +327,7 @@ CAUGHT = ("failed", "crashed", "hung")
 
 
 def report(results, equivalents):
-    """Prints the table; returns the survivors that nobody has explained."""
+    """Prints the table; returns the survivors without an explanation."""
     rows, by_suite = defaultdict(Counter), Counter()
     survivors = []
     for key, (ended, program) in results.items():

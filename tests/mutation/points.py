@@ -12,7 +12,7 @@ SWAPS = {
 }
 WORDS = {"true": "false", "false": "true"}
 EXTREMES = {"min": "max", "max": "min"}
-# An enumerator in the place of another: what is told, and what state things are in.
+# An enumerator in the place of another: what is reported, and what state things are in.
 ENUMERATORS = {
     "errc": {"overloaded": "timed_out", "": "overloaded"},
     "Stage": {"queue": "load", "load": "queue", "": "queue"},

@@ -23,7 +23,7 @@ class Token:
     text: str
     start: int
     end: int
-    # Whether there is space before and after it: what tells an operator from a template's bracket or a reference.
+    # Whether there is space before and after it: what distinguishes an operator from a template's bracket or a reference.
     spaced: bool = False
 
 

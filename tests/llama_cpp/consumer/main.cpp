@@ -13,7 +13,7 @@ int main() {
         (void)models.embed({"all-minilm-l6-v2", "q8_0"}, {"text"});
     } catch (const residency::Error& error) {
         std::cout << error.what() << '\n';
-        // llama.cpp is linked: it tells how many sequences it takes.
+        // llama.cpp is linked: it says how many sequences it takes.
         return error.code() == residency::errc::load_failed && llama_max_parallel_sequences() > 0 ? 0 : 1;
     }
     return 1;

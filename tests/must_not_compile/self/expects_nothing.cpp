@@ -1,4 +1,4 @@
-// Is refused, but nobody said how.
+// Is refused, but it does not say how.
 #if !defined(CONTROL)
 #error some words
 #endif
