@@ -42,7 +42,7 @@ struct Allocations {
     std::size_t backend = 0;
     /// The handlers' associated allocator.
     std::size_t handlers = 0;
-    /// aligned_alloc, which nobody but Boost.Asio calls.
+    /// aligned_alloc, which only Boost.Asio calls.
     std::size_t asio = 0;
 
     friend bool operator==(const Allocations&, const Allocations&) = default;

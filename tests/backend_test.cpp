@@ -202,20 +202,20 @@ static_assert(!RerankerModel<ReranksDoubles>);
 static_assert(!RerankerModel<ReranksWithoutAQuery>);
 static_assert(!RerankerModel<ReranksTheOtherWayRound>);
 
-struct TellsNone {};
-struct TellsZero {
+struct SaysNone {};
+struct SaysZero {
     [[nodiscard]] static int max_concurrency() { return 0; }
 };
-struct TellsLess {
+struct SaysLess {
     [[nodiscard]] static int max_concurrency() { return -1; }
 };
-struct TellsThree {
+struct SaysThree {
     [[nodiscard]] std::size_t max_concurrency() const { return 3; }
 };
-struct TellsInWords {
+struct SaysInWords {
     [[nodiscard]] std::string max_concurrency() const;
 };
-struct TellsAndChanges {
+struct SaysAndChanges {
     std::size_t max_concurrency();
 };
 
@@ -236,9 +236,9 @@ static_assert(EmbeddingModel<EmbedsAs> && EmbeddingModel<EmbedsAsWithAToken>);
 static_assert(!EmbeddingModel<EmbedsAsANumber> && !EmbeddingModel<EmbedsAsLast>);
 static_assert(detail::ReranksWithToken<ReranksWithAToken> && !detail::ReranksWithToken<Reranks>);
 static_assert(detail::ReranksPlainly<Reranks> && !detail::ReranksPlainly<ReranksWithAToken>);
-static_assert(detail::SaysConcurrency<TellsZero> && detail::SaysConcurrency<TellsThree>);
-static_assert(!detail::SaysConcurrency<TellsNone> && !detail::SaysConcurrency<TellsInWords> &&
-              !detail::SaysConcurrency<TellsAndChanges>);
+static_assert(detail::SaysConcurrency<SaysZero> && detail::SaysConcurrency<SaysThree>);
+static_assert(!detail::SaysConcurrency<SaysNone> && !detail::SaysConcurrency<SaysInWords> &&
+              !detail::SaysConcurrency<SaysAndChanges>);
 
 static_assert(EmbeddingBackend<Loads<Embeds>> && !EmbeddingBackend<Loads<Reranks>> && !EmbeddingBackend<Loads<Model>>);
 static_assert(RerankerBackend<Loads<Reranks>> && !RerankerBackend<Loads<Embeds>> && !RerankerBackend<Loads<Model>>);
@@ -246,7 +246,7 @@ static_assert(!EmbeddingBackend<Embeds> && !RerankerBackend<Reranks>, "a model i
 
 }  // namespace
 
-TEST_CASE("A load context tells its sink, and hands on the token") {
+TEST_CASE("A load context calls its sink, and hands on the token") {
     std::vector<float> progress;
     std::vector<std::string> lines;
     std::stop_source source;
@@ -266,7 +266,7 @@ TEST_CASE("A load context tells its sink, and hands on the token") {
     CHECK(context.stop_token().stop_requested());
 }
 
-TEST_CASE("A load context without a sink tells nobody") {
+TEST_CASE("A load context without a sink calls nothing") {
     const LoadContext context;
     CHECK_NOTHROW(context.progress(0.5F));
     CHECK_NOTHROW(context.log(Severity::error, "unheard"));
@@ -381,9 +381,9 @@ TEST_CASE("Whether queries and documents differ is what the model says, or else 
     CHECK(detail::distinguishes(model));
 }
 
-TEST_CASE("A model tells its concurrency, which is at least one, or takes any") {
-    CHECK(detail::concurrency_of(TellsThree{}) == 3);
-    CHECK(detail::concurrency_of(TellsZero{}) == 1);
-    CHECK(detail::concurrency_of(TellsLess{}) == 1);
-    CHECK(detail::concurrency_of(TellsNone{}) == static_cast<std::size_t>(-1));
+TEST_CASE("A model says its concurrency, which is at least one, or takes any") {
+    CHECK(detail::concurrency_of(SaysThree{}) == 3);
+    CHECK(detail::concurrency_of(SaysZero{}) == 1);
+    CHECK(detail::concurrency_of(SaysLess{}) == 1);
+    CHECK(detail::concurrency_of(SaysNone{}) == static_cast<std::size_t>(-1));
 }

@@ -1,4 +1,4 @@
-// What requests and observers are told: which words an error has in which stage, and which events come of what, with
+// What requests and observers get: which words an error has in which stage, and which events come of what, with
 // nothing beside them.
 
 #include "support/bench.hpp"
@@ -57,12 +57,12 @@ TEST_CASE("A timeout names what was going on", "[R9]") {
     CHECK_THAT(std::string(waiting.error().what()),
                contains_text("while the request waited for a lease or a place in slot 'embedding'"));
 
-    const std::vector<Event> told = bench.events.all(EventType::timed_out);
-    REQUIRE(told.size() == 3);
-    CHECK(told[0].key == a);
-    CHECK(told[1].key == a);
-    CHECK(told[2].key == b);
-    for (const Event& event : told) {
+    const std::vector<Event> events = bench.events.all(EventType::timed_out);
+    REQUIRE(events.size() == 3);
+    CHECK(events[0].key == a);
+    CHECK(events[1].key == a);
+    CHECK(events[2].key == b);
+    for (const Event& event : events) {
         CHECK(event.reason == Reason::none);
         CHECK(event.slot == "embedding");
     }
@@ -107,7 +107,7 @@ TEST_CASE("Model_changed says whether the model was revoked or is another one", 
     bench.check_end();
 }
 
-TEST_CASE("A call that began at once is told while its model is at work, as one is that waited", "[H10][R9]") {
+TEST_CASE("A call that began at once completes while its model is at work, as one is that waited", "[H10][R9]") {
     const std::vector<errc> reasons{errc::timed_out, errc::model_changed, errc::shutting_down};
     for (const errc reason : reasons) {
         CAPTURE(reason);
@@ -193,7 +193,7 @@ TEST_CASE("A NaN is reported by the text whose row it is in", "[R9]") {
     bench.check_end();
 }
 
-TEST_CASE("Of a bad key and an empty query, the key is told first", "[R9]") {
+TEST_CASE("Of a bad key and an empty query, the key is named first", "[R9]") {
     ManagerBench bench;
     Outcome<Ranking> refused;
     bench.manager->async_rerank(ModelKey(""), "", {"document"}, refused.handler());

@@ -127,13 +127,13 @@ TEST_CASE("ErrorWriter: the waiters of one failed load share its text, those of 
 
 TEST_CASE("ErrorWriter: whose model is still at work learns why it is not waited for") {
     const ErrorWriter errors(slot, options);
-    Refused told(a, errc::overloaded, Stage::queue);
-    told.code = errc::timed_out;
-    CHECK(error_in(errors.completed_early(told)).code() == errc::timed_out);
-    CHECK(error_in(errors.completed_early(told)).stage() == Stage::inference);
-    told.code = errc::model_changed;
-    CHECK(error_in(errors.completed_early(told)).detail() ==
+    Refused early(a, errc::overloaded, Stage::queue);
+    early.code = errc::timed_out;
+    CHECK(error_in(errors.completed_early(early)).code() == errc::timed_out);
+    CHECK(error_in(errors.completed_early(early)).stage() == Stage::inference);
+    early.code = errc::model_changed;
+    CHECK(error_in(errors.completed_early(early)).detail() ==
           "the model was revoked while it was at work, or unloaded between two parts of the request");
-    told.is_cancelled = true;
-    CHECK(error_in(errors.completed_early(told)).code() == operation_aborted());
+    early.is_cancelled = true;
+    CHECK(error_in(errors.completed_early(early)).code() == operation_aborted());
 }

@@ -44,7 +44,7 @@ TEST_CASE("IntrusiveQueue: who came first leaves first, whenever the others come
     CHECK(numbers_of(chain) == std::vector<int>{4});
 }
 
-TEST_CASE("IntrusiveQueue: who has left names nobody and is free for the next one") {
+TEST_CASE("IntrusiveQueue: what has left names no member and is free for the next one") {
     Borrowed first{.number = 1};
     Borrowed second{.number = 2};
     IntrusiveQueue<&Borrowed::next> chain;
@@ -56,7 +56,7 @@ TEST_CASE("IntrusiveQueue: who has left names nobody and is free for the next on
     CHECK(numbers_of(chain) == std::vector<int>{2, 1});
 }
 
-TEST_CASE("IntrusiveQueue: owns who is in it, and nobody else") {
+TEST_CASE("IntrusiveQueue: owns what is in it, and nothing else") {
     auto node = std::make_shared<Owned>(1);
     const std::weak_ptr<Owned> alive = node;
     {

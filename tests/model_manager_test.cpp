@@ -30,7 +30,7 @@ using Manager = ModelManager<testing::FakeEmbeddingBackend, testing::FakeReranke
 static_assert(std::is_default_constructible_v<Manager>);
 static_assert(!std::is_copy_constructible_v<Manager> && !std::is_move_constructible_v<Manager>);
 
-// Models that take no stop_token, and tell nothing of how many calls they take.
+// Models that take no stop_token, and say nothing of how many calls they take.
 struct PlainEmbedder {
     Embeddings embed(std::span<const std::string> texts) {
         Embeddings rows(texts.size(), 1);

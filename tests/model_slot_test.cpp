@@ -49,7 +49,7 @@ struct ContextLoad {
         return std::make_unique<Snapshot>(Snapshot{"context " + key.name});
     }
 };
-// A backend that tells more of its progress than anybody wants to know.
+// A backend that reports more of its progress than is of use.
 struct StepLoad {
     using model_type = Snapshot;
     std::unique_ptr<Snapshot> load(const ModelKey& key, LoadContext& context) {
@@ -105,7 +105,7 @@ TEMPLATE_TEST_CASE("ModelSlot: each form of load, on threads of its own", "[R12]
     CHECK(slot.generation() == lease.generation());
 }
 
-TEST_CASE("ModelSlot: what a load tells becomes events", "[H19]") {
+TEST_CASE("ModelSlot: what a load reports becomes events", "[H19]") {
     EventLog events;
     {
         ModelSlot<ContextLoad> slot{ContextLoad(), {}, {}, events.observer(), "snapshots"};
@@ -310,7 +310,7 @@ TEST_CASE("ModelSlot: overloaded, timed_out and shutting_down carry all that a c
     CHECK(closed.error().stage() == Stage::admission);
 }
 
-TEST_CASE("ModelSlot: status tells what is there, in numbers and in words") {
+TEST_CASE("ModelSlot: status says what is there, in numbers and in words") {
     SlotBench bench({.keep_alive = 1min, .max_resident = 2});
     FakeLease held = bench.lease(a);
     bench.lease(b).release();
@@ -337,7 +337,7 @@ TEST_CASE("ModelSlot: status tells what is there, in numbers and in words") {
     CHECK(bench.slot->status().shutting_down);
 }
 
-TEST_CASE("ModelSlot: status does not say that an idle model will be unloaded while somebody waits for it", "[R5]") {
+TEST_CASE("ModelSlot: status does not say that an idle model will be unloaded while a request waits for it", "[R5]") {
     SlotBench bench({.max_resident = 2, .max_leases = 1});
     const FakeLease other = bench.lease("b");
     Outcome<Generation> loaded;

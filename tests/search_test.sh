@@ -190,7 +190,7 @@ else
     echo "skipped a file without permission: root can read it, and there is no setpriv"
 fi
 if [ "${as_user[*]:-}" != false ]; then
-    printf 'bread that nobody may read\n' > "$folder/secret.txt"
+    printf 'bread without permission to read\n' > "$folder/secret.txt"
     mkdir "$folder/locked"
     chmod 000 "$folder/secret.txt" "$folder/locked"
     ${as_user[@]+"${as_user[@]}"} "$search" bread "$folder" --json > "$room/out" 2> "$room/err"

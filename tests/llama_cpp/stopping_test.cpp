@@ -69,13 +69,13 @@ TEST_CASE("a load that is asked to stop while it reads stops, and shows no error
     const Tiny tiny;
     std::stop_source stop;
     Lines lines;
-    int stops = 0;
+    int reports = 0;
     LoadContext context(stop.get_token(), lines.sink([&](float) {
-        ++stops;
+        ++reports;
         stop.request_stop();
     }));
     (void)error_of(operation_aborted(), [&] { (void)tiny.backend().load("tiny", context); });
-    CHECK(stops == 1);
+    CHECK(reports == 1);
     CHECK(lines.count(Severity::error) == 0);
     CHECK(lines.count(Severity::info) > 0);
 }
