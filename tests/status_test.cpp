@@ -18,7 +18,7 @@ using residency::SlotStatus;
 
 // Every reason has its place among the counters.
 static_assert(std::tuple_size_v<decltype(residency::SlotCounters::unloads)> ==
-              static_cast<std::size_t>(Reason::cooling_down) + 1);
+              static_cast<std::size_t>(Reason::unknown_model) + 1);
 
 namespace {
 
@@ -50,6 +50,7 @@ SlotStatus example() {
     slot.counters.most_leases = 10;
     slot.counters.most_waiting = 7;
     slot.counters.overloaded = 5;
+    slot.counters.unknown_model = 2;
     slot.counters.unloads.at(static_cast<std::size_t>(Reason::idle)) = 1;
     slot.counters.unloads.at(static_cast<std::size_t>(Reason::switched)) = 3;
     return slot;
@@ -92,7 +93,7 @@ TEST_CASE("A slot prints its residents, failures and counters") {
           "  loads     4 started, 2 ready, 1 failed, 1 aborted\n"
           "  leases    100 granted, at most 10 at once, at most 7 waiting\n"
           "  calls     90, of 3.1 texts on average\n"
-          "  refused   5 overloaded, 0 cooling down, 0 timed out, 0 cancelled\n"
+          "  refused   5 overloaded, 0 cooling down, 2 unknown, 0 timed out, 0 cancelled\n"
           "  unloads   4, idle 1, switched 3\n");
 }
 
@@ -124,7 +125,7 @@ TEST_CASE("The unloads are counted over all reasons") {
     for (std::size_t reason = 0; reason < counters.unloads.size(); ++reason) {
         counters.unloads.at(reason) = reason;
     }
-    CHECK(counters.unloaded() == 45);
+    CHECK(counters.unloaded() == 55);
     CHECK(counters == counters);
     CHECK_FALSE(counters == residency::SlotCounters{});
 }

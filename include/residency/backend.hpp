@@ -162,6 +162,11 @@ concept SaysConcurrency = requires(const Model& model) {
     { model.max_concurrency() } -> std::convertible_to<std::size_t>;
 };
 
+template <class Backend>
+concept SaysWhatItKnows = requires(const Backend& backend, const ModelKey& key) {
+    { backend.knows(key) } -> std::same_as<bool>;
+};
+
 }  // namespace detail
 
 /// The backend names the type of its models: `using model_type = ...;`.
@@ -186,7 +191,13 @@ concept LoadsModels = NamesModelType<Backend> && (
 ///
 /// `load` may block. It runs on the loading executor, at most `SlotOptions::max_loads` calls at once in a slot and
 /// possibly beside the destructor of another model, never under a lock. It throws to fail and never returns null. A
-/// `residency::Error` that it throws keeps its code; `invalid_request` starts no cooldown.
+/// `residency::Error` that it throws keeps its code; `invalid_request` and `unknown_model` start no cooldown.
+///
+/// With `bool knows(const ModelKey&) const` the backend says whether there may be a model with a key. It is asked when a
+/// request comes for a key without a resident: of a key that it does not know, the request fails at once with
+/// `unknown_model`, and no model is evicted for it. It is called on the thread that makes the request, never under a
+/// lock, any number of calls at once and beside `load`: it must be cheap and not wait. If it throws, the key counts as
+/// known.
 template <class Backend>
 concept ModelBackend = NamesModelType<Backend> && UnloadsWithoutThrowing<Backend> && LoadsModels<Backend> &&
                        std::move_constructible<Backend>;
@@ -253,6 +264,17 @@ std::unique_ptr<typename Backend::model_type> call_load(Backend& backend, const 
         return backend.load(key, context.stop_token());
     } else {
         return backend.load(key);
+    }
+}
+
+/// Whether the backend knows the key; one that does not say so may know any.
+template <ModelBackend Backend>
+[[nodiscard]] bool call_knows(const Backend& backend, const ModelKey& key) {
+    if constexpr (SaysWhatItKnows<Backend>) {
+        return backend.knows(key);
+    } else {
+        static_assert(!requires(Backend& asked) { asked.knows(key); }, "knows() must be const and give a bool");
+        return true;
     }
 }
 

@@ -38,11 +38,13 @@ enum class errc : std::uint8_t {
     shutting_down,
     /// A blocking call where it could only hang: on a thread that the library needs. Condition `caller`.
     would_deadlock,
+    /// The backend knows no model with this key. Nothing was evicted for it. Condition `caller`.
+    unknown_model,
 };
 
 /// Groups of codes: `if (error.code() == residency::condition::retryable)`.
 enum class condition : std::uint8_t {
-    /// The caller has to change something: invalid_request, model_changed, would_deadlock.
+    /// The caller has to change something: invalid_request, model_changed, would_deadlock, unknown_model.
     caller = 1,
     /// There is too much to do: overloaded.
     capacity,
@@ -97,6 +99,7 @@ inline std::ostream& operator<<(std::ostream& out, Stage stage) { return out << 
         case errc::model_changed: return "model_changed";
         case errc::shutting_down: return "shutting_down";
         case errc::would_deadlock: return "would_deadlock";
+        case errc::unknown_model: return "unknown_model";
     }
     return "unknown";
 }
@@ -152,6 +155,7 @@ public:
             case errc::shutting_down: return "the slot is shutting down and takes no requests";
             case errc::would_deadlock:
                 return "a blocking call on a thread that the library needs could only hang; use the async_ call";
+            case errc::unknown_model: return "the backend knows no model with this key; check name and quantization";
         }
         return "unknown residency error";
     }
@@ -181,7 +185,8 @@ public:
         }
         const auto is = [&code](auto... candidates) { return ((code.value() == static_cast<int>(candidates)) || ...); };
         switch (static_cast<condition>(value)) {
-            case condition::caller: return is(errc::invalid_request, errc::model_changed, errc::would_deadlock);
+            case condition::caller:
+                return is(errc::invalid_request, errc::model_changed, errc::would_deadlock, errc::unknown_model);
             case condition::capacity: return is(errc::overloaded);
             case condition::retryable: return is(errc::overloaded, errc::timed_out, errc::cooling_down);
             case condition::backend: return is(errc::load_failed, errc::inference_failed, errc::bad_result);

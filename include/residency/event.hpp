@@ -38,8 +38,8 @@ enum class EventType : std::uint8_t {
     unload_started,
     /// The model is gone and its memory back: `reason`.
     unloaded,
-    /// Requests were turned away: `reason` is `overloaded` or `cooling_down`. At most one event a second a reason, with
-    /// `count` and the latest `key`.
+    /// Requests were turned away: `reason` is `overloaded`, `cooling_down` or `unknown_model`. At most one event a second
+    /// a reason, with `count` and the latest `key`.
     rejected,
     /// A request's timeout passed: `stage`, and in `duration` how long it had waited or run.
     timed_out,
@@ -77,6 +77,8 @@ enum class Reason : std::uint8_t {
     overloaded,
     /// A load of the key failed lately.
     cooling_down,
+    /// The backend knows no model with the key.
+    unknown_model,
 };
 
 /// How grave a line is that a backend wrote.
@@ -119,6 +121,7 @@ enum class Severity : std::uint8_t { debug, info, warning, error };
         case Reason::abandoned: return "abandoned";
         case Reason::overloaded: return "overloaded";
         case Reason::cooling_down: return "cooling_down";
+        case Reason::unknown_model: return "unknown_model";
     }
     return "unknown";
 }

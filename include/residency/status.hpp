@@ -100,12 +100,14 @@ struct SlotCounters {
     std::uint64_t overloaded = 0;
     /// Requests that were answered `cooling_down`.
     std::uint64_t cooling_down = 0;
+    /// Requests that were answered `unknown_model`, without a call of `load`.
+    std::uint64_t unknown_model = 0;
     /// Requests whose timeout passed.
     std::uint64_t timed_out = 0;
     /// Requests that were cancelled while they waited.
     std::uint64_t cancelled = 0;
     /// Models destroyed, by reason: index with `static_cast<std::size_t>(Reason)`.
-    std::array<std::uint64_t, 10> unloads{};
+    std::array<std::uint64_t, 11> unloads{};
     /// Timer waits started.
     std::uint64_t timer_waits = 0;
 
@@ -263,8 +265,8 @@ inline std::ostream& operator<<(std::ostream& out, const SlotStatus& slot) {
     out << "  calls     " << std::to_string(done.batches) << ", of " << std::to_string(tenths / 10) << '.'
         << std::to_string(tenths % 10) << " texts on average\n";
     out << "  refused   " << std::to_string(done.overloaded) << " overloaded, " << std::to_string(done.cooling_down)
-        << " cooling down, " << std::to_string(done.timed_out) << " timed out, " << std::to_string(done.cancelled)
-        << " cancelled\n";
+        << " cooling down, " << std::to_string(done.unknown_model) << " unknown, " << std::to_string(done.timed_out)
+        << " timed out, " << std::to_string(done.cancelled) << " cancelled\n";
     out << "  unloads   " << std::to_string(done.unloaded());
     for (std::size_t index = 0; index < done.unloads.size(); ++index) {
         if (done.unloads[index] != 0) {

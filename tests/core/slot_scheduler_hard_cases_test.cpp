@@ -395,14 +395,16 @@ TEST_CASE("H5 checks in order", "[H5]") {
     slot.load_failed(slot.resident("a"));
     slot.wait("b");
     Grant none;
-    // model_changed comes before cooling_down, which comes before overloaded, which comes before a deadline that is
-    // past.
-    CHECK(slot.try_grant("a", none, SlotTable::expecting(1)) == Attempt::model_changed);
+    // model_changed comes before unknown_model, which comes before cooling_down, which comes before overloaded, which
+    // comes before a deadline that is past.
+    CHECK(slot.try_grant("a", none, SlotTable::unknown(SlotTable::expecting(1))) == Attempt::model_changed);
+    CHECK(slot.enqueue("a", SlotTable::unknown(SlotTable::until(0ms))).code == errc::unknown_model);
+    CHECK(slot.enqueue("c", SlotTable::unknown()).code == errc::unknown_model);
     CHECK(slot.enqueue("a", SlotTable::until(0ms)).code == errc::cooling_down);
     CHECK(slot.enqueue("c", SlotTable::until(0ms)).code == errc::overloaded);
-    // A grant comes before cooling_down and overloaded; there is none on a model that has just failed.
+    // A grant comes before unknown_model, cooling_down and overloaded; there is none on a model that has just failed.
     slot.loaded(slot.resident("b"));
-    CHECK(slot.try_grant("b", none) == Attempt::granted);
+    CHECK(slot.try_grant("b", none, SlotTable::unknown()) == Attempt::granted);
     // shutting_down comes before all.
     slot.close();
     CHECK(slot.try_grant("a", none, SlotTable::expecting(1)) == Attempt::shutting_down);

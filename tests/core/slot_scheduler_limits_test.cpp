@@ -811,6 +811,9 @@ TEST_CASE("H19 refusals of one kind are one event a second, with their number an
     slot.at(400ms).enqueue("broken");
     CHECK(slot.actions == Actions{rejected(Reason::cooling_down, 1)});
     CHECK(*slot.scheduler.refused_key(Reason::cooling_down) == ModelKey("broken"));
+    slot.at(450ms).enqueue("nonsense", SlotTable::unknown());
+    CHECK(slot.actions == Actions{rejected(Reason::unknown_model, 1)});
+    CHECK(*slot.scheduler.refused_key(Reason::unknown_model) == ModelKey("nonsense"));
 
     CHECK(slot.scheduler.next_alarm() == 1100ms);
     SECTION("the alarm sends the last") {
@@ -829,10 +832,12 @@ TEST_CASE("H19 refusals of one kind are one event a second, with their number an
         CHECK(slot.scheduler.next_alarm() == core::never);
     }
     SECTION("and a shutdown") {
+        slot.at(500ms).enqueue("rubbish", SlotTable::unknown());
         slot.close();
         CHECK(slot.actions.at(0) == event(EventType::shutdown_started, Reason::shutdown));
         CHECK(slot.actions.at(1) == rejected(Reason::overloaded, 2));
-        CHECK(count(slot.actions, EventType::rejected) == 1);
+        CHECK(slot.actions.at(2) == rejected(Reason::unknown_model, 1));
+        CHECK(count(slot.actions, EventType::rejected) == 2);
         CHECK(slot.scheduler.next_alarm() == core::never);
     }
 }

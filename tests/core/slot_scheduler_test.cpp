@@ -662,14 +662,60 @@ TEST_CASE("one key's cooldown is nothing to another", "[cooldown]") {
 }
 
 TEST_CASE("a failure that is the caller's own starts no cooldown", "[cooldown]") {
+    const errc code = GENERATE(errc::invalid_request, errc::unknown_model);
     SlotTable slot(plain);
     const RequestId request = slot.wait("a");
     const ResidentId a = slot.resident("a");
-    CHECK(slot.load_failed(a, errc::invalid_request) ==
-          Actions{event(EventType::load_failed, Reason::requested, a),
-                  failed(request, errc::invalid_request, Stage::load, a)});
+    CHECK(slot.load_failed(a, code) ==
+          Actions{event(EventType::load_failed, Reason::requested, a), failed(request, code, Stage::load, a)});
     CHECK(slot.known_keys() == 0);
     CHECK(slot.enqueue("a").request.valid());
+}
+
+TEST_CASE("a request for an unknown key is refused, evicts nothing and leaves nothing behind", "[H5]") {
+    SlotTable slot(plain);
+    slot.make_ready("a");
+    for (const RequestSpec& spec : {RequestSpec(), SlotTable::load_only(), SlotTable::about(3)}) {
+        const Enqueued refused = slot.enqueue("b", SlotTable::unknown(spec));
+        CHECK_FALSE(refused.request.valid());
+        CHECK(refused.code == errc::unknown_model);
+        CHECK(refused.stage == Stage::admission);
+        CHECK(refused.retry_after == core::Duration::zero());
+    }
+    CHECK(slot.scheduler.counters().unknown_model == 3);
+    CHECK(slot.state("a") == ResidentState::ready);
+    CHECK(slot.scheduler.waiting() == 0);
+    CHECK(slot.known_keys() == 1);
+}
+
+TEST_CASE("a key with a resident is known, unless its load has failed", "[H5]") {
+    SlotTable slot(plain);
+    CHECK_FALSE(slot.scheduler.has_resident("a"));
+    slot.wait("a");
+    CHECK(slot.scheduler.has_resident("a"));
+    // What is loading, draining or unloading is waited for.
+    CHECK(slot.enqueue("a", SlotTable::unknown()).request.valid());
+    const ResidentId a = slot.resident("a");
+    slot.loaded(a);
+    CHECK(slot.scheduler.has_resident("a"));
+    slot.unload("a");
+    CHECK(slot.scheduler.has_resident("a"));
+    CHECK(slot.enqueue("a", SlotTable::unknown(SlotTable::load_only())).request.valid());
+    CHECK_FALSE(slot.scheduler.has_resident("b"));
+}
+
+TEST_CASE("a key whose failed load still has waiters to fail is asked about again", "[H5]") {
+    SlotOptions options = plain;
+    options.max_queue = 2 * SlotScheduler::slice;
+    SlotTable slot(options);
+    for (std::size_t waiter = 0; waiter < SlotScheduler::slice + 1; ++waiter) {
+        slot.wait("a");
+    }
+    slot.load_failed(slot.resident("a"));
+    REQUIRE(slot.scheduler.unfinished());
+    CHECK(slot.has_resident("a"));
+    CHECK_FALSE(slot.scheduler.has_resident("a"));
+    CHECK(slot.enqueue("a", SlotTable::unknown()).code == errc::unknown_model);
 }
 
 TEST_CASE("with a cooldown of zero every failure is tried again at once", "[cooldown]") {

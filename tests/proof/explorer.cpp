@@ -598,7 +598,8 @@ std::vector<Seen> everything(const std::vector<Report>& reports) {
             [=](const Report& report) { return report.happenings[index]; });
     }
     sum("answer granted at once", [](const Report& report) { return report.counts.at_once; });
-    for (const errc code : {errc::overloaded, errc::cooling_down, errc::model_changed, errc::shutting_down}) {
+    for (const errc code :
+         {errc::overloaded, errc::cooling_down, errc::unknown_model, errc::model_changed, errc::shutting_down}) {
         sum("answer refused at once, " + std::string(to_string(code)),
             [=](const Report& report) { return report.counts.refusals[static_cast<std::size_t>(code)]; });
     }

@@ -49,6 +49,10 @@ inline RequestKind load_only(RequestKind kind) {
     kind.spec.wants_lease = false;
     return kind;
 }
+inline RequestKind unknown(RequestKind kind) {
+    kind.spec.is_unknown = true;
+    return kind;
+}
 inline RequestKind expecting(RequestKind kind) {
     kind.expects = true;
     return kind;
@@ -251,6 +255,20 @@ inline std::vector<Family> families(Dose dose) {
                    .closes = true,
                    .refuses = true,
                    .step = std::chrono::duration_cast<std::chrono::milliseconds>(core::SlotScheduler::refusal_period)});
+    all.push_back(
+        {.name = "unknown-keys",
+         .about = "a key that the backend does not know, or does not know any more, with and without a resident",
+         .requests = full ? std::vector{lease, unknown(lease), unknown(load_only(lease)), with_key(lease, 1)}
+                          : std::vector{lease, unknown(lease), with_key(lease, 1)},
+         .max_queue = full ? 3U : 1U,
+         .residents = {1},
+         .leases = {1},
+         .keep_alives = {keep_alive_forever},
+         .cooldowns = full ? std::vector<bool>{false, true} : std::vector<bool>{false},
+         .most_operations = full ? 1U : 0U,
+         .closes = true,
+         .refuses = true,
+         .step = std::chrono::duration_cast<std::chrono::milliseconds>(core::SlotScheduler::refusal_period)});
     all.push_back({.name = "calls-by-priority",
                    .about = "calls of three priorities: one call is left to the higher ones; by age, too",
                    .requests = full ? std::vector{call(high), call(lease), call(low), low}

@@ -242,6 +242,7 @@ private:
                         "shutting_down without a shutdown");
                 break;
             case errc::would_deadlock: require(false, "would_deadlock where nothing could hang"); break;
+            case errc::unknown_model: require(false, "unknown_model, and the backend knows every key"); break;
         }
     }
 

@@ -81,7 +81,7 @@ private:
         }
         add(scheduler_->lease_by_age());
         add(scheduler_->place_by_age());
-        for (const Reason reason : {Reason::overloaded, Reason::cooling_down}) {
+        for (const Reason reason : core::SlotScheduler::refusal_reasons) {
             add(scheduler_->refused(reason) != 0);
             add(remaining(scheduler_->next_refusal(reason)));
         }

@@ -132,12 +132,11 @@ struct ActionCounts {
     std::vector<std::uint64_t> types =
         std::vector<std::uint64_t>(static_cast<std::size_t>(core::ActionType::event) + 1);
     std::vector<std::uint64_t> events = std::vector<std::uint64_t>(static_cast<std::size_t>(EventType::dropped) + 1);
-    std::vector<std::uint64_t> codes = std::vector<std::uint64_t>(static_cast<std::size_t>(errc::would_deadlock) + 1);
+    std::vector<std::uint64_t> codes = std::vector<std::uint64_t>(static_cast<std::size_t>(errc::unknown_model) + 1);
     std::vector<std::uint64_t> unload_reasons =
-        std::vector<std::uint64_t>(static_cast<std::size_t>(Reason::cooling_down) + 1);
+        std::vector<std::uint64_t>(static_cast<std::size_t>(Reason::unknown_model) + 1);
     /// Requests that were refused at once, by code.
-    std::vector<std::uint64_t> refusals =
-        std::vector<std::uint64_t>(static_cast<std::size_t>(errc::would_deadlock) + 1);
+    std::vector<std::uint64_t> refusals = std::vector<std::uint64_t>(static_cast<std::size_t>(errc::unknown_model) + 1);
     /// Requests that were granted at once.
     std::uint64_t at_once = 0;
     /// Batches that took all texts of their model's limits, and those that left a waiter because of its bytes, of what
@@ -462,9 +461,9 @@ public:
     [[nodiscard]] const std::vector<KnownResident>& residents() const noexcept { return residents_; }
     [[nodiscard]] const std::vector<KnownOperation>& teardowns() const noexcept { return operations_; }
     [[nodiscard]] const core::Actions& actions() const noexcept { return actions_; }
-    /// Whether such a request would be refused because the queue is full or its key cools down.
+    /// Whether such a request would be refused because its key is unknown or cools down, or the queue is full.
     [[nodiscard]] bool refuses(std::size_t key, const core::RequestSpec& spec) const {
-        return cools_down(key) || !fits_queue(spec, waiting(), waiting_bytes());
+        return is_unknown(key, spec) || cools_down(key) || !fits_queue(spec, waiting(), waiting_bytes());
     }
     /// The generation of the key's resident, or none.
     [[nodiscard]] Generation generation_of(std::size_t key) const noexcept {
@@ -949,6 +948,9 @@ private:
     [[nodiscard]] bool cools_down(std::size_t key) const {
         return resident_of(key) == nullptr && now_ < keys_[key].cooling_until;
     }
+    [[nodiscard]] bool is_unknown(std::size_t key, const core::RequestSpec& spec) const {
+        return resident_of(key) == nullptr && spec.is_unknown;
+    }
     [[nodiscard]] std::size_t waiting_bytes() const {
         std::size_t sum = 0;
         for (const KnownWaiter& waiter : waiters_) {
@@ -998,8 +1000,9 @@ private:
     }
 
     Fate enqueue(std::size_t key, const core::RequestSpec& spec) {
-        const bool cooling = cools_down(key);
-        const bool was_full = !cooling && !fits_queue(spec, waiting(), waiting_bytes());
+        const bool unknown = is_unknown(key, spec);
+        const bool cooling = !unknown && cools_down(key);
+        const bool was_full = !unknown && !cooling && !fits_queue(spec, waiting(), waiting_bytes());
         std::size_t due = 0;
         std::size_t due_bytes = 0;
         std::size_t due_texts = 0;
@@ -1016,7 +1019,7 @@ private:
         if (was_full) {
             begin_expiry();
         }
-        const bool joins = !cooling && !full && !late;
+        const bool joins = !unknown && !cooling && !full && !late;
         if (joins) {
             // It comes after those whose time is up have left, and gets its name below.
             joining_ = KnownWaiter{{}, key, spec, ++arrivals_, now_};
@@ -1025,7 +1028,10 @@ private:
             }
         }
         refused_key_ = key;
-        refused_ = cooling ? errc::cooling_down : full ? errc::overloaded : errc::timed_out;
+        refused_ = unknown   ? errc::unknown_model
+                   : cooling ? errc::cooling_down
+                   : full    ? errc::overloaded
+                             : errc::timed_out;
         refused_late_ = !joins && refused_ == errc::timed_out;
         const core::Enqueued enqueued = scheduler_.enqueue(name(key), spec, now_, actions_);
         require(enqueued.request.valid() == joins, "R8 a request waits if it may, else it is refused at once");
@@ -1042,7 +1048,7 @@ private:
                                 : enqueued.retry_after == core::Duration::zero(),
                     "cooling_down says when to try again, overloaded once a call has ended");
             if (!refused_late_) {
-                refuse(cooling ? 1 : 0, key);
+                refuse(unknown ? 2 : cooling ? 1 : 0, key);
             }
             if (counts_ != nullptr) {
                 ++counts_->refusals[static_cast<std::size_t>(enqueued.code)];
@@ -1595,9 +1601,12 @@ private:
     }
 
     void carry_out_rejected(const core::Action& action) {
-        require(action.reason == Reason::overloaded || action.reason == Reason::cooling_down,
-                "a refusal has one of two reasons");
-        KnownRefusals& refusals = refusals_[action.reason == Reason::overloaded ? 0 : 1];
+        require(action.reason == Reason::overloaded || action.reason == Reason::cooling_down ||
+                    action.reason == Reason::unknown_model,
+                "a refusal has one of three reasons");
+        KnownRefusals& refusals = refusals_[action.reason == Reason::overloaded     ? 0
+                                            : action.reason == Reason::cooling_down ? 1
+                                                                                    : 2];
         require(refusals.count != 0 && action.count == refusals.count, "H19 a refusal is reported with its number");
         require(refusals.next <= now_ || closed_, "H19 refusals of one kind are one event a second");
         require(*scheduler_.refused_key(action.reason) == name(refusals.key), "H19 refusals have the latest key");
@@ -2131,7 +2140,7 @@ private:
     std::vector<KnownResident> residents_;
     std::vector<KnownOperation> operations_;
     std::vector<KnownKey> keys_;
-    std::array<KnownRefusals, 2> refusals_{};
+    std::array<KnownRefusals, 3> refusals_{};
     std::uint64_t generation_ = 0;
     std::uint64_t arrivals_ = 0;
     std::uint64_t uses_ = 0;

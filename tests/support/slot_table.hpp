@@ -212,6 +212,11 @@ public:
         spec.keep_alive = keep_alive;
         return spec;
     }
+    /// Is for a key that the backend does not know.
+    static RequestSpec unknown(RequestSpec spec = {}) {
+        spec.is_unknown = true;
+        return spec;
+    }
     static RequestSpec expecting(std::uint64_t number) {
         RequestSpec spec;
         spec.expects = true;

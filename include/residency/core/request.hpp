@@ -41,6 +41,8 @@ struct RequestSpec {
     bool expects : 1 = false;
     /// Whether it overrides the keep-alive.
     bool overrides_keep_alive : 1 = false;
+    /// Whether the backend, asked because the key had no resident, does not know the key.
+    bool is_unknown : 1 = false;
 
     /// Same in every field.
     friend bool operator==(const RequestSpec&, const RequestSpec&) = default;

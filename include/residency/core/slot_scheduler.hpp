@@ -11,6 +11,7 @@
 #include "residency/core/time.hpp"
 #include "residency/core/wait_queue.hpp"
 #include "residency/error_code.hpp"
+#include "residency/event.hpp"
 #include "residency/model_key.hpp"
 #include "residency/options.hpp"
 #include "residency/status.hpp"
@@ -53,6 +54,8 @@ public:
     static constexpr std::size_t slice = 1'024;
     /// How many of them a submit expires at most.
     static constexpr std::size_t submit_slice = 64;
+    /// What requests are refused for that an event reports.
+    static constexpr std::array refusal_reasons{Reason::overloaded, Reason::cooling_down, Reason::unknown_model};
     /// How long refusals of one kind are summed up into one event.
     static constexpr Duration refusal_period = std::chrono::seconds(1);
     /// How many waiters that do not fit a batch are looked at for others that do.
@@ -87,6 +90,12 @@ public:
     Enqueued enqueue(const ModelKey& key, const RequestSpec& spec, Time now, Actions& actions,
                      const TextLengths* lengths = nullptr) {
         return enqueue(share(key), spec, now, actions, lengths);
+    }
+    /// Whether the key has a resident whose load has not failed. If not, the backend may be asked whether it knows the
+    /// key before a request for it is made to wait.
+    [[nodiscard]] bool has_resident(const ModelKey& key) const noexcept {
+        const Index index = queue_.keys().lookup(key);
+        return index != none && has_resident(index);
     }
     /// The key as everything that has to do with it shares it. Throws bad_alloc, and then nothing has changed.
     [[nodiscard]] SharedKey share(const ModelKey& key) { return queue_.keys().share(key); }
@@ -145,7 +154,7 @@ public:
     }
 
     /// The load has ended without a model. Its waiters get `code`: the backend's own, or load_failed. A request that
-    /// was invalid starts no cooldown. `message` is for `status()`.
+    /// was invalid, or for a key that the backend does not know, starts no cooldown. `message` is for `status()`.
     void load_failed(ResidentId resident, errc code, SharedText message, Time now, Actions& actions);
 
     /// The model has been destroyed.
@@ -225,7 +234,7 @@ public:
     [[nodiscard]] bool lease_by_age() const noexcept { return lease_by_age_; }
     /// The same for the next place.
     [[nodiscard]] bool place_by_age() const noexcept { return place_by_age_; }
-    /// How many requests were refused for this reason, `overloaded` or `cooling_down`, since the last event said so.
+    /// How many requests were refused for this reason, one of `refusal_reasons`, since the last event said so.
     [[nodiscard]] std::size_t refused(Reason reason) const noexcept { return refusals(reason).count; }
     /// When the next such event may come.
     [[nodiscard]] Time next_refusal(Reason reason) const noexcept { return refusals(reason).next; }
@@ -289,9 +298,15 @@ private:
     void begin_call() noexcept;
     void collect_later(Index key) noexcept;
     void resume(Time now) noexcept { wake_by(resume_ = now); }
-    [[nodiscard]] Refusals& refusals(Reason reason) noexcept { return refusals_[reason == Reason::overloaded ? 0 : 1]; }
-    [[nodiscard]] const Refusals& refusals(Reason reason) const noexcept {
-        return refusals_[reason == Reason::overloaded ? 0 : 1];
+    // Their place among `refusal_reasons`, which are neighbours in `Reason`, too.
+    [[nodiscard]] static std::size_t index_of(Reason reason) noexcept {
+        return static_cast<std::size_t>(reason) - static_cast<std::size_t>(refusal_reasons.front());
+    }
+    [[nodiscard]] Refusals& refusals(Reason reason) noexcept { return refusals_[index_of(reason)]; }
+    [[nodiscard]] const Refusals& refusals(Reason reason) const noexcept { return refusals_[index_of(reason)]; }
+    [[nodiscard]] bool has_resident(Index key) const noexcept {
+        const Index resident = queue_.keys()[key].resident;
+        return resident != none && !residents_[resident].failed;
     }
     [[nodiscard]] bool expectation_fails(Index key, const RequestSpec& spec) const noexcept;
     [[nodiscard]] bool is_aged(Index request, Time now) const noexcept {
@@ -433,7 +448,7 @@ private:
     // Whether the next lease, the next place goes by age if a waiter is old enough: the last one went by rank.
     bool lease_by_age_ = true;
     bool place_by_age_ = true;
-    std::array<Refusals, 2> refusals_{};
+    std::array<Refusals, refusal_reasons.size()> refusals_{};
     TextRate rate_{};
     SlotCounters counters_{};
 };

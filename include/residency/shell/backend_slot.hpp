@@ -24,7 +24,8 @@ public:
 
     template <class... Arguments>
     explicit BackendSlot(Backend&& backend, Arguments&&... arguments)
-        : SlotShell<Clock>(std::forward<Arguments>(arguments)...), backend_(std::move(backend)) {}
+        : SlotShell<Clock>(SaysWhatItKnows<Backend>, std::forward<Arguments>(arguments)...),
+          backend_(std::move(backend)) {}
     ~BackendSlot() override { this->destroy_all(); }
 
 private:
@@ -38,6 +39,7 @@ private:
         }
         return model.release();
     }
+    [[nodiscard]] bool knows(const ModelKey& key) const override { return call_knows(backend_, key); }
     void destroy_model(void* model) noexcept override { delete static_cast<Model*>(model); }
 
     Backend backend_;

@@ -127,6 +127,9 @@ private:
                                                    "two parts of the request"
                                                  : "the generation that the request expects is not resident (any more)";
             case errc::shutting_down: return "slot '" + slot_ + "' is shutting down or has shut down";
+            case errc::unknown_model:
+                return "the backend of slot '" + slot_ +
+                       "' knows no model with this key; check the key's name and quantization";
             default: return make_error_code(code).message();
         }
     }

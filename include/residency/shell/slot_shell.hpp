@@ -53,13 +53,16 @@ public:
     /// Whether the slot's clock is the one that blocking calls wait by.
     static constexpr bool is_steady = std::is_same_v<Clock, std::chrono::steady_clock>;
 
-    SlotShell(std::string name, const SlotOptions& options, SlotExecutors executors, std::shared_ptr<EventQueue> events)
+    /// `asks`: whether the backend says which keys it knows.
+    SlotShell(bool asks, std::string name, const SlotOptions& options, SlotExecutors executors,
+              std::shared_ptr<EventQueue> events)
         : SlotBase(executors.inference, {asio::prefer(executors.callbacks, asio::execution::outstanding_work.untracked),
                                          executors.control, executors.owner, executors.owns_threads}),
           name_(std::move(name)),
           options_(options),
           executors_(std::move(executors)),
           stops_in_place_(executors_.stops_in_place()),
+          asks_(asks),
           events_(name_, std::move(events)),
           state_(options, name_, events_, *this),
           alarm_(executors_.control) {}
@@ -109,6 +112,8 @@ public:
 protected:
     /// Loads the model for `key`, and says what it is like. Throws to fail. On the loading executor.
     virtual void* load_model(const ModelKey& key, LoadContext& context, ModelTraits& traits) = 0;
+    /// Whether the backend knows the key. From any thread, without a lock; throws what the backend throws.
+    [[nodiscard]] virtual bool knows(const ModelKey& key) const = 0;
     /// Destroys a model.
     virtual void destroy_model(void* model) noexcept = 0;
     /// Destroys the models that are still there; for the destructor of the class that knows how to.
@@ -140,6 +145,7 @@ private:
     void settle(Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
     void carry_out(Outbox&& out) noexcept RESIDENCY_EXCLUDES(mutex_);
 
+    [[nodiscard]] bool is_unknown(const ModelKey& key) const noexcept;
     bool end_lease(ResidentRecord& record, InferenceWaiter* first) noexcept;
     // The lease of a call that is not for a part.
     [[nodiscard]] static core::Grant grant_of(const InferenceWaiter& first) noexcept {
@@ -169,6 +175,7 @@ private:
     const SlotOptions options_;
     const SlotExecutors executors_;
     const bool stops_in_place_;
+    const bool asks_;
     const SlotEvents events_;
     std::atomic<std::uint64_t> generation_{0};
     // Completions that were decided and are not posted yet; a shutdown waits for them (R12). A request that is refused

@@ -109,23 +109,29 @@ inline Attempt SlotScheduler::try_ensure(const ModelKey& key, const RequestSpec&
 
 // The checks that are left after `try_grant` or `try_ensure` (H5):
 //
-//  1. The key cools down: cooling_down.
-//  2. The queue is full, also after what is due has left it: overloaded. The last quarter is kept from `low`.
-//  3. The deadline has passed: timed_out.
-//  4. The request waits.
+//  1. The key has no resident, and the backend does not know it: unknown_model. Nothing of the key is remembered.
+//  2. The key cools down: cooling_down.
+//  3. The queue is full, also after what is due has left it: overloaded. The last quarter is kept from `low`.
+//  4. The deadline has passed: timed_out.
+//  5. The request waits.
 inline Enqueued SlotScheduler::enqueue(const SharedKey& key, const RequestSpec& spec, Time now, Actions& actions,
                                        const TextLengths* lengths) {
     begin_call();
+    Step step{now, actions, submit_slice};
+    Enqueued result;
+    if (spec.is_unknown && !has_resident(*key)) {
+        result.code = errc::unknown_model;
+        ++counters_.unknown_model;
+        refuse(Reason::unknown_model, key, step);
+        return result;
+    }
     // Every key that waits may become a resident in a call that must not allocate.
     const std::size_t residents =
         (std::min)(options_.max_resident, residents_.size() + queue_.standings().needs_place().size() + 1);
     residents_.reserve(residents);
     const Index index = queue_.prepare(key, spec, residents);
-    Step step{now, actions, submit_slice};
     const KeyEntry& entry = queue_.keys()[index];
-    Enqueued result;
-    const bool has_resident = entry.resident != none && !residents_[entry.resident].failed;
-    if (!has_resident && now < queue_.keys().cooling_until(index)) {
+    if (!has_resident(index) && now < queue_.keys().cooling_until(index)) {
         result.code = errc::cooling_down;
         result.retry_after = queue_.keys().cooling_until(index) - now;
         ++counters_.cooling_down;
@@ -298,7 +304,7 @@ inline void SlotScheduler::load_failed(ResidentId id, errc code, SharedText mess
         return;
     }
     ++counters_.load_failures;
-    if (code != errc::invalid_request) {
+    if (code != errc::invalid_request && code != errc::unknown_model) {
         const Duration cooldown = cooldown_after(queue_.keys().failures_of(resident.key));
         queue_.keys().note_failure(resident.key, std::move(message), later(now, cooldown));
     }

@@ -200,7 +200,7 @@ inline void SlotScheduler::close(Time now, Actions& actions) {
     closed_ = true;
     yields_at_ = never;
     publish(EventType::shutdown_started, Reason::shutdown, none, Duration::zero(), step);
-    for (const Reason reason : {Reason::overloaded, Reason::cooling_down}) {
+    for (const Reason reason : refusal_reasons) {
         if (refusals(reason).count != 0) {
             publish_refusals(reason, step);
         }

@@ -44,7 +44,7 @@ inline void SlotScheduler::tick(Time now, Actions& actions) {
             complete(index, true, step);
         }
     }
-    for (const Reason reason : {Reason::overloaded, Reason::cooling_down}) {
+    for (const Reason reason : refusal_reasons) {
         if (refusals(reason).count != 0 && refusals(reason).next <= now) {
             publish_refusals(reason, step);
         }

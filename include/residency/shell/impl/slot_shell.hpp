@@ -30,14 +30,16 @@ void SlotShell<Clock>::submit(const boost::intrusive_ptr<Waiter>& waiter, const 
         spec.texts = call.own_texts;
         spec.bytes = call.own_bytes;
     }
-    // What a request needs to be cut takes memory and time: it is made without the mutex, and only if it must wait.
+    // What takes user code, or memory and time, is done without the mutex, and only if the request must wait: the
+    // backend is asked whether it knows the key, and what the request needs to be cut is made.
+    enum class Lacks : std::uint8_t { nothing, answer, parts };
+    Lacks lacks = Lacks::nothing;
     auto* const uncut = waiter->is_inference && static_cast<InferenceWaiter&>(*waiter).can_be_cut
                             ? static_cast<InferenceWaiter*>(waiter.get())
                             : nullptr;
-    bool must_prepare = false;
     const auto decide = [&](Outbox& out) {
         mutex_.assert_held();
-        must_prepare = false;
+        lacks = Lacks::nothing;
         if (spec.deadline != core::never) {
             state_.reserve();
             state_.scheduler.note_timeout(core::to_duration(*options.timeout));
@@ -62,8 +64,13 @@ void SlotShell<Clock>::submit(const boost::intrusive_ptr<Waiter>& waiter, const 
             case core::Attempt::shutting_down: out.fail(waiter, errc::shutting_down, Stage::admission, {}); break;
             case core::Attempt::model_changed: out.fail(waiter, errc::model_changed, Stage::admission, {}); break;
             case core::Attempt::must_wait: {
+                if (asks_ && !waiter->was_asked_about && !state_.scheduler.has_resident(key)) {
+                    waiter->was_asked_about = true;
+                    lacks = Lacks::answer;
+                    break;
+                }
                 if (uncut != nullptr && uncut->cut == nullptr) {
-                    must_prepare = true;
+                    lacks = Lacks::parts;
                     break;
                 }
                 state_.reserve();
@@ -81,9 +88,24 @@ void SlotShell<Clock>::submit(const boost::intrusive_ptr<Waiter>& waiter, const 
         }
     };
     apply(decide);
-    if (must_prepare) {
-        uncut->prepare_parts();
+    while (lacks != Lacks::nothing) {
+        if (lacks == Lacks::answer) {
+            spec.is_unknown = is_unknown(key);
+        } else {
+            uncut->prepare_parts();
+        }
         apply(decide);
+    }
+}
+
+// A backend that cannot say counts as one that knows the key: the load says what is wrong.
+template <class Clock>
+bool SlotShell<Clock>::is_unknown(const ModelKey& key) const noexcept {
+    const runtime::UserCodeScope scope(executors_.owner);
+    try {
+        return !knows(key);
+    } catch (...) {
+        return false;
     }
 }
 
