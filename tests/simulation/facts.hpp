@@ -119,6 +119,7 @@ enum class Sight : std::uint8_t {
     part_failed,
     parts_of_two_models,
     counters_agree,
+    denied,
 };
 inline constexpr std::array sight_names{
     "several requests in a call",
@@ -141,6 +142,7 @@ inline constexpr std::array sight_names{
     "a part that failed",
     "parts of a request on two models",
     "batches and texts counted exactly, with joint calls",
+    "a key that the backend does not know",
 };
 using Sights = std::array<std::uint64_t, sight_names.size()>;
 
@@ -173,6 +175,11 @@ struct RequestFacts {
     bool resident_at_call = false;
     bool cooling_at_call = false;
     bool maybe_cooling_at_call = false;
+    /// How often the backend was asked about its key, whether it does not know it, and whether others came between the
+    /// call and the question.
+    int asked = 0;
+    bool denied = false;
+    bool overtaken = false;
 
     bool starting = true;
     /// When the call that started it had returned.
@@ -279,9 +286,9 @@ struct EventFacts {
     Time latest{Time::min()};
     /// How many there were of each type.
     std::array<std::uint64_t, static_cast<std::size_t>(EventType::dropped) + 1> counts{};
-    /// Requests refused as overloaded and cooling_down, and when an event last said so.
-    std::array<std::uint64_t, 2> refused{};
-    std::array<Time, 2> refused_at{Time::min(), Time::min()};
+    /// Requests refused as overloaded, cooling_down and unknown_model, and when an event last said so.
+    std::array<std::uint64_t, 3> refused{};
+    std::array<Time, 3> refused_at{Time::min(), Time::min(), Time::min()};
 
     [[nodiscard]] std::uint64_t of(EventType type) const noexcept { return counts[static_cast<std::size_t>(type)]; }
 };

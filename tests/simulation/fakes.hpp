@@ -68,6 +68,8 @@ public:
     FakeStage(const FakeStage&) = delete;
     FakeStage& operator=(const FakeStage&) = delete;
 
+    /// The backend is asked whether it knows the key of the request that is being started.
+    virtual bool knows(int slot, const ModelKey& key) = 0;
     /// A load runs: throws to fail; null for a null model.
     virtual ModelFacts* load(int slot, const ModelKey& key, LoadContext& context) = 0;
     /// A model is called; throws to fail.
@@ -175,6 +177,7 @@ public:
         ModelFacts* const facts = stage_->load(Slot, key, context);
         return facts == nullptr ? nullptr : std::make_unique<Model>(*stage_, *facts);
     }
+    [[nodiscard]] bool knows(const ModelKey& key) const { return stage_->knows(Slot, key); }
 
 private:
     FakeStage* stage_;

@@ -269,7 +269,8 @@ private:
         return request.outstanding() && request.wants_model() && request.slot == slot && request.key == key &&
                !request.may_be_cancelled && !request.starting && request.due() > now &&
                !request.options.expected_generation && !request.invalid && !request.maybe_full_at_call &&
-               !request.maybe_cooling_at_call && !(request.kind == Kind::call && request.rows == 0) &&
+               !request.maybe_cooling_at_call && !request.denied && !request.overtaken &&
+               !(request.kind == Kind::call && request.rows == 0) &&
                request.sequence > slots[index(slot)].keys[index(key)].vacant;
     }
     // Whether the load may have been asked to stop: the slot shuts down, it was unloaded, or it may have had no waiter

@@ -36,8 +36,12 @@ inline void Oracle::check_answer(RequestFacts& request, const std::exception_ptr
     // Of what is refused at once it is known beforehand.
     const bool asks = request.wants_model() && !request.invalid && !nothing_to_do && !request.closing_at_call &&
                       !request.options.expected_generation && !request.resident_at_call;
+    require(request.asked == 1 || (request.asked == 0 && !asks), "H5: a backend was not asked once, " + who);
+    require(request.asked == 0 || request.overtaken || !request.resident_at_call,
+            "H5: a backend was asked about a resident's key, " + who);
     if (!error) {
-        require(!asks || (!request.cooling_at_call && !request.full_at_call),
+        require(!request.denied || request.overtaken, "H5: a request for an unknown key succeeded, " + who);
+        require(!asks || request.overtaken || (!request.cooling_at_call && !request.full_at_call),
                 "H5: a request succeeded that had to be refused, " + who);
         require(!request.invalid, "H5: a request that is not valid succeeded, " + who);
         const bool bare = request.kind == Kind::acquire || request.kind == Kind::ensure;
@@ -113,15 +117,20 @@ inline void Oracle::check_answer(RequestFacts& request, const std::exception_ptr
     } else if (code == errc::model_changed) {
         const bool revoked = request.kind == Kind::call && facts.keys[index(request.key)].revoke > request.sequence;
         require(revoked || request.options.expected_generation.has_value(), "H8: model_changed for no reason, " + who);
+    } else if (code == errc::unknown_model) {
+        require(request.denied, "H5: unknown_model, and the backend knows the key, " + who);
+        require(stage == Stage::admission && !retry_after, "unknown_model late, or to be tried again, " + who);
+        see(Sight::denied);
     } else if (code == errc::cooling_down) {
-        require(request.maybe_cooling_at_call && !request.resident_at_call, "R11: cooling_down for no reason, " + who);
+        require(request.overtaken || (request.maybe_cooling_at_call && !request.resident_at_call),
+                "R11: cooling_down for no reason, " + who);
         require(retry_after.has_value(), "cooling_down without retry_after, " + who);
         require(stage == Stage::admission, "cooling_down late, " + who);
     } else if (code == errc::overloaded) {
-        // What a request needs to be cut is made without the mutex: others may come meanwhile.
+        // A backend is asked, and what a request needs to be cut is made, without the mutex: others may come meanwhile.
         const bool others_came = std::any_of(requests.begin(), requests.end(), [&](const RequestFacts& other) {
-            return request.rows > 1 && other.slot == request.slot && other.sequence > request.sequence &&
-                   (request.returned == 0 || other.sequence < request.returned);
+            return (request.rows > 1 || request.asked != 0) && other.slot == request.slot &&
+                   other.sequence > request.sequence && (request.returned == 0 || other.sequence < request.returned);
         });
         require(request.maybe_full_at_call || others_came,
                 "R8: overloaded though there was a place in the queue, " + who);
@@ -166,7 +175,11 @@ inline void Oracle::check_answer(RequestFacts& request, const std::exception_ptr
     } else {
         violate("an error that no request can have: " + code.message() + ", " + who);
     }
-    if (asks && (request.cooling_at_call || (request.full_at_call && !request.maybe_cooling_at_call))) {
+    if (request.overtaken) {
+        // What is known of the slot is from before others came.
+    } else if (request.denied) {
+        require(code == errc::unknown_model, "H5: an unknown key failed with something else, " + who);
+    } else if (asks && (request.cooling_at_call || (request.full_at_call && !request.maybe_cooling_at_call))) {
         require(code == (request.cooling_at_call ? errc::cooling_down : errc::overloaded),
                 "H5: a request that had to be refused failed with something else, " + who);
     }

@@ -37,8 +37,10 @@ inline void Oracle::note_event(int slot, int key, const Event& event) {
             break;
         }
         case EventType::rejected: {
-            const std::size_t reason = event.reason == Reason::overloaded ? 0 : 1;
-            require(event.count != 0 && (reason == 0 || event.reason == Reason::cooling_down),
+            const std::size_t reason = event.reason == Reason::overloaded     ? 0
+                                       : event.reason == Reason::cooling_down ? 1
+                                                                              : 2;
+            require(event.count != 0 && (reason != 2 || event.reason == Reason::unknown_model),
                     "H19: a refusal without its reason or its count, slot ", slot);
             require(facts.closing || events.refused_at[reason] == Time::min() ||
                         event.time >= events.refused_at[reason] + std::chrono::seconds(1),
@@ -65,7 +67,7 @@ inline void Oracle::check_events(int slot, const SlotStatus& status, Time now) {
     matches(EventType::unloaded, counters.unloaded());
     matches(EventType::timed_out, counters.timed_out);
     matches(EventType::shutdown_started, status.shutting_down ? 1 : 0);
-    const std::array<std::uint64_t, 2> refused{counters.overloaded, counters.cooling_down};
+    const std::array<std::uint64_t, 3> refused{counters.overloaded, counters.cooling_down, counters.unknown_model};
     for (std::size_t reason = 0; reason < refused.size(); ++reason) {
         const bool all = status.shutting_down || events.refused_at[reason] == Time::min() ||
                          now >= events.refused_at[reason] + std::chrono::seconds(1);

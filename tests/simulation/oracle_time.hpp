@@ -137,7 +137,7 @@ inline void Oracle::check_claim(int slot, const SlotStatus& status, const Reques
     const SlotFacts& facts = slots[index(slot)];
     const KeyFacts& key = facts.keys[index(request.key)];
     const bool joined = request.code && *request.code == errc::timed_out && request.options.timeout->count() > 0 &&
-                        !request.resident_at_call && !request.options.expected_generation;
+                        !request.resident_at_call && !request.options.expected_generation && !request.overtaken;
     if (!joined || facts.closing || now >= request.due() + facts.options.abandon_after ||
         key.vacant > request.sequence || key.unload > request.sequence) {
         return;

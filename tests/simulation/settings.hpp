@@ -28,6 +28,8 @@ struct Settings {
     bool callbacks_apart = true;
     /// Whether control, inference, loading and callbacks are one executor.
     bool one_executor = false;
+    /// Whether the backends know each key only sometimes.
+    bool denies = false;
     std::uint32_t length = 40;
 
     static Settings choose(Choices& choices) {
@@ -64,6 +66,7 @@ struct Settings {
         settings.one_executor = one_of(false, false, false, true);
         settings.callbacks_apart = one_of(true, false) && !settings.one_executor;
         settings.length = one_of(40U, 20U, 80U);
+        settings.denies = one_of(false, false, true);
         return settings;
     }
 
@@ -82,7 +85,8 @@ struct Settings {
         out << keys << " keys" << (both ? ", both slots" : ", one slot")
             << (observed ? ", an observer" : ", no observer")
             << (bound ? ", handlers with an executor" : ", handlers on callbacks")
-            << (callbacks_apart ? ", callbacks apart" : "") << (one_executor ? ", one executor" : "") << '\n';
+            << (callbacks_apart ? ", callbacks apart" : "") << (one_executor ? ", one executor" : "")
+            << (denies ? ", unknown keys" : "") << '\n';
         return out.str();
     }
 };

@@ -154,6 +154,7 @@ private:
     template <class Model>
     void check_value(RequestFacts& request, const std::exception_ptr& error, Lease<Model>& lease);
     void event(const Event& event);
+    bool knows(int slot, const ModelKey& key) override;
     ModelFacts* load(int slot, const ModelKey& key, LoadContext& context) override;
     FakeAnswer call(ModelFacts& model, const FakeCall& made) override;
     [[nodiscard]] Ending end_somehow(CallFacts& call);
@@ -199,6 +200,8 @@ private:
     bool quiet_ = true;
     bool polling_ = false;
     bool observing_ = false;
+    // The request that is being started.
+    RequestFacts* asking_ = nullptr;
 };
 
 /// Counts as one as long as it, or what it was moved to, lives.

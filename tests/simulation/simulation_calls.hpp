@@ -122,6 +122,19 @@ inline void Simulation::event(const Event& published) {
     observing_ = false;
 }
 
+inline bool Simulation::knows(int slot, const ModelKey& key) {
+    oracle_.require(asking_ != nullptr && asking_->slot == slot && key_of(asking_->key) == key,
+                    "H5: a backend is asked about a key that no request was just made for");
+    if (asking_ == nullptr) {
+        return true;
+    }
+    ++asking_->asked;
+    asking_->overtaken = oracle_.sequence != asking_->sequence;
+    asking_->denied = settings_.denies && !calm() && choices_.once_in(4);
+    note("request ", asking_->id, asking_->denied ? ": unknown key" : ": known key");
+    return !asking_->denied;
+}
+
 inline ModelFacts* Simulation::load(int slot, const ModelKey& key, LoadContext& context) {
     require_frame(loading_, "a load outside the loading executor");
     const Frame job = frames_.back();

@@ -129,6 +129,7 @@ void Simulation::start_in(Slot& slot, RequestFacts& request) {
     request.cooling_at_call = now() < key_facts.cooling_until;
     request.maybe_cooling_at_call = now() < key_facts.maybe_cooling_until;
     const ModelKey key = request.invalid ? ModelKey() : key_of(request.key);
+    RequestFacts* const outer = std::exchange(asking_, &request);
     if (request.kind == Kind::acquire) {
         using LeaseType = typename Slot::lease_type;
         with_handler<Handler<LeaseType>>(
@@ -146,6 +147,7 @@ void Simulation::start_in(Slot& slot, RequestFacts& request) {
             manager_->async_rerank(key, text_of(request.id, 0), documents, request.options, std::move(handler));
         });
     }
+    asking_ = outer;
 }
 
 inline void Simulation::start(RequestFacts& request) {
