@@ -12,6 +12,7 @@
 #include <fstream>
 #include <initializer_list>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -140,6 +141,29 @@ TEST_CASE("each file's key finds it") {
         REQUIRE(key);
         CHECK(names(*key) == entry.path().filename().string());
     }
+}
+
+TEST_CASE("a folder may have a key's file if it is there, or if the key is refused for what is there") {
+    const Names names{"a-f16.gguf", "b-00001-of-00002.gguf", "c.gguf", "c", "d-00001-of-00001.gguf"};
+    std::filesystem::create_directory(names.path() / "b");
+    const LlamaCppFiles files(names.path());
+    CHECK(files.may_have({"a", "f16"}));
+    CHECK(files.may_have("a-f16.gguf"));
+    CHECK(files.may_have("d"));
+    CHECK_FALSE(files.may_have("a"));
+    CHECK_FALSE(files.may_have("missing"));
+    // Which of two it means, the load says.
+    CHECK(files.may_have("b"));
+    for (const ModelKey& key : {ModelKey("../a-f16"), ModelKey("a", "/f16"), ModelKey(std::string("a\0", 2))}) {
+        CHECK_FALSE(files.may_have(key));
+    }
+    // A function is not called: it may take its time.
+    const LlamaCppFiles named([](const ModelKey&) -> std::filesystem::path { throw std::runtime_error("called"); });
+    CHECK(named.may_have("missing"));
+    const LlamaCppEmbeddingBackend embedders({.model = {.files = names.path()}});
+    const LlamaCppRerankerBackend rerankers({.model = {.files = names.path()}});
+    CHECK((embedders.knows({"a", "f16"}) && rerankers.knows({"a", "f16"})));
+    CHECK_FALSE((embedders.knows("missing") || rerankers.knows("missing")));
 }
 
 TEST_CASE("a split model computes what the whole one does, and each missing part is named") {

@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <filesystem>
+#include <fstream>
 #include <iterator>
 #include <mutex>
 #include <string>
@@ -134,20 +135,33 @@ TEST_CASE("errors of backend and model keep their codes, and requests that were 
     write_tiny_model(folder.path() / "tiny.gguf", {});
     Manager manager = manager_of(folder.path());
     for (int round = 0; round < 2; ++round) {
-        (void)error_of(make_error_code(errc::invalid_request), [&] { (void)manager.embed({"../tiny"}, {"text"}); });
         const Error error = error_of(make_error_code(errc::invalid_request), [&] {
             (void)manager.embed("tiny", {"text", std::string(600, 'x')});
         });
         CHECK_THAT(error.what(), contains_text("text 1: it has 600 tokens, and the limit is 512"));
         CHECK(manager.embed("tiny", {"text"}).size() == 1);
     }
-    const Error missing =
-        error_of(make_error_code(errc::load_failed), [&] { (void)manager.embed("missing", {"text"}); });
-    CHECK_THAT(missing.what(), contains_text("No such file"));
-    (void)error_of(make_error_code(errc::cooling_down), [&] { (void)manager.embed("missing", {"text"}); });
+    std::ofstream(folder.path() / "torn.gguf").put('x');
+    const Error torn = error_of(make_error_code(errc::load_failed), [&] { (void)manager.embed("torn", {"text"}); });
+    CHECK_THAT(torn.what(), contains_text("it is not a whole GGUF file"));
+    (void)error_of(make_error_code(errc::cooling_down), [&] { (void)manager.embed("torn", {"text"}); });
     const Error wrong_kind =
         error_of(make_error_code(errc::load_failed), [&] { (void)manager.rerank("tiny", "query", {"text"}); });
     CHECK_THAT(wrong_kind.what(), contains_text("it is no reranker"));
+}
+
+TEST_CASE("a key without a file is unknown, and the model that is there stays") {
+    const TemporaryFolder folder;
+    write_tiny_model(folder.path() / "tiny.gguf", {});
+    Manager manager = manager_of(folder.path());
+    CHECK(manager.embed("tiny", {"text"}).size() == 1);
+    const Generation generation = manager.embedding().generation();
+    for (const char* key : {"missing", "../tiny"}) {
+        (void)error_of(make_error_code(errc::unknown_model), [&] { (void)manager.embed(key, {"text"}); });
+        (void)error_of(make_error_code(errc::unknown_model), [&] { (void)manager.rerank(key, "query", {"text"}); });
+    }
+    CHECK(manager.embedding().generation() == generation);
+    CHECK(manager.embedding().status().counters.loads == 1);
 }
 
 TEST_CASE("progress and lines of a load are events of its slot") {

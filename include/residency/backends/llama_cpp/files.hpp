@@ -49,6 +49,7 @@ public:
             path_of_ = [path = std::move(path)](const ModelKey& key) {
                 return detail::llama_cpp::path_in_folder(path, key);
             };
+            is_folder_ = true;
         }
     }
 
@@ -79,8 +80,26 @@ public:
         return path;
     }
 
+    /// Whether the key may have a file. In a folder: whether there is one, or the key is refused for what is there. A
+    /// function that says the path is not called, as it may take its time: true. From any thread.
+    [[nodiscard]] bool may_have(const ModelKey& key) const noexcept {
+        if (!is_folder_) {
+            return true;
+        }
+        if (detail::llama_cpp::leads_out(key)) {
+            return false;
+        }
+        try {
+            std::error_code ignored;
+            return std::filesystem::exists(path_of_(key), ignored);
+        } catch (...) {
+            return true;
+        }
+    }
+
 private:
     std::function<std::filesystem::path(const ModelKey&)> path_of_{};
+    bool is_folder_ = false;
 };
 
 namespace detail::llama_cpp {

@@ -70,6 +70,18 @@ inline std::vector<std::filesystem::path> first_parts(const std::filesystem::pat
     return found;
 }
 
+/// Whether the key would lead out of its folder. A separator is all that could: the name is followed by more, so that it
+/// is never `..` itself.
+[[nodiscard]] inline bool leads_out(const ModelKey& key) noexcept {
+#if defined(_WIN32)
+    constexpr std::string_view forbidden{"/\\:\0", 4};
+#else
+    constexpr std::string_view forbidden{"/\0", 2};
+#endif
+    return key.name.find_first_of(forbidden) != std::string::npos ||
+           key.quantization.find_first_of(forbidden) != std::string::npos;
+}
+
 /// The path of the key's file in `folder`: `NAME-QUANTIZATION.gguf`, or `NAME.gguf` for an empty quantization, where a
 /// name that ends in `.gguf` already is the file's; or else the first part of a model of that name. The first of them
 /// if there is none.
@@ -78,18 +90,10 @@ inline std::vector<std::filesystem::path> first_parts(const std::filesystem::pat
 /// mean two models.
 inline std::filesystem::path path_in_folder(const std::filesystem::path& folder, const ModelKey& key) {
     const auto refuse = [&key](const std::string& why) { throw Error(errc::invalid_request, key, Stage::load, why); };
-    // A separator is all that could lead out: the name is followed by more, so that it is never `..` itself.
-#if defined(_WIN32)
-    constexpr std::string_view forbidden{"/\\:\0", 4};
-#else
-    constexpr std::string_view forbidden{"/\0", 2};
-#endif
-    for (const std::string_view part : {std::string_view(key.name), std::string_view(key.quantization)}) {
-        if (part.find_first_of(forbidden) != std::string_view::npos) {
-            refuse(
-                "a model's name and quantization must not hold a path separator or a NUL: the key would lead out of "
-                "the folder of models");
-        }
+    if (leads_out(key)) {
+        refuse(
+            "a model's name and quantization must not hold a path separator or a NUL: the key would lead out of the "
+            "folder of models");
     }
     std::string model = key.quantization.empty() ? key.name : key.name + '-' + key.quantization;
     if (key.quantization.empty() && model.size() > file_ending.size() && model.ends_with(file_ending)) {
