@@ -158,6 +158,11 @@ concept SaysWhetherItDistinguishes = requires(const Model& model) {
 };
 
 template <class Model>
+concept SaysWhetherItJoins = requires(const Model& model) {
+    { model.joins_requests() } -> std::same_as<bool>;
+};
+
+template <class Model>
 concept SaysConcurrency = requires(const Model& model) {
     { model.max_concurrency() } -> std::convertible_to<std::size_t>;
 };
@@ -334,6 +339,16 @@ BatchLimits batch_limits_of(const Model& model) {
 template <class Model>
 inline constexpr bool joins_requests = SaysBatchLimits<Model> && (EmbeddingModel<Model> || RerankerModel<Model>) &&
                                        (!RerankerModel<Model> || ReranksPairs<Model>);
+
+/// The same of a model that is there: one that is type-erased says it of what it holds.
+template <class Model>
+bool joins(const Model& model) {
+    if constexpr (joins_requests<Model> && SaysWhetherItJoins<Model>) {
+        return model.joins_requests();
+    } else {
+        return joins_requests<Model>;
+    }
+}
 
 /// Whether queries and documents differ for this model.
 template <class Model>

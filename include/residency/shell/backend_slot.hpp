@@ -35,7 +35,7 @@ private:
             runtime::AtExit::loaded();
         }
         if (model) {
-            traits = {{concurrency_of(*model), batch_limits_of(*model), joins_requests<Model>}, distinguishes(*model)};
+            traits = {{concurrency_of(*model), batch_limits_of(*model), joins(*model)}, distinguishes(*model)};
         }
         return model.release();
     }
