@@ -23,6 +23,7 @@ PATHS = {
     "lease": ("try_acquire + release, model ready", (2, 6)),
     "acquire": ("async_acquire + release, model ready", (2, 6)),
     "embed": ("async_embed of one text, model does nothing", (2, 6)),
+    "embed_any": ("the same, the backend's type erased (backends/any.hpp)", (2, 6)),
     "grant": ("join a queue of 10,000 and be granted", (1, 3)),
     "cancel": ("join a queue of 10,000 and be cancelled", (1, 3)),
     "status": ("status() of a manager with 4 residents", (2, 12)),

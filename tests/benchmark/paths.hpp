@@ -3,6 +3,7 @@
 #include "chain.hpp"
 #include "no_op.hpp"
 
+#include "residency/backends/any.hpp"
 #include "residency/model_manager.hpp"
 #include "residency/model_slot.hpp"
 #include "residency/runtime/asio.hpp"
@@ -104,11 +105,12 @@ private:
 };
 
 /// async_embed of one text by a model that does nothing.
-class EmbedPath : OneThread {
+template <class Backend>
+class EmbedPathOf : OneThread {
 public:
     static constexpr std::size_t operations = chain_length;
 
-    EmbedPath() { load(manager_.embedding(), usual_key()); }
+    EmbedPathOf() { load(manager_.embedding(), usual_key()); }
     std::size_t turn() {
         answered_ = 0;
         Chain chain(at_once, Start{this});
@@ -118,14 +120,14 @@ public:
 
 private:
     struct Start {
-        EmbedPath* path;
+        EmbedPathOf* path;
         void operator()(Chain<Start>& chain) const {
             path->manager_.async_embed(usual_key(), std::vector<std::string>(1, "a cat sat"),
                                        asio::bind_executor(path->context.get_executor(), Handler{path, &chain}));
         }
     };
     struct Handler {
-        EmbedPath* path;
+        EmbedPathOf* path;
         Chain<Start>* chain;
         void operator()(const std::exception_ptr& /*error*/, const Embeddings& answer) const {
             path->answered_ += answer.size() == 1 ? 1 : 0;
@@ -133,9 +135,14 @@ private:
         }
     };
 
-    Manager manager_{{}, {}, {.embedding = roomy()}, Executors::all(context.get_executor())};
+    ModelManager<Backend, NoOpRerankerBackend> manager_{
+        NoOpBackend(), {}, {.embedding = roomy()}, Executors::all(context.get_executor())};
     std::size_t answered_ = 0;
 };
+
+using EmbedPath = EmbedPathOf<NoOpBackend>;
+/// The same, where the backend's type is erased.
+using AnyEmbedPath = EmbedPathOf<AnyEmbeddingBackend>;
 
 /// A slot whose one lease is taken, so that all others wait.
 class QueuePath : protected OneThread {
