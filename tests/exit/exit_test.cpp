@@ -42,8 +42,9 @@ TEST_CASE("a process exits while a manager with static storage unloads or switch
 }
 
 TEST_CASE("a process exits with other owners of models and threads than the manager", "[S47][H40]") {
-    const std::string work = GENERATE("host_pool", "host_gone", "lease_in_use", "static_lease", "made_on_thread",
-                                      "exit_on_thread", "exit_in_handler", "ended_by_thread", "handlers");
+    const std::string work =
+        GENERATE("host_pool", "host_gone", "lease_in_use", "static_lease", "erased", "made_on_thread", "exit_on_thread",
+                 "exit_in_handler", "ended_by_thread", "handlers");
     INFO(work);
     for (int run = 0; run < 5; ++run) {
         REQUIRE(run_program({EXIT_OWNERS, work}) == "exit 0");

@@ -2,6 +2,7 @@
 
 #include "exit/fake_engine.hpp"
 #include "exit/managers.hpp"
+#include "residency/backends/any.hpp"
 #include "residency/runtime/asio.hpp"
 
 #include <atomic>
@@ -29,7 +30,8 @@ void await_step() {
     }
 }
 
-void load_and_compute(Manager& manager) {
+template <class AnyManager>
+void load_and_compute(AnyManager& manager) {
     manager.embedding().ensure_loaded(key);
     steps_begun = 0;
     manager.async_embed(key, {"endless"}, ignore);
@@ -78,6 +80,13 @@ void static_lease() {
     static Manager manager{};
     static Lease<FakeEngineModel> lease;
     lease = manager.embedding().acquire(key);
+}
+
+// What type the backend is of, and that it has an engine, is known at run time.
+void erased() {
+    static ModelManager<AnyEmbeddingBackend, AnyRerankerBackend> manager{
+        route({{"m", make_backend()}, {"*", LexicalEmbeddingBackend()}}), LexicalRerankerBackend()};
+    load_and_compute(manager);
 }
 
 void made_on_thread() {
@@ -140,6 +149,7 @@ int main(int argc, char** argv) {
                                                        {"host_gone", host_gone},
                                                        {"lease_in_use", lease_in_use},
                                                        {"static_lease", static_lease},
+                                                       {"erased", erased},
                                                        {"made_on_thread", made_on_thread},
                                                        {"exit_on_thread", exit_on_thread},
                                                        {"exit_in_handler", exit_in_handler},
