@@ -16,6 +16,7 @@ inline int http_status(const residency::Error& error) {
     }
     switch (static_cast<errc>(error.code().value())) {
         case errc::invalid_request: return 400;
+        case errc::unknown_model: return 404;
         case errc::model_changed: return error.stage() == residency::Stage::inference ? 503 : 409;  // 503: revoked
         case errc::overloaded: return 429;
         case errc::cooling_down:
