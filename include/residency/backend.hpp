@@ -198,8 +198,8 @@ concept LoadsModels = NamesModelType<Backend> && (
 /// possibly beside the destructor of another model, never under a lock. It throws to fail and never returns null. A
 /// `residency::Error` that it throws keeps its code; `invalid_request` and `unknown_model` start no cooldown.
 ///
-/// With `bool knows(const ModelKey&) const` the backend says whether there may be a model with a key. It is asked when a
-/// request comes for a key without a resident: of a key that it does not know, the request fails at once with
+/// With `bool knows(const ModelKey&) const` the backend says whether there may be a model with a key. It is asked when
+/// a request comes for a key without a resident. If it does not know the key, the request fails at once with
 /// `unknown_model`, and no model is evicted for it. It is called on the thread that makes the request, never under a
 /// lock, any number of calls at once and beside `load`: it must be cheap and not wait. If it throws, the key counts as
 /// known.

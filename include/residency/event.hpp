@@ -38,8 +38,8 @@ enum class EventType : std::uint8_t {
     unload_started,
     /// The model is gone and its memory back: `reason`.
     unloaded,
-    /// Requests were turned away: `reason` is `overloaded`, `cooling_down` or `unknown_model`. At most one event a second
-    /// a reason, with `count` and the latest `key`.
+    /// Requests were turned away: `reason` is `overloaded`, `cooling_down` or `unknown_model`. At most one event a
+    /// second a reason, with `count` and the latest `key`.
     rejected,
     /// A request's timeout passed: `stage`, and in `duration` how long it had waited or run.
     timed_out,

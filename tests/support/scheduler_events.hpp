@@ -78,8 +78,8 @@ struct Setting {
     bool fails = true;
     /// Whether loads begin as soon as they may; if not, that is an event of its own.
     bool begins_loads = true;
-    /// Whether requests come that are refused because the key is unknown or cools down, or the queue is full. Each makes
-    /// two states of many: for a second the next refusal makes no event.
+    /// Whether requests come that are refused because the key is unknown or cools down, or the queue is full. Each
+    /// makes two states of many: for a second the next refusal makes no event.
     bool refuses = false;
 
     /// Whether every key is asked for in the same ways.

@@ -126,8 +126,8 @@ private:
 }  // namespace detail
 
 /// An embedding backend of whichever type, which it owns: `ModelManager<AnyEmbeddingBackend, ...>` is one type whatever
-/// engine it has. Everything that the backend and its models offer is passed on, the optional members included. Movable;
-/// one that was moved from is empty, as one that was made without a backend is.
+/// engine it has. Everything that the backend and its models offer is passed on, the optional members included.
+/// Movable; one that was moved from is empty, as one that was made without a backend is.
 ///
 /// A manager over it is ended when the process exits, as one over an engine is: see `ClosesEngine`.
 class AnyEmbeddingBackend : public detail::AnyBackend<AnyEmbeddingModel> {

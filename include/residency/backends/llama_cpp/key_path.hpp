@@ -70,8 +70,8 @@ inline std::vector<std::filesystem::path> first_parts(const std::filesystem::pat
     return found;
 }
 
-/// Whether the key would lead out of its folder. A separator is all that could: the name is followed by more, so that it
-/// is never `..` itself.
+/// Whether the key would lead out of its folder. A separator is all that could: the name is followed by more, so that
+/// it is never `..` itself.
 [[nodiscard]] inline bool leads_out(const ModelKey& key) noexcept {
 #if defined(_WIN32)
     constexpr std::string_view forbidden{"/\\:\0", 4};
