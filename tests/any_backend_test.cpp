@@ -3,10 +3,14 @@
 
 #include "residency/backends/any.hpp"
 #include "residency/backends/lexical.hpp"
+#include "residency/testing/fake_async_backend.hpp"
 
 #include "support/bench.hpp"
 #include "support/memory.hpp"
 
+#include <boost/asio/use_future.hpp>
+
+#include <algorithm>
 #include <concepts>
 #include <cstddef>
 #include <exception>
@@ -407,6 +411,74 @@ TEST_CASE("any: the slot holds what an erased model takes at once, and shows wha
         bench.run();
     }
     bench.check_ends_clean(*bench.manager);
+}
+
+TEST_CASE("any: asynchronous models behind the same type as synchronous ones, one manager with both",
+          "[H39][H24][R14]") {
+    AnyBench bench;
+    bench.world->set_batch_limits(a, {8});
+    bench.watch();
+    bench.make(route({{"a", testing::FakeAsyncEmbeddingBackend(bench.world)},
+                      {"b", testing::FakeEmbeddingBackend(bench.world)}}),
+               testing::FakeAsyncRerankerBackend(bench.world));
+    const auto gate = bench.world->block(FakeStep::inference, a);
+    Outcome<Embeddings> waits;
+    bench.manager->async_embed(a, {"first"}, waits.handler());
+    bench.run();
+    // It waits without a thread: all that there is runs in this one.
+    CHECK(gate->held() == 1);
+    const std::vector<Texts> asked{{"b", "cc"}, {"ddd"}, {"e", "ff", "b"}, Texts(20, "text")};
+    std::vector<Outcome<Embeddings>> answers(asked.size());
+    for (std::size_t index = 0; index < asked.size(); ++index) {
+        bench.manager->async_embed(a, asked[index], answers[index].handler());
+    }
+    gate->open();
+    bench.run();
+    CHECK(waits.calls() == 1);
+    for (std::size_t index = 0; index < asked.size(); ++index) {
+        REQUIRE(answers[index].calls() == 1);
+        CHECK(testing::answered_by(answers[index].value(), asked[index]) != 0);
+    }
+    CHECK(*std::max_element(bench.calls.begin(), bench.calls.end()) <= 8);
+    CHECK(bench.calls.size() < asked.size() + 4);
+    Outcome<Embeddings> synchronous;
+    bench.manager->async_embed(b, {"text"}, synchronous.handler());
+    std::vector<Outcome<Ranking>> rankings(2);
+    bench.manager->async_rerank(a, "q", {"x", "yy"}, rankings[0].handler());
+    bench.manager->async_rerank(a, "r", {"zzz"}, rankings[1].handler());
+    bench.run();
+    CHECK(synchronous.value().size() == 1);
+    CHECK(rankings[0].value().front().index == 1);
+    CHECK(rankings[1].value().size() == 1);
+    bench.check_ends_clean(*bench.manager);
+}
+
+TEST_CASE("any: under a lease a model is awaited whatever it is, and an asynchronous one refuses to be called",
+          "[H39]") {
+    const auto world = std::make_shared<FakeWorld>();
+    const Texts texts{"x", "yy"};
+    const auto awaited = [](auto awaitable) {
+        asio::io_context context;
+        auto answer = asio::co_spawn(context, std::move(awaitable), asio::use_future);
+        context.run();
+        return answer.get();
+    };
+    const auto later = loaded_by(AnyEmbeddingBackend(testing::FakeAsyncEmbeddingBackend(world)));
+    CHECK(later->answers_asynchronously());
+    CHECK(awaited(later->embed_later(texts, EmbedAs::query, {})).size() == 2);
+    CHECK_THROWS_AS(later->embed(texts), Error);
+    const auto now = loaded_by(AnyEmbeddingBackend(testing::FakeEmbeddingBackend(world)));
+    CHECK_FALSE(now->answers_asynchronously());
+    CHECK(awaited(now->embed_later(texts, EmbedAs::as_is, {})).size() == 2);
+    const auto reranks_later = loaded_by(AnyRerankerBackend(testing::FakeAsyncRerankerBackend(world)));
+    CHECK(awaited(reranks_later->rerank_later("q", texts, {})).size() == 2);
+    CHECK_THROWS_AS(reranks_later->rerank("q", texts, {}), Error);
+    const std::vector<RerankPair> pairs{{"q", "x"}};
+    CHECK(awaited(reranks_later->rerank_later(pairs, {})).size() == 1);
+    CHECK_THROWS_AS(reranks_later->rerank(pairs, {}), Error);
+    const auto one_query = loaded_by(AnyRerankerBackend(testing::FakeBackend<OneQuery>(world)));
+    CHECK(awaited(one_query->rerank_later("q", texts, {})).size() == 2);
+    CHECK_THROWS_AS(awaited(one_query->rerank_later(pairs, {})), Error);
 }
 
 // -- Routes -----------------------------------------------------------------------------------------------------------

@@ -162,6 +162,13 @@ concept SaysWhetherItJoins = requires(const Model& model) {
     { model.joins_requests() } -> std::same_as<bool>;
 };
 
+// A model of whichever type behind one face: whether it answers asynchronously is known once it is loaded. If it does,
+// `embed_later` and `rerank_later` are called instead of `embed` and `rerank`.
+template <class Model>
+concept SaysHowItAnswers = requires(const Model& model) {
+    { model.answers_asynchronously() } -> std::same_as<bool>;
+};
+
 template <class Model>
 concept SaysConcurrency = requires(const Model& model) {
     { model.max_concurrency() } -> std::convertible_to<std::size_t>;

@@ -87,7 +87,7 @@ private:
                 throw boost::system::system_error(asio::error::operation_aborted);
             }
         }
-        return calls_.call();
+        return calls_.template call<true>();
     }
 
     // In the strand.

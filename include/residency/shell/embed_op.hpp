@@ -35,8 +35,9 @@ struct EmbedWork {
     using result_type = Embeddings;
     /// What the model gives.
     using given_type = Embeddings;
-    static constexpr bool is_asynchronous = answers_asynchronously<decltype(call_embed(
+    static constexpr bool is_asynchronous = is_given_later<decltype(call_embed(
         std::declval<Model&>(), std::span<const std::string>(), EmbedAs::as_is, std::stop_token()))>();
+    static constexpr bool may_be_asynchronous = is_asynchronous || SaysHowItAnswers<Model>;
     static constexpr bool stoppable =
         is_asynchronous || (takes_embed_as<Model> ? EmbedsAsWithToken<Model> : EmbedsWithToken<Model>);
     static constexpr bool joins = joins_requests<Model>;
@@ -84,8 +85,13 @@ struct EmbedWork {
     [[nodiscard]] std::vector<std::string>& own() noexcept { return texts; }
 
     // -- One model call for some texts of this request --
+    template <bool asynchronously>
     [[nodiscard]] auto call(Model& model, std::span<const std::string> some, const std::stop_token& stop) const {
-        return call_embed(model, some, as, stop);
+        if constexpr (asynchronously && SaysHowItAnswers<Model>) {
+            return model.embed_later(some, as, stop);
+        } else {
+            return call_embed(model, some, as, stop);
+        }
     }
     /// Throws bad_result unless these can be the rows of so many texts.
     static void demand(const Embeddings& rows, std::size_t count) {
@@ -121,9 +127,10 @@ struct EmbedWork {
             next = end;
         });
     }
+    template <bool asynchronously>
     [[nodiscard]] static auto call_for(const Calls& calls, Model& model, const input_type& all,
                                        const std::stop_token& stop) {
-        return call_embed(model, std::span<const std::string>(all), calls.first.work.as, stop);
+        return calls.first.work.template call<asynchronously>(model, all, stop);
     }
     /// Gives each its rows. Throws bad_result, and then none has got anything.
     static void share(const Calls& calls, const Embeddings& rows, const input_type& all) {

@@ -42,7 +42,7 @@ namespace residency::detail {
 
 /// Whether a model that gives `Given` answers asynchronously.
 template <class Given>
-constexpr bool answers_asynchronously() {
+constexpr bool is_given_later() {
     if constexpr (requires { typename Given::executor_type; }) {
         static_assert(std::is_convertible_v<asio::any_io_executor, typename Given::executor_type>,
                       "what an asynchronous model gives must take boost::asio::any_io_executor as its executor, as "
@@ -135,7 +135,7 @@ void make_calls(Calls&& calls, const void* owner) noexcept {
         const runtime::UserCodeScope scope(owner);
         while (calls.next()) {
             try {
-                calls.gave(calls.call());
+                calls.gave(calls.template call<false>());
             } catch (...) {
                 calls.threw(std::current_exception());
             }
@@ -168,11 +168,13 @@ public:
     virtual void complete(std::exception_ptr error, Result result) noexcept = 0;
 
     void granted() noexcept override {
-        if constexpr (Work::is_asynchronous) {
-            begin<SharedCall<Work>>(*this);
-        } else {
-            post_call(slot_->inference(), this);
+        if constexpr (Work::may_be_asynchronous) {
+            if (answers_asynchronously(*record)) {
+                begin<SharedCall<Work>>(*this);
+                return;
+            }
         }
+        post_call(slot_->inference(), this);
     }
     void failed(std::exception_ptr error) noexcept override { complete(std::move(error), Result()); }
 
@@ -191,8 +193,8 @@ public:
             if (!completed_early) {
                 const runtime::UserCodeScope scope(slot_->delivery().owner);
                 try {
-                    result = work.result_of(
-                        work.call(*static_cast<typename Work::model_type*>(record->model), work.own(), stop_token()));
+                    result = work.result_of(work.template call<false>(
+                        *static_cast<typename Work::model_type*>(record->model), work.own(), stop_token()));
                 } catch (...) {
                     error = failure(std::current_exception());
                 }
@@ -218,11 +220,13 @@ public:
     }
 
     void start_part(CallPart& part) noexcept override {
-        if constexpr (Work::splits && Work::is_asynchronous) {
-            begin<PartCall<Work>>(part);
-        } else {
-            post_part(slot_->inference(), part);
+        if constexpr (Work::splits && Work::may_be_asynchronous) {
+            if (answers_asynchronously(*part.record)) {
+                begin<PartCall<Work>>(part);
+                return;
+            }
         }
+        post_part(slot_->inference(), part);
     }
     void run_part(CallPart& part) noexcept override {
         if constexpr (Work::splits && !Work::is_asynchronous) {
@@ -316,6 +320,15 @@ private:
         Parts(const Work& work, std::size_t most) : CutRequest(work.cut_texts(), most), assembly(work) {}
         typename Work::Assembly assembly;
     };
+
+    // Whether the model on `on` does.
+    [[nodiscard]] static bool answers_asynchronously(const ResidentRecord& on) noexcept {
+        if constexpr (Work::is_asynchronous) {
+            return true;
+        } else {
+            return static_cast<const typename Work::model_type*>(on.model)->answers_asynchronously();
+        }
+    }
 
     // Has the model called asynchronously, for this and all that joined it, or for a part.
     template <class Calls, class Of>

@@ -35,12 +35,14 @@ public:
     /// Whether the model is to be called once more. Then come `call`, and `gave` or `threw`.
     [[nodiscard]] bool next() noexcept { return !error_ && done_ < part_.count && !call_.completed_early; }
     /// Calls the model. Throws what it throws.
+    template <bool asynchronously>
     [[nodiscard]] auto call() {
         if (texts_.empty()) {
             texts_ = take_texts(call_.work.own(), call_.cut->lengths, part_.first, part_.count);
         }
         has_given_ = false;
-        return call_.work.call(*static_cast<typename Work::model_type*>(part_.record->model), current(), stop_);
+        return call_.work.template call<asynchronously>(*static_cast<typename Work::model_type*>(part_.record->model),
+                                                        current(), stop_);
     }
     /// The model gave this. Throws if that cannot be right.
     void gave(typename Work::given_type&& given) {

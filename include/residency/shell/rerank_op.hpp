@@ -33,8 +33,9 @@ struct RerankWork {
     using result_type = Ranking;
     /// What the model gives.
     using given_type = std::vector<float>;
-    static constexpr bool is_asynchronous = answers_asynchronously<decltype(call_rerank(
+    static constexpr bool is_asynchronous = is_given_later<decltype(call_rerank(
         std::declval<Model&>(), std::string_view(), std::span<const std::string>(), std::stop_token()))>();
+    static constexpr bool may_be_asynchronous = is_asynchronous || SaysHowItAnswers<Model>;
     static constexpr bool stoppable = is_asynchronous || ReranksWithToken<Model> || ReranksPairsWithToken<Model>;
     static constexpr bool joins = joins_requests<Model>;
     static constexpr bool splits = SaysBatchLimits<Model>;
@@ -75,8 +76,13 @@ struct RerankWork {
     [[nodiscard]] std::vector<std::string>& own() noexcept { return documents; }
 
     // -- One model call for some documents of this request --
+    template <bool asynchronously>
     [[nodiscard]] auto call(Model& model, std::span<const std::string> some, const std::stop_token& stop) const {
-        return call_rerank(model, query, some, stop);
+        if constexpr (asynchronously && SaysHowItAnswers<Model>) {
+            return model.rerank_later(query, some, stop);
+        } else {
+            return call_rerank(model, query, some, stop);
+        }
     }
     /// Throws bad_result unless these can be the scores of so many documents.
     static void demand(std::span<const float> scores, std::size_t count) {
@@ -109,9 +115,14 @@ struct RerankWork {
     }
     /// They have their texts still.
     static void give_back(const Calls& /*calls*/, const input_type& /*pairs*/) noexcept {}
+    template <bool asynchronously>
     [[nodiscard]] static auto call_for(const Calls& /*calls*/, Model& model, const input_type& pairs,
                                        const std::stop_token& stop) {
-        return call_rerank(model, std::span<const RerankPair>(pairs), stop);
+        if constexpr (asynchronously && SaysHowItAnswers<Model>) {
+            return model.rerank_later(pairs, stop);
+        } else {
+            return call_rerank(model, std::span<const RerankPair>(pairs), stop);
+        }
     }
     /// Gives each its ranking. Throws bad_result, and then none has got anything.
     static void share(const Calls& calls, std::span<const float> scores, const input_type& pairs) {

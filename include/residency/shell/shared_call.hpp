@@ -61,15 +61,16 @@ public:
         return size_ != 0;
     }
     /// Calls the model. Throws what it throws.
+    template <bool asynchronously>
     [[nodiscard]] auto call() {
         auto& model = *static_cast<typename Work::model_type*>(first().record->model);
         if constexpr (Work::joins) {
             if (size_ > 1) {
                 input_.emplace(Work::gather(members_));
-                return Work::call_for(members_, model, *input_, stop_);
+                return Work::template call_for<asynchronously>(members_, model, *input_, stop_);
             }
         }
-        return last_->work.call(model, last_->work.cut_texts(), stop_);
+        return last_->work.template call<asynchronously>(model, last_->work.cut_texts(), stop_);
     }
     /// The model gave this. Throws if that cannot be right.
     void gave(typename Work::given_type&& given) {

@@ -6,13 +6,16 @@
 #include "residency/embeddings.hpp"
 #include "residency/error.hpp"
 #include "residency/model_key.hpp"
+#include "residency/runtime/asio.hpp"
 
+#include <concepts>
 #include <cstddef>
 #include <memory>
 #include <span>
 #include <stop_token>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -20,17 +23,29 @@ namespace residency {
 
 namespace detail {
 
+/// Whether the model answers asynchronously.
+template <class Model>
+concept EmbedsLater = EmbeddingModel<Model> && requires(Model& model, std::span<const std::string> texts) {
+    { call_embed(model, texts, EmbedAs::as_is, {}) } -> std::same_as<asio::awaitable<Embeddings>>;
+};
+template <class Model>
+concept ReranksLater = RerankerModel<Model> && requires(Model& model, std::span<const std::string> documents) {
+    { call_rerank(model, {}, documents, {}) } -> std::same_as<asio::awaitable<std::vector<float>>>;
+};
+
 /// What the slot asks of a model once, after its load.
 struct AnyModelFacts {
     template <class Model>
     [[nodiscard]] static AnyModelFacts of(const Model& model) {
-        return {concurrency_of(model), batch_limits_of(model), joins(model), residency::detail::distinguishes(model)};
+        return {concurrency_of(model), batch_limits_of(model), joins(model), residency::detail::distinguishes(model),
+                EmbedsLater<Model> || ReranksLater<Model>};
     }
 
     std::size_t max_concurrency;
     BatchLimits batch_limits;
     bool joins_requests;
     bool distinguishes;
+    bool answers_asynchronously;
 };
 
 }  // namespace detail
@@ -45,17 +60,28 @@ public:
 
     /// Has the model embed. One that takes no stop_token is not asked to stop.
     ///
-    /// Errors   what the model throws; invalid_request: `as` is not `as_is`, and the model's `embed` takes no `EmbedAs`
+    /// Errors   what the model throws; invalid_request: `as` is not `as_is`, and the model's `embed` takes no `EmbedAs`,
+    ///          or it answers asynchronously
     /// Threads  as the model's own
     [[nodiscard]] virtual Embeddings embed(std::span<const std::string> texts, EmbedAs as,
                                            const std::stop_token& stop) = 0;
     /// The same for texts as they are.
     [[nodiscard]] Embeddings embed(std::span<const std::string> texts) { return embed(texts, EmbedAs::as_is, {}); }
+    /// Has the model embed, whether it answers asynchronously or not. Texts and token are there until it has.
+    ///
+    /// Errors   what the model throws; invalid_request: `as` is not `as_is`, and the model's `embed` takes no `EmbedAs`
+    /// Threads  as the model's own
+    [[nodiscard]] virtual asio::awaitable<Embeddings> embed_later(std::span<const std::string> texts, EmbedAs as,
+                                                                  const std::stop_token& stop) {
+        co_return embed(texts, as, stop);
+    }
 
     /// What the model says, or no limit.
     [[nodiscard]] std::size_t max_concurrency() const noexcept { return facts_.max_concurrency; }
     /// What the model says, or those of one whose calls are not shared.
     [[nodiscard]] BatchLimits batch_limits() const noexcept { return facts_.batch_limits; }
+    /// Whether it answers asynchronously: then the slot awaits `embed_later`, and calls `embed` if not.
+    [[nodiscard]] bool answers_asynchronously() const noexcept { return facts_.answers_asynchronously; }
     /// Whether requests may share its calls.
     [[nodiscard]] bool joins_requests() const noexcept { return facts_.joins_requests; }
     /// Whether queries and documents differ for it.
@@ -79,20 +105,41 @@ public:
 
     /// Has the model score the documents. One that takes no stop_token is not asked to stop.
     ///
-    /// Errors   what the model throws
+    /// Errors   what the model throws; invalid_request: it answers asynchronously
     /// Threads  as the model's own
     [[nodiscard]] virtual std::vector<float> rerank(std::string_view query, std::span<const std::string> documents,
                                                     const std::stop_token& stop) = 0;
     /// Has the model score pairs of several queries.
     ///
-    /// Errors   what the model throws; invalid_request: it takes no pairs. The slot does not call it then
+    /// Errors   what the model throws; invalid_request: it takes no pairs, and the slot does not call it then, or it
+    ///          answers asynchronously
     /// Threads  as the model's own
     [[nodiscard]] virtual std::vector<float> rerank(std::span<const RerankPair> pairs, const std::stop_token& stop) = 0;
+    /// Has the model score the documents, whether it answers asynchronously or not. Query, documents and token are there
+    /// until it has.
+    ///
+    /// Errors   what the model throws
+    /// Threads  as the model's own
+    [[nodiscard]] virtual asio::awaitable<std::vector<float>> rerank_later(std::string_view query,
+                                                                           std::span<const std::string> documents,
+                                                                           const std::stop_token& stop) {
+        co_return rerank(query, documents, stop);
+    }
+    /// The same for pairs of several queries.
+    ///
+    /// Errors   what the model throws; invalid_request: it takes no pairs
+    /// Threads  as the model's own
+    [[nodiscard]] virtual asio::awaitable<std::vector<float>> rerank_later(std::span<const RerankPair> pairs,
+                                                                           const std::stop_token& stop) {
+        co_return rerank(pairs, stop);
+    }
 
     /// What the model says, or no limit.
     [[nodiscard]] std::size_t max_concurrency() const noexcept { return facts_.max_concurrency; }
     /// What the model says, or those of one whose calls are not shared.
     [[nodiscard]] BatchLimits batch_limits() const noexcept { return facts_.batch_limits; }
+    /// Whether it answers asynchronously: then the slot awaits `rerank_later`, and calls `rerank` if not.
+    [[nodiscard]] bool answers_asynchronously() const noexcept { return facts_.answers_asynchronously; }
     /// Whether requests may share its calls: it has batch limits, and takes pairs.
     [[nodiscard]] bool joins_requests() const noexcept { return facts_.joins_requests; }
 
@@ -106,6 +153,12 @@ private:
 
 namespace detail {
 
+/// What a synchronous call of an asynchronous model throws.
+[[nodiscard]] inline Error answers_later(const std::string& instead) {
+    return Error(errc::invalid_request, ModelKey(), Stage::inference,
+                 "the model answers asynchronously; await its " + instead + " instead");
+}
+
 /// An embedding model behind its type-erased face.
 template <EmbeddingModel Model>
 class HeldEmbeddingModel final : public AnyEmbeddingModel {
@@ -115,17 +168,32 @@ public:
 
     [[nodiscard]] Embeddings embed(std::span<const std::string> texts, EmbedAs as,
                                    const std::stop_token& stop) override {
-        if constexpr (!takes_embed_as<Model>) {
-            if (as != EmbedAs::as_is) {
-                throw Error(errc::invalid_request, ModelKey(), Stage::inference,
-                            "the model makes no difference between queries and documents; leave RequestOptions::as at "
-                            "as_is");
-            }
+        if constexpr (EmbedsLater<Model>) {
+            throw answers_later("embed_later");
+        } else {
+            demand_taken(as);
+            return call_embed(*model_, texts, as, stop);
         }
-        return call_embed(*model_, texts, as, stop);
+    }
+    [[nodiscard]] asio::awaitable<Embeddings> embed_later(std::span<const std::string> texts, EmbedAs as,
+                                                          const std::stop_token& stop) override {
+        if constexpr (EmbedsLater<Model>) {
+            demand_taken(as);
+            return call_embed(*model_, texts, as, stop);
+        } else {
+            return AnyEmbeddingModel::embed_later(texts, as, stop);
+        }
     }
 
 private:
+    static void demand_taken(EmbedAs as) {
+        if (!takes_embed_as<Model> && as != EmbedAs::as_is) {
+            throw Error(errc::invalid_request, ModelKey(), Stage::inference,
+                        "the model makes no difference between queries and documents; leave RequestOptions::as at "
+                        "as_is");
+        }
+    }
+
     std::unique_ptr<Model> model_;
 };
 
@@ -138,18 +206,45 @@ public:
 
     [[nodiscard]] std::vector<float> rerank(std::string_view query, std::span<const std::string> documents,
                                             const std::stop_token& stop) override {
-        return call_rerank(*model_, query, documents, stop);
+        if constexpr (ReranksLater<Model>) {
+            throw answers_later("rerank_later");
+        } else {
+            return call_rerank(*model_, query, documents, stop);
+        }
     }
     [[nodiscard]] std::vector<float> rerank(std::span<const RerankPair> pairs, const std::stop_token& stop) override {
-        if constexpr (ReranksPairs<Model>) {
+        if constexpr (!ReranksPairs<Model>) {
+            throw takes_no_pairs();
+        } else if constexpr (ReranksLater<Model>) {
+            throw answers_later("rerank_later");
+        } else {
+            return call_rerank(*model_, pairs, stop);
+        }
+    }
+    [[nodiscard]] asio::awaitable<std::vector<float>> rerank_later(std::string_view query,
+                                                                   std::span<const std::string> documents,
+                                                                   const std::stop_token& stop) override {
+        if constexpr (ReranksLater<Model>) {
+            return call_rerank(*model_, query, documents, stop);
+        } else {
+            return AnyRerankerModel::rerank_later(query, documents, stop);
+        }
+    }
+    [[nodiscard]] asio::awaitable<std::vector<float>> rerank_later(std::span<const RerankPair> pairs,
+                                                                   const std::stop_token& stop) override {
+        if constexpr (ReranksPairs<Model> && ReranksLater<Model>) {
             return call_rerank(*model_, pairs, stop);
         } else {
-            throw Error(errc::invalid_request, ModelKey(), Stage::inference,
-                        "the model takes the documents of one query at a time, and no pairs");
+            return AnyRerankerModel::rerank_later(pairs, stop);
         }
     }
 
 private:
+    [[nodiscard]] static Error takes_no_pairs() {
+        return Error(errc::invalid_request, ModelKey(), Stage::inference,
+                     "the model takes the documents of one query at a time, and no pairs");
+    }
+
     std::unique_ptr<Model> model_;
 };
 
