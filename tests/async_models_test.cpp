@@ -1,4 +1,5 @@
-// H39: models that answer asynchronously. The virtual clock and contexts that only the test runs, but where threads matter.
+// H39: models that answer asynchronously. On the virtual clock and contexts that only the test runs, but where threads
+// matter.
 
 #include "residency/testing/fake_async_backend.hpp"
 

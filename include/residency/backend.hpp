@@ -80,8 +80,8 @@ namespace detail {
 template <class Result, class Model>
 concept HandsOver = std::same_as<std::remove_cv_t<Result>, std::unique_ptr<Model>>;
 
-// What a model gives: `Result`, or what yields one to a coroutine that awaits it, such as boost::asio::awaitable. Known by
-// the names of its members, since this header stands below Asio.
+// What a model gives: `Result`, or what yields one to a coroutine that awaits it, such as boost::asio::awaitable. Known
+// by the names of its members, since this header stands below Asio.
 template <class Given, class Result>
 concept Awaits = requires { typename Given::executor_type; } && std::same_as<typename Given::value_type, Result>;
 template <class Given, class Result>

@@ -32,6 +32,8 @@ public:
     using Call = ModelCall<Work>;
 
     explicit SharedCall(Call& first) noexcept : members_{first}, stop_(first.stop_token()) {}
+    SharedCall(const SharedCall&) = delete;
+    SharedCall& operator=(const SharedCall&) = delete;
 
     /// The first call begins.
     void begins() noexcept { first().began = first().slot().time_for_events(); }

@@ -80,9 +80,9 @@ protected:
 template <class Clock>
 class SlotRuntime {
 public:
-    /// Uses the host's executors if it gave them, or starts threads, `inference_threads` for the calls of each slot. The
-    /// options have been checked, and their `max_calls` resolved. Throws std::invalid_argument if the host gave some executors and not all;
-    /// std::system_error if a thread cannot be made.
+    /// Uses the host's executors if it gave them, or starts threads, `inference_threads` for the calls of each slot.
+    /// The options have been checked, and their `max_calls` resolved. Throws std::invalid_argument if the host gave
+    /// some executors and not all; std::system_error if a thread cannot be made.
     SlotRuntime(const Executors& executors, const Observer& observer, std::vector<SlotOptions> all_options,
                 const std::vector<std::size_t>& inference_threads)
         : options_(std::move(all_options)) {

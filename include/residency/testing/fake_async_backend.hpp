@@ -72,7 +72,7 @@ private:
             }
         };
         using Timer = asio::basic_waitable_timer<std::chrono::steady_clock>;
-        const auto wakes = std::make_shared<Timer>(co_await asio::this_coro::executor, Timer::time_point::max());
+        const auto wakes = std::make_shared<Timer>(co_await asio::this_coro::executor, (Timer::time_point::max)());
         if (stop == FakeStop::ignore) {
             co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
         }

@@ -60,8 +60,8 @@ public:
 
     /// Has the model embed. One that takes no stop_token is not asked to stop.
     ///
-    /// Errors   what the model throws; invalid_request: `as` is not `as_is`, and the model's `embed` takes no `EmbedAs`,
-    ///          or it answers asynchronously
+    /// Errors   what the model throws; invalid_request: `as` is not `as_is`, and the model's `embed` takes no
+    ///          `EmbedAs`, or it answers asynchronously
     /// Threads  as the model's own
     [[nodiscard]] virtual Embeddings embed(std::span<const std::string> texts, EmbedAs as,
                                            const std::stop_token& stop) = 0;
@@ -115,8 +115,8 @@ public:
     ///          answers asynchronously
     /// Threads  as the model's own
     [[nodiscard]] virtual std::vector<float> rerank(std::span<const RerankPair> pairs, const std::stop_token& stop) = 0;
-    /// Has the model score the documents, whether it answers asynchronously or not. Query, documents and token are there
-    /// until it has.
+    /// Has the model score the documents, whether it answers asynchronously or not. Query, documents and token are
+    /// there until it has.
     ///
     /// Errors   what the model throws
     /// Threads  as the model's own
