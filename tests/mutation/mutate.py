@@ -36,7 +36,7 @@ FILES = (
     "core/indexed_heap.hpp", "core/standings.hpp", "core/text_lengths.hpp", "core/text_rate.hpp", "core/chunked_vector.hpp", "core/key_table.hpp", "core/resident.hpp", "core/slab.hpp", "shell/impl/slot_shell.hpp",
     "shell/impl/slot_shell_apply.hpp", "shell/impl/slot_shell_work.hpp", "shell/slot_shell.hpp",
     "shell/slot_state.hpp", "shell/slot_status.hpp", "shell/resident_records.hpp", "shell/pending_teardowns.hpp", "shell/running_calls.hpp", "shell/request_spec.hpp",
-    "shell/inference_job.hpp", "shell/slot_events.hpp",
+    "shell/inference_job.hpp", "shell/slot_events.hpp", "shell/admission.hpp", "shell/part_call.hpp", "shell/async_call.hpp",
     "shell/acquire_op.hpp", "shell/ensure_loaded_op.hpp", "shell/inference_op.hpp", "shell/model_call.hpp", "shell/shared_call.hpp", "shell/embed_op.hpp", "shell/rerank_op.hpp",
     "shell/teardown_op.hpp", "shell/blocking.hpp", "shell/backend_slot.hpp", "shell/error_writer.hpp", "shell/event_queue.hpp",
     "shell/intrusive_queue.hpp", "shell/outbox.hpp", "shell/pending_handler.hpp", "shell/request.hpp", "shell/slot_runtime.hpp", "shell/waiter.hpp",

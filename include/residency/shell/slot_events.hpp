@@ -9,6 +9,7 @@
 #include "residency/shell/event_queue.hpp"
 #include "residency/shell/pending_teardown.hpp"
 #include "residency/shell/resident_record.hpp"
+#include "residency/shell/waiter.hpp"
 #include "residency/status.hpp"
 
 #include <algorithm>
@@ -84,6 +85,22 @@ public:
             queue_->push(std::move(event));
         } catch (...) {  // NOLINT(bugprone-empty-catch): out of memory: an event less
         }
+    }
+
+    /// Makes the event that a model failed in the call of `call`. Its time is set already.
+    static void fill_inference_failed(Event& event, const InferenceWaiter& call, const std::string& message) {
+        const ResidentRecord& record = *call.record;
+        const core::Time began = call.first_in_call ? call.first_in_call->began : call.began;
+        event.type = EventType::inference_failed;
+        event.stage = Stage::inference;
+        event.key = *record.key;
+        event.generation = record.generation;
+        event.message = message;
+        event.duration = event.time - call.came;
+        event.call_time = event.time - began;
+        event.load_time = (std::max)(core::Duration::zero(),
+                                     (std::min)(began, record.load_ended) - (std::max)(call.came, record.load_began));
+        event.queue_time = event.duration - event.call_time - event.load_time;
     }
 
     /// Where a load's progress and lines go: `publish(fill)` queues an event that `fill` makes. Of no use after the

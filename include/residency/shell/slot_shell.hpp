@@ -10,13 +10,13 @@
 #include "residency/runtime/asio.hpp"
 #include "residency/runtime/mutex.hpp"
 #include "residency/runtime/user_code_scope.hpp"
+#include "residency/shell/admission.hpp"
 #include "residency/shell/error_writer.hpp"
 #include "residency/shell/event_queue.hpp"
 #include "residency/shell/model_traits.hpp"
 #include "residency/shell/outbox.hpp"
 #include "residency/shell/request_spec.hpp"
 #include "residency/shell/resident_records.hpp"
-#include "residency/shell/running_calls.hpp"
 #include "residency/shell/shared_from_this.hpp"
 #include "residency/shell/slot_base.hpp"
 #include "residency/shell/slot_events.hpp"
@@ -24,7 +24,6 @@
 #include "residency/shell/slot_state.hpp"
 #include "residency/shell/slot_status.hpp"
 #include "residency/status.hpp"
-#include "residency/std_deque.hpp"
 
 #include <boost/smart_ptr/intrusive_ptr.hpp>
 

@@ -97,6 +97,76 @@ struct SlotState {
         actions.erase(actions.begin(), actions.begin() + static_cast<std::ptrdiff_t>(count));
     }
 
+    /// The call of `first`, and of all that joined it, has ended. They complete, but for those that have completed early;
+    /// gives how many. `keep` owns the first of them from now on if the slot did.
+    std::size_t end_calls(InferenceWaiter& first, boost::intrusive_ptr<Waiter>& keep) noexcept {
+        std::size_t complete = 0;
+        for (InferenceWaiter* call = &first; call != nullptr; call = call->next_in_call.get()) {
+            call->completes = !call->completed_early.exchange(true);
+            complete += call->completes ? 1U : 0U;
+            end_call(*call);
+            if (call->request.valid()) {
+                // Those that joined are owned by the one before, too.
+                boost::intrusive_ptr<Waiter> owner = std::move(waiters[call->request.index]);
+                if (call == &first) {
+                    keep = std::move(owner);
+                } else {
+                    scheduler.leave_call(call->request);
+                }
+            }
+        }
+        return complete;
+    }
+    /// A part has ended; `failed`: its request fails with it. Gives whether the request completes. `keep` owns it from
+    /// now on if the slot did and does no more.
+    bool end_part(CallPart& part, bool failed, Outbox& out, boost::intrusive_ptr<Waiter>& keep) noexcept {
+        InferenceWaiter& call = *part.call;
+        CutRequest& cut = *call.cut;
+        bool completes = false;
+        --cut.running;
+        cut.texts_ended += part.count;
+        if (failed || cut.texts_ended == call.own_texts) {
+            completes = !call.completed_early.exchange(true);
+        }
+        if (failed && completes) {
+            if (scheduler.give_up(call.request, now(), actions)) {
+                keep = std::move(waiters[call.request.index]);
+                call.request = {};
+                // There is room for the actions of one decision.
+                collect_first(actions.size(), out);
+            }
+            if (cut.running != 0) {
+                out.stops.push(&call);
+            }
+        }
+        cut.put_back(part);
+        if (cut.running == 0) {
+            leave_running(call);
+            if (cut.all_given) {
+                call.state = Waiter::State::done;
+                if (call.request.valid()) {
+                    keep = std::move(waiters[call.request.index]);
+                    scheduler.leave_call(call.request);
+                }
+            }
+        }
+        return completes;
+    }
+
+    /// The scheduler has begun the teardown; it may be complete already.
+    void begin_teardown(const std::shared_ptr<PendingTeardown>& teardown, Outbox& out) noexcept {
+        if (teardown->id.valid()) {
+            teardowns.add(teardown);
+        } else if (teardown->is_shutdown) {
+            teardowns.finish(teardown);
+        } else {
+            out.teardowns.push(teardown);
+        }
+        if (abandoned) {
+            collect_first(actions.size(), out);
+            end_teardowns(out);
+        }
+    }
     /// The slot is being destroyed: unloads are cut short, and shutdowns say what is left now.
     void end_teardowns(Outbox& out) noexcept {
         teardowns.take_all([&](std::shared_ptr<PendingTeardown> teardown) {

@@ -59,8 +59,6 @@ public:
     bool is_inference : 1 = false;
     /// Whether it wants a lease; if not, it wants its model to be loaded. Set by its constructor.
     bool wants_lease : 1 = true;
-    /// Whether the backend was asked about its key. Guarded by the slot's mutex.
-    bool was_asked_about : 1 = false;
     // Guarded by the slot's mutex.
     State state = State::waiting;
     // From here on all but `request`: written under the mutex by the thread that decided, read by the same thread

@@ -21,78 +21,18 @@ ResidentRecord* SlotShell<Clock>::try_acquire(const ModelKey& key, const Request
 template <class Clock>
 void SlotShell<Clock>::submit(const boost::intrusive_ptr<Waiter>& waiter, const ModelKey& key,
                               const RequestOptions& options) {
-    core::RequestSpec spec = spec_of(options, waiter->wants_lease, waiter->is_inference, SlotState<Clock>::now);
-    if (waiter->is_inference) {
-        auto& call = static_cast<InferenceWaiter&>(*waiter);
-        call.priority = options.priority;
-        call.came = spec.deadline != core::never ? spec.since : time_for_events();
-        spec.as = call.as;
-        spec.texts = call.own_texts;
-        spec.bytes = call.own_bytes;
-    }
-    // What takes user code, or memory and time, is done without the mutex, and only if the request must wait: the
-    // backend is asked whether it knows the key, and what the request needs to be cut is made.
-    enum class Lacks : std::uint8_t { nothing, answer, parts };
-    Lacks lacks = Lacks::nothing;
-    auto* const uncut = waiter->is_inference && static_cast<InferenceWaiter&>(*waiter).can_be_cut
-                            ? static_cast<InferenceWaiter*>(waiter.get())
-                            : nullptr;
+    using Lacks = typename Admission<Clock>::Lacks;
+    Admission<Clock> admission(asks_, waiter, key, options, time_for_events());
     const auto decide = [&](Outbox& out) {
         mutex_.assert_held();
-        lacks = Lacks::nothing;
-        if (spec.deadline != core::never) {
-            state_.reserve();
-            state_.scheduler.note_timeout(core::to_duration(*options.timeout));
-        }
-        core::Grant grant;
-        Generation generation;
-        const core::Attempt attempt = spec.wants_lease
-                                          ? state_.scheduler.try_grant(key, spec, grant)
-                                          : state_.scheduler.try_ensure(key, spec, now(), generation, state_.actions);
-        if (attempt != core::Attempt::granted) {
-            waiter->key = state_.scheduler.share(key);
-        }
-        switch (attempt) {
-            case core::Attempt::granted:
-                out.grant(waiter, spec.wants_lease ? state_.records[grant.resident.index].get() : nullptr, generation,
-                          grant.request);
-                out.delivers = true;
-                if (grant.request.valid()) {
-                    state_.waiters[grant.request.index] = waiter;
-                }
-                break;
-            case core::Attempt::shutting_down: out.fail(waiter, errc::shutting_down, Stage::admission, {}); break;
-            case core::Attempt::model_changed: out.fail(waiter, errc::model_changed, Stage::admission, {}); break;
-            case core::Attempt::must_wait: {
-                if (asks_ && !waiter->was_asked_about && !state_.scheduler.has_resident(key)) {
-                    waiter->was_asked_about = true;
-                    lacks = Lacks::answer;
-                    break;
-                }
-                if (uncut != nullptr && uncut->cut == nullptr) {
-                    lacks = Lacks::parts;
-                    break;
-                }
-                state_.reserve();
-                const core::Enqueued enqueued = state_.scheduler.enqueue(
-                    waiter->key, spec, now(), state_.actions, uncut == nullptr ? nullptr : &uncut->cut->lengths);
-                if (enqueued.request.valid()) {
-                    state_.collect_first(enqueued.joined_after, out);
-                    waiter->request = enqueued.request;
-                    state_.waiters[enqueued.request.index] = waiter;
-                } else {
-                    out.fail(waiter, enqueued.code, enqueued.stage, enqueued.retry_after);
-                }
-                break;
-            }
-        }
+        admission.decide(state_, out);
     };
     apply(decide);
-    while (lacks != Lacks::nothing) {
-        if (lacks == Lacks::answer) {
-            spec.is_unknown = is_unknown(key);
+    while (admission.lacks() != Lacks::nothing) {
+        if (admission.lacks() == Lacks::answer) {
+            admission.know(!is_unknown(key));
         } else {
-            uncut->prepare_parts();
+            admission.prepare_parts();
         }
         apply(decide);
     }
@@ -178,19 +118,8 @@ bool SlotShell<Clock>::end_lease(ResidentRecord& record, InferenceWaiter* first)
         // While the lease is counted this has an owner: the ModelSlot, or itself. Once it is not, and the mutex is
         // free, the owner of the ModelSlot may destroy it.
         keep_self = this->shared_from_this();
-        for (InferenceWaiter* call = first; call != nullptr; call = call->next_in_call.get()) {
-            call->completes = !call->completed_early.exchange(true);
-            deliveries_ += call->completes ? 1U : 0U;
-            end_call(*call);
-            if (call->request.valid()) {
-                // Those that joined are owned by the one before, too.
-                boost::intrusive_ptr<Waiter> owner = std::move(state_.waiters[call->request.index]);
-                if (call == first) {
-                    keep_waiter = std::move(owner);
-                } else {
-                    state_.scheduler.leave_call(call->request);
-                }
-            }
+        if (first != nullptr) {
+            deliveries_ += state_.end_calls(*first, keep_waiter);
         }
         end_counted(first == nullptr ? core::Grant{record.id} : grant_of(*first));
     });
@@ -207,37 +136,9 @@ bool SlotShell<Clock>::finish_part(CallPart& part, bool failed) noexcept {
     apply([&](Outbox& out) {
         mutex_.assert_held();
         keep_self = this->shared_from_this();
-        CutRequest& cut = *call->cut;
-        --cut.running;
-        cut.texts_ended += part.count;
-        if (failed || cut.texts_ended == call->own_texts) {
-            completes = !call->completed_early.exchange(true);
-            deliveries_ += completes ? 1U : 0U;
-        }
-        if (failed && completes) {
-            if (state_.scheduler.give_up(call->request, now(), state_.actions)) {
-                keep_waiter = std::move(state_.waiters[call->request.index]);
-                call->request = {};
-                // There is room for the actions of one decision.
-                state_.collect_first(state_.actions.size(), out);
-            }
-            if (cut.running != 0) {
-                out.stops.push(call);
-            }
-        }
-        const core::Grant grant{part.record->id, call->request, true, part.count, true, call->priority};
-        cut.put_back(part);
-        if (cut.running == 0) {
-            leave_running(*call);
-            if (cut.all_given) {
-                call->state = Waiter::State::done;
-                if (call->request.valid()) {
-                    keep_waiter = std::move(state_.waiters[call->request.index]);
-                    state_.scheduler.leave_call(call->request);
-                }
-            }
-        }
-        end_counted(grant);
+        completes = state_.end_part(part, failed, out, keep_waiter);
+        deliveries_ += completes ? 1U : 0U;
+        end_counted({part.record->id, call->request, true, part.count, true, call->priority});
     });
     return completes;
 }
@@ -314,15 +215,7 @@ void SlotShell<Clock>::start_unload(const ModelKey* key, UnloadMode mode,
         mutex_.assert_held();
         state_.reserve();
         teardown->id = state_.scheduler.unload(key, mode, now(), state_.actions);
-        if (teardown->id.valid()) {
-            state_.teardowns.add(teardown);
-        } else {
-            out.teardowns.push(teardown);
-        }
-        if (state_.abandoned) {
-            state_.collect_first(state_.actions.size(), out);
-            state_.end_teardowns(out);
-        }
+        state_.begin_teardown(teardown, out);
     });
 }
 
@@ -336,15 +229,7 @@ void SlotShell<Clock>::start_shutdown(const ShutdownOptions& options,
         const core::Time time = now();
         const core::Time due = options.deadline ? core::later(time, core::to_duration(*options.deadline)) : core::never;
         teardown->id = state_.scheduler.shut_down(due, time, state_.actions, options.revoke_at_deadline);
-        if (teardown->id.valid()) {
-            state_.teardowns.add(teardown);
-        } else {
-            state_.teardowns.finish(teardown);
-        }
-        if (state_.abandoned) {
-            state_.collect_first(state_.actions.size(), out);
-            state_.end_teardowns(out);
-        }
+        state_.begin_teardown(teardown, out);
     });
 }
 

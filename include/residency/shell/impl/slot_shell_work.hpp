@@ -121,20 +121,7 @@ void SlotShell<Clock>::limit_batch(const ResidentRecord& record, std::size_t tex
 
 template <class Clock>
 void SlotShell<Clock>::report_inference_failure(const InferenceWaiter& call, const std::string& message) noexcept {
-    const ResidentRecord& record = *call.record;
-    const core::Time began = call.first_in_call ? call.first_in_call->began : call.began;
-    publish([&](Event& event) {
-        event.type = EventType::inference_failed;
-        event.stage = Stage::inference;
-        event.key = *record.key;
-        event.generation = record.generation;
-        event.message = message;
-        event.duration = event.time - call.came;
-        event.call_time = event.time - began;
-        event.load_time = (std::max)(core::Duration::zero(),
-                                     (std::min)(began, record.load_ended) - (std::max)(call.came, record.load_began));
-        event.queue_time = event.duration - event.call_time - event.load_time;
-    });
+    publish([&](Event& event) { SlotEvents::fill_inference_failed(event, call, message); });
 }
 
 template <class Clock>
