@@ -19,6 +19,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <stdexcept>
 #include <stop_token>
 #include <string>
 #include <string_view>
@@ -190,6 +191,17 @@ public:
         auto model = std::make_unique<model_type>(*witness_, *requests_, facts);
         witness_->loaded(facts);
         return model;
+    }
+    /// On the caller's thread, which may call back; now and then a key is not known, or that cannot be said.
+    [[nodiscard]] bool knows(const ModelKey& key) const {
+        witness_->call_back();
+        switch (dice().below(64)) {
+            case 0:
+                witness_->slots[Slot].keys.at(static_cast<std::size_t>(key.name.front() - 'a')).denials.count();
+                return false;
+            case 1: throw std::runtime_error("the fake cannot say");
+            default: return true;
+        }
     }
 
 private:

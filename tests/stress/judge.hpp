@@ -242,7 +242,10 @@ private:
                         "shutting_down without a shutdown");
                 break;
             case errc::would_deadlock: require(false, "would_deadlock where nothing could hang"); break;
-            case errc::unknown_model: require(false, "unknown_model, and the backend knows every key"); break;
+            case errc::unknown_model:
+                require(key.denials.get() != 0, "unknown_model, and the backend always knew the key");
+                require(error.stage() == Stage::admission, "unknown_model late");
+                break;
         }
     }
 

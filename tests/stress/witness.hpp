@@ -33,6 +33,8 @@ public:
         Relaxed<int> failures{0};
         /// Failures that say that the request was wrong: they start no cooldown.
         Relaxed<int> refusals{0};
+        /// How often the backend did not know it.
+        Relaxed<int> denials{0};
         /// What was loaded last.
         Relaxed<ModelFacts*> latest{nullptr};
         /// How many of its loads gave a model.
