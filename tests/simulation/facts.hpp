@@ -175,8 +175,8 @@ struct RequestFacts {
     bool resident_at_call = false;
     bool cooling_at_call = false;
     bool maybe_cooling_at_call = false;
-    /// How often the backend was asked about its key, whether it does not know it, and whether others came between the
-    /// call and the question.
+    /// How often the backend was asked about its key, whether it does not know it, and whether others came, or time
+    /// passed, between the call and the question.
     int asked = 0;
     bool denied = false;
     bool overtaken = false;

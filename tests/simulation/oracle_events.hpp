@@ -26,7 +26,10 @@ inline void Oracle::note_event(int slot, int key, const Event& event) {
         case EventType::timed_out: {
             const bool known = std::any_of(requests.begin(), requests.end(), [&](const RequestFacts& request) {
                 return request.slot == slot && request.key == key && request.wants_model() &&
-                       request.begun + event.duration == event.time && request.due() <= event.time;
+                       (request.begun + event.duration == event.time ||
+                        // It came to the queue once its backend had been asked.
+                        (request.overtaken && request.begun + event.duration <= event.time)) &&
+                       request.due() <= event.time;
             });
             require(known, "H19: no request timed out then, slot ", slot);
             require(event.stage != Stage::admission, "H19: a timeout without its stage, slot ", slot);

@@ -129,7 +129,7 @@ inline bool Simulation::knows(int slot, const ModelKey& key) {
         return true;
     }
     ++asking_->asked;
-    asking_->overtaken = oracle_.sequence != asking_->sequence;
+    asking_->overtaken = oracle_.sequence != asking_->sequence || now() != asking_->begun;
     asking_->denied = settings_.denies && !calm() && choices_.once_in(4);
     note("request ", asking_->id, asking_->denied ? ": unknown key" : ": known key");
     return !asking_->denied;
