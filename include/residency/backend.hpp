@@ -224,12 +224,22 @@ concept ModelBackend = NamesModelType<Backend> && UnloadsWithoutThrowing<Backend
 /// calls up to these limits. The vector of a text must then not depend on the others of its call. Where one text is at
 /// fault the model should throw `Error(...).at_text(index)`: its request alone fails then, at the cost of one more
 /// call. After any other failure of a shared call each request has a call of its own.
+///
+/// A model that waits rather than computes may give `boost::asio::awaitable<Embeddings>`, and then answers
+/// asynchronously: the library spawns what it gave on a strand over `Executors::inference`, and no thread is occupied
+/// while that waits. The strand is this call's alone; other calls run beside it. The texts that the span refers to, and
+/// the model, last until the coroutine has ended; a parameter of its own that is a reference to anything else does not.
+/// When none of the call's requests wants it any more, on revoke and on destruction, stop is requested and the
+/// coroutine is cancelled with `boost::asio::cancellation_type::all`, of which it sees `terminal` unless it enables
+/// more (`this_coro::reset_cancellation_state`). One that ignores both keeps its lease until it ends. What it throws is
+/// the request's error, as with any other model. As many calls run at once as `max_concurrency()` and
+/// `SlotOptions::max_calls` allow, which by default is `max_leases` here.
 template <class Model>
 concept EmbeddingModel =
     detail::EmbedsAsWithToken<Model> ||  // Embeddings embed(std::span<const std::string>, EmbedAs, std::stop_token)
     detail::EmbedsAs<Model> ||           // Embeddings embed(std::span<const std::string>, EmbedAs)
     detail::EmbedsWithToken<Model> ||    // Embeddings embed(std::span<const std::string>, std::stop_token)
-    detail::EmbedsPlainly<Model>;        // Embeddings embed(std::span<const std::string>)
+    detail::EmbedsPlainly<Model>;        // Embeddings embed(std::span<const std::string>), or an awaitable of these
 
 /// A model that reranks: `std::vector<float> rerank(std::string_view, std::span<const std::string>)`, a score for each
 /// document, greater is better; it may also take a `std::stop_token`. Called from as many threads at once as an
@@ -238,11 +248,15 @@ concept EmbeddingModel =
 /// With `batch_limits()` and `std::vector<float> rerank(std::span<const RerankPair>)`, which may take a
 /// `std::stop_token`, requests share calls as those of an embedding model do. The score of a pair must then not depend
 /// on the others of its call.
+///
+/// It may give `boost::asio::awaitable<std::vector<float>>`, and then answers asynchronously as an embedding model may;
+/// the `rerank` of pairs, if it has that, must then do so, too. The query, the documents and the pairs last until the
+/// coroutine has ended.
 template <class Model>
 concept RerankerModel =
     // std::vector<float> rerank(std::string_view, std::span<const std::string>, std::stop_token)
     detail::ReranksWithToken<Model> ||
-    // std::vector<float> rerank(std::string_view, std::span<const std::string>)
+    // std::vector<float> rerank(std::string_view, std::span<const std::string>), or an awaitable of these
     detail::ReranksPlainly<Model>;
 
 /// A backend whose models embed.

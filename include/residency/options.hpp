@@ -58,8 +58,9 @@ struct SlotOptions {
     /// How many model calls of `embed` and `rerank` may run at once. Bare leases do not count. At most 1,000,000, and
     /// never more than `max_leases`. Default 0: the processors that this process may use (`usable_processors()`: the
     /// affinity and the control groups' CPU quota considered) or `max_leases`, whichever is less; `max_leases` with the
-    /// host's executors, of which only the host knows how many calls they run at once. With two and more, requests
-    /// leave one call to those of higher priority while such come, and parts of large requests leave one to all others.
+    /// host's executors, of which only the host knows how many calls they run at once, and for models that answer
+    /// asynchronously, whose calls wait without a thread. With two and more, requests leave one call to those of higher
+    /// priority while such come, and parts of large requests leave one to all others.
     std::size_t max_calls = 0;
 
     /// How many loads may run at once. Between 1 and 1,000,000.
