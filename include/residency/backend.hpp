@@ -227,8 +227,9 @@ concept ModelBackend = NamesModelType<Backend> && UnloadsWithoutThrowing<Backend
 ///
 /// A model that waits rather than computes may give `boost::asio::awaitable<Embeddings>`, and then answers
 /// asynchronously: the library spawns what it gave on a strand over `Executors::inference`, and no thread is occupied
-/// while that waits. The strand is this call's alone; other calls run beside it. The texts that the span refers to, and
-/// the model, last until the coroutine has ended; a parameter of its own that is a reference to anything else does not.
+/// while that waits. The strand is this call's alone; other calls run beside it. The model, and the texts that the span
+/// refers to, last until the coroutine has ended; the parameters themselves are to be taken by value, as it outlives
+/// its caller's.
 /// When none of the call's requests wants it any more, on revoke and on destruction, stop is requested and the
 /// coroutine is cancelled with `boost::asio::cancellation_type::all`, of which it sees `terminal` unless it enables
 /// more (`this_coro::reset_cancellation_state`). One that ignores both keeps its lease until it ends. What it throws is
