@@ -120,6 +120,10 @@ enum class Sight : std::uint8_t {
     parts_of_two_models,
     counters_agree,
     denied,
+    waits,
+    wait_together,
+    cancelled,
+    resumed_unwanted,
 };
 inline constexpr std::array sight_names{
     "several requests in a call",
@@ -143,6 +147,10 @@ inline constexpr std::array sight_names{
     "parts of a request on two models",
     "batches and texts counted exactly, with joint calls",
     "a key that the backend does not know",
+    "an asynchronous call waited",
+    "asynchronous calls waited together",
+    "an asynchronous call was cancelled",
+    "an asynchronous call ignored that it was cancelled",
 };
 using Sights = std::array<std::uint64_t, sight_names.size()>;
 

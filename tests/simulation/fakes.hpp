@@ -4,6 +4,7 @@
 #include "residency/embed_as.hpp"
 #include "residency/embeddings.hpp"
 #include "residency/model_key.hpp"
+#include "residency/runtime/asio.hpp"
 #include "simulation/facts.hpp"
 
 #include <algorithm>
@@ -74,6 +75,8 @@ public:
     virtual ModelFacts* load(int slot, const ModelKey& key, LoadContext& context) = 0;
     /// A model is called; throws to fail.
     virtual FakeAnswer call(ModelFacts& model, const FakeCall& call) = 0;
+    /// A model that answers asynchronously is called; throws to fail. `call` lasts until the answer.
+    virtual asio::awaitable<FakeAnswer> call_later(ModelFacts& model, const FakeCall& call) = 0;
     /// A model is being destroyed.
     virtual void unload(ModelFacts& model) = 0;
 };
@@ -100,28 +103,51 @@ protected:
     return ending == Ending::too_few ? rows - 1 : ending == Ending::too_many ? rows + 1 : rows;
 }
 
+/// What an embedder is called for.
+[[nodiscard]] inline FakeCall call_of(std::span<const std::string> texts, EmbedAs as, std::stop_token stop) {
+    FakeCall call{.as = as, .stop = std::move(stop)};
+    for (const std::string& text : texts) {
+        call.texts.push_back(parse(text));
+    }
+    return call;
+}
+
+/// What it answers, by the texts as they are then.
+[[nodiscard]] inline Embeddings rows_of(int serial, std::span<const std::string> texts, const FakeAnswer& answer) {
+    Embeddings rows(rows_at(answer.ending, texts.size()), 4);
+    for (std::size_t row = 0; row < std::min(rows.size(), texts.size()); ++row) {
+        const TextOf text = parse(texts[row]);
+        rows[row][0] = static_cast<float>(serial);
+        rows[row][1] = static_cast<float>(text.request);
+        rows[row][2] = static_cast<float>(text.row);
+        rows[row][3] = static_cast<float>(answer.call);
+    }
+    if (answer.ending == Ending::nan) {
+        rows[answer.at][3] = std::numeric_limits<float>::quiet_NaN();
+    }
+    return rows;
+}
+
 class SimulatedEmbedder : public SimulatedModel {
 public:
     using SimulatedModel::SimulatedModel;
 
     Embeddings embed(std::span<const std::string> texts, EmbedAs as, std::stop_token stop) {
-        FakeCall call{.as = as, .stop = std::move(stop)};
-        for (const std::string& text : texts) {
-            call.texts.push_back(parse(text));
-        }
         const int serial = facts_.serial;
-        const FakeAnswer answer = stage_.call(facts_, call);
-        Embeddings rows(rows_at(answer.ending, texts.size()), 4);
-        for (std::size_t row = 0; row < std::min(rows.size(), texts.size()); ++row) {
-            rows[row][0] = static_cast<float>(serial);
-            rows[row][1] = static_cast<float>(call.texts[row].request);
-            rows[row][2] = static_cast<float>(call.texts[row].row);
-            rows[row][3] = static_cast<float>(answer.call);
-        }
-        if (answer.ending == Ending::nan) {
-            rows[answer.at][3] = std::numeric_limits<float>::quiet_NaN();
-        }
-        return rows;
+        return rows_of(serial, texts, stage_.call(facts_, call_of(texts, as, std::move(stop))));
+    }
+};
+
+/// The same, answering asynchronously.
+class AsyncSimulatedEmbedder : public SimulatedModel {
+public:
+    using SimulatedModel::SimulatedModel;
+
+    asio::awaitable<Embeddings> embed(std::span<const std::string> texts, EmbedAs as, std::stop_token stop) {
+        const int serial = facts_.serial;
+        const FakeCall call = call_of(texts, as, std::move(stop));
+        const FakeAnswer answer = co_await stage_.call_later(facts_, call);
+        co_return rows_of(serial, texts, answer);
     }
 };
 
@@ -130,39 +156,74 @@ public:
     return static_cast<float>((serial * 512 + document.request) * 4 + document.row);
 }
 
+/// What a reranker is called for.
+[[nodiscard]] inline FakeCall call_of(std::string_view query, std::span<const std::string> documents,
+                                      std::stop_token stop) {
+    FakeCall call{.stop = std::move(stop)};
+    for (const std::string& document : documents) {
+        call.texts.push_back(parse(document));
+        call.queries.push_back(parse(query).request);
+    }
+    return call;
+}
+/// The same for pairs.
+[[nodiscard]] inline FakeCall call_of(std::span<const RerankPair> pairs, std::stop_token stop) {
+    FakeCall call{.stop = std::move(stop)};
+    for (const RerankPair& pair : pairs) {
+        call.texts.push_back(parse(pair.document));
+        call.queries.push_back(parse(pair.query).request);
+    }
+    return call;
+}
+
+/// What it answers.
+[[nodiscard]] inline std::vector<float> scores_of(int serial, const FakeCall& call, const FakeAnswer& answer) {
+    std::vector<float> scores(rows_at(answer.ending, call.texts.size()));
+    for (std::size_t row = 0; row < std::min(scores.size(), call.texts.size()); ++row) {
+        scores[row] = score_of(serial, call.texts[row]);
+    }
+    if (answer.ending == Ending::nan) {
+        scores[answer.at] = std::numeric_limits<float>::quiet_NaN();
+    }
+    return scores;
+}
+
 class SimulatedReranker : public SimulatedModel {
 public:
     using SimulatedModel::SimulatedModel;
 
     std::vector<float> rerank(std::string_view query, std::span<const std::string> documents, std::stop_token stop) {
-        FakeCall call{.stop = std::move(stop)};
-        for (const std::string& document : documents) {
-            call.texts.push_back(parse(document));
-            call.queries.push_back(parse(query).request);
-        }
-        return score(call);
+        return score(call_of(query, documents, std::move(stop)));
     }
     std::vector<float> rerank(std::span<const RerankPair> pairs, std::stop_token stop) {
-        FakeCall call{.stop = std::move(stop)};
-        for (const RerankPair& pair : pairs) {
-            call.texts.push_back(parse(pair.document));
-            call.queries.push_back(parse(pair.query).request);
-        }
-        return score(call);
+        return score(call_of(pairs, std::move(stop)));
     }
 
 private:
     std::vector<float> score(const FakeCall& call) {
         const int serial = facts_.serial;
-        const FakeAnswer answer = stage_.call(facts_, call);
-        std::vector<float> scores(rows_at(answer.ending, call.texts.size()));
-        for (std::size_t row = 0; row < std::min(scores.size(), call.texts.size()); ++row) {
-            scores[row] = score_of(serial, call.texts[row]);
-        }
-        if (answer.ending == Ending::nan) {
-            scores[answer.at] = std::numeric_limits<float>::quiet_NaN();
-        }
-        return scores;
+        return scores_of(serial, call, stage_.call(facts_, call));
+    }
+};
+
+/// The same, answering asynchronously.
+class AsyncSimulatedReranker : public SimulatedModel {
+public:
+    using SimulatedModel::SimulatedModel;
+
+    asio::awaitable<std::vector<float>> rerank(std::string_view query, std::span<const std::string> documents,
+                                               std::stop_token stop) {
+        const int serial = facts_.serial;
+        const FakeCall call = call_of(query, documents, std::move(stop));
+        const FakeAnswer answer = co_await stage_.call_later(facts_, call);
+        // By what they are then.
+        co_return scores_of(serial, call_of(query, documents, {}), answer);
+    }
+    asio::awaitable<std::vector<float>> rerank(std::span<const RerankPair> pairs, std::stop_token stop) {
+        const int serial = facts_.serial;
+        const FakeCall call = call_of(pairs, std::move(stop));
+        const FakeAnswer answer = co_await stage_.call_later(facts_, call);
+        co_return scores_of(serial, call_of(pairs, {}), answer);
     }
 };
 
@@ -182,8 +243,5 @@ public:
 private:
     FakeStage* stage_;
 };
-
-using SimulatedEmbedding = SimulatedBackend<SimulatedEmbedder, 0>;
-using SimulatedReranking = SimulatedBackend<SimulatedReranker, 1>;
 
 }  // namespace residency::simulation

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -31,12 +32,12 @@ struct Ended {
 
 /// Runs a simulation in this process.
 [[nodiscard]] inline Ended run_here(Choices choices, std::FILE* stream = nullptr) {
-    Simulation simulation(std::move(choices), stream);
+    const std::unique_ptr<AnySimulation> simulation = make_simulation(std::move(choices), stream);
     Ended ended;
-    ended.what = simulation.run();
+    ended.what = simulation->run();
     ended.failed = !ended.what.empty();
-    ended.trace = simulation.trace();
-    ended.taken = simulation.choices().taken();
+    ended.trace = simulation->trace();
+    ended.taken = simulation->choices().taken();
     return ended;
 }
 

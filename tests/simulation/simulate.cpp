@@ -2,7 +2,7 @@
 // what happens.
 //
 // Covers [S35] [R1] [R2] [R3] [R4] [R5] [R6] [R7] [R8] [R9] [R10] [R11] [R12] [R14] [R15] [R16]
-// [H1] [H4] [H5] [H6] [H7] [H8] [H9] [H13] [H14] [H19] [H24] [H25] [H29] [H30] [H31]
+// [H1] [H4] [H5] [H6] [H7] [H8] [H9] [H13] [H14] [H19] [H24] [H25] [H29] [H30] [H31] [H39]
 
 // Timers are then looked at when the simulation says so, and not when the kernel reports them.
 #define BOOST_ASIO_DISABLE_EPOLL
@@ -17,6 +17,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <memory>
 #include <new>
 #include <string_view>
 
@@ -49,23 +50,23 @@ struct Progress {
 void simulate(Progress& progress, std::uint64_t first, std::uint64_t count, std::uint64_t stride) {
     for (std::uint64_t seed = first; seed < first + count; seed += stride) {
         progress.seed = seed;
-        Simulation simulation{Choices(seed)};
-        if (!simulation.run().empty()) {
+        const std::unique_ptr<AnySimulation> simulation = make_simulation(Choices(seed));
+        if (!simulation->run().empty()) {
             std::_Exit(1);
         }
         if (seed % compared == 0) {
-            Simulation again{Choices(seed)};
-            if (!again.run().empty() || again.trace() != simulation.trace()) {
+            const std::unique_ptr<AnySimulation> again = make_simulation(Choices(seed));
+            if (!again->run().empty() || again->trace() != simulation->trace()) {
                 progress.differs = true;
                 std::_Exit(1);
             }
             ++progress.compared;
         }
         for (std::size_t sight = 0; sight < sight_names.size(); ++sight) {
-            progress.sights[sight] += simulation.sights()[sight];
+            progress.sights[sight] += simulation->sights()[sight];
         }
-        progress.steps += simulation.steps();
-        progress.requests += simulation.requests();
+        progress.steps += simulation->steps();
+        progress.requests += simulation->requests();
         ++progress.done;
     }
 }

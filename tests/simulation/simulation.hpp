@@ -8,6 +8,7 @@
 #include "simulation/seeded_queue.hpp"
 #include "simulation/settings.hpp"
 
+#include <boost/asio/as_tuple.hpp>
 #include <boost/asio/bind_executor.hpp>
 #include <boost/asio/cancellation_signal.hpp>
 
@@ -31,44 +32,66 @@
 namespace residency::simulation {
 
 using Clock = testing::VirtualClock;
-using Manager = ModelManager<SimulatedEmbedding, SimulatedReranking, Clock>;
 
 /// What a handler, a hook or an observer throws to see what becomes of it.
 struct Thrown {};
+
+/// A run.
+class AnySimulation {
+public:
+    AnySimulation() = default;
+    virtual ~AnySimulation() = default;
+    AnySimulation(const AnySimulation&) = delete;
+    AnySimulation& operator=(const AnySimulation&) = delete;
+
+    /// Runs it. Gives what rule was broken; empty if none was.
+    virtual std::string run() = 0;
+
+    /// What happened, a line for each step.
+    [[nodiscard]] virtual std::string trace() const = 0;
+    /// All decisions.
+    [[nodiscard]] virtual const Choices& choices() const noexcept = 0;
+    /// What happened to model calls.
+    [[nodiscard]] virtual const Sights& sights() const noexcept = 0;
+    /// How many steps there were, and how many requests.
+    [[nodiscard]] virtual std::size_t steps() const noexcept = 0;
+    [[nodiscard]] virtual std::size_t requests() const noexcept = 0;
+};
 
 /// One run of a whole ModelManager on the virtual clock. Everything that could be otherwise is a choice: which of the
 /// posted functions runs next, on whichever executor, also in the midst of another (as another thread might); what the
 /// host asks for, cancels, holds and lets go, and from where; how long a load or a call takes and how it ends; when the
 /// time moves on, and when timers are looked at.
 ///
-/// One at a time in a process, for there is one virtual clock.
-class Simulation final : PostObserver, FakeStage {
+/// One at a time in a process, for there is one virtual clock. With `Asynchronous` the models answer so.
+template <bool Asynchronous>
+class SimulationOf final : public AnySimulation, PostObserver, FakeStage {
 public:
-    /// With `stream`, what happens is also printed as it happens: a crash then shows how it came to be.
-    explicit Simulation(Choices choices, std::FILE* stream = nullptr)
+    explicit SimulationOf(Choices choices, std::FILE* stream)
         : stream_(stream),
           choices_(std::move(choices)),
           settings_(Settings::choose(choices_)),
           oracle_(settings_.slots[0], settings_.slots[1], settings_.keys) {}
 
-    /// Runs it. Gives what rule was broken; empty if none was.
-    std::string run();
+    std::string run() override;
 
-    /// What happened, a line for each step.
-    [[nodiscard]] std::string trace() const { return settings_.text() + trace_; }
-    /// All decisions.
-    [[nodiscard]] const Choices& choices() const noexcept { return choices_; }
-    /// What happened to model calls.
-    [[nodiscard]] const Sights& sights() const noexcept { return oracle_.sights; }
-    /// How many steps there were, and how many requests.
-    [[nodiscard]] std::size_t steps() const noexcept { return steps_; }
-    [[nodiscard]] std::size_t requests() const noexcept { return oracle_.requests.size() - 1; }
+    [[nodiscard]] std::string trace() const override {
+        return (Asynchronous ? "models that answer asynchronously\n" : "") + settings_.text() + trace_;
+    }
+    [[nodiscard]] const Choices& choices() const noexcept override { return choices_; }
+    [[nodiscard]] const Sights& sights() const noexcept override { return oracle_.sights; }
+    [[nodiscard]] std::size_t steps() const noexcept override { return steps_; }
+    [[nodiscard]] std::size_t requests() const noexcept override { return oracle_.requests.size() - 1; }
 
 private:
+    using Embedder = std::conditional_t<Asynchronous, AsyncSimulatedEmbedder, SimulatedEmbedder>;
+    using Reranker = std::conditional_t<Asynchronous, AsyncSimulatedReranker, SimulatedReranker>;
+    using Manager = ModelManager<SimulatedBackend<Embedder, 0>, SimulatedBackend<Reranker, 1>, Clock>;
+    using Timer = asio::basic_waitable_timer<std::chrono::steady_clock>;
     template <class... Results>
     class Handler;
     struct HeldLease {
-        std::variant<Lease<SimulatedEmbedder>, Lease<SimulatedReranker>> lease;
+        std::variant<Lease<Embedder>, Lease<Reranker>> lease;
         ModelFacts* model;
     };
     // What runs, and since when: a function of a queue, or, without one, the host.
@@ -79,20 +102,20 @@ private:
     };
     // Inside the backend, a model or an observer: blocking calls are refused here.
     struct LibraryFrame {
-        explicit LibraryFrame(Simulation& of) : simulation(of) { ++simulation.user_code_scopes_; }
+        explicit LibraryFrame(SimulationOf& of) : simulation(of) { ++simulation.user_code_scopes_; }
         ~LibraryFrame() { --simulation.user_code_scopes_; }
         LibraryFrame(const LibraryFrame&) = delete;
         LibraryFrame& operator=(const LibraryFrame&) = delete;
-        Simulation& simulation;
+        SimulationOf& simulation;
     };
     struct InFrame {
-        InFrame(Simulation& of, const SeededQueue* queue) : simulation(of) {
+        InFrame(SimulationOf& of, const SeededQueue* queue) : simulation(of) {
             simulation.frames_.push_back({queue, ++of.oracle_.sequence, now()});
         }
         ~InFrame() { simulation.frames_.pop_back(); }
         InFrame(const InFrame&) = delete;
         InFrame& operator=(const InFrame&) = delete;
-        Simulation& simulation;
+        SimulationOf& simulation;
     };
 
     static constexpr std::size_t most_steps = 600;
@@ -104,6 +127,7 @@ private:
     void step();
     void run_item(SeededQueue& queue, std::size_t index);
     void poll_timers();
+    void resume(std::size_t index);
     void advance(Time by);
     void advance_somehow();
     [[nodiscard]] Time next_due() const;
@@ -157,6 +181,11 @@ private:
     bool knows(int slot, const ModelKey& key) override;
     ModelFacts* load(int slot, const ModelKey& key, LoadContext& context) override;
     FakeAnswer call(ModelFacts& model, const FakeCall& made) override;
+    asio::awaitable<FakeAnswer> call_later(ModelFacts& model, const FakeCall& made) override;
+    [[nodiscard]] CallFacts& begin_call(ModelFacts& model, const FakeCall& made);
+    void leave(const CallFacts& call);
+    [[nodiscard]] FakeAnswer end_call(ModelFacts& model, CallFacts& call, bool stopped);
+    [[nodiscard]] asio::awaitable<bool> suspend(int call);
     [[nodiscard]] Ending end_somehow(CallFacts& call);
     void unload(ModelFacts& model) override;
     void require_frame(const SeededQueue& queue, const char* what);
@@ -188,6 +217,8 @@ private:
     SeededQueue client_{"client", others_[3], *this};
     std::deque<asio::cancellation_signal> signals_;
     std::vector<HeldLease> leases_;
+    // What asynchronous calls wait for, and the numbers of these.
+    std::vector<std::pair<int, std::shared_ptr<Timer>>> suspended_;
     std::unique_ptr<Manager> manager_;
     std::vector<Frame> frames_;
     std::string trace_;
@@ -205,12 +236,13 @@ private:
 };
 
 /// Counts as one as long as it, or what it was moved to, lives.
+template <bool Asynchronous>
 template <class... Results>
-class Simulation::Handler {
+class SimulationOf<Asynchronous>::Handler {
 public:
     using cancellation_slot_type = asio::cancellation_slot;
 
-    Handler(Simulation& simulation, RequestFacts& request) : simulation_(&simulation), request_(&request) {
+    Handler(SimulationOf& simulation, RequestFacts& request) : simulation_(&simulation), request_(&request) {
         ++request.handlers;
     }
     Handler(Handler&& other) noexcept
@@ -241,12 +273,13 @@ private:
         }
     }
 
-    Simulation* simulation_;
+    SimulationOf* simulation_;
     RequestFacts* request_;
 };
 
+template <bool Asynchronous>
 template <class... Parts>
-void Simulation::note(const Parts&... parts) {
+void SimulationOf<Asynchronous>::note(const Parts&... parts) {
     const auto add = [this](const auto& part) {
         using Part = std::decay_t<decltype(part)>;
         if constexpr (std::is_convertible_v<Part, std::string_view> || std::is_same_v<Part, char>) {
@@ -271,3 +304,16 @@ void Simulation::note(const Parts&... parts) {
 #include "simulation/simulation_host.hpp"    // IWYU pragma: export
 #include "simulation/simulation_leases.hpp"  // IWYU pragma: export
 #include "simulation/simulation_run.hpp"     // IWYU pragma: export
+
+namespace residency::simulation {
+
+/// Has the first choice say what kind of models the others are about. With `stream`, what happens is also printed as it
+/// happens: a crash then shows how it came to be.
+[[nodiscard]] inline std::unique_ptr<AnySimulation> make_simulation(Choices choices, std::FILE* stream = nullptr) {
+    if (choices.once_in(3)) {
+        return std::make_unique<SimulationOf<true>>(std::move(choices), stream);
+    }
+    return std::make_unique<SimulationOf<false>>(std::move(choices), stream);
+}
+
+}  // namespace residency::simulation

@@ -6,13 +6,15 @@
 
 namespace residency::simulation {
 
-inline void Simulation::require_frame(const SeededQueue& queue, const char* what) {
+template <bool Asynchronous>
+void SimulationOf<Asynchronous>::require_frame(const SeededQueue& queue, const char* what) {
     const SeededQueue& wanted = settings_.one_executor && &queue != &client_ ? control_ : queue;
     oracle_.require(!frames_.empty() && frames_.back().queue == &wanted, what);
 }
 
+template <bool Asynchronous>
 template <class... Results>
-void Simulation::completed(RequestFacts& request, const std::exception_ptr& error, Results... results) {
+void SimulationOf<Asynchronous>::completed(RequestFacts& request, const std::exception_ptr& error, Results... results) {
     require_frame(handlers(), "R9: a handler was called where it does not belong, or inside the call");
     oracle_.require(++request.completions == 1, "R9: a request completed twice, ", request.id);
     std::string answer = "ok";
@@ -43,7 +45,8 @@ void Simulation::completed(RequestFacts& request, const std::exception_ptr& erro
     }
 }
 
-inline void Simulation::check_value(RequestFacts& request, const std::exception_ptr& error, Embeddings& rows) {
+template <bool Asynchronous>
+void SimulationOf<Asynchronous>::check_value(RequestFacts& request, const std::exception_ptr& error, Embeddings& rows) {
     oracle_.require(rows.size() == (error ? 0U : static_cast<std::size_t>(request.rows)),
                     "a wrong number of rows, request ", request.id);
     for (std::size_t row = 0; row < rows.size() && !request.calls.empty(); ++row) {
@@ -57,7 +60,8 @@ inline void Simulation::check_value(RequestFacts& request, const std::exception_
     }
 }
 
-inline void Simulation::check_value(RequestFacts& request, const std::exception_ptr& error, Ranking& ranking) {
+template <bool Asynchronous>
+void SimulationOf<Asynchronous>::check_value(RequestFacts& request, const std::exception_ptr& error, Ranking& ranking) {
     oracle_.require(ranking.size() == (error ? 0U : static_cast<std::size_t>(request.rows)),
                     "a wrong number of scores, request ", request.id);
     // The last document is the best, if they are of one model.
@@ -76,7 +80,9 @@ inline void Simulation::check_value(RequestFacts& request, const std::exception_
     }
 }
 
-inline void Simulation::check_value(RequestFacts& request, const std::exception_ptr& error, Generation& generation) {
+template <bool Asynchronous>
+void SimulationOf<Asynchronous>::check_value(RequestFacts& request, const std::exception_ptr& error,
+                                             Generation& generation) {
     oracle_.require((generation == Generation{}) == (error != nullptr), "ensure_loaded without a generation, request ",
                     request.id);
     request.granted = generation;
@@ -87,8 +93,10 @@ inline void Simulation::check_value(RequestFacts& request, const std::exception_
     }
 }
 
+template <bool Asynchronous>
 template <class Model>
-void Simulation::check_value(RequestFacts& request, const std::exception_ptr& error, Lease<Model>& lease) {
+void SimulationOf<Asynchronous>::check_value(RequestFacts& request, const std::exception_ptr& error,
+                                             Lease<Model>& lease) {
     oracle_.require(static_cast<bool>(lease) == (error == nullptr), "a lease with an error, or neither, request ",
                     request.id);
     if (lease) {
@@ -99,7 +107,8 @@ void Simulation::check_value(RequestFacts& request, const std::exception_ptr& er
     }
 }
 
-inline void Simulation::event(const Event& published) {
+template <bool Asynchronous>
+void SimulationOf<Asynchronous>::event(const Event& published) {
     require_frame(callbacks(), "H19: an event outside callbacks");
     oracle_.require(!std::exchange(observing_, true), "section 8: two events at once");
     std::ostringstream line;
@@ -122,7 +131,8 @@ inline void Simulation::event(const Event& published) {
     observing_ = false;
 }
 
-inline bool Simulation::knows(int slot, const ModelKey& key) {
+template <bool Asynchronous>
+bool SimulationOf<Asynchronous>::knows(int slot, const ModelKey& key) {
     oracle_.require(asking_ != nullptr && asking_->slot == slot && key_of(asking_->key) == key,
                     "H5: a backend is asked about a key that no request was just made for");
     if (asking_ == nullptr) {
@@ -135,7 +145,8 @@ inline bool Simulation::knows(int slot, const ModelKey& key) {
     return !asking_->denied;
 }
 
-inline ModelFacts* Simulation::load(int slot, const ModelKey& key, LoadContext& context) {
+template <bool Asynchronous>
+ModelFacts* SimulationOf<Asynchronous>::load(int slot, const ModelKey& key, LoadContext& context) {
     require_frame(loading_, "a load outside the loading executor");
     const Frame job = frames_.back();
     ModelFacts& model = oracle_.begin_load(slot, key.name.front() - 'a', now(), job.sequence, job.time);
@@ -174,11 +185,70 @@ inline ModelFacts* Simulation::load(int slot, const ModelKey& key, LoadContext& 
     }
 }
 
-inline FakeAnswer Simulation::call(ModelFacts& model, const FakeCall& made) {
+template <bool Asynchronous>
+FakeAnswer SimulationOf<Asynchronous>::call(ModelFacts& model, const FakeCall& made) {
     if (made.texts.front().request == 0) {
         oracle_.require(model.state == ModelFacts::State::alive, "R1: a leased model does not live, ", model.serial);
         return {};
     }
+    CallFacts& call = begin_call(model, made);
+    if (oracle_.violation.empty()) {
+        const LibraryFrame frame(*this);
+        leave(call);
+        nest(4);
+        call.ending = end_somehow(call);
+    }
+    return end_call(model, call, made.stop.stop_requested());
+}
+
+// It waits for something up to three times. One that honours its cancellation then ends at once.
+template <bool Asynchronous>
+asio::awaitable<FakeAnswer> SimulationOf<Asynchronous>::call_later(ModelFacts& model, const FakeCall& made) {
+    CallFacts& call = begin_call(model, made);
+    bool cancelled = false;
+    if (oracle_.violation.empty()) {
+        // What a fault of the library cancels must be seen here.
+        co_await asio::this_coro::throw_if_cancelled(false);
+        if (choices_.once_in(2)) {
+            co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
+        }
+        leave(call);
+        nest(2);
+        for (std::uint32_t times = choices_.below(4); times != 0 && !cancelled; --times) {
+            const bool was_stopped = made.stop.stop_requested();
+            cancelled = co_await suspend(call.id);
+            require_frame(inference_, "H39: a coroutine was resumed outside the inference executor");
+            oracle_.require(!cancelled || made.stop.stop_requested(), "H39: a call was cancelled, not asked to stop");
+            if (cancelled) {
+                oracle_.see(Sight::cancelled);
+            } else if (made.stop.stop_requested() && !was_stopped) {
+                oracle_.see(Sight::resumed_unwanted);
+            }
+        }
+        nest(2);
+        call.ending = cancelled ? Ending::threw : end_somehow(call);
+    }
+    const FakeAnswer answer = end_call(model, call, cancelled || made.stop.stop_requested());
+    co_return answer;
+}
+
+// Gives whether it was cancelled.
+template <bool Asynchronous>
+asio::awaitable<bool> SimulationOf<Asynchronous>::suspend(int call) {
+    const auto timer = std::make_shared<Timer>(co_await asio::this_coro::executor, Timer::time_point::max());
+    note("call ", call, " waits");
+    suspended_.emplace_back(call, timer);
+    oracle_.see(suspended_.size() == 1 ? Sight::waits : Sight::wait_together);
+    co_await timer->async_wait(asio::as_tuple(asio::use_awaitable));
+    std::erase_if(suspended_, [&](const auto& each) { return each.second == timer; });
+    const asio::cancellation_state state = co_await asio::this_coro::cancellation_state;
+    const bool cancelled = state.cancelled() != asio::cancellation_type::none;
+    note("call ", call, cancelled ? " is cancelled" : " goes on");
+    co_return cancelled;
+}
+
+template <bool Asynchronous>
+CallFacts& SimulationOf<Asynchronous>::begin_call(ModelFacts& model, const FakeCall& made) {
     require_frame(inference_, "a model was called outside the inference executor");
     CallFacts& call = oracle_.begin_call(model, made, now());
     std::string about;
@@ -186,18 +256,22 @@ inline FakeAnswer Simulation::call(ModelFacts& model, const FakeCall& made) {
         about += ' ' + std::to_string(request);
     }
     note("call ", call.id, " of model ", model.serial, " for", about);
-    if (oracle_.violation.empty()) {
-        const LibraryFrame frame(*this);
-        // Also at rest, where most joint calls are. Requests leave them one after the other.
-        while (call.requests.size() > 1 && choices_.once_in(3)) {
-            const std::uint32_t which = choices_.below(static_cast<std::uint32_t>(call.requests.size()));
-            cancel(oracle_.requests[static_cast<std::size_t>(call.requests[which])], asio::cancellation_type::terminal);
-        }
-        nest(4);
-        call.ending = end_somehow(call);
+    return call;
+}
+
+// Also at rest, where most joint calls are. Requests leave them one after the other.
+template <bool Asynchronous>
+void SimulationOf<Asynchronous>::leave(const CallFacts& call) {
+    while (call.requests.size() > 1 && choices_.once_in(3)) {
+        const std::uint32_t which = choices_.below(static_cast<std::uint32_t>(call.requests.size()));
+        cancel(oracle_.requests[static_cast<std::size_t>(call.requests[which])], asio::cancellation_type::terminal);
     }
+}
+
+template <bool Asynchronous>
+FakeAnswer SimulationOf<Asynchronous>::end_call(ModelFacts& model, CallFacts& call, bool stopped) {
     note("call ", call.id, " done: ", static_cast<int>(call.ending), " at ", call.at);
-    oracle_.end_call(model, call, made.stop.stop_requested(), now());
+    oracle_.end_call(model, call, stopped, now());
     const auto fails = [&](std::optional<std::chrono::milliseconds> retry_after = std::nullopt) {
         return Error(errc::inference_failed, key_of(model.key), Stage::inference, "the fake fails", retry_after);
     };
@@ -212,7 +286,8 @@ inline FakeAnswer Simulation::call(ModelFacts& model, const FakeCall& made) {
 }
 
 // Calls of several requests fail more often: much depends on how.
-inline Ending Simulation::end_somehow(CallFacts& call) {
+template <bool Asynchronous>
+Ending SimulationOf<Asynchronous>::end_somehow(CallFacts& call) {
     const std::uint32_t sound = call.requests.size() == 1 ? 16 : 8;
     const auto ending = static_cast<Ending>(choices_.weighted({sound, 2, 1, 1, 2, 2, 1, 1, 2}));
     if (ending == Ending::nan || ending == Ending::names_text) {
@@ -223,7 +298,8 @@ inline Ending Simulation::end_somehow(CallFacts& call) {
     return ending;
 }
 
-inline void Simulation::unload(ModelFacts& model) {
+template <bool Asynchronous>
+void SimulationOf<Asynchronous>::unload(ModelFacts& model) {
     if (!oracle_.destroyed) {
         require_frame(loading_, "S12: a model destroyed outside the loading executor");
     }

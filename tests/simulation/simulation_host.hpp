@@ -8,7 +8,8 @@
 
 namespace residency::simulation {
 
-inline void Simulation::act() {
+template <bool Asynchronous>
+void SimulationOf<Asynchronous>::act() {
     const InFrame frame(*this, nullptr);
     if (oracle_.requests.size() >= most_requests) {
         return;
@@ -32,7 +33,8 @@ inline void Simulation::act() {
     }
 }
 
-inline std::vector<std::string> Simulation::texts_of(const RequestFacts& request) {
+template <bool Asynchronous>
+std::vector<std::string> SimulationOf<Asynchronous>::texts_of(const RequestFacts& request) {
     std::vector<std::string> texts;
     for (int row = 0; row < request.rows; ++row) {
         texts.push_back(text_of(request.id, row));
@@ -41,7 +43,8 @@ inline std::vector<std::string> Simulation::texts_of(const RequestFacts& request
 }
 
 // Makes up a request: about the same model as `like`, if there is one.
-inline RequestFacts& Simulation::ask(Kind kind, const RequestFacts* like) {
+template <bool Asynchronous>
+RequestFacts& SimulationOf<Asynchronous>::ask(Kind kind, const RequestFacts* like) {
     using std::chrono::milliseconds;
     RequestFacts& request = oracle_.requests.emplace_back();
     signals_.emplace_back();
@@ -94,8 +97,9 @@ inline RequestFacts& Simulation::ask(Kind kind, const RequestFacts* like) {
     return request;
 }
 
+template <bool Asynchronous>
 template <class Result, class Start>
-void Simulation::with_handler(RequestFacts& request, const Start& start) {
+void SimulationOf<Asynchronous>::with_handler(RequestFacts& request, const Start& start) {
     if (settings_.bound) {
         start(asio::bind_executor(QueueExecutor(client_, request.id), Result(*this, request)));
     } else {
@@ -103,8 +107,9 @@ void Simulation::with_handler(RequestFacts& request, const Start& start) {
     }
 }
 
+template <bool Asynchronous>
 template <class Slot>
-void Simulation::start_in(Slot& slot, RequestFacts& request) {
+void SimulationOf<Asynchronous>::start_in(Slot& slot, RequestFacts& request) {
     const SlotFacts& facts = oracle_.slots[static_cast<std::size_t>(request.slot)];
     const SlotStatus status = slot.status();
     request.closing_at_call = facts.closing;
@@ -137,7 +142,7 @@ void Simulation::start_in(Slot& slot, RequestFacts& request) {
     } else if (request.kind == Kind::ensure) {
         with_handler<Handler<Generation>>(
             request, [&](auto handler) { slot.async_ensure_loaded(key, request.options, std::move(handler)); });
-    } else if constexpr (std::is_same_v<typename Slot::model_type, SimulatedEmbedder>) {
+    } else if constexpr (std::is_same_v<typename Slot::model_type, Embedder>) {
         const std::vector<std::string> texts = texts_of(request);
         with_handler<Handler<Embeddings>>(
             request, [&](auto handler) { manager_->async_embed(key, texts, request.options, std::move(handler)); });
@@ -150,7 +155,8 @@ void Simulation::start_in(Slot& slot, RequestFacts& request) {
     asking_ = outer;
 }
 
-inline void Simulation::start(RequestFacts& request) {
+template <bool Asynchronous>
+void SimulationOf<Asynchronous>::start(RequestFacts& request) {
     if (!manager_) {
         request.completions = 1;
         return;
@@ -175,7 +181,8 @@ inline void Simulation::start(RequestFacts& request) {
 }
 
 // Several requests for one model at once, which may share calls.
-inline void Simulation::burst() {
+template <bool Asynchronous>
+void SimulationOf<Asynchronous>::burst() {
     if (oracle_.requests.size() >= most_requests) {
         return;
     }
@@ -186,7 +193,8 @@ inline void Simulation::burst() {
     }
 }
 
-inline void Simulation::unload() {
+template <bool Asynchronous>
+void SimulationOf<Asynchronous>::unload() {
     if (!manager_) {
         return;
     }
@@ -225,7 +233,8 @@ inline void Simulation::unload() {
     --manager_calls_;
 }
 
-inline void Simulation::shut_down() {
+template <bool Asynchronous>
+void SimulationOf<Asynchronous>::shut_down() {
     if (!manager_) {
         return;
     }
@@ -272,7 +281,8 @@ inline void Simulation::shut_down() {
     }
 }
 
-inline void Simulation::cancel() {
+template <bool Asynchronous>
+void SimulationOf<Asynchronous>::cancel() {
     std::vector<RequestFacts*> candidates;
     for (RequestFacts& request : oracle_.requests) {
         if (request.id != 0 && !request.starting && (request.outstanding() || request.id % 16 == 0)) {
@@ -288,7 +298,8 @@ inline void Simulation::cancel() {
     cancel(request, types[choices_.below(3)]);
 }
 
-inline void Simulation::cancel(RequestFacts& request, asio::cancellation_type type) {
+template <bool Asynchronous>
+void SimulationOf<Asynchronous>::cancel(RequestFacts& request, asio::cancellation_type type) {
     note("cancel ", request.id, " type ", static_cast<int>(type));
     request.may_be_cancelled = true;
     // A call that runs goes on for anything less than terminal.
@@ -299,7 +310,8 @@ inline void Simulation::cancel(RequestFacts& request, asio::cancellation_type ty
     --emitting_;
 }
 
-inline void Simulation::look() {
+template <bool Asynchronous>
+void SimulationOf<Asynchronous>::look() {
     if (!manager_) {
         return;
     }
@@ -310,7 +322,8 @@ inline void Simulation::look() {
 }
 
 // A blocking call in a place where it could only hang says so.
-inline void Simulation::block_in_vain() {
+template <bool Asynchronous>
+void SimulationOf<Asynchronous>::block_in_vain() {
     if (user_code_scopes_ == 0) {
         return;
     }
@@ -323,7 +336,8 @@ inline void Simulation::block_in_vain() {
     }
 }
 
-inline void Simulation::destroy() {
+template <bool Asynchronous>
+void SimulationOf<Asynchronous>::destroy() {
     note("destroy the manager");
     for (SlotFacts& slot : oracle_.slots) {
         slot.closing = slot.closed = true;

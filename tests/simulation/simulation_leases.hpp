@@ -6,7 +6,8 @@
 
 namespace residency::simulation {
 
-inline void Simulation::attempt() {
+template <bool Asynchronous>
+void SimulationOf<Asynchronous>::attempt() {
     if (!manager_) {
         return;
     }
@@ -42,7 +43,8 @@ inline void Simulation::attempt() {
     }
 }
 
-inline void Simulation::use_lease() {
+template <bool Asynchronous>
+void SimulationOf<Asynchronous>::use_lease() {
     if (leases_.empty()) {
         return;
     }
@@ -81,9 +83,12 @@ inline void Simulation::use_lease() {
         case 3:
             note("call the leased model ", held.model->serial);
             std::visit(
-                [](auto& lease) {
+                [this](auto& lease) {
                     const std::vector<std::string> unnamed{"0"};
-                    if constexpr (std::is_same_v<std::decay_t<decltype(lease)>, Lease<SimulatedEmbedder>>) {
+                    if constexpr (Asynchronous) {
+                        oracle_.require(lease->facts().state == ModelFacts::State::alive,
+                                        "R1: a leased model does not live, ", lease->facts().serial);
+                    } else if constexpr (std::is_same_v<std::decay_t<decltype(lease)>, Lease<Embedder>>) {
                         (void)lease->embed(unnamed, EmbedAs::as_is, {});
                     } else {
                         (void)lease->rerank("query", unnamed, {});
@@ -103,7 +108,8 @@ inline void Simulation::use_lease() {
     }
 }
 
-inline void Simulation::release(std::size_t index) {
+template <bool Asynchronous>
+void SimulationOf<Asynchronous>::release(std::size_t index) {
     HeldLease held = std::move(leases_[index]);
     leases_.erase(leases_.begin() + static_cast<std::ptrdiff_t>(index));
     note("release a lease of model ", held.model->serial);
@@ -116,8 +122,9 @@ inline void Simulation::release(std::size_t index) {
         held.lease);
 }
 
+template <bool Asynchronous>
 template <class Model>
-void Simulation::keep(RequestFacts& request, Lease<Model> lease) {
+void SimulationOf<Asynchronous>::keep(RequestFacts& request, Lease<Model> lease) {
     ModelFacts& model = lease->facts();
     oracle_.hold(model, request.slot, request.key, lease.generation());
     oracle_.require(lease.key() == key_of(request.key), "R11: a lease with another key, request ", request.id);

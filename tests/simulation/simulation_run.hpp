@@ -6,10 +6,11 @@
 
 namespace residency::simulation {
 
-inline std::string Simulation::run() {
+template <bool Asynchronous>
+std::string SimulationOf<Asynchronous>::run() {
     Clock::reset();
     if (stream_ != nullptr) {
-        std::fputs(settings_.text().c_str(), stream_);
+        std::fputs(trace().c_str(), stream_);
     }
     // Request 0 stands for calls on a bare lease.
     oracle_.requests.emplace_back().completions = 1;
@@ -23,7 +24,8 @@ inline std::string Simulation::run() {
     return oracle_.violation;
 }
 
-inline void Simulation::make_manager() {
+template <bool Asynchronous>
+void SimulationOf<Asynchronous>::make_manager() {
     ManagerOptions options;
     options.embedding = settings_.slots[0];
     options.reranker = settings_.slots[1];
@@ -37,10 +39,12 @@ inline void Simulation::make_manager() {
         executors.callbacks =
             settings_.callbacks_apart ? asio::any_io_executor(QueueExecutor(callbacks_)) : asio::any_io_executor();
     }
-    manager_ = std::make_unique<Manager>(SimulatedEmbedding(*this), SimulatedReranking(*this), options, executors);
+    manager_ = std::make_unique<Manager>(SimulatedBackend<Embedder, 0>(*this), SimulatedBackend<Reranker, 1>(*this),
+                                         options, executors);
 }
 
-inline std::vector<SeededQueue*> Simulation::ready_queues() {
+template <bool Asynchronous>
+std::vector<SeededQueue*> SimulationOf<Asynchronous>::ready_queues() {
     std::vector<SeededQueue*> ready;
     for (SeededQueue* queue : {&client_, &control_, &loading_, &inference_, &callbacks_}) {
         const bool runs_handlers = queue == &handlers();
@@ -51,9 +55,10 @@ inline std::vector<SeededQueue*> Simulation::ready_queues() {
     return ready;
 }
 
-inline void Simulation::step() {
+template <bool Asynchronous>
+void SimulationOf<Asynchronous>::step() {
     ++steps_;
-    switch (choices_.weighted({9, 8, 2, 2, 1, 1})) {
+    switch (choices_.weighted({9, 8, 2, 2, 1, 1, Asynchronous ? 2U : 0U})) {
         case 0: {
             const std::vector<SeededQueue*> ready = ready_queues();
             if (!ready.empty()) {
@@ -80,11 +85,17 @@ inline void Simulation::step() {
                 check_quiet();
             }
             break;
+        case 6:
+            if (!suspended_.empty()) {
+                resume(choices_.below(static_cast<std::uint32_t>(suspended_.size())));
+            }
+            break;
     }
     observe();
 }
 
-inline void Simulation::run_item(SeededQueue& queue, std::size_t index) {
+template <bool Asynchronous>
+void SimulationOf<Asynchronous>::run_item(SeededQueue& queue, std::size_t index) {
     note("run ", queue.name(), ' ', index, " of ", queue.size());
     const InFrame frame(*this, &queue);
     try {
@@ -94,23 +105,34 @@ inline void Simulation::run_item(SeededQueue& queue, std::size_t index) {
     }
 }
 
-inline void Simulation::poll_timers() {
+template <bool Asynchronous>
+void SimulationOf<Asynchronous>::poll_timers() {
     if (polling_) {
         return;
     }
     polling_ = true;
     context_.restart();
-    note("timers: ", context_.poll());
+    others_[0].restart();
+    note("timers: ", context_.poll() + others_[0].poll());
     polling_ = false;
 }
 
-inline void Simulation::advance(Time by) {
+// What an asynchronous call waits for has happened: it goes on when the inference executor next runs it.
+template <bool Asynchronous>
+void SimulationOf<Asynchronous>::resume(std::size_t index) {
+    note("resume call ", suspended_[index].first);
+    suspended_[index].second->cancel();
+}
+
+template <bool Asynchronous>
+void SimulationOf<Asynchronous>::advance(Time by) {
     Clock::advance(by);
     note("time ", now().count());
 }
 
 // When the next thing is due that the host knows of.
-inline Time Simulation::next_due() const {
+template <bool Asynchronous>
+Time SimulationOf<Asynchronous>::next_due() const {
     Time due = never;
     const auto consider = [&due](Time candidate) { due = candidate > now() && candidate < due ? candidate : due; };
     for (const RequestFacts& request : oracle_.requests) {
@@ -138,7 +160,8 @@ inline Time Simulation::next_due() const {
     return due;
 }
 
-inline void Simulation::advance_somehow() {
+template <bool Asynchronous>
+void SimulationOf<Asynchronous>::advance_somehow() {
     using std::chrono::milliseconds;
     const Time due = next_due();
     const Time left = due == never ? Time(milliseconds(10)) : due - now();
@@ -153,7 +176,8 @@ inline void Simulation::advance_somehow() {
 }
 
 /// Runs everything in order until nothing is left to run; the time stands still, loads succeed, nothing interferes.
-inline void Simulation::come_to_rest() {
+template <bool Asynchronous>
+void SimulationOf<Asynchronous>::come_to_rest() {
     const bool was_quiet = std::exchange(quiet_, true);
     observe();
     std::size_t ran = 0;
@@ -168,6 +192,11 @@ inline void Simulation::come_to_rest() {
             poll_timers();
             busy = !ready_queues().empty();
         }
+        if (!busy && !suspended_.empty()) {
+            resume(0);
+            poll_timers();
+            busy = true;
+        }
         if (++ran > 5000) {
             oracle_.violate("it does not come to rest");
             break;
@@ -176,7 +205,8 @@ inline void Simulation::come_to_rest() {
     quiet_ = was_quiet;
 }
 
-inline void Simulation::check_quiet() {
+template <bool Asynchronous>
+void SimulationOf<Asynchronous>::check_quiet() {
     note("at rest");
     if (!manager_) {
         return;
@@ -190,7 +220,8 @@ inline void Simulation::check_quiet() {
 }
 
 // Other threads come between: a few steps in the midst of another.
-inline void Simulation::nest(std::uint32_t times) {
+template <bool Asynchronous>
+void SimulationOf<Asynchronous>::nest(std::uint32_t times) {
     if (calm() || polling_ || oracle_.depth >= deepest) {
         return;
     }
@@ -202,7 +233,8 @@ inline void Simulation::nest(std::uint32_t times) {
     }
 }
 
-inline void Simulation::posting() noexcept {
+template <bool Asynchronous>
+void SimulationOf<Asynchronous>::posting() noexcept {
     if (!calm() && !polling_ && oracle_.depth < deepest && choices_.once_in(16)) {
         note("between");
         ++posts_;
@@ -211,11 +243,13 @@ inline void Simulation::posting() noexcept {
     }
 }
 
-inline void Simulation::observe() {
+template <bool Asynchronous>
+void SimulationOf<Asynchronous>::observe() {
     if (manager_ && oracle_.violation.empty()) {
         oracle_.observe(0, manager_->embedding().status(), manager_->embedding().generation(), now());
         oracle_.observe(1, manager_->reranker().status(), manager_->reranker().generation(), now());
-        if (&handlers() != &control_) {
+        // The coroutines of the one executor count as its work, too.
+        if (&handlers() != &control_ && !(Asynchronous && settings_.one_executor)) {
             oracle_.require(control_.tracked() <= (settings_.both ? 2 : 1), "R7: more than one wait of a slot's timer");
         }
     }
@@ -223,7 +257,8 @@ inline void Simulation::observe() {
 
 // Nothing is asked for any more: all requests have to be served, whatever is idle has to go, and in the end nothing may
 // be left.
-inline void Simulation::finish() {
+template <bool Asynchronous>
+void SimulationOf<Asynchronous>::finish() {
     quiet_ = true;
     note("the end");
     come_to_rest();
@@ -261,7 +296,8 @@ inline void Simulation::finish() {
 }
 
 // Leases end one by one, and where a model keeps its place time passes: what waits gets its turn.
-inline void Simulation::serve_all() {
+template <bool Asynchronous>
+void SimulationOf<Asynchronous>::serve_all() {
     for (int rounds = 0; rounds < 64 && oracle_.violation.empty(); ++rounds) {
         while (!leases_.empty()) {
             release(0);
@@ -287,7 +323,8 @@ inline void Simulation::serve_all() {
 }
 
 // R5 on the whole manager: what is idle is there until just before its time, and gone at it.
-inline void Simulation::let_all_idle() {
+template <bool Asynchronous>
+void SimulationOf<Asynchronous>::let_all_idle() {
     for (int rounds = 0; rounds < 8 && oracle_.violation.empty(); ++rounds) {
         Time due = never;
         for (int slot = 0; slot < 2; ++slot) {
@@ -313,7 +350,8 @@ inline void Simulation::let_all_idle() {
 }
 
 // Before anything of it is in its queue.
-inline void Simulation::posted(int request) noexcept {
+template <bool Asynchronous>
+void SimulationOf<Asynchronous>::posted(int request) noexcept {
     RequestFacts& facts = oracle_.requests[static_cast<std::size_t>(request)];
     oracle_.require(facts.posted == 0, "R9: a handler was posted twice, request ", request);
     facts.posted = ++oracle_.sequence;
@@ -322,7 +360,8 @@ inline void Simulation::posted(int request) noexcept {
     facts.decided_time = frames_.empty() ? now() : frames_.back().time;
 }
 
-inline void Simulation::check_gone() {
+template <bool Asynchronous>
+void SimulationOf<Asynchronous>::check_gone() {
     for (const RequestFacts& request : oracle_.requests) {
         oracle_.require(request.completions == 1, "R9: a request completed not once, ", request.id);
         oracle_.require(request.handlers == 0, "R12: a handler is left, ", request.id);
@@ -339,6 +378,9 @@ inline void Simulation::check_gone() {
     }
     context_.restart();
     oracle_.require(context_.poll() == 0 && context_.stopped(), "R12: a timer is left");
+    others_[0].restart();
+    oracle_.require(suspended_.empty() && others_[0].poll() == 0 && others_[0].stopped(),
+                    "R12: a call that waits is left");
 }
 
 }  // namespace residency::simulation
