@@ -108,15 +108,17 @@ struct NonAllocatingBackend {
 /// A lease on one.
 using FrugalLease = Lease<NonAllocatingModel>;
 
-/// A manager of frugal models on the virtual clock, with executors that the test polls. Both slots have the same
-/// options, which by default need no timer.
-struct NonAllocatingBench {
-    using Manager = ModelManager<NonAllocatingBackend, NonAllocatingBackend, VirtualClock>;
+/// A manager of the models of `Backend`, which are frugal, on the virtual clock, with executors that the test polls.
+/// Both slots have the same options, which by default need no timer.
+template <class Backend>
+struct NonAllocatingBenchOf {
+    using Manager = ModelManager<Backend, Backend, VirtualClock>;
+    using LeaseType = Lease<typename Backend::model_type>;
 
-    explicit NonAllocatingBench(const SlotOptions& options = {.keep_alive = keep_alive_forever},
-                                const Observer& observer = {}) {
+    explicit NonAllocatingBenchOf(const SlotOptions& options = {.keep_alive = keep_alive_forever},
+                                  const Observer& observer = {}) {
         VirtualClock::reset();
-        models.emplace(NonAllocatingBackend{&world}, NonAllocatingBackend{&world},
+        models.emplace(Backend{&world}, Backend{&world},
                        ManagerOptions{.embedding = options, .reranker = options, .observer = observer}, executors());
     }
     [[nodiscard]] Executors executors() {
@@ -151,8 +153,8 @@ struct NonAllocatingBench {
     }
 
     /// Takes a lease, which can be had without waiting for anybody.
-    [[nodiscard]] FrugalLease lease(const ModelKey& key) {
-        Outcome<FrugalLease> answer;
+    [[nodiscard]] LeaseType lease(const ModelKey& key) {
+        Outcome<LeaseType> answer;
         slot().async_acquire(key, answer.handler());
         run();
         REQUIRE(answer.calls() == 1);
@@ -169,7 +171,7 @@ struct NonAllocatingBench {
     asio::io_context inference;
     asio::io_context loading;
     HandlerTally handlers;
-    std::vector<FrugalLease> held;
+    std::vector<LeaseType> held;
     std::optional<Manager> models;
 
 private:
@@ -190,5 +192,8 @@ private:
         return count - 1;
     }
 };
+
+/// The same of plain frugal models.
+using NonAllocatingBench = NonAllocatingBenchOf<NonAllocatingBackend>;
 
 }  // namespace residency::test

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "residency/runtime/asio.hpp"
+#include "residency/runtime/serial_executor.hpp"
 #include "residency/runtime/user_code_scope.hpp"
 #include "residency/shell/slot_base.hpp"
 #include "residency/shell/waiter.hpp"
@@ -28,7 +29,11 @@ public:
     /// For `of`, which is of `owner`.
     template <class Of>
     AsyncCall(boost::intrusive_ptr<InferenceWaiter> owner, SlotBase& slot, Of& of)
-        : owner_(std::move(owner)), slot_(slot), strand_(asio::make_strand(slot.inference())), calls_(of) {}
+        : owner_(std::move(owner)),
+          slot_(slot),
+          strand_(runtime::SerialExecutor::over(slot.inference())),
+          work_(slot.inference()),
+          calls_(of) {}
 
     /// Starts the first call. Called once.
     void begin() noexcept { spawn(); }
@@ -131,7 +136,9 @@ private:
 
     const boost::intrusive_ptr<InferenceWaiter> owner_;
     SlotBase& slot_;
-    const asio::strand<asio::any_io_executor> strand_;
+    const runtime::SerialExecutor strand_;
+    // So that the executor's context has work to do while the coroutine waits for something else.
+    const asio::executor_work_guard<asio::any_io_executor> work_;
     Calls calls_;
     // Used in the strand, or once nothing runs in it any more.
     asio::cancellation_signal cancel_{};
