@@ -44,10 +44,16 @@ struct Entry {
     int (*run)(std::size_t count);
 };
 constexpr Entry paths[] = {
-    {"lease", run<LeasePath>},   {"acquire", run<AcquirePath>},
-    {"embed", run<EmbedPath>},   {"embed_any", run<AnyEmbedPath>},
-    {"grant", run<GrantPath>},   {"cancel", run<CancelPath>},
-    {"status", run<StatusPath>}, {"status_text", run<StatusTextPath>},
+    {"lease", run<LeasePath>},
+    {"acquire", run<AcquirePath>},
+    {"embed", run<EmbedPath>},
+    {"embed_any", run<AnyEmbedPath>},
+    {"async_embed", run<AsyncEmbedPath>},
+    {"co_spawn", run<SpawnPath>},
+    {"grant", run<GrantPath>},
+    {"cancel", run<CancelPath>},
+    {"status", run<StatusPath>},
+    {"status_text", run<StatusTextPath>},
 };
 
 #ifdef __GLIBC__

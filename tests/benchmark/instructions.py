@@ -24,6 +24,8 @@ PATHS = {
     "acquire": ("async_acquire + release, model ready", (2, 6)),
     "embed": ("async_embed of one text, model does nothing", (2, 6)),
     "embed_any": ("the same, the backend's type erased (backends/any.hpp)", (2, 6)),
+    "async_embed": ("async_embed, the model answers asynchronously", (2, 6)),
+    "co_spawn": ("co_spawn of what that model gives, without a manager", (2, 6)),
     "grant": ("join a queue of 10,000 and be granted", (1, 3)),
     "cancel": ("join a queue of 10,000 and be cancelled", (1, 3)),
     "status": ("status() of a manager with 4 residents", (2, 12)),

@@ -3,6 +3,7 @@
 #include "residency/embeddings.hpp"
 #include "residency/model_key.hpp"
 #include "residency/options.hpp"
+#include "residency/runtime/asio.hpp"
 
 #include <chrono>
 #include <cstddef>
@@ -25,6 +26,19 @@ struct NoOpBackend {
     using model_type = NoOpEmbedder;
     [[nodiscard]] std::unique_ptr<NoOpEmbedder> load(const ModelKey& /*key*/) {
         return std::make_unique<NoOpEmbedder>();
+    }
+};
+
+/// The same as a model that answers asynchronously.
+struct NoOpAsyncEmbedder {
+    [[nodiscard]] asio::awaitable<Embeddings> embed(std::span<const std::string> texts) {
+        co_return Embeddings(texts.size(), 1);
+    }
+};
+struct NoOpAsyncBackend {
+    using model_type = NoOpAsyncEmbedder;
+    [[nodiscard]] std::unique_ptr<NoOpAsyncEmbedder> load(const ModelKey& /*key*/) {
+        return std::make_unique<NoOpAsyncEmbedder>();
     }
 };
 

@@ -105,7 +105,7 @@ private:
 };
 
 /// async_embed of one text by a model that does nothing.
-template <class Backend>
+template <class Backend, class Made = Backend>
 class EmbedPathOf : OneThread {
 public:
     static constexpr std::size_t operations = chain_length;
@@ -136,13 +136,54 @@ private:
     };
 
     ModelManager<Backend, NoOpRerankerBackend> manager_{
-        NoOpBackend(), {}, {.embedding = roomy()}, Executors::all(context.get_executor())};
+        Made(), {}, {.embedding = roomy()}, Executors::all(context.get_executor())};
     std::size_t answered_ = 0;
 };
 
 using EmbedPath = EmbedPathOf<NoOpBackend>;
 /// The same, where the backend's type is erased.
-using AnyEmbedPath = EmbedPathOf<AnyEmbeddingBackend>;
+using AnyEmbedPath = EmbedPathOf<AnyEmbeddingBackend, NoOpBackend>;
+/// The same where the model answers asynchronously.
+using AsyncEmbedPath = EmbedPathOf<NoOpAsyncBackend>;
+
+/// co_spawn of what such a model gives, without a manager, on the executor that its calls have: a floor.
+class SpawnPath : OneThread {
+public:
+    static constexpr std::size_t operations = chain_length;
+
+    std::size_t turn() {
+        answered_ = 0;
+        Chain chain(at_once, Start{this});
+        chain([this] { context.poll(); });
+        return answered_;
+    }
+
+private:
+    struct Start {
+        SpawnPath* path;
+        void operator()(Chain<Start>& chain) const {
+            asio::co_spawn(path->executor_, Call{path, {"text"}},
+                           asio::bind_executor(path->context.get_executor(), Handler{path, &chain}));
+        }
+    };
+    struct Call {
+        SpawnPath* path;
+        std::vector<std::string> texts;
+        asio::awaitable<Embeddings> operator()() const { return path->model_.embed(texts); }
+    };
+    struct Handler {
+        SpawnPath* path;
+        Chain<Start>* chain;
+        void operator()(const std::exception_ptr& /*error*/, const Embeddings& rows) const {
+            path->answered_ += rows.size() == 1 ? 1 : 0;
+            chain->done();
+        }
+    };
+
+    const asio::any_io_executor executor_{context.get_executor()};
+    NoOpAsyncEmbedder model_;
+    std::size_t answered_ = 0;
+};
 
 /// A slot whose one lease is taken, so that all others wait.
 class QueuePath : protected OneThread {

@@ -6,9 +6,13 @@
 #include "residency/embeddings.hpp"
 #include "residency/error.hpp"
 #include "residency/model_key.hpp"
+#include "residency/runtime/asio.hpp"
 #include "stress/facts.hpp"
 #include "stress/random.hpp"
 #include "stress/witness.hpp"
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/steady_timer.hpp>
 
 #include <algorithm>
 #include <array>
@@ -46,6 +50,13 @@ namespace residency::stress {
 /// What a model gives for it.
 [[nodiscard]] inline float value_of(TextOf text) { return static_cast<float>(text.request * 32 + text.row); }
 
+/// Whether the models of this program answer asynchronously.
+#if defined(STRESS_ASYNCHRONOUS)
+inline constexpr bool asynchronous = true;
+#else
+inline constexpr bool asynchronous = false;
+#endif
+
 /// A model. Its answers hold the numbers of the requests that it was called for, and of their texts.
 template <std::uint32_t Slot>
 class StressedModel {
@@ -65,29 +76,66 @@ public:
     [[nodiscard]] BatchLimits batch_limits() const noexcept { return facts_.limits; }
     [[nodiscard]] ModelFacts& facts() const noexcept { return facts_; }
 
-    Embeddings embed(std::span<const std::string> texts, EmbedAs as, std::stop_token stop) requires(Slot == 0) {
-        Call call{.texts = parse_all(texts), .as = as};
-        for (const TextOf& text : call.texts) {
-            call.bytes += text_of(text.request, text.row).size();
+    Embeddings embed(std::span<const std::string> texts, EmbedAs as,
+                     std::stop_token stop) requires(Slot == 0 && !asynchronous) {
+        Call call = call_of(texts, as);
+        work(call, stop, [&](std::size_t index) { return texts[index]; });
+        return rows_of(call);
+    }
+    asio::awaitable<Embeddings> embed(std::span<const std::string> texts, EmbedAs as,
+                                      std::stop_token stop) requires(Slot == 0 && asynchronous) {
+        Call call = call_of(texts, as);
+        co_await work_later(call, stop, [&](std::size_t index) { return texts[index]; });
+        co_return rows_of(call);
+    }
+    std::vector<float> rerank(std::string_view query, std::span<const std::string> documents,
+                              std::stop_token stop) requires(Slot == 1 && !asynchronous) {
+        return rerank(pairs_of(query, documents), std::move(stop));
+    }
+    std::vector<float> rerank(std::span<const RerankPair> pairs,
+                              std::stop_token stop) requires(Slot == 1 && !asynchronous) {
+        Call call = call_of(pairs);
+        work(call, stop, [&](std::size_t index) { return pairs[index].document; });
+        return scores_of(call);
+    }
+    asio::awaitable<std::vector<float>> rerank(std::string_view query, std::span<const std::string> documents,
+                                               std::stop_token stop) requires(Slot == 1 && asynchronous) {
+        const std::vector<RerankPair> pairs = pairs_of(query, documents);
+        co_return co_await rerank(pairs, std::move(stop));
+    }
+    asio::awaitable<std::vector<float>> rerank(std::span<const RerankPair> pairs,
+                                               std::stop_token stop) requires(Slot == 1 && asynchronous) {
+        Call call = call_of(pairs);
+        co_await work_later(call, stop, [&](std::size_t index) { return pairs[index].document; });
+        co_return scores_of(call);
+    }
+
+private:
+    static Call call_of(std::span<const std::string> texts, EmbedAs as) {
+        Call call{.as = as};
+        for (const std::string& text : texts) {
+            call.texts.push_back(parse(text));
+            call.bytes += text.size();
         }
         call.text_bytes = call.bytes;
-        work(call, stop, [&](std::size_t index) { return texts[index]; });
+        return call;
+    }
+    static Embeddings rows_of(const Call& call) {
         Embeddings rows(call.rows(), 2);
-        for (std::size_t row = 0; row < std::min(rows.size(), texts.size()); ++row) {
+        for (std::size_t row = 0; row < std::min(rows.size(), call.texts.size()); ++row) {
             rows[row][0] = value_of(call.texts[row]);
             rows[row][1] = call.ending == Ending::nan && row == call.at ? std::numeric_limits<float>::quiet_NaN() : 1;
         }
         return rows;
     }
-    std::vector<float> rerank(std::string_view query, std::span<const std::string> documents,
-                              std::stop_token stop) requires(Slot == 1) {
+    static std::vector<RerankPair> pairs_of(std::string_view query, std::span<const std::string> documents) {
         std::vector<RerankPair> pairs;
         for (const std::string& document : documents) {
             pairs.push_back({query, document});
         }
-        return rerank(pairs, std::move(stop));
+        return pairs;
     }
-    std::vector<float> rerank(std::span<const RerankPair> pairs, std::stop_token stop) requires(Slot == 1) {
+    Call call_of(std::span<const RerankPair> pairs) {
         Call call;
         for (const RerankPair& pair : pairs) {
             const TextOf text = parse(std::string(pair.document));
@@ -96,23 +144,16 @@ public:
             call.bytes += pair.document.size() + (text.row == 0 ? pair.query.size() : 0);
             call.texts.push_back(text);
         }
-        work(call, stop, [&](std::size_t index) { return pairs[index].document; });
-        // Best last, so that the ranking turns them round.
+        return call;
+    }
+    // Best last, so that the ranking turns them round.
+    static std::vector<float> scores_of(const Call& call) {
         std::vector<float> scores(call.rows());
-        for (std::size_t row = 0; row < std::min(scores.size(), pairs.size()); ++row) {
+        for (std::size_t row = 0; row < std::min(scores.size(), call.texts.size()); ++row) {
             scores[row] = call.ending == Ending::nan && row == call.at ? std::numeric_limits<float>::quiet_NaN()
                                                                        : value_of(call.texts[row]);
         }
         return scores;
-    }
-
-private:
-    static std::vector<TextOf> parse_all(std::span<const std::string> texts) {
-        std::vector<TextOf> parsed;
-        for (const std::string& text : texts) {
-            parsed.push_back(parse(text));
-        }
-        return parsed;
     }
 
     // Notes the call and its end, and throws if it is to.
@@ -120,20 +161,58 @@ private:
     void work(Call& call, const std::stop_token& stop, const TextAt& text_at) {
         witness_.begin_call(facts_, call, requests_);
         const std::stop_callback on_stop(stop, [this] { witness_.call_back_in_stop(); });
-        const bool will_stop =
-            call.is_first && std::all_of(call.requests.begin(), call.requests.end(), [](const RequestFacts* request) {
-                return request->options.timeout.has_value();
-            });
-        const std::uint32_t times = call.requests.size() == 1 ? 16 : 3;
-        if (will_stop && witness_.waits_for_stop && dice().once_in(times)) {
+        if (waits_for_stop(call)) {
             // The requests' timeouts end it early and set the stop_token.
             while (!stop.stop_requested()) {
                 std::this_thread::yield();
             }
         } else if (!stop.stop_requested()) {
-            // Now and then long enough to be cancelled or revoked meanwhile.
-            dawdle(dice().once_in(6) ? 200 : call.requests.size() > 1 ? 100 : 10);
+            dawdle(length(call));
         }
+        finish(call, stop, text_at);
+    }
+    // The same; it waits without a thread, and may be cancelled meanwhile or ignore that.
+    template <class TextAt>
+    asio::awaitable<void> work_later(Call& call, const std::stop_token& stop, const TextAt& text_at) {
+        witness_.begin_call(facts_, call, requests_);
+        const std::stop_callback on_stop(stop, [this] { witness_.call_back_in_stop(); });
+        co_await asio::this_coro::throw_if_cancelled(false);
+        const bool ignores = dice().coin();
+        if (ignores) {
+            co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
+        }
+        asio::steady_timer timer(co_await asio::this_coro::executor);
+        if (waits_for_stop(call)) {
+            do {
+                // One that does not ignore it is woken by the cancellation alone.
+                timer.expires_after(ignores ? std::chrono::microseconds(50) : std::chrono::hours(1));
+                co_await timer.async_wait(asio::as_tuple(asio::use_awaitable));
+            } while (!stop.stop_requested());
+        } else if (dice().coin()) {
+            timer.expires_after(std::chrono::microseconds(length(call)));
+            co_await timer.async_wait(asio::as_tuple(asio::use_awaitable));
+        } else {
+            dawdle(length(call));
+        }
+        const asio::cancellation_state state = co_await asio::this_coro::cancellation_state;
+        witness_.require(state.cancelled() == asio::cancellation_type::none || stop.stop_requested(),
+                         "H39: a call was cancelled, and not asked to stop");
+        finish(call, stop, text_at);
+    }
+
+    [[nodiscard]] bool waits_for_stop(const Call& call) const {
+        const bool will_stop =
+            call.is_first && std::all_of(call.requests.begin(), call.requests.end(), [](const RequestFacts* request) {
+                return request->options.timeout.has_value();
+            });
+        return will_stop && witness_.waits_for_stop && dice().once_in(call.requests.size() == 1 ? 16 : 3);
+    }
+    // Now and then long enough to be cancelled or revoked meanwhile.
+    [[nodiscard]] static std::uint32_t length(const Call& call) {
+        return dice().once_in(6) ? 200 : call.requests.size() > 1 ? 100 : 10;
+    }
+    template <class TextAt>
+    void finish(Call& call, const std::stop_token& stop, const TextAt& text_at) {
         witness_.call_back();
         draw_ending(call);
         for (std::size_t index = 0; index < call.texts.size(); ++index) {
