@@ -109,6 +109,16 @@ struct Reranks {
         co_return scores;
     }
 };
+// Waits, and then calls what the test wants.
+struct CallsBack {
+    static inline const std::function<void()>* hook = nullptr;
+
+    asio::awaitable<Embeddings> embed(std::span<const std::string> texts) {
+        co_await asio::post(asio::use_awaitable);
+        (*hook)();
+        co_return Embeddings(texts.size(), 1);
+    }
+};
 template <class Model>
 struct LoadsOf {
     using model_type = Model;
@@ -483,6 +493,29 @@ TEST_CASE("A blocking call inside an asynchronous model is refused", "[H39][H15]
     CHECK(code == errc::would_deadlock);
     CHECK(answer.value().size() == 1);
     bench.check_ends_clean(*bench.manager);
+}
+
+TEST_CASE("A blocking call of the other slot inside an asynchronous model is refused, also after it has waited",
+          "[H39][H15]") {
+    const auto world = std::make_shared<FakeWorld>();
+    Outcome<Embeddings> answer;
+    boost::system::error_code code;
+    {
+        ModelManager<LoadsOf<CallsBack>, FakeAsyncRerankerBackend> models{{}, FakeAsyncRerankerBackend(world)};
+        const std::function<void()> calls_back = [&] {
+            try {
+                (void)models.rerank(b, "q", {"x"});
+            } catch (const Error& error) {
+                code = error.code();
+            }
+        };
+        CallsBack::hook = &calls_back;
+        models.async_embed(a, {"x"}, answer.handler());
+        answer.wait();
+        CallsBack::hook = nullptr;
+    }
+    CHECK(answer.value().size() == 1);
+    CHECK(code == errc::would_deadlock);
 }
 
 TEST_CASE("Without max_calls as many asynchronous calls run as leases, on no more threads than processors",

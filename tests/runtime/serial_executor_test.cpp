@@ -59,7 +59,7 @@ struct Bench {
 
     asio::io_context context{1};
     bool refuses = false;
-    SerialExecutor serial = SerialExecutor::over(Refusing(context, refuses));
+    SerialExecutor serial = SerialExecutor::over(Refusing(context, refuses), this);
     std::shared_ptr<int> held = std::make_shared<int>();
     std::vector<int> ran{};
 };
@@ -92,6 +92,14 @@ TEST_CASE("What is dispatched in its turn runs at once, what is posted there aft
     CHECK(bench.ran == std::vector<int>{1, 2, 4, 3});
 }
 
+TEST_CASE("A function is user code of the owner", "[H39][H15]") {
+    Bench bench;
+    bench.post([&] { bench.ran.push_back(runtime::UserCodeScope::active(&bench) ? 1 : 0); });
+    bench.context.poll();
+    CHECK(bench.ran == std::vector<int>{1});
+    CHECK_FALSE(runtime::UserCodeScope::active(&bench));
+}
+
 TEST_CASE("What a function throws ends that function alone", "[H39]") {
     Bench bench;
     bench.post([] { throw std::runtime_error("no"); });
@@ -122,6 +130,7 @@ TEST_CASE("Where a second turn is refused, what waits for it is destroyed", "[H3
     CHECK(bench.ran.size() == 16);
     CHECK(bench.left() == 0);
     bench.post([&] { bench.ran.push_back(100); });
+    bench.context.restart();
     bench.context.poll();
     CHECK(bench.ran.back() == 100);
 }
@@ -130,7 +139,7 @@ TEST_CASE("What waits is destroyed with the context", "[H39]") {
     const auto held = std::make_shared<int>();
     {
         asio::io_context context;
-        const SerialExecutor serial = SerialExecutor::over(context.get_executor());
+        const SerialExecutor serial = SerialExecutor::over(context.get_executor(), nullptr);
         for (int count = 0; count < 3; ++count) {
             asio::post(serial, [held, serial] {});
         }
@@ -147,7 +156,7 @@ TEST_CASE("On many threads one function runs at a time, and none is lost", "[H39
     int ran = 0;
     {
         asio::thread_pool pool(4);
-        const SerialExecutor serial = SerialExecutor::over(pool.get_executor());
+        const SerialExecutor serial = SerialExecutor::over(pool.get_executor(), nullptr);
         std::vector<std::thread> threads;
         for (int thread = 0; thread < 4; ++thread) {
             threads.emplace_back([&] {

@@ -212,8 +212,11 @@ asio::awaitable<FakeAnswer> SimulationOf<Asynchronous>::call_later(ModelFacts& m
         if (choices_.once_in(2)) {
             co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
         }
-        leave(call);
-        nest(2);
+        {
+            const LibraryFrame frame(*this);
+            leave(call);
+            nest(2);
+        }
         for (std::uint32_t times = choices_.below(4); times != 0 && !cancelled; --times) {
             const bool was_stopped = made.stop.stop_requested();
             cancelled = co_await suspend(call.id);
@@ -225,6 +228,7 @@ asio::awaitable<FakeAnswer> SimulationOf<Asynchronous>::call_later(ModelFacts& m
                 oracle_.see(Sight::resumed_unwanted);
             }
         }
+        const LibraryFrame frame(*this);
         nest(2);
         call.ending = cancelled ? Ending::threw : end_somehow(call);
     }

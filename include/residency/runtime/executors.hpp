@@ -23,9 +23,9 @@ namespace residency {
 struct Executors {
     /// Timers and bookkeeping. Default: one thread, on which no user code runs.
     asio::any_io_executor control{};
-    /// Model calls, at most `SlotOptions::max_calls` a slot at once. Default: `max_calls` threads for each slot; for one
-    /// whose models answer asynchronously one for each processor, or `max_calls` if that is less, as such a call
-    /// occupies a thread only while it computes. The host's may then be one thread, too.
+    /// Model calls, at most `SlotOptions::max_calls` a slot at once. Default: `max_calls` threads for each slot. Where
+    /// models answer asynchronously, one for each processor, or `max_calls` if that is less: such a call occupies a
+    /// thread only while it computes, so the host's may be one thread, too.
     asio::any_io_executor inference{};
     /// Loads, at most `SlotOptions::max_loads` a slot at once, and unloads. Default for each slot: `max_loads` threads,
     /// and one for unloads.

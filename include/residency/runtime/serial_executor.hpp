@@ -2,6 +2,7 @@
 
 #include "residency/runtime/asio.hpp"
 #include "residency/runtime/mutex.hpp"
+#include "residency/runtime/user_code_scope.hpp"
 
 #include <boost/smart_ptr/intrusive_ptr.hpp>
 #include <boost/smart_ptr/intrusive_ref_counter.hpp>
@@ -18,19 +19,21 @@ namespace residency::runtime {
 /// Runs what it is given one after the other, in order, on another executor, as asio::strand does. It differs where
 /// something fails, because a model call is given up then and not lost:
 ///
-///  - If there is no memory for a function, or the other executor throws instead of taking it, it is destroyed, and so
-///    is what waits here. A strand throws, which ends the process where Asio posts in a destructor, and keeps what waits
-///    until its context ends.
+///  - If there is no memory for a function, or the other executor throws instead of taking it, it is destroyed, and
+///    what waits here, too. A strand throws, which ends the process where Asio posts in a destructor, and keeps what
+///    waits until its context ends.
 ///  - What a function throws ends that function. On a thread of the library's own it would end the process: a coroutine
 ///    for which memory runs out when it begins to wait throws there.
+///
+/// Its functions are user code on a thread of an owner's: a `UserCodeScope` is around each.
 ///
 /// It takes no memory to copy it into a boost::asio::any_io_executor. It does not count as work of the other executor.
 class SerialExecutor {
 public:
-    /// One over `inner`, which is not empty. Throws std::bad_alloc. No constructor: to be asked whether it is an
-    /// executor, a type must not be made of what can be made of it.
-    [[nodiscard]] static SerialExecutor over(const asio::any_io_executor& inner) {
-        return SerialExecutor(new State(inner), false);
+    /// One over `inner`, which is not empty, for `owner`. Throws std::bad_alloc. No constructor: to be asked whether it
+    /// is an executor, a type must not be made of what can be made of it.
+    [[nodiscard]] static SerialExecutor over(const asio::any_io_executor& inner, const void* owner) {
+        return SerialExecutor(new State(inner, owner), false);
     }
 
     /// A copy takes its turns with the original.
@@ -119,8 +122,11 @@ private:
     };
 
     struct State : boost::intrusive_ref_counter<State> {
-        explicit State(const asio::any_io_executor& other)
-            : inner(asio::require(other, asio::execution::blocking.never)) {}
+        State(const asio::any_io_executor& other, const void* of)
+            : inner(asio::require(other, asio::execution::blocking.never)), owner(of) {}
+        State(const State&) = delete;
+        State& operator=(const State&) = delete;
+        ~State() = default;
 
         // Whether nothing has the turn; then the caller has it.
         [[nodiscard]] bool begin_turn() noexcept {
@@ -156,6 +162,7 @@ private:
         }
 
         const asio::any_io_executor inner;
+        const void* const owner;
         std::atomic<std::thread::id> runner{};
         Mutex mutex{};
         bool has_turn RESIDENCY_GUARDED_BY(mutex) = false;
@@ -191,6 +198,7 @@ private:
 
         void operator()() noexcept {
             const boost::intrusive_ptr<State> state = turn.take();
+            const UserCodeScope scope(state->owner);
             state->runner = std::this_thread::get_id();
             {
                 Function own(std::move(function));

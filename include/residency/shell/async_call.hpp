@@ -2,7 +2,6 @@
 
 #include "residency/runtime/asio.hpp"
 #include "residency/runtime/serial_executor.hpp"
-#include "residency/runtime/user_code_scope.hpp"
 #include "residency/shell/slot_base.hpp"
 #include "residency/shell/waiter.hpp"
 
@@ -31,7 +30,7 @@ public:
     AsyncCall(boost::intrusive_ptr<InferenceWaiter> owner, SlotBase& slot, Of& of)
         : owner_(std::move(owner)),
           slot_(slot),
-          strand_(runtime::SerialExecutor::over(slot.inference())),
+          strand_(runtime::SerialExecutor::over(slot.inference(), slot.delivery().owner)),
           work_(slot.inference()),
           calls_(of) {}
 
@@ -81,7 +80,6 @@ private:
 
     // In the strand: what the coroutine awaits.
     auto call() {
-        const runtime::UserCodeScope scope(slot_.delivery().owner);
         if (!began_) {
             began_ = true;
             calls_.begins();
@@ -99,7 +97,6 @@ private:
     template <class Given>
     void ended(const std::exception_ptr& thrown, Given&& given) noexcept {
         if (is_wanted_) {
-            const runtime::UserCodeScope scope(slot_.delivery().owner);
             if (thrown) {
                 calls_.threw(thrown);
             } else {
