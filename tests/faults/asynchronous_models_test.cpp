@@ -241,7 +241,6 @@ public:
         asio::require(inner_, asio::execution::blocking.never).execute(std::forward<Function>(function));
     }
     friend bool operator==(const Refusing& left, const Refusing& right) noexcept { return left.state_ == right.state_; }
-    friend bool operator!=(const Refusing& left, const Refusing& right) noexcept { return !(left == right); }
 
 private:
     asio::io_context::executor_type inner_;

@@ -43,7 +43,6 @@ public:
     friend bool operator==(const Refusing& left, const Refusing& right) noexcept {
         return left.context_ == right.context_;
     }
-    friend bool operator!=(const Refusing& left, const Refusing& right) noexcept { return !(left == right); }
 
 private:
     asio::io_context* context_;
