@@ -17,7 +17,9 @@ set(residency_spdlog_headers "${residency_headers}")
 list(FILTER residency_spdlog_headers INCLUDE REGEX "/residency/observe/spdlog(/|\\.hpp$)")
 set(residency_llama_cpp_headers "${residency_headers}")
 list(FILTER residency_llama_cpp_headers INCLUDE REGEX "/residency/backends/llama_cpp(/|\\.hpp$)")
-list(REMOVE_ITEM residency_headers ${residency_spdlog_headers} ${residency_llama_cpp_headers})
+set(residency_remote_headers "${residency_headers}")
+list(FILTER residency_remote_headers INCLUDE REGEX "/residency/backends/remote(/|\\.hpp$)")
+list(REMOVE_ITEM residency_headers ${residency_spdlog_headers} ${residency_llama_cpp_headers} ${residency_remote_headers})
 
 # Makes the interface library residency_<name>, known to others as residency::<export_name>, of these headers.
 function(residency_add_interface target export_name)
@@ -59,4 +61,9 @@ endif()
 
 if(RESIDENCY_LLAMA_CPP)
     include("${CMAKE_CURRENT_LIST_DIR}/llama_cpp.cmake")
+endif()
+
+residency_find_boost_json()
+if(TARGET Boost::json)
+    include("${CMAKE_CURRENT_LIST_DIR}/remote.cmake")
 endif()

@@ -10,7 +10,7 @@ A header includes only floors below its own:
     faces                   model_manager, model_slot: contracts, almost no code
     shell/                  locks, lets the core decide, carries out; one operation a file
     lease                   lease, detail/: what a user holds of a slot; knows core/, but neither runtime/ nor shell/
-    runtime/                mechanisms: know nothing of models or of core/; runtime/asio alone includes Boost.Asio
+    runtime/                mechanisms: know nothing of models or of core/; runtime/asio alone includes Boost.Asio, but for sockets
     core/                   decisions: no Asio, no thread, no mutex, no clock
     ground                  words: the standard library and boost/system only
 
@@ -56,6 +56,12 @@ FRONT_LEAVES = ("residency/backends/lexical",)
 OWN_DEPENDENCY = {
     "residency/observe/spdlog": ("spdlog/",),
     "residency/backends/llama_cpp": ("llama.h", "llama-cpp.h", "ggml", "gguf.h"),
+    "residency/backends/remote": ("boost/beast/", "boost/json/"),
+}
+
+# Header -> what of Boost.Asio it includes that runtime/asio.hpp does not: prefixes of <...>.
+MORE_OF_ASIO = {
+    "residency/backends/remote/beast": ("connect", "ip/", "redirect_error", "ssl/", "steady_timer", "this_coro"),
 }
 
 # Included where the compiler is to stop: there is no such file.
@@ -147,6 +153,8 @@ def check_foreign_include(header, floor, target):
         if any(target.startswith(prefix) for prefix in prefixes):
             return None if belongs_to(header, stem) else f"is for {stem} alone"
     if target.startswith("boost/asio"):
+        if target.removeprefix("boost/asio/").startswith(MORE_OF_ASIO.get(header, ("?",))):
+            return None
         return None if header == "residency/runtime/asio" else "is Boost.Asio, which runtime/asio.hpp alone includes"
     if target.startswith("boost/"):
         if floor == "ground" and not target.startswith("boost/system/"):

@@ -32,6 +32,8 @@ HOUSE = {
     "residency": ['"residency/model_manager.hpp"', '"residency/backends/lexical.hpp"'],
     "backends/lexical": ['"residency/backend.hpp"', "<cmath>"],
     "backends/llama_cpp": ['"residency/backend.hpp"', "<llama.h>", "<sys/stat.h>"],
+    "backends/remote/beast": ['"residency/runtime/asio.hpp"', "<boost/asio/ip/tcp.hpp>", "<boost/beast/http/read.hpp>"],
+    "backends/remote/json": ["<boost/json/parse.hpp>"],
     "observe/spdlog": ["<spdlog/spdlog.h>", '"residency/error.hpp"'],
     "testing/virtual_clock": ["<chrono>", '"residency/runtime/asio.hpp"'],
     "testing/fake_backend": ['"residency/testing/virtual_clock.hpp"'],
@@ -93,6 +95,9 @@ VIOLATIONS = [
     ("residency", '#include "residency/backends/llama_cpp.hpp"', "of its own"),
     ("backends/lexical", '#include "residency/testing/virtual_clock.hpp"', "another folder"),
     ("backends/lexical", "#include <llama.h>", "residency/backends/llama_cpp alone"),
+    ("backends/lexical", "#include <boost/json/parse.hpp>", "residency/backends/remote alone"),
+    ("backends/remote/json", "#include <boost/asio/ip/tcp.hpp>", "runtime/asio.hpp alone"),
+    ("backends/remote/beast", "#include <boost/asio/post.hpp>", "runtime/asio.hpp alone"),
     ("testing/fake_backend", '#include "residency/residency.hpp"', "`front`, which `leaf`"),
     ("testing/fake_backend", "#include <spdlog/fmt/fmt.h>", "residency/observe/spdlog alone"),
 ]

@@ -1,0 +1,153 @@
+#pragma once
+
+#include "residency/backends/remote/beast.hpp"
+#include "residency/backends/remote/url.hpp"
+
+#include <memory>
+#include <string>
+#include <utility>
+
+namespace residency::detail::remote {
+
+/// What all connections of a model share: the certificates that they verify.
+struct Security {
+#if defined(RESIDENCY_REMOTE_TLS)
+    /// Verifies peers, TLS 1.2 and newer.
+    asio::ssl::context context{asio::ssl::context::tls_client};
+
+    /// `certificates`: more certificates than the system's, a file in PEM, or empty. Throws
+    /// boost::system::system_error if they cannot be read.
+    explicit Security(const std::string& certificates) {
+        context.set_options(asio::ssl::context::default_workarounds | asio::ssl::context::no_tlsv1 |
+                            asio::ssl::context::no_tlsv1_1);
+        context.set_default_verify_paths();
+        if (!certificates.empty()) {
+            context.load_verify_file(certificates);
+        }
+        context.set_verify_mode(asio::ssl::verify_peer);
+    }
+#else
+    /// Without TLS there is nothing to share.
+    explicit Security(const std::string& /*certificates*/) {}
+#endif
+};
+
+/// A connection to an endpoint, over TLS if its URL says so.
+///
+/// Used by one call at a time. Every operation completes on the executor of the coroutine that awaits it, whatever the
+/// executor that the connection was made with, so that calls on different strands can use it one after the other.
+class Connection {
+public:
+    /// One that is not open yet, of the context of `executor`. `security` outlives it.
+    Connection(const asio::any_io_executor& executor, const Url& url, Security& security)
+        : socket_(executor), context_(&asio::query(executor, asio::execution::context)) {
+#if defined(RESIDENCY_REMOTE_TLS)
+        if (url.tls) {
+            secured_ = std::make_unique<Secured>(socket_, security.context);
+            secured_->set_verify_callback(asio::ssl::host_name_verification(url.host));
+            // The server's name, for hosts that have several; an address is none.
+            boost::system::error_code is_name;
+            asio::ip::make_address(url.host, is_name);
+            if (is_name) {
+                SSL_set_tlsext_host_name(secured_->native_handle(), url.host.c_str());
+            }
+        }
+#else
+        static_cast<void>(url);
+        static_cast<void>(security);
+#endif
+    }
+
+    Connection(const Connection&) = delete;
+    Connection& operator=(const Connection&) = delete;
+    ~Connection() = default;
+
+    /// Connects to the first of `addresses` that answers.
+    [[nodiscard]] asio::awaitable<boost::system::error_code> open(Tcp::resolver::results_type addresses) {
+        boost::system::error_code error;
+        co_await asio::async_connect(socket_, addresses, asio::redirect_error(asio::use_awaitable, error));
+        if (error) {
+            co_return error;
+        }
+        boost::system::error_code ignored;
+        socket_.set_option(Tcp::no_delay(true), ignored);
+#if defined(RESIDENCY_REMOTE_TLS)
+        if (secured_) {
+            co_await secured_->async_handshake(asio::ssl::stream_base::client,
+                                               asio::redirect_error(asio::use_awaitable, error));
+        }
+#endif
+        co_return error;
+    }
+
+    /// Writes a request.
+    [[nodiscard]] asio::awaitable<boost::system::error_code> write(http::request<http::string_body>& request) {
+        boost::system::error_code error;
+#if defined(RESIDENCY_REMOTE_TLS)
+        if (secured_) {
+            co_await http::async_write(*secured_, request, asio::redirect_error(asio::use_awaitable, error));
+            co_return error;
+        }
+#endif
+        co_await http::async_write(socket_, request, asio::redirect_error(asio::use_awaitable, error));
+        co_return error;
+    }
+
+    /// Reads an answer.
+    [[nodiscard]] asio::awaitable<boost::system::error_code> read(http::response_parser<http::string_body>& parser) {
+        boost::system::error_code error;
+#if defined(RESIDENCY_REMOTE_TLS)
+        if (secured_) {
+            co_await http::async_read(*secured_, buffer_, parser, asio::redirect_error(asio::use_awaitable, error));
+            co_return error;
+        }
+#endif
+        co_await http::async_read(socket_, buffer_, parser, asio::redirect_error(asio::use_awaitable, error));
+        co_return error;
+    }
+
+    /// Whether a request may be written: the peer has not closed it, and has sent nothing that no request asked for.
+    [[nodiscard]] bool is_quiet() noexcept {
+        try {
+            if (buffer_.size() != 0) {
+                return false;
+            }
+            boost::system::error_code error;
+            socket_.non_blocking(true, error);
+            char byte = 0;
+            const std::size_t got = socket_.receive(asio::buffer(&byte, 1), Tcp::socket::message_peek, error);
+            // Over TLS there may be what is the protocol's own.
+            return error == asio::error::would_block || (got != 0 && is_secured());
+        } catch (...) {
+            return false;
+        }
+    }
+
+    /// Closes it; what waits for it ends.
+    void close() noexcept {
+        boost::system::error_code ignored;
+        socket_.close(ignored);
+    }
+
+    /// The context that it lives in.
+    [[nodiscard]] asio::execution_context& context() const noexcept { return *context_; }
+
+private:
+    [[nodiscard]] bool is_secured() const noexcept {
+#if defined(RESIDENCY_REMOTE_TLS)
+        return secured_ != nullptr;
+#else
+        return false;
+#endif
+    }
+
+    Tcp::socket socket_;
+    asio::execution_context* context_;
+    boost::beast::flat_buffer buffer_{};
+#if defined(RESIDENCY_REMOTE_TLS)
+    using Secured = asio::ssl::stream<Tcp::socket&>;
+    std::unique_ptr<Secured> secured_{};
+#endif
+};
+
+}  // namespace residency::detail::remote

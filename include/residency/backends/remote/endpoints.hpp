@@ -1,0 +1,141 @@
+#pragma once
+
+#include "residency/backends/remote/endpoint.hpp"
+#include "residency/backends/remote/options.hpp"
+#include "residency/runtime/mutex.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <memory>
+#include <utility>
+#include <vector>
+
+namespace residency::detail::remote {
+
+/// The endpoints of a model: which one a request goes to, and whether it may be sent again.
+///
+/// Threads  any
+class Endpoints {
+public:
+    using Clock = std::chrono::steady_clock;
+
+    /// A request in flight to an endpoint. One that ends without a word on the endpoint leaves its health as it was.
+    class Use {
+    public:
+        Use(Endpoints& owner, Endpoint& endpoint) noexcept : owner_(&owner), endpoint_(&endpoint) {}
+        Use(Use&& other) noexcept : owner_(std::exchange(other.owner_, nullptr)), endpoint_(other.endpoint_) {}
+        Use(const Use&) = delete;
+        Use& operator=(const Use&) = delete;
+        Use& operator=(Use&&) = delete;
+        ~Use() {
+            if (owner_ != nullptr) {
+                owner_->leave(*endpoint_);
+            }
+        }
+
+        /// The endpoint.
+        [[nodiscard]] Endpoint& endpoint() const noexcept { return *endpoint_; }
+        /// It works.
+        void worked() const { owner_->worked(*endpoint_); }
+        /// It failed.
+        void failed() const { owner_->failed(*endpoint_, Clock::now()); }
+
+    private:
+        Endpoints* owner_;
+        Endpoint* endpoint_;
+    };
+
+    /// As the options have them.
+    explicit Endpoints(const RemoteModelOptions& options) : pause_(options.pause) {
+        for (const RemoteEndpoint& endpoint : options.endpoints) {
+            endpoints_.push_back(std::make_unique<Endpoint>(endpoint, options.connections));
+        }
+    }
+
+    /// The endpoint for a request at `now`:
+    ///
+    ///  1. of those that are not paused, but `other_than`, the one with the fewest requests in flight; one whose pause
+    ///     is over counts as not paused for one request, which tries it, and is preferred;
+    ///  2. if there is none, of the others the one whose pause ends first.
+    ///
+    /// Among equals the one after the last one chosen.
+    [[nodiscard]] Use choose(Clock::time_point now, const Endpoint* other_than = nullptr) {
+        const runtime::MutexLock lock(mutex_);
+        Endpoint* best = nullptr;
+        Endpoint* next_to_wake = nullptr;
+        for (std::size_t count = 0; count < endpoints_.size(); ++count) {
+            Endpoint& each = *endpoints_[(last_ + 1 + count) % endpoints_.size()];
+            if (&each == other_than && endpoints_.size() > 1) {
+                continue;
+            }
+            if (each.failures != 0 && (each.is_tried || now < each.paused_until)) {
+                if (next_to_wake == nullptr || each.paused_until < next_to_wake->paused_until) {
+                    next_to_wake = &each;
+                }
+            } else if (best == nullptr || rank(each) < rank(*best)) {
+                best = &each;
+            }
+        }
+        Endpoint& chosen = best != nullptr ? *best : *next_to_wake;
+        if (chosen.failures != 0) {
+            chosen.is_tried = true;
+        }
+        ++chosen.in_flight;
+        last_ = static_cast<std::size_t>(std::find_if(endpoints_.begin(), endpoints_.end(),
+                                                      [&](const auto& each) { return each.get() == &chosen; }) -
+                                         endpoints_.begin());
+        return Use(*this, chosen);
+    }
+
+    /// Counts a request, which earns a tenth of a repetition.
+    void count_request() {
+        const runtime::MutexLock lock(mutex_);
+        tenths_ = (std::min)(tenths_ + 1, most_tenths);
+    }
+    /// Whether a request may be sent again: repetitions are at most a tenth of the requests, but for the first ten.
+    [[nodiscard]] bool may_repeat() {
+        const runtime::MutexLock lock(mutex_);
+        if (tenths_ < 10) {
+            return false;
+        }
+        tenths_ -= 10;
+        return true;
+    }
+
+    /// All of them, in the order of the options.
+    [[nodiscard]] const std::vector<std::unique_ptr<Endpoint>>& all() const noexcept { return endpoints_; }
+
+private:
+    static std::pair<bool, std::size_t> rank(const Endpoint& endpoint) noexcept {
+        return {endpoint.failures == 0, endpoint.in_flight};
+    }
+    void leave(Endpoint& endpoint) noexcept {
+        const runtime::MutexLock lock(mutex_);
+        --endpoint.in_flight;
+        endpoint.is_tried = false;
+    }
+    void worked(Endpoint& endpoint) {
+        const runtime::MutexLock lock(mutex_);
+        endpoint.failures = 0;
+    }
+    void failed(Endpoint& endpoint, Clock::time_point now) {
+        const runtime::MutexLock lock(mutex_);
+        // Requests that were in flight together fail for one reason: they count as one.
+        if (endpoint.failures == 0 || now >= endpoint.paused_until) {
+            endpoint.paused_until = now + pause_ * (1U << (std::min)(endpoint.failures, most_doublings));
+            ++endpoint.failures;
+        }
+    }
+
+    static constexpr unsigned most_doublings = 6;
+    static constexpr std::size_t most_tenths = 100;
+
+    const std::chrono::milliseconds pause_;
+    runtime::Mutex mutex_{};
+    std::vector<std::unique_ptr<Endpoint>> endpoints_{};
+    std::size_t last_ RESIDENCY_GUARDED_BY(mutex_) = 0;
+    std::size_t tenths_ RESIDENCY_GUARDED_BY(mutex_) = most_tenths;
+};
+
+}  // namespace residency::detail::remote

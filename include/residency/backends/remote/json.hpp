@@ -1,0 +1,171 @@
+#pragma once
+
+#include "residency/backends/remote/answer.hpp"
+#include "residency/one_line.hpp"
+
+#include <boost/json/monotonic_resource.hpp>
+#include <boost/json/parse.hpp>
+#include <boost/json/value.hpp>
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+
+namespace residency::detail::remote {
+
+/// An answer whose JSON is not what the dialect has.
+class BrokenAnswer : public std::runtime_error {
+public:
+    using std::runtime_error::runtime_error;
+};
+
+/// The JSON of an answer. Its values live as long as this.
+class Json {
+public:
+    /// Throws BrokenAnswer if `text` is no JSON, or is nested more than 32 deep.
+    explicit Json(std::string_view text) : root_(parsed(text, &memory_)) {}
+    Json(const Json&) = delete;
+    Json& operator=(const Json&) = delete;
+    ~Json() = default;
+
+    /// The whole.
+    [[nodiscard]] const boost::json::value& root() const noexcept { return root_; }
+
+private:
+    static boost::json::value parsed(std::string_view text, const boost::json::storage_ptr& memory) {
+        boost::system::error_code error;
+        boost::json::value value =
+            boost::json::parse(boost::json::string_view(text.data(), text.size()), error, memory);
+        if (error) {
+            throw BrokenAnswer("the answer is no JSON: " + error.message());
+        }
+        return value;
+    }
+
+    boost::json::monotonic_resource memory_{};
+    boost::json::value root_;
+};
+
+/// The member `name` of `value`, or null if that is no object, or has none of that name.
+[[nodiscard]] inline const boost::json::value* member_of(const boost::json::value& value, std::string_view name) {
+    const boost::json::object* const object = value.if_object();
+    return object == nullptr ? nullptr : object->if_contains(boost::json::string_view(name.data(), name.size()));
+}
+
+/// The array that `value` is. Throws BrokenAnswer, which calls it `what`.
+[[nodiscard]] inline const boost::json::array& array_of(const boost::json::value* value, std::string_view what) {
+    const boost::json::array* const array = value == nullptr ? nullptr : value->if_array();
+    if (array == nullptr) {
+        throw BrokenAnswer("the answer has no list " + std::string(what));
+    }
+    return *array;
+}
+
+/// Whether `value` is neither a NaN nor infinite. Looks at the bits: see not_a_number.hpp.
+[[nodiscard]] constexpr bool is_finite(const float& value) noexcept {
+    return (std::bit_cast<std::uint32_t>(value) & 0x7f800000U) != 0x7f800000U;
+}
+
+/// The number that `value` is, as a float; infinite if it is too large. Throws BrokenAnswer, which calls it `what`.
+[[nodiscard]] inline float float_of(const boost::json::value* value, std::string_view what) {
+    if (value != nullptr && value->is_double()) {
+        return static_cast<float>(value->get_double());
+    }
+    if (value != nullptr && value->is_int64()) {
+        return static_cast<float>(value->get_int64());
+    }
+    if (value != nullptr && value->is_uint64()) {
+        return static_cast<float>(value->get_uint64());
+    }
+    throw BrokenAnswer("the answer has " + std::string(what) + " that is no number");
+}
+
+/// The `index` that a row has, or its place if it has none. Throws BrokenAnswer if it is not below `count`.
+[[nodiscard]] inline std::size_t index_of(const boost::json::value& row, std::size_t place, std::size_t count) {
+    const boost::json::value* const index = member_of(row, "index");
+    if (index == nullptr) {
+        return place;
+    }
+    // Boost.JSON makes an int64 of every number that fits.
+    if (!index->is_int64() || index->get_int64() < 0 || static_cast<std::uint64_t>(index->get_int64()) >= count) {
+        throw BrokenAnswer("the answer has an index that none of the " + std::to_string(count) + " texts has");
+    }
+    return static_cast<std::size_t>(index->get_int64());
+}
+
+/// Appends `text` as it stands inside a string in JSON.
+inline void append_escaped(std::string& json, std::string_view text) {
+    constexpr std::string_view digits = "0123456789abcdef";
+    for (const char character : text) {
+        const auto byte = static_cast<unsigned char>(character);
+        if (character == '"' || character == '\\') {
+            json += '\\';
+            json += character;
+        } else if (byte < 0x20) {
+            json += "\\u00";
+            json += digits[byte >> 4U];
+            json += digits[byte & 0xfU];
+        } else {
+            json += character;
+        }
+    }
+}
+/// Appends `text` as a string in JSON.
+inline void append_string(std::string& json, std::string_view text) {
+    json += '"';
+    append_escaped(json, text);
+    json += '"';
+}
+/// Appends a list of strings, each with `prefix` before it.
+inline void append_strings(std::string& json, std::span<const std::string> texts, std::string_view prefix = {}) {
+    json += '[';
+    for (const std::string& text : texts) {
+        json += json.back() == '[' ? "\"" : ",\"";
+        append_escaped(json, prefix);
+        append_escaped(json, text);
+        json += '"';
+    }
+    json += ']';
+}
+
+/// What an answer that is an error says: its message, or its body; on one line, at most 512 bytes. `has_error` is set
+/// if it is JSON with an error in it.
+[[nodiscard]] inline std::string words_of(const Answer& answer, bool& has_error) {
+    constexpr std::size_t most = 512;
+    std::string words = answer.body.substr(0, most);
+    has_error = false;
+    try {
+        const Json json(answer.body);
+        const boost::json::value* found = nullptr;
+        for (const std::string_view name : {"error", "message", "detail"}) {
+            if (const boost::json::value* const value = member_of(json.root(), name); value != nullptr && !found) {
+                const boost::json::value* const inner = member_of(*value, "message");
+                found = inner != nullptr ? inner : value;
+            }
+        }
+        has_error = found != nullptr;
+        if (found != nullptr && found->is_string()) {
+            words.assign(found->get_string().data(), found->get_string().size());
+        }
+    } catch (const BrokenAnswer&) {  // NOLINT(bugprone-empty-catch): then it is the body
+    }
+    if (words.size() > most) {
+        words.resize(most);
+    }
+    if (words.size() == most) {
+        // A character that was cut: up to three bytes of it, and what continues for longer is no UTF-8.
+        for (int back = 0; back < 4 && (static_cast<unsigned char>(words.back()) & 0xc0U) == 0x80U; ++back) {
+            words.pop_back();
+        }
+        if ((static_cast<unsigned char>(words.back()) & 0x80U) != 0) {
+            words.pop_back();
+        }
+    }
+    return on_one_line(words);
+}
+
+}  // namespace residency::detail::remote
