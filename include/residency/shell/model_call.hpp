@@ -16,6 +16,7 @@
 #include <boost/smart_ptr/intrusive_ptr.hpp>
 
 #include <algorithm>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -250,6 +251,7 @@ public:
                                              std::optional<std::size_t> index) noexcept {
         try {
             boost::system::error_code kept = make_error_code(errc::inference_failed);
+            std::optional<std::chrono::milliseconds> try_again;
             const std::string message = message_of(thrown);
             // A model that throws because it was asked to stop has not failed.
             if (!completed_early) {
@@ -259,9 +261,10 @@ public:
                 std::rethrow_exception(thrown);
             } catch (const Error& error) {
                 kept = error.code();
+                try_again = error.retry_after();
             } catch (...) {  // NOLINT(bugprone-empty-catch): only an Error has a code to keep
             }
-            const Error error(kept, *record->key, Stage::inference, message);
+            const Error error(kept, *record->key, Stage::inference, message, try_again);
             return make_error(index ? error.at_text(*index, Work::noun) : error, thrown);
         } catch (...) {
             return std::current_exception();

@@ -38,6 +38,9 @@ public:
     ///         bad_result. Each names the endpoint. operation_aborted: `stop` was requested, or the coroutine was
     ///         cancelled
     [[nodiscard]] asio::awaitable<void> ask(Question& question, Stage stage, std::stop_token stop) {
+        if (stop.stop_requested()) {
+            throw Error(operation_aborted(), key_, stage, "a stop was requested");
+        }
         const auto watch = std::make_shared<Watch>(co_await asio::this_coro::executor, options_.request_timeout);
         watch->begin(std::move(stop));
         endpoints_.count_request();

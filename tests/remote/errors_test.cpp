@@ -1,0 +1,171 @@
+// What a remote model makes of answers that are errors: codes, words, and what must not be in them.
+
+#include "residency/model_manager.hpp"
+
+#include "support/calls.hpp"
+#include "support/dialects.hpp"
+#include "support/peer.hpp"
+
+#include <chrono>
+#include <mutex>
+#include <sstream>
+
+using namespace residency;
+using namespace residency::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+// Answers the first request, which is the load's, and then what the test says.
+struct Answering {
+    explicit Answering(Reply later) : reply(std::move(later)) {}
+    Reply reply;
+    Peer peer{[this](const Seen& seen) { return seen.of_all == 1 ? answer(200, openai_answer_to(seen.body)) : reply; }};
+};
+
+struct Case {
+    unsigned status;
+    errc at_load;
+    errc later;
+};
+
+}  // namespace
+
+TEST_CASE("remote: each status has its code, at load and later, and the endpoint and its words are named") {
+    const auto [status, at_load, later] = GENERATE(values<Case>({
+        {201, errc::load_failed, errc::inference_failed},
+        {301, errc::load_failed, errc::inference_failed},
+        {400, errc::load_failed, errc::invalid_request},
+        {401, errc::load_failed, errc::inference_failed},
+        {403, errc::load_failed, errc::inference_failed},
+        {404, errc::load_failed, errc::inference_failed},
+        {413, errc::load_failed, errc::invalid_request},
+        {422, errc::load_failed, errc::invalid_request},
+        {424, errc::load_failed, errc::inference_failed},
+        {429, errc::overloaded, errc::overloaded},
+        {500, errc::load_failed, errc::inference_failed},
+        {502, errc::load_failed, errc::inference_failed},
+        {503, errc::load_failed, errc::inference_failed},
+        {504, errc::load_failed, errc::inference_failed},
+    }));
+    INFO("status " << status);
+    const std::string words = GENERATE(R"({"error":{"message":"the words","code":3}})", R"({"error":"the words"})",
+                                       R"({"message":"the words"})", R"({"detail":"the words"})", "the words");
+    Answering answering(answer(status, words, "Location: http://127.0.0.1:1/\r\n"));
+    RemoteModelOptions options = options_for({answering.peer.url()});
+    options.retries = 0;
+    Embedder embedder(options);
+    const Error error = embedder.error({"one"});
+    CHECK(error.code() == later);
+    CHECK(error.stage() == Stage::inference);
+    CHECK(error.detail() == answering.peer.url() + ": it answers " + std::to_string(status) + ": the words");
+    CHECK(!error.retry_after());
+    const std::size_t requests = answering.peer.seen().size();
+    CHECK(requests == 2);
+
+    const Error failed = error_of([&] { load_embedder({.model = options}); });
+    CHECK(failed.code() == at_load);
+    CHECK(failed.stage() == Stage::load);
+    CHECK_THAT(std::string(failed.detail()), contains_text(answering.peer.url() + ": it answers"));
+}
+
+TEST_CASE("remote: 429 and 503 with a Retry-After are overloaded and say when") {
+    const unsigned status = GENERATE(429U, 503U);
+    Answering answering(answer(status, "{}", "Retry-After: 7\r\n"));
+    Embedder embedder(options_for({answering.peer.url()}));
+    const Error error = embedder.error({"one"});
+    CHECK(error.code() == errc::overloaded);
+    CHECK(error.retry_after() == 7000ms);
+}
+
+TEST_CASE("remote: a Retry-After is a number of seconds, at most a day") {
+    using detail::remote::retry_after_of;
+    CHECK(retry_after_of("0") == 0ms);
+    CHECK(retry_after_of("86400") == 24h);
+    CHECK(retry_after_of("86401") == 24h);
+    CHECK(retry_after_of("99999999999999999999999999") == 24h);
+    for (const char* const other : {"", "-1", "1.5", " 1", "1 ", "Wed, 21 Oct 2015 07:28:00 GMT", "0x10"}) {
+        INFO(other);
+        CHECK(!retry_after_of(other));
+    }
+}
+
+TEST_CASE("remote: a model call that an endpoint is too busy for says so to its caller, and when to try again") {
+    Answering answering(answer(429, "{}", "Retry-After: 7\r\n"));
+    const ManagerOptions options;
+    ModelManager<RemoteEmbeddingBackend, RemoteRerankerBackend> models(
+        RemoteEmbeddingBackend({.model = options_for({answering.peer.url()})}),
+        RemoteRerankerBackend({.model = options_for({answering.peer.url()})}), options);
+    const Error error = error_of([&] { static_cast<void>(models.embed("m", {"one"})); });
+    CHECK(error.code() == errc::overloaded);
+    CHECK(error.retry_after() == 7000ms);
+}
+
+TEST_CASE("remote: an API key and the values of headers are in no error") {
+    const std::string secret = "sk-1234567890";
+    Answering answering(
+        answer(GENERATE(400U, 401U, 500U), R"({"error":{"message":"wrong key sk-1234567890, sk-1234567890!"}})"));
+    RemoteModelOptions options = options_for({answering.peer.url()});
+    options.api_key = [&] { return secret; };
+    options.headers = {{"X-Test", "hidden"}};
+    Embedder embedder(options);
+    for (const Error& error : {embedder.error({"one"}), error_of([&] { load_embedder({.model = options}); })}) {
+        CHECK_THAT(error.what(), contains_text("wrong key ***, ***!"));
+        CHECK_THAT(error.what(), !contains_text(secret));
+        CHECK_THAT(error.what(), !contains_text("hidden"));
+    }
+}
+
+TEST_CASE("remote: an API key is in no event") {
+    const std::string secret = "sk-1234567890";
+    Peer peer([&](const Seen&) { return answer(401, "no: " + secret); });
+    RemoteModelOptions model = options_for({peer.url()});
+    model.api_key = [&] { return secret; };
+    std::mutex mutex;
+    std::string printed;
+    {
+        ManagerOptions options;
+        options.observer = [&](const Event& event) {
+            std::ostringstream line;
+            line << event;
+            const std::lock_guard lock(mutex);
+            printed += line.str() + '\n';
+        };
+        ModelManager<RemoteEmbeddingBackend, RemoteRerankerBackend> models(
+            RemoteEmbeddingBackend({.model = model}), RemoteRerankerBackend({.model = model}), options);
+        const Error error = error_of([&] { static_cast<void>(models.embed("m", {"one"})); });
+        CHECK(error.code() == errc::load_failed);
+        CHECK_THAT(error.what(), contains_text("***"));
+    }
+    CHECK_THAT(printed, contains_text("***"));
+    CHECK_THAT(printed, !contains_text(secret));
+}
+
+TEST_CASE("remote: an API key with a line break in it is sent nowhere") {
+    Peer peer([](const Seen& seen) { return answer(200, openai_answer_to(seen.body)); });
+    RemoteModelOptions options = options_for({peer.url()});
+    options.api_key = [] { return std::string("a\r\nX-Test: b"); };
+    const Error error = error_of([&] { load_embedder({.model = options}); });
+    CHECK_THAT(error.what(), contains_text("control character"));
+    CHECK(peer.accepted() == 0);
+}
+
+TEST_CASE("remote: the words of an error are cut, and stay on one line") {
+    const std::string body = GENERATE(std::string(100'000, 'x'), "a\nb\x1b[0m", R"({"error":"a\nb\u001b[0m"})");
+    Answering answering(answer(400, body));
+    Embedder embedder(options_for({answering.peer.url()}));
+    const Error error = embedder.error({"one"});
+    CHECK(std::string(error.what()).size() < 1000);
+    CHECK(std::string(error.what()).find_first_of("\n\x1b") == std::string::npos);
+}
+
+TEST_CASE("remote: refused connections name the endpoint") {
+    RemoteModelOptions options;
+    {
+        Peer peer([](const Seen&) { return Reply(); });
+        options = options_for({peer.url()});
+    }
+    const Error error = error_of([&] { load_embedder({.model = options}); });
+    CHECK(error.code() == errc::load_failed);
+    CHECK_THAT(error.what(), contains_text(options.endpoints[0].url));
+}
