@@ -38,8 +38,8 @@ public:
         [[nodiscard]] Endpoint& endpoint() const noexcept { return *endpoint_; }
         /// It works.
         void worked() const { owner_->worked(*endpoint_); }
-        /// It failed.
-        void failed() const { owner_->failed(*endpoint_, Clock::now()); }
+        /// It failed, at `now`.
+        void failed(Clock::time_point now = Clock::now()) const { owner_->failed(*endpoint_, now); }
 
     private:
         Endpoints* owner_;
