@@ -1,12 +1,13 @@
 # Shared by examples/run.sh, tests/run.sh and .ci/run: sees that what they need is on this machine. To be sourced, with bash.
 
-# What each Debian package is needed for, and how to see that it is there (it may come from elsewhere): a command, or a header.
+# What each Debian package is needed for, and how to see that it is there (it may come from elsewhere): a command, a header, or a library.
 declare -A needed_for=(
     [g++]="command g++" [cmake]="command cmake" [ninja-build]="command ninja" [git]="command git" [python3]="command python3"
     [libboost]="header boost/version.hpp" [catch2]="header catch2" [libspdlog-dev]="header spdlog/spdlog.h"
     [nlohmann-json3-dev]="header nlohmann/json.hpp" [libcli11-dev]="header CLI/CLI.hpp" [npm]="command npm"
     [clang]="command clang++" [libclang-rt-14-dev]="sanitizers clang++" [clang-format]="command clang-format"
     [clang-tidy]="command clang-tidy" [doxygen]="command doxygen"
+    [boost-json]="library boost_json"
     [libbenchmark-dev]="header benchmark/benchmark.h" [valgrind]="command valgrind"
 )
 
@@ -29,6 +30,7 @@ is_there() {
         sanitizers:*) "$name" -fsanitize=thread -x c++ - -o /dev/null 2>/dev/null <<<"int main() {}" ;;
         header:boost/*) compiles $'#include <boost/version.hpp>\n#if BOOST_VERSION < 108100\n#error too old\n#endif' ;;
         header:catch2) compiles '#include <catch2/catch_test_macros.hpp>' || compiles '#include <catch2/catch.hpp>' ;;
+        library:*) "${CXX:-g++}" -x c++ - "-l$name" -o /dev/null 2>/dev/null <<<"int main() {}" ;;
         header:*) compiles "#include <$name>" ;;
     esac
 }
@@ -62,9 +64,10 @@ need() {
     [ ${#missing[@]} -eq 0 ] && return
 
     # Debian 12's plain libboost-dev is Boost 1.74.
-    local boost=libboost-dev
-    [ "$system:$version" = debian:12 ] && boost=libboost1.81-dev
+    local boost=libboost-dev json=libboost-json-dev
+    [ "$system:$version" = debian:12 ] && boost=libboost1.81-dev json=libboost-json1.81-dev
     missing=("${missing[@]/#libboost/$boost}")
+    missing=("${missing[@]/#boost-json/$json}")
 
     local as_root=()
     [ "$(id -u)" -eq 0 ] || as_root=(sudo)

@@ -38,7 +38,7 @@ case ${1-} in
     *) fail "tests/run.sh: \`$1\` is not debug, release, asan, tsan or reference." "" "$usage" ;;
 esac
 
-need g++ cmake ninja-build git python3 libboost catch2 libspdlog-dev nlohmann-json3-dev libcli11-dev libbenchmark-dev ${reference:+doxygen}
+need g++ cmake ninja-build git python3 libboost boost-json catch2 libspdlog-dev nlohmann-json3-dev libcli11-dev libbenchmark-dev ${reference:+doxygen}
 use_ccache
 
 build=build/$preset${CXX:+-$(basename "$CXX")}

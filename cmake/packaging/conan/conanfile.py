@@ -47,7 +47,7 @@ class Residency(ConanFile):
         Brew(self).install(["boost"])
 
     def generate(self):
-        # The component `spdlog` is in the package if spdlog is on the system where it is made.
+        # The components `spdlog` and `remote` are in the package if spdlog and Boost.JSON are on the system where it is made.
         toolchain = CMakeToolchain(self)
         toolchain.cache_variables["RESIDENCY_BUILD_TESTS"] = False
         toolchain.cache_variables["RESIDENCY_BUILD_EXAMPLES"] = False

@@ -5,7 +5,10 @@ get_filename_component(SOURCE_PATH "${CURRENT_PORT_DIR}/../../../.." ABSOLUTE)
 # Headers only: nothing differs between debug and release.
 set(VCPKG_BUILD_TYPE release)
 
-vcpkg_check_features(OUT_FEATURE_OPTIONS features FEATURES spdlog RESIDENCY_SPDLOG llama-cpp RESIDENCY_LLAMA_CPP)
+vcpkg_check_features(
+    OUT_FEATURE_OPTIONS features
+    FEATURES spdlog RESIDENCY_SPDLOG llama-cpp RESIDENCY_LLAMA_CPP remote RESIDENCY_REMOTE remote-tls RESIDENCY_REMOTE_TLS
+)
 
 vcpkg_cmake_configure(
     SOURCE_PATH "${SOURCE_PATH}"
