@@ -23,8 +23,8 @@ inline constexpr std::array<std::uint8_t, 256> base64_values = [] {
     return values;
 }();
 
-/// The floats that `text` is in base64: little-endian IEEE 754, four bytes each. None if it is not valid base64 with its
-/// padding, or not a whole number of floats.
+/// The floats that `text` is in base64: little-endian IEEE 754, four bytes each. None if it is not valid base64 with
+/// its padding, or not a whole number of floats.
 [[nodiscard]] inline std::optional<std::vector<float>> floats_of_base64(std::string_view text) {
     if (text.size() % 4 != 0) {
         return std::nullopt;

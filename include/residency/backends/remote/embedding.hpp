@@ -38,9 +38,9 @@ public:
     /// scaled. More texts than `texts_per_request` are several HTTP requests, one after the other.
     ///
     /// Completes when the last answer has been read, `stop` is requested, or `request_timeout` is over for one of them
-    /// Errors    invalid_request: `as` is not `as_is`, and nothing says what that is to the model, or it is `as_is`, and
-    ///           an endpoint that speaks `cohere` cannot be asked for that; the endpoint refused the texts (400, 413,
-    ///           422). overloaded: it has too much to do (429, or 503 with a `Retry-After`, which is `retry_after()`).
+    /// Errors    invalid_request: `as` is not `as_is`, and nothing says what that is to the model; it is `as_is`, and an
+    ///           endpoint speaks `cohere`, which has no such thing; the endpoint refused the texts (400, 413, 422).
+    ///           overloaded: it has too much to do (429, or 503 with a `Retry-After`, which is `retry_after()`).
     ///           bad_result: wrong number of rows or floats, a NaN or an infinite number. inference_failed: no
     ///           connection, no whole answer in time, or any other answer. operation_aborted: `stop` was requested, or
     ///           the coroutine was cancelled. Each names the endpoint, and what it said.
@@ -134,9 +134,9 @@ public:
 
     /// Asks an endpoint for the vector of a short text: loaded is a model that answers.
     ///
-    /// Errors   invalid_request: the key has a quantization, and there is no option model.name. overloaded: the endpoint
-    ///          answered 429, or 503 with a `Retry-After`. load_failed, naming the endpoint: no connection, no answer in
-    ///          time, any other status than 200 (a wrong API key, no such model), or an answer that is none.
+    /// Errors   invalid_request: the key has a quantization, and there is no option model.name. overloaded: the
+    ///          endpoint answered 429, or 503 with a `Retry-After`. load_failed, naming the endpoint: no connection, no
+    ///          answer in time, any other status than 200 (a wrong API key, no such model), or an answer that is none.
     ///          bad_result: not one vector, or a NaN in it. operation_aborted: stop was requested.
     ///          boost::system::system_error: the certificates cannot be read.
     /// Threads  any, several at once
