@@ -38,8 +38,8 @@ public:
     /// scaled. More texts than `texts_per_request` are several HTTP requests, one after the other.
     ///
     /// Completes when the last answer has been read, `stop` is requested, or `request_timeout` is over for one of them
-    /// Errors    invalid_request: `as` is not `as_is`, and nothing says what that is to the model; it is `as_is`, and an
-    ///           endpoint speaks `cohere`, which has no such thing; the endpoint refused the texts (400, 413, 422).
+    /// Errors    invalid_request: `as` is not `as_is`, and nothing says what that is to the model; it is `as_is`, and
+    ///           an endpoint speaks `cohere`, which has no such thing; the endpoint refused the texts (400, 413, 422).
     ///           overloaded: it has too much to do (429, or 503 with a `Retry-After`, which is `retry_after()`).
     ///           bad_result: wrong number of rows or floats, a NaN or an infinite number. inference_failed: no
     ///           connection, no whole answer in time, or any other answer. operation_aborted: `stop` was requested, or

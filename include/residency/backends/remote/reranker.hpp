@@ -36,7 +36,8 @@ public:
     /// Completes when the last answer has been read, `stop` is requested, or `request_timeout` is over for one of them
     /// Errors    invalid_request: the endpoint refused the texts (400, 413, 422). overloaded: it has too much to do
     ///           (429, or 503 with a `Retry-After`, which is `retry_after()`). bad_result: wrong number of scores, or
-    ///           one that is a NaN or infinite. inference_failed: no connection, no whole answer in time, or any other answer.
+    ///           one that is a NaN or infinite. inference_failed: no connection, no whole answer in time, or any other
+    ///           answer.
     ///           operation_aborted: `stop` was requested, or the coroutine was cancelled. Each names the endpoint, and
     ///           what it said.
     /// Cancel    any type: closes the connection
