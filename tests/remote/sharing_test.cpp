@@ -1,0 +1,84 @@
+// Remote models in a manager: requests share HTTP requests, and leave them.
+
+#include "residency/model_manager.hpp"
+
+#include "support/calls.hpp"
+#include "support/dialects.hpp"
+#include "support/peer.hpp"
+
+#include <boost/asio/use_future.hpp>
+
+#include <future>
+#include <latch>
+
+using namespace residency;
+using namespace residency::test;
+
+namespace {
+
+using Models = ModelManager<RemoteEmbeddingBackend, RemoteRerankerBackend>;
+
+struct Sharing {
+    explicit Sharing(Peer::Answers answers) : peer(std::move(answers)) {
+        RemoteModelOptions model = options_for({peer.url()});
+        model.retries = 0;
+        ManagerOptions options;
+        options.embedding.max_leases = 1;
+        models.emplace(RemoteEmbeddingBackend({.model = model}), RemoteRerankerBackend({.model = model}), options);
+    }
+    std::future<Embeddings> embed(const std::string& text) {
+        return models->async_embed("m", {text}, {}, asio::use_future);
+    }
+
+    Peer peer;
+    std::optional<Models> models{};
+};
+
+}  // namespace
+
+TEST_CASE("remote: callers of one text share an HTTP request, and one whose text is refused fails alone") {
+    const bool refuses = GENERATE(false, true);
+    std::latch all_wait(1);
+    Sharing sharing([&](const Seen& seen) {
+        if (seen.of_all == 2) {
+            all_wait.wait();
+        }
+        return refuses && seen.body.find("bad") != std::string::npos ? answer(422, R"({"error":"bad"})")
+                                                                     : answer(200, openai_answer_to(seen.body));
+    });
+    std::future<Embeddings> first = sharing.embed("first");
+    sharing.peer.wait_for_requests(2);  // The load's, and its own.
+    std::vector<std::string> texts;
+    std::vector<std::future<Embeddings>> answers;
+    for (int caller = 0; caller < 20; ++caller) {
+        texts.push_back(caller == 7 ? "bad" : "text" + std::string(static_cast<std::size_t>(caller), 'x'));
+        answers.push_back(sharing.embed(texts.back()));
+    }
+    all_wait.count_down();
+    CHECK(first.get() == Embeddings(3, row_of("first")));
+    for (std::size_t caller = 0; caller < texts.size(); ++caller) {
+        INFO("caller " << caller);
+        if (refuses && caller == 7) {
+            CHECK(error_of([&] { static_cast<void>(answers[caller].get()); }).code() == errc::invalid_request);
+        } else {
+            CHECK(answers[caller].get() == Embeddings(3, row_of(texts[caller])));
+        }
+    }
+    const std::vector<Seen> seen = sharing.peer.seen();
+    REQUIRE(seen.size() >= 3);
+    CHECK(texts_in(seen[2].body, "input").size() == 20);
+    // After a refusal that names no text each has a request of its own.
+    CHECK(seen.size() == (refuses ? 3U + 20U : 3U));
+}
+
+TEST_CASE("remote: a manager that is destroyed closes the connection of a call that does not end") {
+    Sharing sharing([](const Seen& seen) {
+        return seen.of_all == 1 ? answer(200, openai_answer_to(seen.body))
+                                : Reply{.bytes = {}, .then = Reply::Then::hang};
+    });
+    std::future<Embeddings> call = sharing.embed("one");
+    sharing.peer.wait_for_requests(2);
+    sharing.models.reset();
+    CHECK_THROWS_AS(call.get(), Error);
+    sharing.peer.wait_for_open(0);
+}
