@@ -19,7 +19,12 @@ set(residency_llama_cpp_headers "${residency_headers}")
 list(FILTER residency_llama_cpp_headers INCLUDE REGEX "/residency/backends/llama_cpp(/|\\.hpp$)")
 set(residency_remote_headers "${residency_headers}")
 list(FILTER residency_remote_headers INCLUDE REGEX "/residency/backends/remote(/|\\.hpp$)")
-list(REMOVE_ITEM residency_headers ${residency_spdlog_headers} ${residency_llama_cpp_headers} ${residency_remote_headers})
+set(residency_openvino_headers "${residency_headers}")
+list(FILTER residency_openvino_headers INCLUDE REGEX "/residency/backends/openvino(/|\\.hpp$)")
+list(
+    REMOVE_ITEM residency_headers ${residency_spdlog_headers} ${residency_llama_cpp_headers} ${residency_openvino_headers}
+    ${residency_remote_headers}
+)
 
 # Makes the interface library residency_<name>, known to others as residency::<export_name>, of these headers.
 function(residency_add_interface target export_name)
@@ -66,4 +71,7 @@ endif()
 residency_find_boost_json()
 if(TARGET Boost::json)
     include("${CMAKE_CURRENT_LIST_DIR}/remote.cmake")
+endif()
+if(RESIDENCY_OPENVINO)
+    include("${CMAKE_CURRENT_LIST_DIR}/openvino.cmake")
 endif()

@@ -56,6 +56,7 @@ FRONT_LEAVES = ("residency/backends/lexical",)
 OWN_DEPENDENCY = {
     "residency/observe/spdlog": ("spdlog/",),
     "residency/backends/llama_cpp": ("llama.h", "llama-cpp.h", "ggml", "gguf.h"),
+    "residency/backends/openvino": ("openvino/",),
     "residency/backends/remote": ("boost/beast/", "boost/json/"),
 }
 

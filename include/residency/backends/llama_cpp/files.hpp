@@ -1,6 +1,6 @@
 #pragma once
 
-#include "residency/backends/llama_cpp/filesystem.hpp"
+#include "residency/backends/filesystem.hpp"
 #include "residency/backends/llama_cpp/key_path.hpp"
 #include "residency/error.hpp"
 #include "residency/model_key.hpp"

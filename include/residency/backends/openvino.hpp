@@ -1,0 +1,6 @@
+#pragma once
+
+// Real models: embedders and rerankers from OpenVINO and ONNX folders, computed by OpenVINO. Link with
+// residency::openvino.
+
+#include "residency/backends/openvino/embedding.hpp"

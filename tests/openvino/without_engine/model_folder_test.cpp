@@ -1,0 +1,158 @@
+// What the files beside a model say, and where a key's folder is.
+
+#include "residency/backends/openvino/model_folder.hpp"
+#include "residency/backends/openvino/folders.hpp"
+#include "residency/backends/openvino/options.hpp"
+#include "residency/error.hpp"
+#include "support/catch.hpp"
+#include "support/temporary_folder.hpp"
+
+#include <cstddef>
+#include <filesystem>
+#include <fstream>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+using namespace residency;
+using namespace residency::test;
+using residency::detail::openvino::ModelFolder;
+
+namespace {
+
+class Written {
+public:
+    void write(const std::string& name, const std::string& text) const {
+        std::filesystem::create_directories((folder_.path() / name).parent_path());
+        std::ofstream(folder_.path() / name, std::ios::binary) << text;
+    }
+    [[nodiscard]] ModelFolder folder() const { return ModelFolder(folder_.path()); }
+    [[nodiscard]] std::filesystem::path path() const { return folder_.path(); }
+
+private:
+    TemporaryFolder folder_{};
+};
+
+}  // namespace
+
+TEST_CASE("the least of what the files say is how many tokens a model takes") {
+    const Written written;
+    CHECK_FALSE(written.folder().limit());
+    written.write("tokenizer_config.json", R"({"model_max_length": 1000000000000000019884624838656})");
+    CHECK_FALSE(written.folder().limit());
+    written.write("config.json", R"({"model_type": "bert", "max_position_embeddings": 512, "pad_token_id": 0})");
+    CHECK(written.folder().limit() == 512);
+    written.write("tokenizer_config.json", R"({"model_max_length": 384})");
+    CHECK(written.folder().limit() == 384);
+    written.write("sentence_bert_config.json", R"({"max_seq_length": 256, "do_lower_case": false})");
+    CHECK(written.folder().limit() == 256);
+    written.write("sentence_bert_config.json", R"({"max_seq_length": null})");
+    CHECK(written.folder().limit() == 384);
+}
+
+TEST_CASE("models that number positions from the padding take so many tokens less") {
+    const Written written;
+    written.write("config.json", R"({"model_type": "xlm-roberta", "max_position_embeddings": 514, "pad_token_id": 1})");
+    CHECK(written.folder().limit() == 512);
+    written.write("config.json", R"({"model_type": "mpnet", "max_position_embeddings": 514})");
+    CHECK(written.folder().limit() == 512);
+}
+
+TEST_CASE("a pooling is read in both forms, and one that is not computed is refused") {
+    const Written written;
+    CHECK_FALSE(written.folder().pooling());
+    const auto pooling_of = [&written](const std::string& text) {
+        written.write("1_Pooling/config.json", text);
+        return written.folder().pooling();
+    };
+    CHECK(pooling_of(R"({"pooling_mode_mean_tokens": true, "pooling_mode_cls_token": false})") ==
+          OpenVinoPooling::mean);
+    CHECK(pooling_of(R"({"pooling_mode_mean_tokens": false, "pooling_mode_cls_token": true})") == OpenVinoPooling::cls);
+    CHECK(pooling_of(R"({"pooling_mode_lasttoken": true})") == OpenVinoPooling::last);
+    CHECK(pooling_of(R"({"pooling_mode": "cls"})") == OpenVinoPooling::cls);
+    CHECK(pooling_of(R"({"pooling_mode": "mean"})") == OpenVinoPooling::mean);
+    CHECK_FALSE(pooling_of(R"({"word_embedding_dimension": 384})"));
+    for (const char* const text :
+         {R"({"pooling_mode_mean_tokens": true, "pooling_mode_cls_token": true})", R"({"pooling_mode": "max"})",
+          R"({"pooling_mode_mean_tokens": true, "pooling_mode_max_tokens": true})",
+          R"({"pooling_mode_weightedmean_tokens": true})"}) {
+        INFO(text);
+        CHECK_THROWS_WITH(pooling_of(text), contains_text("pooling other than mean, cls or last"));
+    }
+    CHECK_THROWS_WITH(pooling_of("{"), contains_text("1_Pooling/config.json cannot be read, or is not JSON"));
+}
+
+TEST_CASE("prompts are prefixes, and empty ones are none") {
+    const Written written;
+    CHECK_FALSE(written.folder().prefixes());
+    written.write("config_sentence_transformers.json", R"({"prompts": {"query": "", "document": ""}})");
+    CHECK_FALSE(written.folder().prefixes());
+    written.write("config_sentence_transformers.json", R"({"prompts": {"query": "query: ", "passage": "passage: "}})");
+    const auto prefixes = written.folder().prefixes();
+    REQUIRE(prefixes);
+    CHECK(prefixes->query == "query: ");
+    CHECK(prefixes->document == "passage: ");
+}
+
+TEST_CASE("added tokens that are not special are text") {
+    const Written written;
+    CHECK(written.folder().added_text_tokens().empty());
+    written.write("tokenizer.json", R"({"added_tokens": [{"content": "[SEP]", "special": true},
+        {"content": "covid-19", "special": false}, {"content": "", "special": false}]})");
+    CHECK(written.folder().added_text_tokens() == std::vector<std::string>{"covid-19"});
+}
+
+TEST_CASE("model and tokenizer are found in the folder and below, and what is missing is said") {
+    CHECK_THROWS_WITH(ModelFolder("nowhere/at/all").model(), contains_text("No such file or directory"));
+    const Written written;
+    CHECK_THROWS_WITH(written.folder().model(), contains_text("neither openvino_model.xml nor model.onnx"));
+    CHECK_THROWS_WITH(written.folder().tokenizer(), contains_text("convert_tokenizer"));
+    written.write("onnx/model.onnx", "");
+    CHECK(written.folder().model() == written.path() / "onnx" / "model.onnx");
+    written.write("openvino/openvino_model.xml", "model");
+    CHECK_THROWS_WITH(written.folder().model(), contains_text("openvino_model.xml cannot be read, or is not XML"));
+    written.write("openvino/openvino_model.xml", "\n<?xml");
+    CHECK(written.folder().model() == written.path() / "openvino" / "openvino_model.xml");
+    written.write("openvino_model.xml", "<net");
+    CHECK(written.folder().model() == written.path() / "openvino_model.xml");
+    written.write("openvino/openvino_tokenizer.xml", "<net");
+    CHECK(written.folder().tokenizer() == written.path() / "openvino" / "openvino_tokenizer.xml");
+    CHECK_THROWS_WITH(ModelFolder(written.path() / "openvino_model.xml").model(), contains_text("Not a directory"));
+}
+
+TEST_CASE("a key finds its folder and leads out of none") {
+    const OpenVinoFolders folders("models");
+    CHECK(folders.path_of({"bge", "int8"}) == std::filesystem::path("models") / "bge-int8");
+    CHECK(folders.path_of("bge") == std::filesystem::path("models") / "bge");
+    for (const ModelKey& key : {ModelKey("../x", "f16"), ModelKey(".."), ModelKey("."), ModelKey("a", "/b"),
+                                ModelKey(std::string("a\0b", 3), "f16")}) {
+        CHECK_THROWS_AS(folders.path_of(key), Error);
+    }
+    CHECK_FALSE(OpenVinoFolders().known());
+    CHECK_FALSE(OpenVinoFolders("").known());
+    const OpenVinoFolders function([](const ModelKey& key) { return std::filesystem::path("x/" + key.name); });
+    CHECK(function.path_of("a/b") == "x/a/b");
+    const OpenVinoFolders with_nul([](const ModelKey&) { return std::filesystem::path(std::string("a\0b", 3)); });
+    CHECK_THROWS_AS(with_nul.path_of("a"), Error);
+}
+
+TEST_CASE("options that are not what their docs demand are refused by name, and zeros are decided") {
+    using detail::openvino::checked;
+    const auto refused = [](OpenVinoModelOptions options, const std::string& field) {
+        INFO(field);
+        CHECK_THROWS_WITH(checked(std::move(options)), contains_text("option model." + field));
+    };
+    const OpenVinoFolders folders("models");
+    refused({}, "folders");
+    refused({.folders = folders, .device = ""}, "device");
+    refused({.folders = folders, .streams = 257}, "streams");
+    refused({.folders = folders, .threads = 513}, "threads");
+    refused({.folders = folders, .batch_tokens = 15}, "batch_tokens");
+    refused({.folders = folders, .batch_tokens = 1'048'577}, "batch_tokens");
+    const OpenVinoModelOptions decided = checked({.folders = folders});
+    CHECK(decided.streams >= 1);
+    CHECK(decided.streams <= 4);
+    CHECK(decided.threads >= decided.streams);
+    CHECK(checked({.folders = folders, .streams = 512 / 2}).threads >= 256);
+}
