@@ -13,18 +13,30 @@
 #include "residency/backends/llama_cpp.hpp"
 
 #include <cstdlib>
+#elif defined(EXIT_WITH_OPENVINO)
+#include "residency/backends/openvino.hpp"
+
+#include <cstdlib>
 #else
 #include "exit/fake_engine.hpp"
 #endif
 
 namespace residency::test {
 
+#if defined(EXIT_WITH_LLAMA_CPP) || defined(EXIT_WITH_OPENVINO)
 #if defined(EXIT_WITH_LLAMA_CPP)
 using Backend = LlamaCppEmbeddingBackend;
 
 inline Backend make_backend() {
     return LlamaCppEmbeddingBackend({.model = {.files = std::getenv("RESIDENCY_EXIT_MODELS"), .contexts = 2}});
 }
+#else
+using Backend = OpenVinoEmbeddingBackend;
+
+inline Backend make_backend() {
+    return OpenVinoEmbeddingBackend({.model = {.folders = std::getenv("RESIDENCY_EXIT_MODELS"), .streams = 2}});
+}
+#endif
 
 /// How many steps of loads were reported; all of them once one has ended.
 inline std::atomic<int> steps_begun{0};

@@ -56,3 +56,42 @@ TEST_CASE("embeddings of OpenVINO are those of the reference, one text a call an
         check(alone, cases, bound);
     }
 }
+
+TEST_CASE("scores of OpenVINO are those of the reference, one document a call and all in one") {
+    const auto references = models_or_skip();
+    const auto folder = openvino_models_or_skip();
+    if (!references || !folder) {
+        return;
+    }
+    const auto cases = read_rerank_cases(*references / "qa-reranker-l6.reference.json");
+    REQUIRE(cases.size() == 13);
+    std::vector<RerankPair> pairs;
+    for (const RerankCase& each : cases) {
+        for (const std::string& document : each.documents) {
+            pairs.push_back({each.query, document});
+        }
+    }
+    for (const Precision& precision : precisions) {
+        const OpenVinoRerankerBackend backend({.model = {.folders = *folder, .precision = precision.precision}});
+        LoadContext context;
+        const auto model = backend.load({"qa-reranker-l6", "f16"}, context);
+        const RerankBound bound{precision.name, precision.largest_difference, precision.largest_difference};
+        const std::vector<float> together = model->rerank(pairs);
+        REQUIRE(together.size() == pairs.size());
+        std::size_t begin = 0;
+        double largest = 0.0;
+        for (const RerankCase& each : cases) {
+            largest = std::max(largest, check(model->rerank(each.query, each.documents), each, bound));
+            std::vector<float> alone;
+            for (const std::string& document : each.documents) {
+                alone.push_back(model->rerank(each.query, {&document, 1}).at(0));
+            }
+            largest = std::max(largest, check(alone, each, bound));
+            const auto from = together.begin() + static_cast<std::ptrdiff_t>(begin);
+            begin += each.documents.size();
+            const std::vector<float> part(from, together.begin() + static_cast<std::ptrdiff_t>(begin));
+            largest = std::max(largest, check(part, each, bound));
+        }
+        WARN(precision.name << ": largest difference " << largest);
+    }
+}

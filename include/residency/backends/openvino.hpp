@@ -4,3 +4,4 @@
 // residency::openvino.
 
 #include "residency/backends/openvino/embedding.hpp"
+#include "residency/backends/openvino/reranker.hpp"

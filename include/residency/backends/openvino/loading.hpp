@@ -6,6 +6,7 @@
 #include "residency/backends/openvino/loaded_model.hpp"
 #include "residency/backends/openvino/model_folder.hpp"
 #include "residency/backends/openvino/options.hpp"
+#include "residency/backends/openvino/pair_template.hpp"
 #include "residency/backends/openvino/runtime.hpp"
 #include "residency/backends/openvino/tokenizer.hpp"
 #include "residency/backends/openvino/words.hpp"
@@ -66,6 +67,9 @@ public:
     /// What is beside the model.
     [[nodiscard]] const ModelFolder& folder() const noexcept { return folder_; }
 
+    /// How the tokenizer joins a query and a document; none if it does not say. Once the tokenizer is there: in `run`.
+    [[nodiscard]] const std::optional<PairTemplate>& pair_template() const noexcept { return pair_template_; }
+
     /// Loads. `output_of(model)` gives the number of the output to read, and calls `fail` if there is none.
     ///
     /// Throws Error: `operation_aborted` if stop was requested; `load_failed` with the path and OpenVINO's words.
@@ -80,6 +84,9 @@ public:
         ov::CompiledModel tokenizer = guarded([&] { return compile_tokenizer(tokenizer_file); });
         const Tokenizer texts = guarded([&] { return Tokenizer(tokenizer); });
         require_room_for_text(texts, use.limit);
+        if (!pair_template_ && texts.inputs() == 2) {
+            pair_template_ = guarded([&] { return learn(texts, tokenizer); });
+        }
         step(0.1F);
         const auto model = guarded([&] { return core().read_model(model_file.string()); });
         use.inputs = guarded([&] { return inputs_of(*model); });
@@ -163,12 +170,23 @@ private:
         guarded([&library] { add_extension_once(library); });
     }
 
-    [[nodiscard]] ov::CompiledModel compile_tokenizer(const std::filesystem::path& file) const {
+    [[nodiscard]] ov::CompiledModel compile_tokenizer(const std::filesystem::path& file) {
         const auto model = core().read_model(file.string());
+        constexpr const char* name = "processed_post_processor_template";
+        if (model->has_rt_info(name)) {
+            pair_template_ = PairTemplate::parse(model->get_rt_info<std::string>(name));
+        }
         make_special_tokens_text(*model, folder_.added_text_tokens());
         return core().compile_model(model, "CPU",
                                     {ov::num_streams(static_cast<std::int32_t>(options_.streams)),
                                      ov::inference_num_threads(static_cast<std::int32_t>(options_.streams))});
+    }
+
+    static std::optional<PairTemplate> learn(const Tokenizer& texts, ov::CompiledModel& tokenizer) {
+        ov::InferRequest request = tokenizer.create_infer_request();
+        const std::vector<std::string> both{"a", "b"};
+        const auto own = texts.tokenize(request, both, [] {});
+        return PairTemplate::learn(texts.pair(request, both[0], both[1]), own[0], own[1]);
     }
 
     [[nodiscard]] ov::CompiledModel compile(const std::shared_ptr<ov::Model>& model) const {
@@ -228,6 +246,7 @@ private:
     ModelFolder folder_;
     const Engine::Scope use_{};
     TrimMemory trim_;
+    std::optional<PairTemplate> pair_template_{};
 };
 
 /// The number of the model's output of this name; none if it has none.

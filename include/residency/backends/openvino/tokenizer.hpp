@@ -103,10 +103,9 @@ public:
         return all;
     }
 
-    /// The tokens of pairs as a tokenizer with two inputs joins them. Precondition: inputs() == 2.
-    [[nodiscard]] std::vector<Sequence> pairs(ov::InferRequest& request, std::span<const std::string> first,
-                                              const std::string& second) const {
-        return run(request, first, second);
+    /// The tokens of two texts as a tokenizer with two inputs joins them. Precondition: inputs() == 2.
+    [[nodiscard]] Sequence pair(ov::InferRequest& request, const std::string& first, const std::string& second) const {
+        return run(request, {&first, 1}, second).at(0);
     }
 
 private:
