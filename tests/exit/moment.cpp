@@ -79,7 +79,7 @@ ModelKey key_of(std::string name) {
 
 std::vector<std::string> many_texts() {
     std::string text = "endless";
-#if defined(EXIT_WITH_LLAMA_CPP)
+#if defined(EXIT_WITH_LLAMA_CPP) || defined(EXIT_WITH_OPENVINO)
     for (int word = 0; word < 100; ++word) {
         text += " words";
     }
@@ -115,7 +115,7 @@ int main(int argc, char** argv) {
     if (work == "inference") {
         manager.async_embed(key, many_texts(), ignore);
         manager.async_embed(key, many_texts(), ignore);
-#if defined(EXIT_WITH_LLAMA_CPP)
+#if defined(EXIT_WITH_LLAMA_CPP) || defined(EXIT_WITH_OPENVINO)
         wait_for(step, false);
 #else
         wait_for(step, true);
