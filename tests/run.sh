@@ -12,7 +12,8 @@ instance: tests/run.sh tsan -R scenarios
 reference installs doxygen, too, and writes the reference of the public headers to build/debug/tests/reference/html. It builds nothing else.
 
 With RESIDENCY_LLAMA_CPP=ON in the environment the llama.cpp backend is built and tested, too; CMAKE_PREFIX_PATH says where llama.cpp
-is installed, RESIDENCY_MODELS and RESIDENCY_CORPUS where real models and texts are (tests/llama_cpp/README.md).
+is installed, RESIDENCY_MODELS and RESIDENCY_CORPUS where real models and texts are (tests/llama_cpp/README.md). With RESIDENCY_OPENVINO=ON
+the same holds for OpenVINO; OpenVINO_DIR says where it is, RESIDENCY_OPENVINO_MODELS where its models are (tests/openvino/README.md).
 
 CXX chooses the compiler (g++). What is missing on a Debian 12, a Ubuntu 24.04 or newer is installed, as root or with sudo."
 
@@ -49,7 +50,8 @@ if [ "$preset" = tsan ] && [ "$(cat /proc/sys/vm/mmap_rnd_bits 2>/dev/null || ec
     run=(setarch -R)
 fi
 
-cmake --preset "$preset" -B "$build" ${RESIDENCY_LLAMA_CPP:+"-DRESIDENCY_LLAMA_CPP=$RESIDENCY_LLAMA_CPP"}
+cmake --preset "$preset" -B "$build" ${RESIDENCY_LLAMA_CPP:+"-DRESIDENCY_LLAMA_CPP=$RESIDENCY_LLAMA_CPP"} \
+    ${RESIDENCY_OPENVINO:+"-DRESIDENCY_OPENVINO=$RESIDENCY_OPENVINO"}
 if [ -n "$reference" ]; then
     doxygen "$build/tests/reference/Doxyfile"
     echo "The reference: $build/tests/reference/html/index.html"
