@@ -97,8 +97,8 @@ struct SlotState {
         actions.erase(actions.begin(), actions.begin() + static_cast<std::ptrdiff_t>(count));
     }
 
-    /// The call of `first`, and of all that joined it, has ended. They complete, but for those that have completed early;
-    /// gives how many. `keep` owns the first of them from now on if the slot did.
+    /// The call of `first`, and of all that joined it, has ended. They complete, but for those that have completed
+    /// early; gives how many. `keep` owns the first of them from now on if the slot did.
     std::size_t end_calls(InferenceWaiter& first, boost::intrusive_ptr<Waiter>& keep) noexcept {
         std::size_t complete = 0;
         for (InferenceWaiter* call = &first; call != nullptr; call = call->next_in_call.get()) {
