@@ -75,8 +75,8 @@ struct OpenVinoModelOptions {
     std::size_t threads = 0;
 
     /// How many tokens the texts of a call that share a sub-batch may have together, each counted as long as the
-    /// longest of them; a longer text has one of its own. Requests share calls up to what fills one: 4 bytes for each of
-    /// these tokens (`batch_limits()`). At least 16, at most 1,048,576.
+    /// longest of them; a longer text has one of its own. Requests share calls up to what fills one: 4 bytes for each
+    /// of these tokens (`batch_limits()`). At least 16, at most 1,048,576.
     /// Default 512: a bare loop is as fast with 8 to 16 short texts a batch, and more take longer to stop.
     std::size_t batch_tokens = 512;
 
