@@ -14,6 +14,10 @@
 #include <type_traits>
 #include <utility>
 
+// A host's headers may have defined this: it is a name of Asio's.
+#pragma push_macro("require")
+#undef require
+
 namespace residency::runtime {
 
 /// Runs what it is given one after the other, in order, on another executor, as asio::strand does. It differs where
@@ -247,3 +251,5 @@ private:
 };
 
 }  // namespace residency::runtime
+
+#pragma pop_macro("require")
