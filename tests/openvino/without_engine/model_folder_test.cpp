@@ -156,3 +156,19 @@ TEST_CASE("options that are not what their docs demand are refused by name, and 
     CHECK(decided.threads >= decided.streams);
     CHECK(checked({.folders = folders, .streams = 512 / 2}).threads >= 256);
 }
+
+TEST_CASE("a key is known if it has a folder, and one that leads out of the folder of models is not") {
+    const Written written;
+    written.write("minilm-f16/openvino_model.xml", "");
+    const OpenVinoFolders folders(written.path());
+    CHECK(folders.may_have({"minilm", "f16"}));
+    CHECK_FALSE(folders.may_have({"minilm", "f32"}));
+    CHECK_FALSE(folders.may_have({"minilm"}));
+    CHECK_FALSE(folders.may_have({"..", ""}));
+    CHECK_FALSE(folders.may_have({"../" + written.path().filename().string() + "/minilm", "f16"}));
+    // A function is not called for it: it may take its time.
+    const OpenVinoFolders chosen([](const ModelKey& key) -> std::filesystem::path {
+        throw Error(errc::load_failed, key, Stage::load, "called");
+    });
+    CHECK(chosen.may_have({"minilm", "f16"}));
+}

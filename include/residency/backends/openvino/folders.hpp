@@ -8,6 +8,7 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <type_traits>
 #include <utility>
 
@@ -55,7 +56,8 @@ public:
     /// In `folder`, as `NAME-QUANTIZATION`, or `NAME` for an empty quantization. An empty path is nowhere: the current
     /// folder is `.`.
     template <detail::openvino::FolderName Folder>
-    OpenVinoFolders(Folder&& folder) {  // NOLINT(google-explicit-constructor,bugprone-forwarding-reference-overload)
+    OpenVinoFolders(Folder&& folder)  // NOLINT(google-explicit-constructor,bugprone-forwarding-reference-overload)
+        : is_folder_(true) {
         if (std::filesystem::path path(std::forward<Folder>(folder)); !path.empty()) {
             path_of_ = [path = std::move(path)](const ModelKey& key) {
                 return detail::openvino::path_in_folder(path, key);
@@ -83,8 +85,25 @@ public:
         return path;
     }
 
+    /// Whether the key may have a folder. In a folder of models: whether there is one. A function that says the path is
+    /// not called, as it may take its time: true. From any thread.
+    [[nodiscard]] bool may_have(const ModelKey& key) const noexcept {
+        if (!is_folder_ || !known()) {
+            return true;
+        }
+        try {
+            std::error_code ignored;
+            return std::filesystem::exists(path_of(key), ignored);
+        } catch (const Error&) {
+            return false;
+        } catch (...) {
+            return true;
+        }
+    }
+
 private:
     std::function<std::filesystem::path(const ModelKey&)> path_of_{};
+    bool is_folder_ = false;
 };
 
 }  // namespace residency

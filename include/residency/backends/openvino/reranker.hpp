@@ -219,6 +219,10 @@ public:
         return std::make_unique<OpenVinoRerankerModel>(std::move(model), *loading.pair_template(), options_);
     }
 
+    /// Whether there may be a folder for the key: in a folder of models, whether there is one. If not, the slot answers
+    /// `unknown_model` and unloads no model for it. Where a function gives the path, always.
+    [[nodiscard]] bool knows(const ModelKey& key) const noexcept { return options_.model.folders.may_have(key); }
+
     /// What `ClosesEngine` asks for.
     static void close_engine() noexcept { detail::openvino::Engine::close(); }
 
