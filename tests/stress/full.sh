@@ -4,8 +4,8 @@ set -euo pipefail
 
 usage="Usage: tests/stress/full.sh [SECONDS [BUILD_FOLDER]]
 
-Runs each stress program in BUILD_FOLDER (build/debug, as tests/run.sh makes it) for SECONDS (600), prints what each has done in one line,
-and all that one which fails has to say. Ends with 1 if one failed, with 2 if there is none."
+Builds the stress programs in BUILD_FOLDER (build/debug, as tests/run.sh makes it), runs each for SECONDS (600), prints what each has
+done in one line, and all that one which fails has to say. Ends with 1 if one failed, with 2 if there is none."
 
 case ${1-} in
     -h | --help)
@@ -22,6 +22,8 @@ if ! [[ $seconds =~ ^[1-9][0-9]*$ ]] || [ $# -gt 2 ]; then
     printf '%s\n' "tests/stress/full.sh: \`$*\` is not a number of seconds and a build folder." "" "$usage" >&2
     exit 2
 fi
+
+[ ! -f "$build/CMakeCache.txt" ] || cmake --build "$build" --target stress_programs
 
 programs=()
 for program in "$build"/tests/stress/stress_* "$build"/tests/stress/clang/stress_*; do
