@@ -14,7 +14,7 @@ int main() {
     } catch (const residency::Error& error) {
         std::cout << error.what() << '\n';
         // llama.cpp is linked: it says how many sequences it takes.
-        return error.code() == residency::errc::load_failed && llama_max_parallel_sequences() > 0 ? 0 : 1;
+        return error.code() == residency::errc::unknown_model && llama_max_parallel_sequences() > 0 ? 0 : 1;
     }
     return 1;
 }
