@@ -104,8 +104,9 @@ class SharedCall;
 template <class Work>
 class PartCall;
 
-/// Where a request that shares a call stands: its model call is to come, is being made, or has given its answer.
-enum class Turn : std::uint8_t { waits, in_call, over };
+/// Where a request that shares a call stands: its model call is to come, or to come again without one that was at
+/// fault, is being made, or has given its answer.
+enum class Turn : std::uint8_t { waits, again, in_call, over };
 
 /// The requests that share a lease, and those of them that the current model call is about.
 template <class Work>

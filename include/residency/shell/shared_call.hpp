@@ -43,7 +43,7 @@ public:
     /// Whether the model is to be called once more. Then come `call`, and `gave` or `threw`.
     [[nodiscard]] bool next() noexcept {
         if (failed_together_ && first().slot().closed()) {
-            members_.for_each_at(Turn::waits, [&](Call& each) {
+            for_each_left([&](Call& each) {
                 if (!each.completed_early) {
                     each.answer.error = each.failure(failed_together_, std::nullopt);
                 }
@@ -51,15 +51,10 @@ public:
             });
         }
         size_ = 0;
-        members_.for_each_at(Turn::waits, [&](Call& each) {
-            if (each.completed_early) {
-                each.turn = Turn::over;
-            } else if (size_ < most_) {
-                each.turn = Turn::in_call;
-                ++size_;
-                last_ = &each;
-            }
-        });
+        take(Turn::again);
+        if (size_ == 0) {
+            take(Turn::waits);
+        }
         return size_ != 0;
     }
     /// Calls the model. Throws what it throws.
@@ -90,8 +85,7 @@ public:
     void threw(const std::exception_ptr& thrown) noexcept {
         if constexpr (Work::joins) {
             if (size_ > 1) {
-                threw_together(thrown);
-                leave_call(Turn::waits);
+                leave_call(threw_together(thrown));
                 return;
             }
         }
@@ -101,7 +95,7 @@ public:
     /// The model will not be called any more: requests without an answer fail.
     void drop() noexcept {
         leave_call(Turn::waits);
-        members_.for_each_at(Turn::waits, [](Call& each) { each.answer.error = each.was_dropped(); });
+        for_each_left([](Call& each) { each.answer.error = each.was_dropped(); });
     }
     /// Gives the lease back, and completes the requests.
     void end() noexcept { first().end_shared(); }
@@ -109,12 +103,32 @@ public:
 private:
     [[nodiscard]] Call& first() const noexcept { return members_.first; }
 
+    template <class Visit>
+    void for_each_left(const Visit& visit) const {
+        members_.for_each_at(Turn::again, visit);
+        members_.for_each_at(Turn::waits, visit);
+    }
+
+    // The next call is about those that stand there, as many as it may be.
+    void take(Turn from) noexcept {
+        members_.for_each_at(from, [&](Call& each) {
+            if (each.completed_early) {
+                each.turn = Turn::over;
+            } else if (size_ < most_) {
+                each.turn = Turn::in_call;
+                ++size_;
+                last_ = &each;
+            }
+        });
+    }
+
     void leave_call(Turn to) noexcept {
         members_.for_each([&](Call& each) { each.turn = each.answer.error ? Turn::over : to; });
         input_.reset();
     }
 
-    void threw_together(const std::exception_ptr& thrown) noexcept {
+    // Gives where those of the call stand that have not failed.
+    Turn threw_together(const std::exception_ptr& thrown) noexcept {
         if (input_) {
             Work::give_back(members_, *input_);
         }
@@ -123,10 +137,13 @@ private:
             most_ = size_ / 2;
         } else if (ends_all(thrown)) {
             members_.for_each([&](Call& each) { each.answer.error = each.failure(thrown, std::nullopt); });
-        } else if (!fail_faulty(thrown)) {
+        } else if (fail_faulty(thrown)) {
+            return Turn::again;
+        } else {
             failed_together_ = thrown;
             most_ = 1;
         }
+        return Turn::waits;
     }
 
     // Fails the request whose text the error names. False if it names none that is there.
