@@ -272,6 +272,36 @@ TEST_CASE("Nothing is run again once the slot shuts down", "[H30]") {
     bench.check_nothing_left();
 }
 
+TEST_CASE("What goes on of a call with a text at fault is one call, without others that memory has split off",
+          "[H30]") {
+    BatchBench bench({8});
+    bench.occupy();
+    for (const char* const text : {"1", "bad", "3", "4", "5", "6", "7", "8"}) {
+        bench.embed({text});
+    }
+    bench.hook = [](const FakeCall& call) {
+        if (call.rows > 4) {
+            throw std::bad_alloc();
+        }
+        for (std::size_t index = 0; index < call.texts.size(); ++index) {
+            if (call.texts[index] == "bad") {
+                throw Error(errc::invalid_request, ModelKey(), Stage::inference, "no").at_text(index);
+            }
+        }
+    };
+    bench.run();
+    CHECK(bench.calls == std::vector<Texts>{{"first"},
+                                            {"1", "bad", "3", "4", "5", "6", "7", "8"},
+                                            {"1", "bad", "3", "4"},
+                                            {"1", "3", "4"},
+                                            {"5", "6", "7", "8"}});
+    for (const std::size_t index : {1U, 3U, 4U, 5U, 6U, 7U, 8U}) {
+        bench.check_answer(index);
+    }
+    CHECK(bench.answers[2].code() == errc::invalid_request);
+    bench.check_end();
+}
+
 TEST_CASE("A call that is out of memory is halved, and later ones stay as small", "[H30]") {
     BatchBench bench({8});
     bench.occupy();
