@@ -31,7 +31,7 @@ configure=(cmake -S "$here/project" "-DWAY=$way" "-DRESIDENCY_SOURCE=$source" "-
 run() { # CMAKE OPTION...
     "${configure[@]}" -B "$work/build" "$@"
     cmake --build "$work/build"
-    "$work/build/consumer" | grep -F 'No such file or directory'
+    "$work/build/consumer" | grep -F 'unknown_model'
 }
 
 case $way in
