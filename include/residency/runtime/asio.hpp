@@ -1,7 +1,8 @@
 #pragma once
 
-// The one header that includes Boost.Asio. What a header of ours needs of it is listed here, so that what including the
-// library costs is seen, and what differs between Boost versions is mended, in one place.
+// The one header that includes Boost.Asio, but for backends/remote/beast.hpp, which has more of it for that leaf alone.
+// What a header of ours needs of it is listed here, so that what including the library costs is seen, and what differs
+// between Boost versions is mended, in one place.
 
 #include "residency/compiler.hpp"
 

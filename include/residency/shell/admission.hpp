@@ -33,8 +33,8 @@ public:
         parts
     };
 
-    /// `asks`: whether the backend says which keys it knows. `came`: when the request came, unless its deadline says
-    /// so.
+    /// `asks`: whether the backend says which keys it knows. `came`: when an inference without a timeout came; one with
+    /// a timeout says so itself.
     Admission(bool asks, const boost::intrusive_ptr<Waiter>& waiter, const ModelKey& key, const RequestOptions& options,
               core::Time came) noexcept
         : asks_(asks),

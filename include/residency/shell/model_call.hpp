@@ -7,6 +7,7 @@
 #include "residency/runtime/asio.hpp"
 #include "residency/runtime/user_code_scope.hpp"
 #include "residency/shell/async_call.hpp"
+#include "residency/shell/call_members.hpp"
 #include "residency/shell/call_part.hpp"
 #include "residency/shell/inference_job.hpp"
 #include "residency/shell/resident_record.hpp"
@@ -98,55 +99,11 @@ constexpr bool is_given_later() {
 }
 
 template <class Work>
-class ModelCall;
-template <class Work>
 class SharedCall;
 template <class Work>
 class PartCall;
 
-/// Where a request that shares a call stands: its model call is to come, or to come again without one that was at
-/// fault, is being made, or has given its answer.
-enum class Turn : std::uint8_t { waits, again, in_call, over };
-
-/// The requests that share a lease, and those of them that the current model call is about.
-template <class Work>
-struct CallMembers {
-    /// The first of them all.
-    ModelCall<Work>& first;
-
-    /// Calls `visit` with each that the current model call is about, in order.
-    template <class Visit>
-    void for_each(const Visit& visit) const {
-        for_each_at(Turn::in_call, visit);
-    }
-    /// The same for those that stand there.
-    template <class Visit>
-    void for_each_at(Turn turn, const Visit& visit) const {
-        for (ModelCall<Work>* each = &first; each != nullptr; each = each->next()) {
-            if (each->turn == turn) {
-                visit(*each);
-            }
-        }
-    }
-};
-
-/// Makes the model calls that `Calls` wants, on this thread, and ends it.
-template <class Calls>
-void make_calls(Calls&& calls, const void* owner) noexcept {
-    {
-        const runtime::UserCodeScope scope(owner);
-        while (calls.next()) {
-            try {
-                calls.gave(calls.template call<false>());
-            } catch (...) {
-                calls.threw(std::current_exception());
-            }
-        }
-    }
-    calls.end();
-}
-
-/// A request for a model call, whatever its handler: takes a lease, calls `work(model, stop_token)` on the inference
+/// A request for a model call, whatever its handler: takes a lease, has its work call the model on the inference
 /// executor, gives the lease back, and then completes. It owns what the call needs until the model has returned, also
 /// if it completed early. Where others have joined it, it does that for all of them.
 template <class Work>

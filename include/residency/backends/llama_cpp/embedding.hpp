@@ -6,6 +6,7 @@
 #include "residency/backends/llama_cpp/loaded_model.hpp"
 #include "residency/backends/llama_cpp/loading.hpp"
 #include "residency/backends/llama_cpp/options.hpp"
+#include "residency/backends/unit_length.hpp"
 #include "residency/batch_limits.hpp"
 #include "residency/embed_as.hpp"
 #include "residency/embeddings.hpp"
@@ -13,7 +14,6 @@
 #include "residency/model_key.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <memory>
 #include <optional>
@@ -69,7 +69,7 @@ public:
             const std::span<float> to = embeddings[index];
             std::copy_n(row, dimension_, to.begin());
             if (normalise_) {
-                scale_to_length_1(to);
+                detail::scale_to_length_1(to);
             }
         });
         return embeddings;
@@ -126,19 +126,6 @@ private:
             own.resize(limit - added);
         }
         return tokenizer.enclosed(own);
-    }
-
-    static void scale_to_length_1(std::span<float> vector) noexcept {
-        double sum = 0.0;
-        for (const float value : vector) {
-            sum += static_cast<double>(value) * static_cast<double>(value);
-        }
-        if (sum > 0.0) {
-            const auto factor = static_cast<float>(1.0 / std::sqrt(sum));
-            for (float& value : vector) {
-                value *= factor;
-            }
-        }
     }
 
     std::unique_ptr<detail::llama_cpp::LoadedModel> model_;

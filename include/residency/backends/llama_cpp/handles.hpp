@@ -6,10 +6,6 @@
 
 #include <memory>
 
-#if defined(__GLIBC__)
-#include <malloc.h>
-#endif
-
 namespace residency::detail::llama_cpp {
 
 // Nothing is freed once llama.cpp is closed because the process exits, nor in a child whose parent had used it.
@@ -46,26 +42,5 @@ struct FreeGguf {
 using ModelHandle = std::unique_ptr<llama_model, FreeModel>;
 using ContextHandle = std::unique_ptr<llama_context, FreeContext>;
 using GgufHandle = std::unique_ptr<gguf_context, FreeGguf>;
-
-/// Returns freed memory to the system when it is destroyed, if wanted. Declare it before the objects that free memory.
-class TrimMemory {
-public:
-    explicit TrimMemory(bool wanted) noexcept : wanted_(wanted) {}
-    ~TrimMemory() {
-#if defined(__GLIBC__)
-        if (wanted_) {
-            malloc_trim(0);
-        }
-#endif
-    }
-    TrimMemory(const TrimMemory&) = delete;
-    TrimMemory& operator=(const TrimMemory&) = delete;
-
-    /// Not any more: what was to be freed lives on.
-    void keep() noexcept { wanted_ = false; }
-
-private:
-    bool wanted_;
-};
 
 }  // namespace residency::detail::llama_cpp

@@ -7,6 +7,7 @@
 #include "residency/backends/llama_cpp/log.hpp"
 #include "residency/backends/llama_cpp/options.hpp"
 #include "residency/backends/llama_cpp/tokenizer.hpp"
+#include "residency/backends/trim_memory.hpp"
 #include "residency/batch_limits.hpp"
 #include "residency/error.hpp"
 #include "residency/model_key.hpp"

@@ -7,6 +7,7 @@
 #include "residency/backends/openvino/loading.hpp"
 #include "residency/backends/openvino/options.hpp"
 #include "residency/backends/openvino/runtime.hpp"
+#include "residency/backends/unit_length.hpp"
 #include "residency/batch_limits.hpp"
 #include "residency/embed_as.hpp"
 #include "residency/embeddings.hpp"
@@ -14,7 +15,6 @@
 #include "residency/model_key.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <memory>
 #include <optional>
@@ -74,7 +74,7 @@ public:
             model_->compute(worker, sequences, stop, [&](std::size_t index, const detail::openvino::Row& row) {
                 pool(row, embeddings[index]);
                 if (normalise_) {
-                    scale_to_length_1(embeddings[index]);
+                    detail::scale_to_length_1(embeddings[index]);
                 }
             });
         });
@@ -155,19 +155,6 @@ private:
         for (std::size_t index = 0; index < row.tokens; ++index) {
             std::transform(to.begin(), to.end(), token(index), to.begin(),
                            [share](float sum, float value) { return sum + share * value; });
-        }
-    }
-
-    static void scale_to_length_1(std::span<float> vector) noexcept {
-        double square = 0.0;
-        for (const float value : vector) {
-            square += static_cast<double>(value) * static_cast<double>(value);
-        }
-        if (square > 0.0) {
-            const auto scale = static_cast<float>(1.0 / std::sqrt(square));
-            for (float& value : vector) {
-                value *= scale;
-            }
         }
     }
 

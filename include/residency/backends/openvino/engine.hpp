@@ -10,10 +10,6 @@
 #include <set>
 #include <string>
 
-#if defined(__GLIBC__)
-#include <malloc.h>
-#endif
-
 namespace residency::detail::openvino {
 
 /// OpenVINO with its plugins, which it loads with the first model. They have objects with static storage, and threads.
@@ -63,26 +59,5 @@ inline void add_extension_once(const std::string& library) {
         added.insert(library);
     }
 }
-
-/// Returns freed memory to the system when it is destroyed, if wanted. Declare it before the objects that free memory.
-class TrimMemory {
-public:
-    explicit TrimMemory(bool wanted) noexcept : wanted_(wanted) {}
-    ~TrimMemory() {
-#if defined(__GLIBC__)
-        if (wanted_) {
-            malloc_trim(0);
-        }
-#endif
-    }
-    TrimMemory(const TrimMemory&) = delete;
-    TrimMemory& operator=(const TrimMemory&) = delete;
-
-    /// Not any more: what was to be freed lives on.
-    void keep() noexcept { wanted_ = false; }
-
-private:
-    bool wanted_;
-};
 
 }  // namespace residency::detail::openvino

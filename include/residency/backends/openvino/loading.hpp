@@ -10,6 +10,7 @@
 #include "residency/backends/openvino/runtime.hpp"
 #include "residency/backends/openvino/tokenizer.hpp"
 #include "residency/backends/openvino/words.hpp"
+#include "residency/backends/trim_memory.hpp"
 #include "residency/error.hpp"
 #include "residency/model_key.hpp"
 

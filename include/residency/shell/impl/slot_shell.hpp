@@ -22,7 +22,8 @@ template <class Clock>
 void SlotShell<Clock>::submit(const boost::intrusive_ptr<Waiter>& waiter, const ModelKey& key,
                               const RequestOptions& options) {
     using Lacks = typename Admission<Clock>::Lacks;
-    Admission<Clock> admission(asks_, waiter, key, options, time_for_events());
+    const bool is_timed = waiter->is_inference && !options.timeout;
+    Admission<Clock> admission(asks_, waiter, key, options, is_timed ? time_for_events() : core::Time{0});
     const auto decide = [&](Outbox& out) {
         mutex_.assert_held();
         admission.decide(state_, out);
