@@ -40,13 +40,16 @@ enum class errc : std::uint8_t {
     would_deadlock,
     /// The backend knows no model with this key. Nothing was evicted for it. Condition `caller`.
     unknown_model,
+    /// The model needs more of the slot's memory budget than its limit, or than pinned models leave of it. Nothing was
+    /// evicted for it. Condition `capacity`.
+    insufficient_memory,
 };
 
 /// Groups of codes: `if (error.code() == residency::condition::retryable)`.
 enum class condition : std::uint8_t {
     /// The caller has to change something: invalid_request, model_changed, would_deadlock, unknown_model.
     caller = 1,
-    /// There is too much to do: overloaded.
+    /// There is too much to do, or too little memory: overloaded, insufficient_memory.
     capacity,
     /// The same request may succeed later: overloaded, timed_out, cooling_down.
     retryable,
@@ -60,6 +63,8 @@ enum class Stage : std::uint8_t {
     admission,
     /// It waited for a lease, or for a place for its model.
     queue,
+    /// It waited for memory of the slot's budget, or to know how much its model needs.
+    memory,
     /// Its model was being loaded.
     load,
     /// It had its lease: its model was at work, or about to be.
@@ -75,6 +80,7 @@ enum class Stage : std::uint8_t {
     switch (stage) {
         case Stage::admission: return "admission";
         case Stage::queue: return "queue";
+        case Stage::memory: return "memory";
         case Stage::load: return "load";
         case Stage::inference: return "inference";
         case Stage::unload: return "unload";
@@ -100,6 +106,7 @@ inline std::ostream& operator<<(std::ostream& out, Stage stage) { return out << 
         case errc::shutting_down: return "shutting_down";
         case errc::would_deadlock: return "would_deadlock";
         case errc::unknown_model: return "unknown_model";
+        case errc::insufficient_memory: return "insufficient_memory";
     }
     return "unknown";
 }
@@ -156,6 +163,8 @@ public:
             case errc::would_deadlock:
                 return "a blocking call on a thread that the library needs could only hang; use the async_ call";
             case errc::unknown_model: return "the backend knows no model with this key; check name and quantization";
+            case errc::insufficient_memory:
+                return "the model needs more memory than the budget can give; raise its limit or unpin models";
         }
         return "unknown residency error";
     }
@@ -187,7 +196,7 @@ public:
         switch (static_cast<condition>(value)) {
             case condition::caller:
                 return is(errc::invalid_request, errc::model_changed, errc::would_deadlock, errc::unknown_model);
-            case condition::capacity: return is(errc::overloaded);
+            case condition::capacity: return is(errc::overloaded, errc::insufficient_memory);
             case condition::retryable: return is(errc::overloaded, errc::timed_out, errc::cooling_down);
             case condition::backend: return is(errc::load_failed, errc::inference_failed, errc::bad_result);
         }

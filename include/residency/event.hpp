@@ -79,6 +79,10 @@ enum class Reason : std::uint8_t {
     cooling_down,
     /// The backend knows no model with the key.
     unknown_model,
+    /// The memory budget can never give what the model needs.
+    insufficient_memory,
+    /// Its memory goes to another model of the budget, or was asked for by `MemoryBudget::trim` or `set_limit`.
+    memory,
 };
 
 /// How grave a line is that a backend wrote.
@@ -122,6 +126,8 @@ enum class Severity : std::uint8_t { debug, info, warning, error };
         case Reason::overloaded: return "overloaded";
         case Reason::cooling_down: return "cooling_down";
         case Reason::unknown_model: return "unknown_model";
+        case Reason::insufficient_memory: return "insufficient_memory";
+        case Reason::memory: return "memory";
     }
     return "unknown";
 }

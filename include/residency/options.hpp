@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -16,6 +17,7 @@
 namespace residency {
 
 struct Event;
+class MemoryBudget;
 
 /// A keep-alive that never ends: the model stays until it is switched out, unloaded or shut down.
 inline constexpr std::chrono::milliseconds keep_alive_forever = (std::chrono::milliseconds::max)();
@@ -47,8 +49,8 @@ struct SlotOptions {
     /// Not negative. Default 5 min: ollama's, long enough for a person's pause, short enough to give memory back.
     std::chrono::milliseconds keep_alive{std::chrono::minutes{5}};
 
-    /// How many models may be resident at once, those loading and unloading included. At least 1.
-    /// Default 1: the memory of one model; a second key is switched to.
+    /// How many models may be resident at once, those loading and unloading included. Zero: as many as `memory` allows,
+    /// and only with it. Default 1: the memory of one model; a second key is switched to.
     std::size_t max_resident = 1;
 
     /// How many leases may live at once over all residents of the slot. At least 1.
@@ -107,7 +109,15 @@ struct SlotOptions {
     /// places first come, first served. Default none: as long as the resident's own load took.
     std::optional<std::chrono::milliseconds> min_stay{};
 
-    /// Same in every field.
+    /// The memory budget that the models share with those of other slots, see `MemoryBudget`. Default none: memory is
+    /// not counted.
+    std::shared_ptr<MemoryBudget> memory{};
+
+    /// How many bytes a model counts for in `memory` if its backend says nothing about it. Default 0: the backend has
+    /// to say, with `memory_needed`.
+    std::size_t model_memory = 0;
+
+    /// Same in every field; the same budget.
     friend bool operator==(const SlotOptions&, const SlotOptions&) = default;
 };
 
@@ -186,8 +196,8 @@ inline void check_options(const SlotOptions& options, std::string_view slot_name
     using std::chrono::milliseconds;
     demand(options.keep_alive >= milliseconds::zero(), "keep_alive",
            "must not be negative (zero unloads when free, keep_alive_forever never)");
-    demand(options.max_resident >= 1 && options.max_resident <= max_count_limit, "max_resident",
-           "must be between 1 and 1000000");
+    demand(options.max_resident <= max_count_limit && (options.max_resident >= 1 || options.memory), "max_resident",
+           "must be between 1 and 1000000 (zero, which leaves it to the memory budget, needs one)");
     demand(options.max_leases >= 1 && options.max_leases <= max_count_limit, "max_leases",
            "must be between 1 and 1000000");
     demand(options.max_calls <= max_count_limit, "max_calls", "must be at most 1000000 (zero is the default)");

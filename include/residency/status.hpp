@@ -102,12 +102,14 @@ struct SlotCounters {
     std::uint64_t cooling_down = 0;
     /// Requests that were answered `unknown_model`, without a call of `load`.
     std::uint64_t unknown_model = 0;
+    /// Requests that were answered `insufficient_memory`.
+    std::uint64_t insufficient_memory = 0;
     /// Requests whose timeout passed.
     std::uint64_t timed_out = 0;
     /// Requests that were cancelled while they waited.
     std::uint64_t cancelled = 0;
     /// Models destroyed, by reason: index with `static_cast<std::size_t>(Reason)`.
-    std::array<std::uint64_t, 11> unloads{};
+    std::array<std::uint64_t, 13> unloads{};
     /// Timer waits started.
     std::uint64_t timer_waits = 0;
 

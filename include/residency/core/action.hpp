@@ -32,6 +32,8 @@ enum class ActionType : std::uint8_t {
     /// The deadline of `subject`, which has its lease, has passed: complete it early. The lease goes on until it is
     /// released.
     expire,
+    /// Have the backend asked how much memory the model of the entry `key` needs; then call `sized` or `size_failed`.
+    size,
     /// Have a loading thread call `load_begins` for `resident` and, if that returns true, the backend; then call
     /// `loaded` or `load_failed`.
     load,
@@ -68,7 +70,8 @@ struct Action {
     Index subject = none;
     /// The resident's index; none if it concerns none.
     Index resident = none;
-    /// With the event `timed_out`: the index of the request's key entry, valid until the next call of the scheduler.
+    /// With `size`: the key's entry, which stays until the answer. With the event `timed_out`: the entry of the request's
+    /// key; with `load_failed` without a resident: of the key; valid until the next call of the scheduler.
     Index key = none;
     /// With the event `rejected`: how many requests; `refused_key` has the latest key. With `part`: how many texts.
     Index count = 0;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "residency/batch_limits.hpp"
+#include "residency/core/memory.hpp"
 #include "residency/core/slab.hpp"
 #include "residency/core/time.hpp"
 #include "residency/error_code.hpp"
@@ -24,6 +25,8 @@ struct ModelLimits {
     BatchLimits batch{};
     /// Whether requests may share a call. If not, they are only cut.
     bool joins = true;
+    /// How many bytes it holds, if it says so; zero if not.
+    std::size_t memory = 0;
 };
 
 /// What the scheduler knows of one resident.
@@ -42,8 +45,9 @@ struct Resident {
     bool failed = false;
     /// What the waiters of a failed load get.
     errc failure = errc::load_failed;
-    /// Draining: for `unload` or shutdown, so that it never returns; if not, for a switch.
+    /// Draining: for `unload` or shutdown, so that it never returns; or for the memory budget. If neither, for a switch.
     bool for_good = false;
+    bool for_memory = false;
     /// It was revoked.
     bool revoked = false;
     /// Why it drains or unloads.
@@ -54,7 +58,8 @@ struct Resident {
     std::size_t leases = 0;
     /// How many may live.
     std::size_t capacity = 0;
-    /// How many of its leases are for parts of requests.
+    /// How many of its leases are for model calls, and how many for parts of requests.
+    std::size_t calls = 0;
     std::size_t parts = 0;
     /// Whether the latest call on it is for a part.
     bool last_is_part = false;
@@ -100,9 +105,15 @@ struct Resident {
     std::uint64_t drained = 0;
     /// When it came to be, among all residents and operations.
     std::uint64_t birth = 0;
+    /// What it has of the slot's memory budget, if there is one.
+    MemoryId memory{};
 
+    /// Whether it drains, and may return.
+    [[nodiscard]] bool may_return() const noexcept { return state == ResidentState::draining && !for_good; }
     /// Whether it drains for a switch.
-    [[nodiscard]] bool switches() const noexcept { return state == ResidentState::draining && !for_good; }
+    [[nodiscard]] bool switches() const noexcept { return may_return() && !for_memory; }
+    /// Whether its latest grant pinned it.
+    [[nodiscard]] bool pinned() const noexcept { return keep_alive == (Duration::max)(); }
     /// Whether its load has not begun or has not ended.
     [[nodiscard]] bool is_load() const noexcept {
         return state == ResidentState::queued || state == ResidentState::loading;
@@ -113,8 +124,8 @@ struct Resident {
     }
     /// Whether it was not used since it became ready.
     [[nodiscard]] bool unused() const noexcept { return granted == readied; }
-    /// Whether a request may still expect its generation: ready, or draining for a switch.
-    [[nodiscard]] bool usable() const noexcept { return state == ResidentState::ready || switches(); }
+    /// Whether a request may still expect its generation: ready, or draining and may return.
+    [[nodiscard]] bool usable() const noexcept { return state == ResidentState::ready || may_return(); }
     /// Whether it may be unloaded as idle, once it is due.
     [[nodiscard]] bool idle() const noexcept { return state == ResidentState::ready && leases == 0; }
     /// When it is unloaded if it stays idle; precondition: idle().

@@ -1,7 +1,10 @@
 #pragma once
 
 #include "residency/core/action.hpp"
+#include "residency/core/chunked_vector.hpp"
 #include "residency/core/indexed_heap.hpp"
+#include "residency/core/key_memory.hpp"
+#include "residency/core/memory.hpp"
 #include "residency/core/request.hpp"
 #include "residency/core/resident.hpp"
 #include "residency/core/shared_key.hpp"
@@ -22,6 +25,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <utility>
+#include <vector>
 
 namespace residency::core {
 
@@ -55,7 +59,8 @@ public:
     /// How many of them a submit expires at most.
     static constexpr std::size_t submit_slice = 64;
     /// What requests are refused for that an event reports.
-    static constexpr std::array refusal_reasons{Reason::overloaded, Reason::cooling_down, Reason::unknown_model};
+    static constexpr std::array refusal_reasons{Reason::overloaded, Reason::cooling_down, Reason::unknown_model,
+                                                Reason::insufficient_memory};
     /// How long refusals of one kind are summed up into one event.
     static constexpr Duration refusal_period = std::chrono::seconds(1);
     /// How many waiters that do not fit a batch are looked at for others that do.
@@ -63,6 +68,8 @@ public:
 
     /// A slot with nothing resident. Precondition: `options` passed `check`.
     explicit SlotScheduler(const SlotOptions& options = {});
+    /// The same with a memory budget of `limit` bytes; `backend_sizes`: the backend says how much memory a key needs.
+    SlotScheduler(const SlotOptions& options, std::size_t limit, bool backend_sizes);
 
     // -- Requests -----------------------------------------------------------------------------------------------------
 
@@ -120,7 +127,7 @@ public:
     /// last lease. False: nothing has changed, call `release`. Precondition: the lease lives.
     [[nodiscard]] bool release_quietly(const Grant& grant, Time now) noexcept {
         Resident& resident = residents_[grant.resident.index];
-        if (!queue_.empty() || resident.state != ResidentState::ready || grant.request.valid() || grant.is_part) {
+        if (!queue_.is_calm() || resident.state != ResidentState::ready || grant.request.valid() || grant.is_part) {
             return false;
         }
         const bool is_last = resident.leases == 1;
@@ -159,6 +166,31 @@ public:
 
     /// The model has been destroyed.
     void unloaded(ResidentId resident, Time now, Actions& actions);
+
+    // -- Memory, with a budget: the limits that hold between two calls are the budget's ----------------------------------
+
+    /// The backend has said how much memory the key of an action `size` needs.
+    void sized(Index key, std::size_t bytes, Time now, Actions& actions);
+    /// It has thrown instead. The key's waiters get `code`, as those of a failed load.
+    void size_failed(Index key, errc code, SharedText message, Time now, Actions& actions);
+    /// The budget has answered about the memory of a key. Also harmless when it is late.
+    void memory_answered(Index key, MemoryId id, MemoryVerdict verdict, Time now, Actions& actions);
+    /// The budget's limit is another.
+    void set_memory_limit(std::size_t bytes, Time now, Actions& actions);
+    /// The budget wants to know of each decision, because memory is lacking, or does not any more.
+    void watch_memory(bool watches) noexcept { queue_.watch(watches); }
+    /// The budget wants to look again then.
+    void look_at(Time at) noexcept;
+    /// Adds what each resident does with its memory. Allocates; what it throws changes nothing.
+    void memory_uses(Time now, std::vector<MemoryUse>& uses);
+    /// What the slot has to say to its budget since the last call, in order; the caller takes it, and leaves the room.
+    [[nodiscard]] std::vector<MemoryRequest>& memory_requests() noexcept { return memory_requests_; }
+    /// Whether there is a budget.
+    [[nodiscard]] bool has_budget() const noexcept { return has_budget_; }
+    /// How many residents there may be.
+    [[nodiscard]] std::size_t max_resident() const noexcept { return max_resident_; }
+    /// How much of its budget a key needs, as far as that is known, and where it stands.
+    [[nodiscard]] const KeyMemory& key_memory(Index key) const noexcept { return key_memory_[key]; }
 
     // -- Time ---------------------------------------------------------------------------------------------------------
 
@@ -273,6 +305,8 @@ private:
         Time now;
         Actions& actions;
         std::size_t left = slice;
+        // Whether the budget is to look again already.
+        bool looked = false;
     };
     // Places that come free without a switch.
     struct Coming {
@@ -326,6 +360,7 @@ private:
         --leases_;
         if (grant.is_inference) {
             --calls_;
+            --resident.calls;
             --calls_of_[static_cast<std::size_t>(grant.priority)];
         }
         resident.texts -= grant.texts;
@@ -343,6 +378,7 @@ private:
     void grant_ready(Step& step);
     void complete_ensures(Index key, Step& step);
     void fail(Index request, errc code, Duration retry_after, Step& step);
+    [[nodiscard]] Stage stage_of(Index request) const noexcept;
     [[nodiscard]] Spent spent_by(Index request, Time now) const noexcept;
     void time_out(Index request, Step& step);
     void expire_due(Step& step);
@@ -397,6 +433,20 @@ private:
     void note_idle(Index resident, Step& step);
     void raise_generation() noexcept { generation_ = Generation{generation_.value() + 1}; }
 
+    // Memory: impl/slot_scheduler_memory.hpp.
+    [[nodiscard]] bool may_claim_place(Index key) const noexcept;
+    void reserve_memory();
+    [[nodiscard]] bool is_too_large(Index key) noexcept;
+    void want_memory(Index key, Step& step);
+    void ask_for_memory(Index key);
+    void evict_for_memory(Index resident, Step& step);
+    void drop_memory(Index key) noexcept;
+    void refuse_key(Index key, Step& step);
+    void refuse_keys(Step& step);
+    [[nodiscard]] MemoryRank memory_rank(Index key) const noexcept;
+    void say(MemoryRequest::Type type, Index key, MemoryId id, std::size_t bytes);
+    void look_again(Step& step);
+
     void wake_by(Time due) noexcept { wake_ = due < wake_ ? due : wake_; }
     void recompute_alarm() noexcept;
     Action& publish(EventType type, Reason reason, Index resident, Duration duration, Step& step) const;
@@ -404,6 +454,7 @@ private:
 
     SlotOptions options_;
     std::size_t max_calls_;
+    std::size_t max_resident_;
     Duration keep_alive_;
     Duration aging_;
     // How long a resident stays; negative: as long as its load took.
@@ -445,6 +496,20 @@ private:
     // The next key whose waiters are to be failed because the slot is closed.
     Index closing_ = 0;
     bool closed_ = false;
+    bool has_budget_ = false;
+    bool backend_sizes_ = false;
+    // The budget's limit.
+    std::size_t memory_limit_ = 0;
+    // By key entry; empty without a budget.
+    ChunkedVector<KeyMemory> key_memory_{};
+    // What the budget has not taken yet.
+    std::vector<MemoryRequest> memory_requests_{};
+    // Keys for which the budget is being asked. A place and a load are in view for each.
+    std::size_t asking_ = 0;
+    // When the budget wants to look again.
+    Time look_at_ = never;
+    // The next key whose waiters may have to be refused; none if that is done.
+    Index refusing_ = none;
     // Whether the next lease, the next place goes by age if a waiter is old enough: the last one went by rank.
     bool lease_by_age_ = true;
     bool place_by_age_ = true;

@@ -50,7 +50,7 @@ public:
     /// The requests: those that wait, those that keep a turn, and those that have a lease and a deadline.
     [[nodiscard]] const Slab<Request, RequestTag>& requests() const noexcept { return requests_; }
     /// How many wait.
-    [[nodiscard]] std::size_t waiting() const noexcept { return members_ - claims_.size(); }
+    [[nodiscard]] std::size_t waiting() const noexcept { return members_ - watchers_ - claims_.size(); }
     /// How many texts they wait with.
     [[nodiscard]] std::size_t texts() const noexcept { return texts_; }
     /// How many bytes they wait with.
@@ -58,7 +58,16 @@ public:
     /// How many of them are cut into parts.
     [[nodiscard]] std::size_t cut() const noexcept { return cut_; }
     /// Whether no key waits for anything: there is no waiter and no claim.
-    [[nodiscard]] bool empty() const noexcept { return members_ == 0; }
+    [[nodiscard]] bool empty() const noexcept { return members_ == watchers_; }
+    /// Whether it is empty, and nothing from outside wants to know what becomes free.
+    [[nodiscard]] bool is_calm() const noexcept { return members_ == 0; }
+    /// Something from outside wants to know what becomes free, or does not any more.
+    void watch(bool watches) noexcept {
+        members_ += (watches ? 1U : 0U) - watchers_;
+        watchers_ = watches ? 1 : 0;
+    }
+    /// Whether it does.
+    [[nodiscard]] bool is_watched() const noexcept { return watchers_ != 0; }
     /// The claims, the oldest first.
     [[nodiscard]] const std::vector<Claim>& claims() const noexcept { return claims_; }
 
@@ -321,6 +330,14 @@ public:
         }
         return Rank::of(static_cast<unsigned>(requests_[request].spec.priority), requests_[request].arrival);
     }
+    /// The waiter of the key that ranks first, or none.
+    [[nodiscard]] Index best(Index key) const noexcept {
+        Index best = first_of(key, leases);
+        for (const Index other : {first_of(key, loads), first_of(key, cuts)}) {
+            best = rank_of(other) < rank_of(best) ? other : best;
+        }
+        return best;
+    }
     /// Where a key stands by its best waiter; last of all if it has none.
     [[nodiscard]] Rank rank(Index key) const noexcept {
         Rank best =
@@ -429,8 +446,9 @@ private:
     Slab<Request, RequestTag> requests_{};
     // Of the waiters with several texts.
     Slab<Bulk, struct BulkTag> bulks_{};
-    // Waiters and claims.
+    // Waiters, claims, and one more while it is watched from outside.
     std::size_t members_ = 0;
+    std::size_t watchers_ = 0;
     std::size_t texts_ = 0;
     std::size_t bytes_ = 0;
     // Requests that are cut.

@@ -9,10 +9,18 @@ namespace residency::core {
 inline SlotScheduler::SlotScheduler(const SlotOptions& options)
     : options_(options),
       max_calls_(options.max_calls == 0 ? options.max_leases : (std::min)(options.max_calls, options.max_leases)),
+      max_resident_(options.max_resident == 0 ? max_count_limit : options.max_resident),
       keep_alive_(to_duration(options.keep_alive)),
       aging_(to_duration(options.aging)),
       min_stay_(options.min_stay ? to_duration(*options.min_stay) : Duration(-1)),
       abandon_after_(to_duration(options.abandon_after)) {}
+
+inline SlotScheduler::SlotScheduler(const SlotOptions& options, std::size_t limit, bool backend_sizes)
+    : SlotScheduler(options) {
+    has_budget_ = true;
+    backend_sizes_ = backend_sizes;
+    memory_limit_ = limit;
+}
 
 // Entries of keys of which nothing is known any more go at the beginning of the next call: until then the actions may
 // name them.
@@ -22,6 +30,9 @@ inline void SlotScheduler::begin_call() noexcept {
         KeyEntry& entry = queue_.keys()[key];
         unused_ = std::exchange(entry.texts, Index{0});
         entry.unused = false;
+        if (has_budget_) {
+            key_memory_[key] = {};
+        }
         queue_.collect(key);
     }
 }
@@ -29,7 +40,7 @@ inline void SlotScheduler::begin_call() noexcept {
 inline void SlotScheduler::collect_later(Index key) noexcept {
     KeyEntry& entry = queue_.keys()[key];
     if (!entry.unused && key != joining_ && !entry.ranks_last && entry.waiting == 0 && entry.resident == none &&
-        queue_.keys().failures_of(key) == 0) {
+        queue_.keys().failures_of(key) == 0 && (!has_budget_ || key_memory_[key].is_at_rest())) {
         entry.unused = true;
         entry.texts = std::exchange(unused_, key);
     }
@@ -111,9 +122,10 @@ inline Attempt SlotScheduler::try_ensure(const ModelKey& key, const RequestSpec&
 //
 //  1. The key has no resident, and the backend does not know it: unknown_model. Nothing of the key is remembered.
 //  2. The key cools down: cooling_down.
-//  3. The queue is full, also after what is due has left it: overloaded. The last quarter is kept from `low`.
-//  4. The deadline has passed: timed_out.
-//  5. The request waits.
+//  3. It is known to need more than the memory budget's limit: insufficient_memory.
+//  4. The queue is full, also after what is due has left it: overloaded. The last quarter is kept from `low`.
+//  5. The deadline has passed: timed_out.
+//  6. The request waits.
 inline Enqueued SlotScheduler::enqueue(const SharedKey& key, const RequestSpec& spec, Time now, Actions& actions,
                                        const TextLengths* lengths) {
     begin_call();
@@ -127,8 +139,11 @@ inline Enqueued SlotScheduler::enqueue(const SharedKey& key, const RequestSpec& 
     }
     // Every key that waits may become a resident in a call that must not allocate.
     const std::size_t residents =
-        (std::min)(options_.max_resident, residents_.size() + queue_.standings().needs_place().size() + 1);
+        (std::min)(max_resident_, residents_.size() + asking_ + queue_.standings().needs_place().size() + 1);
     residents_.reserve(residents);
+    if (has_budget_) {
+        reserve_memory();
+    }
     const Index index = queue_.prepare(key, spec, residents);
     const KeyEntry& entry = queue_.keys()[index];
     if (!has_resident(index) && now < queue_.keys().cooling_until(index)) {
@@ -136,6 +151,13 @@ inline Enqueued SlotScheduler::enqueue(const SharedKey& key, const RequestSpec& 
         result.retry_after = queue_.keys().cooling_until(index) - now;
         ++counters_.cooling_down;
         refuse(Reason::cooling_down, entry.key, step);
+        collect_later(index);
+        return result;
+    }
+    if (has_budget_ && !has_resident(index) && is_too_large(index)) {
+        result.code = errc::insufficient_memory;
+        ++counters_.insufficient_memory;
+        refuse(Reason::insufficient_memory, entry.key, step);
         collect_later(index);
         return result;
     }
@@ -166,6 +188,8 @@ inline Enqueued SlotScheduler::enqueue(const SharedKey& key, const RequestSpec& 
         wake_by(spec.deadline);
         if (entry.resident != none) {
             residents_[entry.resident].abandoned_at = never;
+        } else if (has_budget_) {
+            want_memory(index, step);
         }
         refresh(index);
         complete_ensures(index, step);
@@ -228,6 +252,8 @@ inline void SlotScheduler::release(const Grant& grant, Time now, Actions& action
     if (!queue_.empty()) {
         refresh(resident.key);
         decide(step);
+    } else if (queue_.is_watched()) {
+        look_again(step);
     }
     note_idle(index, step);
 }
@@ -261,6 +287,10 @@ inline void SlotScheduler::loaded(ResidentId id, const ModelLimits& limits, Time
     const Duration took = now - resident.began;
     ++counters_.loaded;
     queue_.keys().clear_failures(resident.key);
+    if (resident.memory.valid() && limits.memory != 0) {
+        key_memory_[resident.key].used = limits.memory;
+        say(MemoryRequest::Type::use, none, resident.memory, limits.memory);
+    }
     end_load(resident);
     if (resident.discard) {
         start_unload(id.index, resident.reason, step);
@@ -362,6 +392,7 @@ inline Action& SlotScheduler::publish(EventType type, Reason reason, Index resid
 
 #include "residency/core/impl/slot_scheduler_batches.hpp"    // IWYU pragma: export
 #include "residency/core/impl/slot_scheduler_grants.hpp"     // IWYU pragma: export
+#include "residency/core/impl/slot_scheduler_memory.hpp"     // IWYU pragma: export
 #include "residency/core/impl/slot_scheduler_places.hpp"     // IWYU pragma: export
 #include "residency/core/impl/slot_scheduler_residents.hpp"  // IWYU pragma: export
 #include "residency/core/impl/slot_scheduler_time.hpp"       // IWYU pragma: export

@@ -8,6 +8,7 @@ namespace residency::core {
 
 inline void SlotScheduler::count_call(Resident& resident, const RequestSpec& spec, bool is_part) noexcept {
     ++calls_;
+    ++resident.calls;
     ++counters_.batches;
     ++calls_of_[static_cast<std::size_t>(spec.priority)];
     latest_of_[static_cast<std::size_t>(spec.priority)] = counters_.batches;

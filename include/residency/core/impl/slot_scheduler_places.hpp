@@ -12,11 +12,14 @@ inline void SlotScheduler::decide(Step& step) {
     grant_ready(step);
     assign_places(step);
     rate_.run(calls_ != 0 && queue_.texts() != 0, step.now);
+    if (queue_.is_watched()) {
+        look_again(step);
+    }
 }
 
 // Gives free places to keys, and makes as many more come free as are wanted (H3, H6):
 //
-//  1. A place is free and a load may begin: the next key gets the place.
+//  1. A place is free and a load may begin: the next key gets the place, once the memory budget has given it memory.
 //  2. More places come than are wanted: the last drain that began ends.
 //  3. A resident drains for a key that no longer ranks before its own waiters: that drain ends.
 //  4. Too few places come without a switch, and a resident that is idle yields: the one that has been so the longest is
@@ -30,9 +33,14 @@ inline void SlotScheduler::decide(Step& step) {
 // (H32).
 inline void SlotScheduler::assign_places(Step& step) {
     const auto& needs_place = queue_.standings().needs_place();
-    while (!closed_ && residents_.size() < options_.max_resident && loads_ < options_.max_loads &&
+    while (!closed_ && residents_.size() + asking_ < max_resident_ && loads_ + asking_ < options_.max_loads &&
            !needs_place.empty()) {
-        start_load(next_key(step.now), step);
+        const Index key = next_key(step.now);
+        if (has_budget_ && key_memory_[key].phase != MemoryPhase::held) {
+            ask_for_memory(key);
+        } else {
+            start_load(key, step);
+        }
     }
     yields_at_ = never;
     for (Index index = 0; !needs_place.empty() && index < residents_.end_index(); ++index) {
@@ -41,7 +49,7 @@ inline void SlotScheduler::assign_places(Step& step) {
         }
     }
     while (!needs_place.empty() || switching_ != 0) {
-        const std::size_t loads = closed_ ? 0 : options_.max_loads - (std::min)(options_.max_loads, loads_);
+        const std::size_t loads = closed_ ? 0 : options_.max_loads - (std::min)(options_.max_loads, loads_ + asking_);
         const std::size_t wanted = (std::min)(needs_place.size(), loads);
         const Coming coming = places_coming();
         const std::size_t sure = coming.soon + coming.drained;
@@ -104,7 +112,7 @@ inline SlotScheduler::Coming SlotScheduler::places_coming() const noexcept {
             (resident.state == ResidentState::loading && resident.stop_requested && !wanted(resident));
         if (resident.state == ResidentState::unloading || given_up) {
             ++coming.soon;
-        } else if (resident.state == ResidentState::draining && resident.for_good) {
+        } else if (resident.state == ResidentState::draining && !resident.switches()) {
             ++coming.drained;
         }
     }
@@ -259,9 +267,10 @@ inline void SlotScheduler::forgive(Index key) noexcept {
 
 inline void SlotScheduler::end_drain(Index index, Step& step) {
     Resident& resident = residents_[index];
+    switching_ -= resident.switches() ? 1U : 0U;
     resident.state = ResidentState::ready;
     resident.reason = Reason::none;
-    --switching_;
+    resident.for_memory = false;
     publish(EventType::drain_ended, Reason::none, index, Duration::zero(), step);
     refresh(resident.key);
     complete_ensures(resident.key, step);

@@ -12,6 +12,10 @@ inline void SlotScheduler::start_load(Index key, Step& step) {
     resident.key = key;
     resident.began = step.now;
     resident.birth = ++births_;
+    if (has_budget_) {
+        resident.memory = std::exchange(key_memory_[key].id, {});
+        key_memory_[key].phase = MemoryPhase::sized;
+    }
     const Index index = residents_.insert(resident).index;
     KeyEntry& entry = queue_.keys()[key];
     entry.ranks_last = false;
@@ -111,6 +115,9 @@ inline void SlotScheduler::start_unload(Index index, Reason reason, Step& step) 
 inline void SlotScheduler::gone(Index index, Step& step) {
     const Index key = residents_[index].key;
     const std::uint64_t birth = residents_[index].birth;
+    if (residents_[index].memory.valid()) {
+        say(MemoryRequest::Type::give_back, none, residents_[index].memory, 0);
+    }
     residents_.erase(index);
     queue_.keys()[key].resident = none;
     for (Index operation = 0; operation < teardowns_.end_index(); ++operation) {

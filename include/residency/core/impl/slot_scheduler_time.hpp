@@ -39,6 +39,11 @@ inline void SlotScheduler::tick(Time now, Actions& actions) {
     if (closed_) {
         fail_closed(step);
     }
+    refuse_keys(step);
+    if (look_at_ <= now) {
+        look_at_ = never;
+        say(MemoryRequest::Type::look, none, {}, 0);
+    }
     for (Index index = 0; index < teardowns_.end_index(); ++index) {
         if (teardowns_.used(index) && teardowns_[index].deadline <= now) {
             complete(index, true, step);
@@ -64,7 +69,7 @@ inline void SlotScheduler::tick(Time now, Actions& actions) {
 
 // Forgets stale reasons to wake: the alarm stands at what is due next, exactly.
 inline void SlotScheduler::recompute_alarm() noexcept {
-    wake_ = (std::min)(resume_, yields_at_);
+    wake_ = (std::min)({resume_, yields_at_, look_at_});
     if (!queue_.deadlines().empty()) {
         wake_by(queue_.deadlines().top_rank());
     }

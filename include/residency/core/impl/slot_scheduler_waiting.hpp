@@ -28,7 +28,7 @@ inline QueueState SlotScheduler::state_of(Index key) const noexcept {
         return QueueState::not_queued;
     }
     if (entry.resident == none) {
-        return QueueState::needs_place;
+        return may_claim_place(key) ? QueueState::needs_place : QueueState::not_queued;
     }
     const Resident& resident = residents_[entry.resident];
     const bool takes_one_more = resident.state == ResidentState::ready && resident.leases < resident.capacity;
@@ -57,6 +57,14 @@ inline bool SlotScheduler::fail_late(Index request, Step& step) {
     return false;
 }
 
+// Where a waiter is whose model is not being loaded.
+inline Stage SlotScheduler::stage_of(Index request) const noexcept {
+    const Index key = queue_.requests()[request].key;
+    const bool lacks_memory =
+        has_budget_ && queue_.keys()[key].resident == none && key_memory_[key].phase != MemoryPhase::sized;
+    return queue_.has_begun(request) ? Stage::inference : lacks_memory ? Stage::memory : Stage::queue;
+}
+
 // Fails a waiter. The caller puts the key where it belongs then.
 inline void SlotScheduler::fail(Index request, errc code, Duration retry_after, Step& step) {
     --step.left;
@@ -64,7 +72,7 @@ inline void SlotScheduler::fail(Index request, errc code, Duration retry_after, 
     const bool loading = entry.resident != none && residents_[entry.resident].state == ResidentState::loading;
     Action& action = act(ActionType::fail, request, none, step);
     action.code = code;
-    action.stage = queue_.has_begun(request) ? Stage::inference : loading ? Stage::load : Stage::queue;
+    action.stage = loading ? Stage::load : stage_of(request);
     action.duration = retry_after;
     queue_.leave(request, false);
 }
@@ -116,7 +124,7 @@ inline void SlotScheduler::time_out(Index index, Step& step) {
         --step.left;
         Action& action = act(ActionType::fail, index, none, step);
         action.code = errc::timed_out;
-        stage = action.stage = queue_.has_begun(index) ? Stage::inference : Stage::queue;
+        stage = action.stage = stage_of(index);
         queue_.keep_claim(index, later(step.now, abandon_after_));
         wake_by(later(step.now, abandon_after_));
     } else {
@@ -187,6 +195,9 @@ inline void SlotScheduler::fail_closed(Step& step) {
             }
             fail(next, errc::shutting_down, Duration::zero(), step);
         }
+        if (has_budget_ && queue_.keys()[closing_].resident == none) {
+            drop_memory(closing_);
+        }
         forgive(closing_);
         refresh(closing_);
         collect_later(closing_);
@@ -198,7 +209,8 @@ inline void SlotScheduler::fail_closed(Step& step) {
 //
 //  1. A load that runs is asked to stop after `abandon_after` (H1).
 //  2. A resident that is idle is unloaded after its keep-alive.
-//  3. A key that was evicted for this one no longer ranks last.
+//  3. What the key has of the memory budget, or waits for, is given back.
+//  4. A key that was evicted for this one no longer ranks last.
 inline void SlotScheduler::note_left(Index key, Step& step) {
     const KeyEntry& entry = queue_.keys()[key];
     if (entry.waiting == 0) {
@@ -212,6 +224,9 @@ inline void SlotScheduler::note_left(Index key, Step& step) {
             }
         } else if (entry.resident != none && residents_[entry.resident].idle()) {
             wake_by(residents_[entry.resident].due());
+        }
+        if (has_budget_ && entry.resident == none) {
+            drop_memory(key);
         }
         forgive(key);
     }

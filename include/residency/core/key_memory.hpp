@@ -1,0 +1,87 @@
+#pragma once
+
+#include "residency/core/memory.hpp"
+#include "residency/core/time.hpp"
+#include "residency/error_code.hpp"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+namespace residency::core {
+
+/// Where a key without a resident stands on its way to memory: unsized -> sizing -> sized -> asking -> held, or
+/// asking -> lacking -> held; refused from each of them.
+enum class MemoryPhase : std::uint8_t {
+    /// How much it needs is not known.
+    unsized,
+    /// The backend is being asked how much.
+    sizing,
+    /// It is known. The key may claim a place.
+    sized,
+    /// It has a place in view, and the budget is being asked.
+    asking,
+    /// The budget has not enough now. The key claims no place.
+    lacking,
+    /// Its memory is reserved. The key may claim a place.
+    held,
+    /// It gets none: its waiters are being failed.
+    refused,
+};
+
+/// What a slot with a budget knows of one key's memory, beside its entry.
+struct KeyMemory {
+    /// What the backend says that the key needs, or what the slot's options say.
+    std::size_t estimate = 0;
+    /// What its last model used; zero if that is not known.
+    std::size_t used = 0;
+    /// Its memory, while it is lacking or held.
+    MemoryId id{};
+    /// Where it stands.
+    MemoryPhase phase = MemoryPhase::unsized;
+    /// Why it is refused.
+    errc refusal = errc::insufficient_memory;
+
+    /// Whether nothing of it is under way: the key may be forgotten.
+    [[nodiscard]] bool is_at_rest() const noexcept {
+        return phase == MemoryPhase::unsized || phase == MemoryPhase::sized;
+    }
+    /// How much it needs.
+    [[nodiscard]] std::size_t need() const noexcept { return (std::max)(estimate, used); }
+    /// Same in every field.
+    friend bool operator==(const KeyMemory&, const KeyMemory&) = default;
+};
+
+/// What a slot says to its budget.
+struct MemoryRequest {
+    /// What is said.
+    enum class Type : std::uint8_t {
+        /// The key needs `bytes`; the answer is `memory_answered`.
+        reserve,
+        /// The best waiter of a key that waits has changed.
+        move,
+        /// The model of `id` needs `bytes`, now that it is loaded.
+        use,
+        /// The memory is given back, or no longer waited for.
+        give_back,
+        /// Something has changed that the budget may want to know while memory is lacking.
+        look,
+    };
+
+    /// What is said.
+    Type type = Type::look;
+    /// The key's entry, with `reserve`.
+    Index key = none;
+    /// The memory, but with `reserve` and `look`.
+    MemoryId id{};
+    /// How much.
+    std::size_t bytes = 0;
+    /// Where the key stands, and from when on it goes by age; with `reserve` and `move`.
+    MemoryRank rank{};
+    Time aged_at = never;
+
+    /// Same in every field.
+    friend bool operator==(const MemoryRequest&, const MemoryRequest&) = default;
+};
+
+}  // namespace residency::core
