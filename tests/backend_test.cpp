@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <span>
 #include <stop_token>
 #include <string>
@@ -240,6 +241,44 @@ static_assert(detail::SaysConcurrency<SaysZero> && detail::SaysConcurrency<SaysT
 static_assert(!detail::SaysConcurrency<SaysNone> && !detail::SaysConcurrency<SaysInWords> &&
               !detail::SaysConcurrency<SaysAndChanges>);
 
+struct UsesThree {
+    std::size_t memory_used() const { return 3; }
+};
+struct MayUse {
+    std::optional<std::size_t> memory_used() const { return bytes; }
+    std::optional<std::size_t> bytes{};
+};
+struct UsesAndChanges {
+    std::size_t memory_used();
+};
+struct UsesLess {
+    int memory_used() const;
+};
+static_assert(detail::SaysMemoryUsed<UsesThree> && detail::SaysMemoryUsed<MayUse> && !detail::SaysMemoryUsed<Model>);
+static_assert(!detail::SaysMemoryUsed<UsesAndChanges> && !detail::SaysMemoryUsed<UsesLess>);
+
+struct NeedsItsName : Loads<Model> {
+    std::size_t memory_needed(const ModelKey& key) { return key.name.size(); }
+};
+struct MayNeed : Loads<Model> {
+    std::optional<std::size_t> memory_needed(const ModelKey& key) const {
+        return key.name.empty() ? std::nullopt : std::optional(key.name.size());
+    }
+};
+struct MaySayItsNeed : NeedsItsName {
+    bool says_memory_needed() const { return says; }
+    bool says = false;
+};
+struct NeedsWithoutAKey : Loads<Model> {
+    std::size_t memory_needed();
+};
+struct NeedsAFraction : Loads<Model> {
+    double memory_needed(const ModelKey& key);
+};
+static_assert(detail::SaysMemoryNeeded<NeedsItsName> && detail::SaysMemoryNeeded<MayNeed>);
+static_assert(!detail::SaysMemoryNeeded<Loads<Model>> && !detail::SaysMemoryNeeded<NeedsWithoutAKey> &&
+              !detail::SaysMemoryNeeded<NeedsAFraction>);
+
 static_assert(EmbeddingBackend<Loads<Embeds>> && !EmbeddingBackend<Loads<Reranks>> && !EmbeddingBackend<Loads<Model>>);
 static_assert(RerankerBackend<Loads<Reranks>> && !RerankerBackend<Loads<Embeds>> && !RerankerBackend<Loads<Model>>);
 static_assert(!EmbeddingBackend<Embeds> && !RerankerBackend<Reranks>, "a model is not a backend");
@@ -386,4 +425,30 @@ TEST_CASE("A model says its concurrency, which is at least one, or takes any") {
     CHECK(detail::concurrency_of(SaysZero{}) == 1);
     CHECK(detail::concurrency_of(SaysLess{}) == 1);
     CHECK(detail::concurrency_of(SaysNone{}) == static_cast<std::size_t>(-1));
+}
+
+TEST_CASE("What a model holds is what it says, and none if it does not say") {
+    CHECK(detail::memory_used_of(UsesThree{}) == std::optional<std::size_t>(3));
+    CHECK(detail::memory_used_of(Model{}) == std::nullopt);
+    MayUse model;
+    CHECK(detail::memory_used_of(model) == std::nullopt);
+    model.bytes = 5;
+    CHECK(detail::memory_used_of(model) == std::optional<std::size_t>(5));
+}
+
+TEST_CASE("What a model will need is what its backend says for the key, and none if it does not say") {
+    NeedsItsName needs;
+    CHECK(detail::call_memory_needed(needs, ModelKey("four", "")) == std::optional<std::size_t>(4));
+    CHECK(detail::says_memory_needed(needs));
+    MayNeed may;
+    CHECK(detail::call_memory_needed(may, ModelKey("four", "")) == std::optional<std::size_t>(4));
+    CHECK(detail::call_memory_needed(may, ModelKey()) == std::nullopt);
+    CHECK(detail::says_memory_needed(may));
+    Loads<Model> silent;
+    CHECK(detail::call_memory_needed(silent, ModelKey("four", "")) == std::nullopt);
+    CHECK_FALSE(detail::says_memory_needed(silent));
+    MaySayItsNeed holder;
+    CHECK_FALSE(detail::says_memory_needed(holder));
+    holder.says = true;
+    CHECK(detail::says_memory_needed(holder));
 }

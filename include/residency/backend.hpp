@@ -8,6 +8,7 @@
 #include "residency/embeddings.hpp"
 #include "residency/event.hpp"
 #include "residency/model_key.hpp"
+#include "residency/model_memory.hpp"
 
 #include <algorithm>
 #include <concepts>
@@ -210,6 +211,14 @@ concept LoadsModels = NamesModelType<Backend> && (
 /// `unknown_model`, and no model is evicted for it. It is called on the thread that makes the request, never under a
 /// lock, any number of calls at once and beside `load`: it must be cheap and not wait. If it throws, the key counts as
 /// known.
+///
+/// With `std::size_t memory_needed(const ModelKey&)` the backend says before a load how many bytes the model will hold
+/// at most, with all that its calls need beside the texts and the results. It may block, as to read the head of a file.
+/// It is called on any thread, never under a lock, several calls at once and beside `load`; if it throws, the load has
+/// failed. With `std::size_t memory_used() const` the model says what it holds in truth, reserves for its calls
+/// included. It is asked after the load and may be asked again, beside calls of the model. What other programs can take
+/// away, such as the pages of a mapped file, is not counted. Both may give a `std::optional<std::size_t>`: without a
+/// value they do not say.
 template <class Backend>
 concept ModelBackend = NamesModelType<Backend> && UnloadsWithoutThrowing<Backend> && LoadsModels<Backend> &&
                        std::move_constructible<Backend>;
