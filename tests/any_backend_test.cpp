@@ -116,6 +116,8 @@ struct ReranksPairs : Reranks {
 
 struct SaysAll : EmbedsAs {
     static std::size_t max_concurrency() { return 3; }
+    std::size_t memory_used() const { return used; }
+    std::size_t used = 1000;
     static BatchLimits batch_limits() { return {4, 1000}; }
     static bool distinguishes() { return false; }
 };
@@ -183,10 +185,18 @@ struct KnowsA : Loads<EmbedsPlainly> {
     static bool knows(const ModelKey& key) { return key.name == "a"; }
 };
 
+/// Says what its models need, but for one key.
+struct SaysNeed : Loads<EmbedsPlainly> {
+    static std::optional<std::size_t> memory_needed(const ModelKey& key) {
+        return key == b ? std::nullopt : std::optional(key.name.size());
+    }
+};
+
 /// Throws `42` when it is asked, and on each load.
 struct Throws : Loads<EmbedsPlainly> {
     static std::unique_ptr<EmbedsPlainly> load(const ModelKey& /*key*/) { throw std::out_of_range("no such shelf"); }
     static bool knows(const ModelKey& /*key*/) { throw std::out_of_range("no such list"); }
+    static std::size_t memory_needed(const ModelKey& /*key*/) { throw std::out_of_range("no such box"); }
 };
 
 struct ThrowsWhenMoved : Loads<EmbedsPlainly> {
@@ -246,11 +256,47 @@ TEST_CASE("any: what a model says of itself is passed on, and what it does not s
     CHECK(plain->max_concurrency() == detail::concurrency_of(EmbedsPlainly()));
     CHECK(plain->batch_limits() == BatchLimits());
     CHECK_FALSE(plain->joins_requests());
+    CHECK(plain->memory_used() == std::nullopt);
     const auto full = loaded_by(AnyEmbeddingBackend(Loads<SaysAll>()));
     CHECK(full->max_concurrency() == 3);
     CHECK(full->batch_limits() == BatchLimits{4, 1000});
     CHECK(full->joins_requests());
     CHECK_FALSE(full->distinguishes());
+    CHECK(full->memory_used() == std::optional<std::size_t>(1000));
+}
+
+TEST_CASE("any: what a model holds is asked anew each time, of a reranker, too") {
+    struct Grows : Reranks {
+        std::size_t memory_used() const { return *bytes; }
+        std::shared_ptr<std::size_t> bytes{};
+    };
+    struct LoadsGrowing {
+        using model_type = Grows;
+        std::unique_ptr<Grows> load(const ModelKey& /*key*/) const {
+            auto model = std::make_unique<Grows>();
+            model->bytes = bytes;
+            return model;
+        }
+        std::shared_ptr<std::size_t> bytes = std::make_shared<std::size_t>(5);
+    };
+    LoadsGrowing backend;
+    const auto bytes = backend.bytes;
+    const auto model = loaded_by(AnyRerankerBackend(std::move(backend)));
+    CHECK(model->memory_used() == std::optional<std::size_t>(5));
+    *bytes = 6;
+    CHECK(model->memory_used() == std::optional<std::size_t>(6));
+}
+
+TEST_CASE("any: a backend says what a model needs, and whether it says that") {
+    const AnyEmbeddingBackend says{SaysNeed()};
+    CHECK(says.says_memory_needed());
+    CHECK(says.memory_needed("abc") == std::optional<std::size_t>(3));
+    CHECK(says.memory_needed(b) == std::nullopt);
+    const AnyEmbeddingBackend silent{Loads<EmbedsPlainly>()};
+    CHECK_FALSE(silent.says_memory_needed());
+    CHECK(silent.memory_needed(a) == std::nullopt);
+    CHECK_FALSE(detail::says_memory_needed(silent));
+    CHECK_THROWS_AS(AnyEmbeddingBackend(Throws()).memory_needed(a), std::out_of_range);
 }
 
 TEST_CASE("any: a load gets its context, its failure keeps its type, and null stays null") {
@@ -291,6 +337,14 @@ TEST_CASE("any: an empty backend fails each load, and says why") {
     // NOLINTNEXTLINE(bugprone-use-after-move): what is left is what is tested
     CHECK_FALSE(backend);
     CHECK(backend.knows(a));
+    CHECK(backend.says_memory_needed());
+    try {
+        static_cast<void>(backend.memory_needed(a));
+        FAIL("an empty backend said what it needs");
+    } catch (const Error& error) {
+        CHECK(error.code() == errc::load_failed);
+        CHECK(error.key() == a);
+    }
     AnyBench bench;
     bench.make(std::move(backend), {});
     Outcome<Embeddings> rows;
@@ -558,6 +612,25 @@ TEST_CASE("route: the backend that a key goes to is asked whether it knows it, a
     }
 }
 
+TEST_CASE("route: the backend that a key goes to says what it needs, and the table says it if all do") {
+    const AnyEmbeddingBackend some = route({{"a*", SaysNeed()}, {"b*", Loads<EmbedsPlainly>()}});
+    CHECK_FALSE(some.says_memory_needed());
+    CHECK(some.memory_needed("abc") == std::optional<std::size_t>(3));
+    CHECK(some.memory_needed("b") == std::nullopt);
+    const AnyEmbeddingBackend all = route({{"a*", SaysNeed()}, {"l", LexicalEmbeddingBackend()}});
+    CHECK(all.says_memory_needed());
+    CHECK(all.memory_needed("l") == std::optional(LexicalEmbeddingBackend::memory_needed("l")));
+    CHECK(route({{"*", route({{"a", SaysNeed()}})}}).says_memory_needed());
+    CHECK_FALSE(route({{"*", route({{"a", Loads<EmbedsPlainly>()}})}}).says_memory_needed());
+    try {
+        static_cast<void>(all.memory_needed("c"));
+        FAIL("a key without a route was sized");
+    } catch (const Error& error) {
+        CHECK(error.code() == errc::unknown_model);
+        CHECK(error.key() == ModelKey("c"));
+    }
+}
+
 TEST_CASE("route: a function chooses the backend, or none") {
     AnyEmbeddingBackend lexical{LexicalEmbeddingBackend()};
     AnyRerankerBackend rerankers{LexicalRerankerBackend()};
@@ -569,6 +642,9 @@ TEST_CASE("route: a function chooses the backend, or none") {
     CHECK_FALSE(embedding.knows(a));
     CHECK(loaded_by(embedding, "lexical")->embed(Texts{"text"}).size() == 1);
     CHECK_THROWS_AS(loaded_by(embedding, a), Error);
+    CHECK(embedding.says_memory_needed());
+    CHECK(embedding.memory_needed("lexical") == lexical.memory_needed("lexical"));
+    CHECK_THROWS_AS(embedding.memory_needed(a), Error);
     CHECK((reranker.knows("b") && !reranker.knows(a)));
     CHECK(loaded_by(reranker, "b")->rerank("q", Texts{"text"}, {}).size() == 1);
 }

@@ -10,8 +10,10 @@
 #include <array>
 #include <bit>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <random>
 #include <span>
 #include <stop_token>
@@ -471,6 +473,22 @@ TEST_CASE("Any name is a model, in 32-bit floats") {
         CHECK(LexicalEmbeddingBackend().load(key) != nullptr);
         CHECK(LexicalRerankerBackend().load(key) != nullptr);
     }
+}
+
+TEST_CASE("A lexical model holds itself and its key, and that is known before") {
+    const ModelKey key(std::string(1000, 'n'), "f32");
+    LexicalEmbeddingBackend embedding;
+    const std::size_t embedder = embedding.load(key)->memory_used();
+    CHECK(embedder >= sizeof(LexicalEmbedder) + 1000);
+    CHECK(embedder <= 2048);
+    CHECK(embedding.memory_needed(key) == embedder);
+    LexicalRerankerBackend ranking;
+    const std::size_t reranker = ranking.load(key)->memory_used();
+    CHECK(reranker >= sizeof(LexicalReranker) + 1000);
+    CHECK(reranker <= 2048);
+    CHECK(ranking.memory_needed(key) == reranker);
+    CHECK(detail::call_memory_needed(embedding, key) == std::optional(embedder));
+    CHECK(detail::memory_used_of(*ranking.load(key)) == std::optional(reranker));
 }
 
 TEST_CASE("Another quantization, or no name, is a wrong request and not a broken model") {

@@ -74,6 +74,15 @@ inline void check_lexical_key(const ModelKey& key) {
     }
 }
 
+// What a copy of the string has on the heap at most, whatever the standard library keeps within the object.
+inline std::size_t heap_bytes(const std::string& text) noexcept { return text.size() + 16; }
+
+/// What a lexical model for the key holds: itself and its key.
+template <class Model>
+[[nodiscard]] std::size_t lexical_memory(const ModelKey& key) noexcept {
+    return sizeof(Model) + heap_bytes(key.name) + heap_bytes(key.quantization);
+}
+
 inline void stop_if_requested(const std::stop_token& stop, const ModelKey& key) {
     if (stop.stop_requested()) {
         throw Error(operation_aborted(), key, Stage::inference);
@@ -109,6 +118,9 @@ public:
     /// How many floats a row has.
     [[nodiscard]] std::size_t dimension() const noexcept { return options_.dimension; }
 
+    /// The model itself and its key: less than a kilobyte with any usual name. What a call needs it gives back.
+    [[nodiscard]] std::size_t memory_used() const noexcept { return detail::lexical_memory<LexicalEmbedder>(key_); }
+
 private:
     ModelKey key_;
     LexicalOptions options_{};
@@ -137,6 +149,9 @@ public:
         }
         return bm25.scores();
     }
+
+    /// The model itself and its key: less than a kilobyte with any usual name. What a call needs it gives back.
+    [[nodiscard]] std::size_t memory_used() const noexcept { return detail::lexical_memory<LexicalReranker>(key_); }
 
 private:
     ModelKey key_;
@@ -172,6 +187,11 @@ public:
         return std::make_unique<LexicalEmbedder>(key, options_);
     }
 
+    /// What the model's `memory_used` will be. For any key; from any thread.
+    [[nodiscard]] static std::size_t memory_needed(const ModelKey& key) noexcept {
+        return detail::lexical_memory<LexicalEmbedder>(key);
+    }
+
 private:
     LexicalOptions options_{};
 };
@@ -200,6 +220,11 @@ public:
     [[nodiscard]] std::unique_ptr<LexicalReranker> load(const ModelKey& key) const {
         detail::check_lexical_key(key);
         return std::make_unique<LexicalReranker>(key, options_);
+    }
+
+    /// What the model's `memory_used` will be. For any key; from any thread.
+    [[nodiscard]] static std::size_t memory_needed(const ModelKey& key) noexcept {
+        return detail::lexical_memory<LexicalReranker>(key);
     }
 
 private:

@@ -4,10 +4,13 @@
 #include "residency/backends/any/model.hpp"
 #include "residency/error.hpp"
 #include "residency/model_key.hpp"
+#include "residency/model_memory.hpp"
 
 #include <atomic>
 #include <concepts>
+#include <cstddef>
 #include <memory>
+#include <optional>
 #include <type_traits>
 #include <utility>
 
@@ -58,6 +61,8 @@ public:
     virtual ~AnyBackendFace() = default;
     [[nodiscard]] virtual std::unique_ptr<Model> load(const ModelKey& key, LoadContext& context) = 0;
     [[nodiscard]] virtual bool knows(const ModelKey& key) const = 0;
+    [[nodiscard]] virtual std::optional<std::size_t> memory_needed(const ModelKey& key) = 0;
+    [[nodiscard]] virtual bool says_memory_needed() const = 0;
 };
 
 /// `Held` is its model as one of type `Model`.
@@ -75,6 +80,10 @@ public:
         }
     }
     [[nodiscard]] bool knows(const ModelKey& key) const override { return call_knows(backend_, key); }
+    [[nodiscard]] std::optional<std::size_t> memory_needed(const ModelKey& key) override {
+        return call_memory_needed(backend_, key);
+    }
+    [[nodiscard]] bool says_memory_needed() const override { return residency::detail::says_memory_needed(backend_); }
 
 private:
     Backend backend_;
@@ -95,16 +104,25 @@ public:
     /// Errors   what the backend throws; load_failed: this is empty
     /// Threads  as the backend's own
     [[nodiscard]] std::unique_ptr<Model> load(const ModelKey& key, LoadContext& context) const {
-        if (!face_) {
-            throw Error(errc::load_failed, key, Stage::load,
-                        "the type-erased backend is empty: it was made without a backend, or moved from");
-        }
+        demand_backend(key);
         return face_->load(key, context);
     }
 
     /// Whether the backend knows the key; one that does not say so may know any. If this is empty, true: the load says
     /// what is wrong. From any thread.
     [[nodiscard]] bool knows(const ModelKey& key) const { return !face_ || face_->knows(key); }
+
+    /// How many bytes the model for `key` will need at most; no value if the backend does not say.
+    ///
+    /// Errors   what the backend throws; load_failed: this is empty
+    /// Threads  any
+    [[nodiscard]] std::optional<std::size_t> memory_needed(const ModelKey& key) const {
+        demand_backend(key);
+        return face_->memory_needed(key);
+    }
+    /// Whether the backend says what a model needs. If this is empty, true: `memory_needed` says what is wrong. From
+    /// any thread.
+    [[nodiscard]] bool says_memory_needed() const { return !face_ || face_->says_memory_needed(); }
 
     /// Closes the engines of all backends that were ever type-erased, see `ClosesEngine`.
     static void close_engine() noexcept { AnyEngines::close(); }
@@ -120,6 +138,13 @@ protected:
     }
 
 private:
+    void demand_backend(const ModelKey& key) const {
+        if (!face_) {
+            throw Error(errc::load_failed, key, Stage::load,
+                        "the type-erased backend is empty: it was made without a backend, or moved from");
+        }
+    }
+
     std::unique_ptr<AnyBackendFace<Model>> face_{};
 };
 

@@ -6,11 +6,13 @@
 #include "residency/embeddings.hpp"
 #include "residency/error.hpp"
 #include "residency/model_key.hpp"
+#include "residency/model_memory.hpp"
 #include "residency/runtime/asio.hpp"
 
 #include <concepts>
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <span>
 #include <stop_token>
 #include <string>
@@ -86,6 +88,11 @@ public:
     [[nodiscard]] bool joins_requests() const noexcept { return facts_.joins_requests; }
     /// Whether queries and documents differ for it.
     [[nodiscard]] bool distinguishes() const noexcept { return facts_.distinguishes; }
+    /// How many bytes the model holds now; no value if it does not say.
+    ///
+    /// Errors   what the model throws
+    /// Threads  any
+    [[nodiscard]] virtual std::optional<std::size_t> memory_used() const = 0;
 
 protected:
     /// What the model says of itself.
@@ -142,6 +149,11 @@ public:
     [[nodiscard]] bool answers_asynchronously() const noexcept { return facts_.answers_asynchronously; }
     /// Whether requests may share its calls: it has batch limits, and takes pairs.
     [[nodiscard]] bool joins_requests() const noexcept { return facts_.joins_requests; }
+    /// How many bytes the model holds now; no value if it does not say.
+    ///
+    /// Errors   what the model throws
+    /// Threads  any
+    [[nodiscard]] virtual std::optional<std::size_t> memory_used() const = 0;
 
 protected:
     /// What the model says of itself.
@@ -184,6 +196,7 @@ public:
             return AnyEmbeddingModel::embed_later(texts, as, stop);
         }
     }
+    [[nodiscard]] std::optional<std::size_t> memory_used() const override { return memory_used_of(*model_); }
 
 private:
     static void demand_taken(EmbedAs as) {
@@ -238,6 +251,7 @@ public:
             return AnyRerankerModel::rerank_later(pairs, stop);
         }
     }
+    [[nodiscard]] std::optional<std::size_t> memory_used() const override { return memory_used_of(*model_); }
 
 private:
     [[nodiscard]] static Error takes_no_pairs() {

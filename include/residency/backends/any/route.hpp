@@ -4,10 +4,12 @@
 #include "residency/error.hpp"
 #include "residency/model_key.hpp"
 
+#include <algorithm>
 #include <concepts>
 #include <cstddef>
 #include <iterator>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -90,6 +92,10 @@ public:
         }
         return nullptr;
     }
+    [[nodiscard]] bool says_memory_needed() const {
+        return std::all_of(routes_.begin(), routes_.end(),
+                           [](const Route<Backend>& route) { return route.backend.says_memory_needed(); });
+    }
 
 private:
     std::vector<Route<Backend>> routes_;
@@ -104,18 +110,33 @@ public:
     explicit Router(Choose choose) : choose_(std::move(choose)) {}
 
     [[nodiscard]] std::unique_ptr<model_type> load(const ModelKey& key, LoadContext& context) const {
-        const Backend* const backend = choose_(key);
-        if (backend == nullptr) {
-            throw Error(errc::unknown_model, key, Stage::load, "no route leads from this key to a backend");
-        }
-        return backend->load(key, context);
+        return backend_of(key).load(key, context);
     }
     [[nodiscard]] bool knows(const ModelKey& key) const {
         const Backend* const backend = choose_(key);
         return backend != nullptr && backend->knows(key);
     }
+    [[nodiscard]] std::optional<std::size_t> memory_needed(const ModelKey& key) const {
+        return backend_of(key).memory_needed(key);
+    }
+    // Which backends a host's function gives is not known before it is called.
+    [[nodiscard]] bool says_memory_needed() const {
+        if constexpr (std::same_as<Choose, RouteTable<Backend>>) {
+            return choose_.says_memory_needed();
+        } else {
+            return true;
+        }
+    }
 
 private:
+    [[nodiscard]] const Backend& backend_of(const ModelKey& key) const {
+        const Backend* const backend = choose_(key);
+        if (backend == nullptr) {
+            throw Error(errc::unknown_model, key, Stage::load, "no route leads from this key to a backend");
+        }
+        return *backend;
+    }
+
     Choose choose_;
 };
 
@@ -154,8 +175,9 @@ template <class Backend>
 }
 
 /// One backend of several: a key goes to the backend that `choose(key)` points to, or, if that is null, is
-/// `unknown_model`. `choose` is called by `load` and `knows`: from any thread, several at once; it must be quick. The
-/// backends must outlive the result.
+/// `unknown_model`. `choose` is called by `load`, `knows` and `memory_needed`: from any thread, several at once; it
+/// must be quick. The backends must outlive the result. What a model needs counts as said; with a memory budget give
+/// `SlotOptions::model_memory` if one of the backends does not say it.
 template <detail::ChoosesBackend<AnyEmbeddingBackend> Choose>
 [[nodiscard]] AnyEmbeddingBackend route(Choose choose) {
     return detail::Router<AnyEmbeddingBackend, Choose>(std::move(choose));
