@@ -64,6 +64,7 @@ public:
         context_.reset(llama_init_from_model(&model, params));
         // What llama.cpp made of it is what counts: it ends the process on a larger batch.
         capacity_ = context_ ? (std::min)(llama_n_batch(context_.get()), llama_n_ubatch(context_.get())) : 0;
+        outputs_ = sequences;
         return capacity_ >= tokens;
     }
 
@@ -76,6 +77,9 @@ public:
     /// How many tokens the batch has.
     [[nodiscard]] std::size_t tokens() const noexcept { return batch_.tokens(); }
 
+    /// Whether the batch has more tokens than the context has outputs, which are then made anew while it is computed.
+    [[nodiscard]] bool outputs_grow() const noexcept { return batch_.tokens() > outputs_; }
+
     /// Computes the batch with `threads` threads. Throws std::length_error if it is larger than the capacity; what
     /// llama.cpp throws flies on, and the context must be made again.
     Outcome compute(std::size_t threads, const std::stop_token& stop) {
@@ -85,6 +89,7 @@ public:
         }
         stop_ = stop;
         stopped_ = false;
+        outputs_ = (std::max)(outputs_, batch_.tokens());
         int code = 0;
         try {
             if (llama_memory_t memory = llama_get_memory(context_.get())) {
@@ -128,6 +133,8 @@ private:
 
     ContextHandle context_{};
     std::size_t capacity_ = 0;
+    // llama.cpp makes those of a batch's sequences with the context, and one for each token when a batch has more.
+    std::size_t outputs_ = 0;
     Batch batch_{};
     std::stop_token stop_{};
     bool stopped_ = false;

@@ -30,6 +30,7 @@ public:
     /// Takes the weights. The contexts are to be made yet: `make_context`.
     LoadedModel(ModelKey key, ModelHandle weights, const LlamaCppModelOptions& options, enum llama_pooling_type pooling)
         : key_(std::move(key)),
+          trims_(options.trim_memory),
           trim_(options.trim_memory),
           weights_(std::move(weights)),
           tokenizer_(llama_model_get_vocab(weights_.get()), pre_tokenizer_of(*weights_)),
@@ -125,6 +126,9 @@ private:
     }
 
     void compute_batch(Context& context, const std::stop_token& stop, LogScope& log) {
+        // A larger buffer takes the place of one that glibc keeps: the larger cannot lie there, and so the model would
+        // hold both.
+        const TrimMemory trim(trims_ && context.outputs_grow());
         if (context.tokens() > context.capacity()) {
             const std::size_t wanted = (std::max)(batch_tokens_, (std::min)(std::bit_ceil(context.tokens()), limit_));
             if (!context.make(*weights_, settings_, wanted)) {
@@ -141,6 +145,7 @@ private:
     }
 
     ModelKey key_;
+    bool trims_;
     // Destroyed in the reverse order: contexts, weights, and then the memory goes back.
     TrimMemory trim_;
     ModelHandle weights_;
