@@ -215,10 +215,9 @@ concept LoadsModels = NamesModelType<Backend> && (
 /// With `std::size_t memory_needed(const ModelKey&)` the backend says before a load how many bytes the model will hold
 /// at most, with all that its calls need beside the texts and the results. It may block, as to read the head of a file.
 /// It is called on any thread, never under a lock, several calls at once and beside `load`; if it throws, the load has
-/// failed. With `std::size_t memory_used() const` the model says what it holds in truth, reserves for its calls
-/// included. It is asked after the load and may be asked again, beside calls of the model. What other programs can take
-/// away, such as the pages of a mapped file, is not counted. Both may give a `std::optional<std::size_t>`: without a
-/// value they do not say.
+/// failed. With `std::size_t memory_used() const` the model says what that is in truth. It is asked after the load and
+/// may be asked again, beside calls of the model. Weights in a mapped file count like others, as each call needs them
+/// in memory. Both may give a `std::optional<std::size_t>`: without a value they do not say.
 template <class Backend>
 concept ModelBackend = NamesModelType<Backend> && UnloadsWithoutThrowing<Backend> && LoadsModels<Backend> &&
                        std::move_constructible<Backend>;

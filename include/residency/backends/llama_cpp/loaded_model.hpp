@@ -5,6 +5,7 @@
 #include "residency/backends/llama_cpp/handles.hpp"
 #include "residency/backends/llama_cpp/llama.hpp"
 #include "residency/backends/llama_cpp/log.hpp"
+#include "residency/backends/llama_cpp/model_sizes.hpp"
 #include "residency/backends/llama_cpp/options.hpp"
 #include "residency/backends/llama_cpp/tokenizer.hpp"
 #include "residency/backends/trim_memory.hpp"
@@ -15,6 +16,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstddef>
 #include <span>
 #include <stop_token>
@@ -23,12 +25,33 @@
 
 namespace residency::detail::llama_cpp {
 
+/// How many texts may share a batch, where `states` says whether the model has a state for each.
+///
+/// A context has an output for each sequence from the start, and more only when a batch needs them. So this many also
+/// keep the largest buffer of all from being made in the thread of an inference, whose freed memory glibc would not
+/// give back.
+[[nodiscard]] inline std::size_t batch_sequences(std::size_t batch_tokens, bool states) {
+    return (std::min)({llama_max_parallel_sequences(), batch_tokens, states ? std::size_t{16} : batch_tokens});
+}
+
+/// What a model of these sizes takes once each of its contexts has computed the largest batch that there may be: one of
+/// `batch_tokens`, or the longest text.
+[[nodiscard]] inline std::size_t memory_with(const LlamaCppModelOptions& options, const ModelSizes& sizes) {
+    const double longest = options.context_tokens != 0 ? static_cast<double>(options.context_tokens) : sizes.context;
+    const auto sequences = static_cast<double>(batch_sequences(options.batch_tokens, false));
+    // As `Context::make` rounds it.
+    const double tokens =
+        std::ceil((std::max)(static_cast<double>(options.batch_tokens), longest) / sequences) * sequences;
+    return to_size(model_memory(sizes, static_cast<double>(options.contexts), tokens, sequences));
+}
+
 /// Weights, vocabulary and contexts of one model: what embedders and rerankers are made of. Any number of threads at
 /// once.
 class LoadedModel {
 public:
     /// Takes the weights. The contexts are to be made yet: `make_context`.
-    LoadedModel(ModelKey key, ModelHandle weights, const LlamaCppModelOptions& options, enum llama_pooling_type pooling)
+    LoadedModel(ModelKey key, ModelHandle weights, const LlamaCppModelOptions& options, enum llama_pooling_type pooling,
+                ModelSizes sizes)
         : key_(std::move(key)),
           trims_(options.trim_memory),
           trim_(options.trim_memory),
@@ -38,7 +61,8 @@ public:
           threads_(options.threads),
           limit_(options.context_tokens != 0 ? options.context_tokens
                                              : static_cast<std::size_t>(llama_model_n_ctx_train(weights_.get()))),
-          settings_{pooling, batch_sequences(*weights_, options.batch_tokens)},
+          settings_{pooling, batch_sequences(options.batch_tokens, has_states(*weights_))},
+          memory_(memory_with(options, with_weights(sizes, *weights_))),
           contexts_(options.contexts) {}
 
     /// Makes context `index`; false if llama.cpp could not. Before the model is used.
@@ -58,6 +82,9 @@ public:
     [[nodiscard]] BatchLimits batch_limits() const noexcept {
         return batch_limits_for(batch_tokens_, settings_.batch_sequences);
     }
+
+    /// What it takes once each of its contexts has computed the largest batch that there may be.
+    [[nodiscard]] std::size_t memory_used() const noexcept { return memory_; }
 
     /// An error of a request.
     [[nodiscard]] Error error(errc code, const std::string& detail) const {
@@ -112,13 +139,14 @@ public:
     }
 
 private:
-    // A context has an output for each sequence from the start, and more only when a batch needs them. So this many
-    // also keep the largest buffer of all from being made in the thread of an inference, whose freed memory glibc would
-    // not give back.
-    static std::size_t batch_sequences(const llama_model& weights, std::size_t batch_tokens) {
-        // A recurrent model has a state for each besides, which is large.
-        const bool states = llama_model_is_recurrent(&weights) || llama_model_is_hybrid(&weights);
-        return (std::min)({llama_max_parallel_sequences(), batch_tokens, states ? std::size_t{16} : batch_tokens});
+    // A recurrent model has a state for each sequence, which is large.
+    static bool has_states(const llama_model& weights) noexcept {
+        return llama_model_is_recurrent(&weights) || llama_model_is_hybrid(&weights);
+    }
+    // llama.cpp's own figure, which is in the end what was loaded.
+    static ModelSizes with_weights(ModelSizes sizes, const llama_model& weights) noexcept {
+        sizes.weights = static_cast<double>(llama_model_size(&weights));
+        return sizes;
     }
 
     [[nodiscard]] Error aborted() const {
@@ -156,6 +184,7 @@ private:
     std::size_t processors_ = usable_processors();
     std::size_t limit_;
     ContextSettings settings_;
+    std::size_t memory_;
     ContextPool contexts_;
 };
 

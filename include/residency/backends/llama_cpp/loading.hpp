@@ -50,23 +50,11 @@ public:
     template <class UseOf>
     std::unique_ptr<LoadedModel> run(const UseOf& use_of) {
         stop_if_requested();
-        if (const std::string why = why_not_readable(path_); !why.empty()) {
-            fail(why);
-        }
-        LogScope::start();
-        std::optional<ModelFile> file = read_model_file(path_);
-        if (!file) {
-            fail("it is not a whole GGUF file");
-        }
-        require_all_parts(*file);
-        read_other_parts(*file);
-        const Use use = use_of(*file);
-        if (!use.refusal.empty()) {
-            fail(use.refusal);
-        }
+        Use use;
+        const ModelFile file = read(use_of, use);
         ModelHandle weights = load_weights();
         check_weights(*weights);
-        auto model = std::make_unique<LoadedModel>(key_, std::move(weights), options_, use.pooling);
+        auto model = std::make_unique<LoadedModel>(key_, std::move(weights), options_, use.pooling, file.sizes);
         require_room_for_text(*model);
         for (std::size_t index = 0; index < options_.contexts; ++index) {
             stop_if_requested();
@@ -77,6 +65,14 @@ public:
         stop_if_requested();
         trim_.keep();  // From here on the model itself sees to it.
         return model;
+    }
+
+    /// What the model would take, loaded, at most; throws as `run` does for what the file says.
+    template <class UseOf>
+    std::size_t memory_needed(const UseOf& use_of) {
+        trim_.keep();  // It is about a header alone.
+        Use use;
+        return memory_with(options_, read(use_of, use).sizes);
     }
 
     /// Throws `load_failed` with the path, `why`, and llama.cpp's errors; or `operation_aborted` if stop was requested.
@@ -95,6 +91,25 @@ private:
         if (stop_requested()) {
             throw Error(operation_aborted(), key_, Stage::load, "the load was asked to stop");
         }
+    }
+
+    template <class UseOf>
+    ModelFile read(const UseOf& use_of, Use& use) {
+        if (const std::string why = why_not_readable(path_); !why.empty()) {
+            fail(why);
+        }
+        LogScope::start();
+        std::optional<ModelFile> file = read_model_file(path_);
+        if (!file) {
+            fail("it is not a whole GGUF file");
+        }
+        require_all_parts(*file);
+        read_other_parts(*file);
+        use = use_of(*file);
+        if (!use.refusal.empty()) {
+            fail(use.refusal);
+        }
+        return *std::move(file);
     }
 
     void require_all_parts(const ModelFile& file) {

@@ -93,8 +93,9 @@ struct LlamaCppModelOptions {
     LlamaCppLoadMode load_mode = LlamaCppLoadMode::mmap;
 
     /// Whether the C library is asked to give freed memory back to the system after a model was unloaded or could not
-    /// be loaded. Only glibc is; it keeps much of what llama.cpp frees otherwise. Default true: unloading is there to
-    /// get memory back.
+    /// be loaded, and when a context's outputs have grown for a longer text. Only glibc is; it keeps much of what
+    /// llama.cpp frees otherwise. Default true: unloading is there to get memory back, and `memory_needed` bounds what
+    /// a model takes only with it.
     bool trim_memory = true;
 };
 

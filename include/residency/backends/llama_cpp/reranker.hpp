@@ -98,6 +98,9 @@ public:
     [[nodiscard]] std::size_t max_concurrency() const noexcept { return model_->contexts(); }
     /// How much one call does best with, as `LlamaCppModelOptions::batch_tokens` makes it.
     [[nodiscard]] BatchLimits batch_limits() const noexcept { return model_->batch_limits(); }
+    /// How many bytes it holds once each context has computed the largest batch that there may be, its weights
+    /// included, whether they are mapped or not: what `memory_needed` says, with the weights that were loaded.
+    [[nodiscard]] std::size_t memory_used() const noexcept { return model_->memory_used(); }
 
 private:
     static constexpr std::string_view noun = "document";
@@ -207,6 +210,17 @@ public:
     /// Whether there may be a file for the key: in a folder of models, whether there is one. If not, the slot answers
     /// `unknown_model` and unloads no model for it. Where a function gives the path, always.
     [[nodiscard]] bool knows(const ModelKey& key) const noexcept { return options_.model.files.may_have(key); }
+
+    /// How many bytes the model of `key` will hold at most, read from its file without the weights: these, mapped or
+    /// not, the vocabulary, and for each context what the largest batch takes that there may be, which is one of
+    /// `batch_tokens` or the longest text: `context_tokens`, or as long as the model was trained for.
+    ///
+    /// Errors   those of `load` that the head of the file shows
+    /// Threads  any, several at once
+    [[nodiscard]] std::size_t memory_needed(const ModelKey& key) const {
+        LoadContext context;
+        return detail::llama_cpp::Loading(options_.model, key, context).memory_needed(use_of);
+    }
 
     /// What `ClosesEngine` asks for.
     static void close_engine() noexcept { detail::llama_cpp::Engine::close(); }
