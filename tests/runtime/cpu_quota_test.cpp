@@ -161,8 +161,8 @@ TEST_CASE("/proc/self/cgroup: the group of a version") {
     };
     for (const Row& row : rows) {
         INFO(row.text);
-        CHECK(cgroup_path(row.text, CgroupVersion::v1) == row.v1);
-        CHECK(cgroup_path(row.text, CgroupVersion::v2) == row.v2);
+        CHECK(cgroup_path(row.text, CgroupVersion::v1, "cpu") == row.v1);
+        CHECK(cgroup_path(row.text, CgroupVersion::v2, "cpu") == row.v2);
     }
 }
 
@@ -219,8 +219,8 @@ TEST_CASE("/proc/self/mountinfo: the mounts of a version") {
     };
     for (const Row& row : rows) {
         INFO(row.text);
-        CHECK(cgroup_mounts(row.text, CgroupVersion::v1) == row.v1);
-        CHECK(cgroup_mounts(row.text, CgroupVersion::v2) == row.v2);
+        CHECK(cgroup_mounts(row.text, CgroupVersion::v1, "cpu") == row.v1);
+        CHECK(cgroup_mounts(row.text, CgroupVersion::v2, "cpu") == row.v2);
     }
 }
 
@@ -264,9 +264,9 @@ TEST_CASE("Parsers take any text") {
             cpu_max_processors(text).value_or(1) >= 1 && cfs_processors(text, half).value_or(1) >= 1;
         bool absolute = true;
         for (const CgroupVersion version : {CgroupVersion::v1, CgroupVersion::v2}) {
-            const std::optional<std::string_view> path = cgroup_path(text, version);
+            const std::optional<std::string_view> path = cgroup_path(text, version, "cpu");
             absolute = absolute && path.value_or("/").starts_with('/');
-            for (const CgroupMount& mount : cgroup_mounts(text, version)) {
+            for (const CgroupMount& mount : cgroup_mounts(text, version, "cpu")) {
                 absolute =
                     absolute && mount.root.starts_with('/') && mount.point.starts_with('/') &&
                     path_within(path.value_or("/"), mount.root).value_or("").find("/../") == std::string_view::npos;
