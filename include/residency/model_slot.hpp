@@ -4,6 +4,7 @@
 #include "residency/error.hpp"
 #include "residency/generation.hpp"
 #include "residency/lease.hpp"
+#include "residency/memory_budget.hpp"
 #include "residency/model_key.hpp"
 #include "residency/options.hpp"
 #include "residency/runtime/asio.hpp"
@@ -14,6 +15,7 @@
 #include "residency/shell/blocking.hpp"
 #include "residency/shell/end_at_exit.hpp"
 #include "residency/shell/ensure_loaded_op.hpp"
+#include "residency/shell/slot_memory.hpp"
 #include "residency/shell/slot_runtime.hpp"
 #include "residency/shell/teardown_op.hpp"
 #include "residency/status.hpp"
@@ -23,6 +25,7 @@
 #include <exception>
 #include <memory>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -264,8 +267,20 @@ private:
 
     static std::shared_ptr<Shell> make_shell(Backend&& backend, const detail::SlotRuntime<Clock>& runtime,
                                              std::size_t index, std::string name) {
-        return std::make_shared<Shell>(std::move(backend), std::move(name), runtime.options(index),
-                                       runtime.executors(index), runtime.events());
+        const SlotOptions& options = runtime.options(index);
+        if (options.memory && options.model_memory == 0 && !detail::says_memory_needed(backend)) {
+            throw std::invalid_argument(
+                "residency: option " + name +
+                ".model_memory must not be zero with a memory budget and a backend that does not "
+                "say how much memory a model needs (memory_needed)");
+        }
+        const std::shared_ptr<detail::MemoryBroker> budget = detail::MemoryAccess::broker(options.memory);
+        auto shell = std::make_shared<Shell>(std::move(backend), std::move(name), options, runtime.executors(index),
+                                             runtime.events(), budget);
+        if (budget) {
+            detail::SlotMemory<Clock>::join(budget, shell);
+        }
+        return shell;
     }
 
     template <class Result, class Start>

@@ -16,6 +16,7 @@ inline std::ostream& operator<<(std::ostream& out, const Action& action) {
         case ActionType::part: out << "part(" << action.first << (action.is_last ? ", last, " : ", "); break;
         case ActionType::fail: out << "failed(" << to_string(action.code) << ", " << action.stage << ", "; break;
         case ActionType::expire: out << "expired(" << to_string(action.code) << ", " << action.stage << ", "; break;
+        case ActionType::size: out << "size("; break;
         case ActionType::load: out << "load("; break;
         case ActionType::stop_load: out << "stop_load("; break;
         case ActionType::revoke: out << "revoke("; break;

@@ -70,7 +70,7 @@ struct Action {
     Index subject = none;
     /// The resident's index; none if it concerns none.
     Index resident = none;
-    /// With `size`: the key's entry, which stays until the answer. With the event `timed_out`: the entry of the request's
+    /// With `fail` because the backend could not say how much memory the key needs, and with `size`: the key's entry, which stays until the answer. With the event `timed_out`: the entry of the request's
     /// key; with `load_failed` without a resident: of the key; valid until the next call of the scheduler.
     Index key = none;
     /// With the event `rejected`: how many requests; `refused_key` has the latest key. With `part`: how many texts.
@@ -81,7 +81,8 @@ struct Action {
     bool is_last = false;
     /// The resident's generation.
     Generation generation{};
-    /// How long it took, with `event`; after how long to try again, with `fail`.
+    /// How long it took, with `event`; after how long to try again, with `fail`, or how many bytes are needed, as a
+    /// number, if that is with insufficient_memory.
     Duration duration{0};
     /// Of that, with the event `timed_out`: how long its model was being loaded, and how long its call has run.
     Duration load_time{0};

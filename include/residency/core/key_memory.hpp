@@ -46,6 +46,8 @@ struct KeyMemory {
     [[nodiscard]] bool is_at_rest() const noexcept {
         return phase == MemoryPhase::unsized || phase == MemoryPhase::sized;
     }
+    /// Whether the key claims no place until an answer has come.
+    [[nodiscard]] bool is_aside() const noexcept { return !is_at_rest() && phase != MemoryPhase::held; }
     /// How much it needs.
     [[nodiscard]] std::size_t need() const noexcept { return (std::max)(estimate, used); }
     /// Same in every field.

@@ -46,6 +46,9 @@ public:
     /// The model is destroyed, or the key waits no more. The name is void.
     void give_back(MemoryId id) noexcept;
 
+    /// The slot is gone, and with it all that it had or waited for.
+    void give_back_all(Index slot) noexcept;
+
     // -- What the host says -------------------------------------------------------------------------------------------
 
     /// Sets the limit.

@@ -436,6 +436,7 @@ private:
     // Memory: impl/slot_scheduler_memory.hpp.
     [[nodiscard]] bool may_claim_place(Index key) const noexcept;
     void reserve_memory();
+    void enter(KeyMemory& memory, MemoryPhase phase) noexcept;
     [[nodiscard]] bool is_too_large(Index key) noexcept;
     void want_memory(Index key, Step& step);
     void ask_for_memory(Index key);
@@ -504,6 +505,8 @@ private:
     ChunkedVector<KeyMemory> key_memory_{};
     // What the budget has not taken yet.
     std::vector<MemoryRequest> memory_requests_{};
+    // Keys that stand aside on their way to memory.
+    std::size_t aside_ = 0;
     // Keys for which the budget is being asked. A place and a load are in view for each.
     std::size_t asking_ = 0;
     // When the budget wants to look again.

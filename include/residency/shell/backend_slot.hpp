@@ -1,7 +1,9 @@
 #pragma once
 
 #include "residency/backend.hpp"
+#include "residency/error.hpp"
 #include "residency/model_key.hpp"
+#include "residency/model_memory.hpp"
 #include "residency/runtime/at_exit.hpp"
 #include "residency/shell/slot_shell.hpp"
 
@@ -24,7 +26,8 @@ public:
 
     template <class... Arguments>
     explicit BackendSlot(Backend&& backend, Arguments&&... arguments)
-        : SlotShell<Clock>(SaysWhatItKnows<Backend>, std::forward<Arguments>(arguments)...),
+        : SlotShell<Clock>({SaysWhatItKnows<Backend>, says_memory_needed(backend)},
+                           std::forward<Arguments>(arguments)...),
           backend_(std::move(backend)) {}
     ~BackendSlot() override { this->destroy_all(); }
 
@@ -35,11 +38,22 @@ private:
             runtime::AtExit::loaded();
         }
         if (model) {
-            traits = {{concurrency_of(*model), batch_limits_of(*model), joins(*model)}, distinguishes(*model)};
+            traits = {{concurrency_of(*model), batch_limits_of(*model), joins(*model), 0}, distinguishes(*model)};
+            if (this->has_budget()) {
+                traits.limits.memory = memory_used_of(*model).value_or(0);
+            }
         }
         return model.release();
     }
     [[nodiscard]] bool knows(const ModelKey& key) const override { return call_knows(backend_, key); }
+    [[nodiscard]] std::size_t memory_needed(const ModelKey& key) override {
+        const std::size_t bytes = call_memory_needed(backend_, key).value_or(this->options().model_memory);
+        if (bytes == 0) {
+            throw Error(errc::load_failed, key, Stage::memory,
+                        "the backend does not say how much memory the model needs; set SlotOptions::model_memory");
+        }
+        return bytes;
+    }
     void destroy_model(void* model) noexcept override { delete static_cast<Model*>(model); }
 
     Backend backend_;

@@ -5,6 +5,7 @@
 #include "residency/options.hpp"
 #include "residency/shared_cause.hpp"
 #include "residency/shell/call_part.hpp"
+#include "residency/shell/memory_broker.hpp"
 #include "residency/shell/slot_base.hpp"
 
 #include <boost/system/error_code.hpp>
@@ -22,7 +23,12 @@ namespace residency::detail {
 /// share its text.
 class ErrorWriter {
 public:
-    ErrorWriter(const std::string& slot, const SlotOptions& options) noexcept : slot_(slot), options_(options) {}
+    /// `budget` may be null.
+    ErrorWriter(const std::string& slot, const SlotOptions& options, const MemoryBroker* budget) noexcept
+        : slot_(slot), options_(options), budget_(budget) {}
+
+    ErrorWriter(const ErrorWriter&) = delete;
+    ErrorWriter& operator=(const ErrorWriter&) = delete;
 
     /// The error of one who waited, or was refused at once. Without memory for it, bad_alloc.
     [[nodiscard]] std::exception_ptr failed(const Waiter& waiter) noexcept {
@@ -80,7 +86,9 @@ private:
             (waiter.code == errc::overloaded && waiter.retry_after != core::Duration::zero())) {
             retry_after = in_milliseconds(waiter.retry_after);
         }
-        std::string text = explain(waiter.code, waiter.stage);
+        std::string text = waiter.code == errc::insufficient_memory && budget_ != nullptr
+                               ? explain_memory(waiter.retry_after)
+                               : explain(waiter.code, waiter.stage);
         if (waiter.code == errc::overloaded && !retry_after) {
             text += "; try again later";
         }
@@ -109,6 +117,14 @@ private:
         return std::chrono::ceil<std::chrono::milliseconds>(length);
     }
 
+    // In place of a time to try again stands how many bytes are needed.
+    [[nodiscard]] std::string explain_memory(core::Duration bytes) const {
+        return "the model needs " + std::to_string(static_cast<std::size_t>(bytes.count())) +
+               " bytes, and the memory budget of slot '" + slot_ + "' has a limit of " +
+               std::to_string(budget_->limit()) + " bytes, of which " + std::to_string(budget_->used()) +
+               " are in use; raise the limit, or unload pinned models (status() of the budget lists them)";
+    }
+
     [[nodiscard]] std::string explain(errc code, Stage stage) const {
         switch (code) {
             case errc::overloaded:
@@ -119,6 +135,9 @@ private:
                 return stage == Stage::load ? "the timeout passed while the model was being loaded"
                        : stage == Stage::inference
                            ? "the timeout passed while the model was at work; the model finishes its call"
+                       : stage == Stage::memory
+                           ? "the timeout passed while the request waited for memory of the budget of slot '" + slot_ +
+                                 "'"
                            : "the timeout passed while the request waited for a lease or a place in slot '" + slot_ +
                                  "'";
             case errc::load_failed: return "there was no memory to begin the load";
@@ -136,6 +155,7 @@ private:
 
     const std::string& slot_;
     const SlotOptions& options_;
+    const MemoryBroker* const budget_;
     std::optional<Last> last_{};
 };
 

@@ -1,6 +1,8 @@
 #pragma once
 
 #include "residency/core/action.hpp"
+#include "residency/core/shared_key.hpp"
+#include "residency/core/slab.hpp"
 #include "residency/core/time.hpp"
 #include "residency/error_code.hpp"
 #include "residency/generation.hpp"
@@ -63,6 +65,11 @@ struct Outbox {
     StopRequests stops{};
     /// Parts whose calls are to begin.
     IntrusiveQueue<&CallPart::next> parts{};
+    /// A key that the backend is to be asked about, and its entry; none if there is none. One call asks for one at most.
+    core::Index sized_entry = core::none;
+    core::SharedKey sized_key{};
+    /// Whether this thread brings the memory budget what the slot has to say.
+    bool speaks_to_budget = false;
     /// Whether this thread requests the stops.
     bool stops_in_place = false;
     /// Whether requests complete that were accepted.

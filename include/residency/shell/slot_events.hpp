@@ -55,6 +55,12 @@ public:
             } else if (action.event == EventType::rejected) {
                 event.count = action.count;
                 event.key = *scheduler.refused_key(action.reason);
+            } else if (action.key != core::none) {
+                event.key = *scheduler.key_of_entry(action.key);
+                if (const core::Failure* const failure = scheduler.queue().keys().failure(action.key);
+                    failure != nullptr && failure->message) {
+                    event.message = *failure->message;
+                }
             } else if (record != nullptr) {
                 event.key = *record->key;
                 if (action.event == EventType::load_failed && record->message) {

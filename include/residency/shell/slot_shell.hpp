@@ -13,6 +13,7 @@
 #include "residency/shell/admission.hpp"
 #include "residency/shell/error_writer.hpp"
 #include "residency/shell/event_queue.hpp"
+#include "residency/shell/memory_broker.hpp"
 #include "residency/shell/model_traits.hpp"
 #include "residency/shell/outbox.hpp"
 #include "residency/shell/request_spec.hpp"
@@ -33,12 +34,24 @@
 #include <cstdint>
 #include <exception>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <type_traits>
 #include <utility>
 
 namespace residency::detail {
+
+template <class Clock>
+class SlotMemory;
+
+/// What a slot has to know of its backend.
+struct BackendTraits {
+    /// Whether it says which keys it knows.
+    bool knows_keys = false;
+    /// Whether it says how much memory a key needs.
+    bool says_memory = false;
+};
 
 /// The shell of one slot: holds the mutex while the scheduler decides, and carries out the decision once the mutex is
 /// free. It decides nothing, and knows the backend and its models only as `load_model` and `destroy_model`.
@@ -51,20 +64,22 @@ public:
     /// Whether the slot's clock is the one that blocking calls wait by.
     static constexpr bool is_steady = std::is_same_v<Clock, std::chrono::steady_clock>;
 
-    /// `asks`: whether the backend says which keys it knows.
-    SlotShell(bool asks, std::string name, const SlotOptions& options, SlotExecutors executors,
-              std::shared_ptr<EventQueue> events)
+    /// A slot whose memory counts in `budget`, if that is not null: then `SlotMemory::join` follows.
+    SlotShell(BackendTraits backend, std::string name, const SlotOptions& options, SlotExecutors executors,
+              std::shared_ptr<EventQueue> events, std::shared_ptr<MemoryBroker> budget)
         : SlotBase(executors.inference, {asio::prefer(executors.callbacks, asio::execution::outstanding_work.untracked),
                                          executors.control, executors.owner, executors.owns_threads}),
           name_(std::move(name)),
           options_(options),
           executors_(std::move(executors)),
           stops_in_place_(executors_.stops_in_place()),
-          asks_(asks),
+          asks_(backend.knows_keys),
           events_(name_, std::move(events)),
-          state_(options, name_, events_, *this),
+          budget_(std::move(budget)),
+          state_(options, budget_ ? std::optional(budget_->limit()) : std::nullopt, backend.says_memory, name_, events_,
+                 *this),
           alarm_(executors_.control) {}
-    ~SlotShell() override = default;
+    ~SlotShell() override;
 
     // -- What operations and leases call, see SlotBase and LeaseOwner --
     ResidentRecord* try_acquire(const ModelKey& key, const RequestOptions& options) override;
@@ -108,10 +123,16 @@ public:
     [[nodiscard]] bool would_deadlock() const { return !this->is_in_child() && executors_.would_deadlock(); }
 
 protected:
+    /// Whether memory counts.
+    [[nodiscard]] bool has_budget() const noexcept { return budget_ != nullptr; }
+    /// The slot's options.
+    [[nodiscard]] const SlotOptions& options() const noexcept { return options_; }
     /// Loads the model for `key`, and says what it is like. Throws to fail. On the loading executor.
     virtual void* load_model(const ModelKey& key, LoadContext& context, ModelTraits& traits) = 0;
     /// Whether the backend knows the key. From any thread, without a lock; throws what the backend throws.
     [[nodiscard]] virtual bool knows(const ModelKey& key) const = 0;
+    /// How many bytes the model for `key` needs at most. From any thread, without a lock; throws to fail the load.
+    [[nodiscard]] virtual std::size_t memory_needed(const ModelKey& key) = 0;
     /// Destroys a model.
     virtual void destroy_model(void* model) noexcept = 0;
     /// Destroys the models that are still there; for the destructor of the class that knows how to.
@@ -132,6 +153,7 @@ protected:
     }
 
 private:
+    friend class SlotMemory<Clock>;
     using Lock = runtime::MutexLock;
 
     // Read under the mutex so that timestamps are monotonic.
@@ -175,6 +197,7 @@ private:
     const bool stops_in_place_;
     const bool asks_;
     const SlotEvents events_;
+    const std::shared_ptr<MemoryBroker> budget_;
     std::atomic<std::uint64_t> generation_{0};
     // Completions that were decided and are not posted yet; a shutdown waits for them (R12). A request that is refused
     // at once does not count: else such requests could keep a shutdown waiting for ever.
@@ -186,6 +209,8 @@ private:
     mutable runtime::Mutex mutex_{};
     SlotState<Clock> state_ RESIDENCY_GUARDED_BY(mutex_);
     runtime::Alarm<Clock> alarm_;
+    // What it has to do with the budget; written once, before the first request.
+    std::shared_ptr<SlotMemory<Clock>> memory_{};
     // Set while leases outlive the ModelSlot: they do not own this object one by one, so that a lease costs no atomic
     // count.
     std::shared_ptr<SlotShell> self_ RESIDENCY_GUARDED_BY(mutex_){};

@@ -6,6 +6,7 @@
 #include "residency/error.hpp"
 #include "residency/model_key.hpp"
 #include "residency/options.hpp"
+#include "residency/shared_cause.hpp"
 #include "residency/shell/outbox.hpp"
 #include "residency/shell/pending_teardown.hpp"
 #include "residency/shell/pending_teardowns.hpp"
@@ -23,6 +24,7 @@
 #include <cstdint>
 #include <exception>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -32,9 +34,15 @@ namespace residency::detail {
 /// teardowns. It turns what the scheduler decides into an `Outbox`, and decides nothing itself.
 template <class Clock>
 struct SlotState {
-    /// Of a slot with this name; `owner` owns its leases. All but the options outlive this.
-    SlotState(const SlotOptions& options, const std::string& slot, const SlotEvents& events, LeaseOwner& owner)
-        : scheduler(options), slot_(slot), events_(events), owner_(owner) {
+    /// Of a slot with this name; `owner` owns its leases. All but the options outlive this. With a `memory_limit` it
+    /// has a budget; `backend_sizes`: the backend says how much memory a key needs.
+    SlotState(const SlotOptions& options, std::optional<std::size_t> memory_limit, bool backend_sizes,
+              const std::string& slot, const SlotEvents& events, LeaseOwner& owner)
+        : scheduler(memory_limit ? core::SlotScheduler(options, *memory_limit, backend_sizes)
+                                 : core::SlotScheduler(options)),
+          slot_(slot),
+          events_(events),
+          owner_(owner) {
         reserve();
     }
     SlotState(const SlotState&) = delete;
@@ -47,6 +55,8 @@ struct SlotState {
     std::deque<boost::intrusive_ptr<Waiter>> waiters{};
     ResidentRecords records{};
     PendingTeardowns teardowns{};
+    /// The entry of the key whose size the backend could not say last, and what it threw.
+    std::pair<core::Index, SharedCause> sizing_failed{core::none, {}};
     /// Whether the slot is being destroyed.
     bool abandoned = false;
     /// Whether models are destroyed by the thread that unloads them.
@@ -63,7 +73,7 @@ struct SlotState {
     /// load. Throws bad_alloc.
     void reserve() {
         const std::size_t residents = scheduler.residents().size();
-        const std::size_t in_sight = (std::min)(scheduler.options().max_resident, residents + scheduler.waiting() + 1);
+        const std::size_t in_sight = (std::min)(scheduler.max_resident(), residents + scheduler.waiting() + 1);
         // A few for each resident that may come before the next request.
         const std::size_t most_actions =
             scheduler.most_actions() + 8 * (in_sight - (std::min)(in_sight, residents)) + 8;
@@ -222,6 +232,8 @@ private:
                 const boost::intrusive_ptr<Waiter> waiter = std::move(waiters[action.subject]);
                 if (const ResidentRecord* const record = records.find(action.resident)) {
                     waiter->cause = record->cause;
+                } else if (action.key != core::none && action.key == sizing_failed.first) {
+                    waiter->cause = sizing_failed.second;
                 }
                 out.fail(waiter, action.code, action.stage, action.duration);
                 out.delivers = true;
@@ -233,6 +245,10 @@ private:
                     out.complete_early(static_cast<InferenceWaiter&>(*call), errc::timed_out);
                     out.delivers = true;
                 }
+                break;
+            case core::ActionType::size:
+                out.sized_entry = action.key;
+                out.sized_key = scheduler.key_of_entry(action.key);
                 break;
             case core::ActionType::load: begin_load(action.resident, out); break;
             case core::ActionType::stop_load: out.stops.push(records[action.resident]); break;

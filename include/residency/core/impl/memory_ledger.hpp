@@ -67,6 +67,14 @@ inline void MemoryLedger::give_back(MemoryId id) noexcept {
     entries_.erase(id.index);
 }
 
+inline void MemoryLedger::give_back_all(Index slot) noexcept {
+    for (Index index = 0; index < entries_.end_index(); ++index) {
+        if (entries_.used(index) && entries_[index].owner.slot == slot) {
+            give_back(entries_.handle(index));
+        }
+    }
+}
+
 inline void MemoryLedger::hold(Index index) noexcept {
     erase_from_order(index);
     entries_[index].holder = static_cast<Index>(holders_.size());

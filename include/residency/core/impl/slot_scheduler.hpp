@@ -139,7 +139,7 @@ inline Enqueued SlotScheduler::enqueue(const SharedKey& key, const RequestSpec& 
     }
     // Every key that waits may become a resident in a call that must not allocate.
     const std::size_t residents =
-        (std::min)(max_resident_, residents_.size() + asking_ + queue_.standings().needs_place().size() + 1);
+        (std::min)(max_resident_, residents_.size() + aside_ + queue_.standings().needs_place().size() + 1);
     residents_.reserve(residents);
     if (has_budget_) {
         reserve_memory();
@@ -156,6 +156,7 @@ inline Enqueued SlotScheduler::enqueue(const SharedKey& key, const RequestSpec& 
     }
     if (has_budget_ && !has_resident(index) && is_too_large(index)) {
         result.code = errc::insufficient_memory;
+        result.retry_after = Duration(static_cast<Duration::rep>(key_memory_[index].need()));
         ++counters_.insufficient_memory;
         refuse(Reason::insufficient_memory, entry.key, step);
         collect_later(index);

@@ -27,12 +27,19 @@ inline void SlotScheduler::reserve_memory() {
     }
 }
 
+// Keys that stand aside on their way to memory may all become residents, as those that need a place.
+inline void SlotScheduler::enter(KeyMemory& memory, MemoryPhase phase) noexcept {
+    aside_ -= memory.is_aside() ? 1U : 0U;
+    memory.phase = phase;
+    aside_ += memory.is_aside() ? 1U : 0U;
+}
+
 // Whether the key is known to need more than the limit. Without an estimate of the backend's the slot's options say it.
 inline bool SlotScheduler::is_too_large(Index key) noexcept {
     KeyMemory& memory = key_memory_[key];
     if (memory.phase == MemoryPhase::unsized && !backend_sizes_) {
         memory.estimate = options_.model_memory;
-        memory.phase = MemoryPhase::sized;
+        enter(memory, MemoryPhase::sized);
     }
     return memory.phase == MemoryPhase::sized && memory.need() > memory_limit_;
 }
@@ -44,7 +51,7 @@ inline bool SlotScheduler::is_too_large(Index key) noexcept {
 inline void SlotScheduler::want_memory(Index key, Step& step) {
     KeyMemory& memory = key_memory_[key];
     if (memory.phase == MemoryPhase::unsized) {
-        memory.phase = MemoryPhase::sizing;
+        enter(memory, MemoryPhase::sizing);
         act(ActionType::size, none, none, step).key = key;
     } else if (memory.phase == MemoryPhase::lacking) {
         say(MemoryRequest::Type::move, key, memory.id, 0);
@@ -56,7 +63,7 @@ inline void SlotScheduler::sized(Index key, std::size_t bytes, Time now, Actions
     Step step{now, actions};
     KeyMemory& memory = key_memory_[key];
     memory.estimate = bytes;
-    memory.phase = MemoryPhase::sized;
+    enter(memory, MemoryPhase::sized);
     refuse_key(key, step);
     refresh(key);
     decide(step);
@@ -68,7 +75,7 @@ inline void SlotScheduler::size_failed(Index key, errc code, SharedText message,
     Step step{now, actions};
     ++counters_.load_failures;
     KeyMemory& memory = key_memory_[key];
-    memory.phase = MemoryPhase::refused;
+    enter(memory, MemoryPhase::refused);
     memory.refusal = code;
     if (code != errc::invalid_request && code != errc::unknown_model) {
         const Duration cooldown = cooldown_after(queue_.keys().failures_of(key));
@@ -85,7 +92,7 @@ inline void SlotScheduler::size_failed(Index key, errc code, SharedText message,
 // The next place is in view for the key: the budget is asked for its memory.
 inline void SlotScheduler::ask_for_memory(Index key) {
     KeyMemory& memory = key_memory_[key];
-    memory.phase = MemoryPhase::asking;
+    enter(memory, MemoryPhase::asking);
     ++asking_;
     say(MemoryRequest::Type::reserve, key, {}, memory.need());
     refresh(key);
@@ -126,11 +133,11 @@ inline void SlotScheduler::memory_answered(Index key, MemoryId id, MemoryVerdict
     }
     if (verdict == MemoryVerdict::impossible) {
         memory.id = {};
-        memory.phase = MemoryPhase::refused;
+        enter(memory, MemoryPhase::refused);
         memory.refusal = errc::insufficient_memory;
         refuse_key(key, step);
     } else {
-        memory.phase = verdict == MemoryVerdict::reserved ? MemoryPhase::held : MemoryPhase::lacking;
+        enter(memory, verdict == MemoryVerdict::reserved ? MemoryPhase::held : MemoryPhase::lacking);
         if (queue_.keys()[key].waiting == 0) {
             drop_memory(key);
         }
@@ -170,7 +177,7 @@ inline void SlotScheduler::drop_memory(Index key) noexcept {
     KeyMemory& memory = key_memory_[key];
     if (memory.id.valid()) {
         say(MemoryRequest::Type::give_back, key, std::exchange(memory.id, {}), 0);
-        memory.phase = MemoryPhase::sized;
+        enter(memory, MemoryPhase::sized);
     }
 }
 
@@ -185,7 +192,10 @@ inline void SlotScheduler::refuse_key(Index key, Step& step) {
         queue_.drop_claim(key);
     }
     const errc code = memory.phase == MemoryPhase::refused ? memory.refusal : errc::insufficient_memory;
-    const Duration retry_after = (std::max)(Duration::zero(), later(queue_.keys().cooling_until(key), -step.now));
+    const bool lacks_memory = code == errc::insufficient_memory;
+    const Duration retry_after = lacks_memory
+                                     ? Duration(static_cast<Duration::rep>(memory.need()))
+                                     : (std::max)(Duration::zero(), later(queue_.keys().cooling_until(key), -step.now));
     for (Index next = queue_.oldest(key); next != none; next = queue_.oldest(key)) {
         if (step.left == 0) {
             refusing_ = (std::min)(refusing_, key);
@@ -193,11 +203,12 @@ inline void SlotScheduler::refuse_key(Index key, Step& step) {
             resume(step.now);
             return;
         }
-        counters_.insufficient_memory += code == errc::insufficient_memory ? 1U : 0U;
+        counters_.insufficient_memory += lacks_memory ? 1U : 0U;
         fail(next, code, retry_after, step);
+        step.actions.back().key = lacks_memory ? none : key;
     }
     if (memory.phase == MemoryPhase::refused) {
-        memory.phase = code == errc::insufficient_memory ? MemoryPhase::sized : MemoryPhase::unsized;
+        enter(memory, lacks_memory ? MemoryPhase::sized : MemoryPhase::unsized);
     }
     note_left(key, step);
 }
@@ -230,8 +241,11 @@ inline void SlotScheduler::set_memory_limit(std::size_t bytes, Time now, Actions
 // -- What the budget wants to know ------------------------------------------------------------------------------------
 
 inline void SlotScheduler::look_at(Time at) noexcept {
-    look_at_ = at;
-    wake_by(at);
+    // A slot that is closed waits for nothing, and its alarm for no other time than that of the last resident's end.
+    if (!closed_) {
+        look_at_ = at;
+        wake_by(at);
+    }
 }
 
 inline void SlotScheduler::memory_uses(Time now, std::vector<MemoryUse>& uses) {

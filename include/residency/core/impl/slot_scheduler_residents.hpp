@@ -14,7 +14,7 @@ inline void SlotScheduler::start_load(Index key, Step& step) {
     resident.birth = ++births_;
     if (has_budget_) {
         resident.memory = std::exchange(key_memory_[key].id, {});
-        key_memory_[key].phase = MemoryPhase::sized;
+        enter(key_memory_[key], MemoryPhase::sized);
     }
     const Index index = residents_.insert(resident).index;
     KeyEntry& entry = queue_.keys()[key];
@@ -205,7 +205,7 @@ inline void SlotScheduler::close(Time now, Actions& actions) {
     begin_call();
     Step step{now, actions};
     closed_ = true;
-    yields_at_ = never;
+    yields_at_ = look_at_ = never;
     publish(EventType::shutdown_started, Reason::shutdown, none, Duration::zero(), step);
     for (const Reason reason : refusal_reasons) {
         if (refusals(reason).count != 0) {

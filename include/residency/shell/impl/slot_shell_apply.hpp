@@ -1,5 +1,6 @@
 #pragma once
 
+#include "residency/shell/slot_memory.hpp"
 #include "residency/shell/slot_shell.hpp"
 
 // The one way of SlotShell from a decision to its effects: lock, let the scheduler decide, collect, unlock, carry out.
@@ -30,6 +31,7 @@ void SlotShell<Clock>::settle(Outbox& out) noexcept {
     generation_.store(state_.scheduler.generation().value(), std::memory_order_release);
     out.moves_alarm = alarm_.wants(wanted_alarm());
     out.stops_in_place = stops_in_place_ || state_.abandoned;
+    out.speaks_to_budget = memory_ && memory_->begin_delivery(state_.scheduler);
     if (!state_.teardowns.has_finishing()) {
         return;
     }
@@ -64,7 +66,10 @@ void SlotShell<Clock>::carry_out(Outbox&& out) noexcept {
         CallPart& part = *out.parts.pop();
         part.call->start_part(part);
     }
-    ErrorWriter errors(name_, options_);
+    if (out.sized_entry != core::none) {
+        SlotMemory<Clock>::post_size(this->shared_from_this(), out.sized_entry, out.sized_key);
+    }
+    ErrorWriter errors(name_, options_, budget_.get());
     out.complete(errors);
     if (out.delivers) {
         delivered();
@@ -72,6 +77,9 @@ void SlotShell<Clock>::carry_out(Outbox&& out) noexcept {
     events_.flush();
     while (!out.teardowns.empty()) {
         out.teardowns.pop()->completed();
+    }
+    if (out.speaks_to_budget) {
+        memory_->deliver(*this);
     }
     if (!out.stops.empty() && !out.stops_in_place) {
         post_stops(std::move(out.stops));

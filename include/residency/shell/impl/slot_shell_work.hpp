@@ -192,6 +192,13 @@ void SlotShell<Clock>::alarm_ended() noexcept {
     });
 }
 
+template <class Clock>
+SlotShell<Clock>::~SlotShell() {
+    if (memory_ && !this->is_in_child()) {
+        memory_->leave();
+    }
+}
+
 // -- The end ----------------------------------------------------------------------------------------------------------
 
 template <class Clock>

@@ -1,0 +1,310 @@
+#pragma once
+
+#include "residency/core/key_memory.hpp"
+#include "residency/core/memory.hpp"
+#include "residency/core/memory_ledger.hpp"
+#include "residency/core/time.hpp"
+#include "residency/model_key.hpp"
+#include "residency/runtime/mutex.hpp"
+#include "residency/runtime/process.hpp"
+#include "residency/status.hpp"
+
+#include <algorithm>
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <typeindex>
+#include <utility>
+#include <vector>
+
+namespace residency::detail {
+
+/// One model that holds memory of a budget, or waits for it.
+struct MemoryHolding {
+    core::MemoryId id{};
+    std::string slot{};
+    ModelKey key{};
+    /// None while it waits.
+    std::optional<ResidentState> state{};
+};
+
+/// A slot, as its budget knows it. Its functions take the slot's mutex; they are called with no mutex held.
+class MemoryUser {
+public:
+    MemoryUser() = default;
+    MemoryUser(const MemoryUser&) = delete;
+    MemoryUser& operator=(const MemoryUser&) = delete;
+    virtual ~MemoryUser() = default;
+
+    /// Adds what the residents do with their memory; from now on every change is a request `look`. Gives the time.
+    /// Throws bad_alloc.
+    virtual core::Time read(std::vector<core::MemoryUse>& uses) = 0;
+    /// Changes are of no interest any more.
+    virtual void stop_watching() noexcept = 0;
+    /// The budget has decided.
+    virtual void answer(const core::MemoryAnswer& answer) noexcept = 0;
+    /// The budget wants a request `look` at that time.
+    virtual void look_at(core::Time at) noexcept = 0;
+    /// The budget's limit is another.
+    virtual void limit_changed() noexcept = 0;
+    /// Adds the models that hold memory, and those that wait for it.
+    virtual void describe(std::vector<MemoryHolding>& all) const = 0;
+};
+
+/// Carries messages between the slots of a budget and its ledger. Has a mutex of its own, which is never held together
+/// with a slot's (H33).
+///
+/// The thread that brings a message settles: it asks the slots what their residents do, lets the ledger decide, and
+/// delivers the answers. What other threads bring meanwhile, or the answers lead to, that thread settles, too.
+class MemoryBroker {
+public:
+    explicit MemoryBroker(std::size_t limit) : ledger_(limit) {}
+    MemoryBroker(const MemoryBroker&) = delete;
+    MemoryBroker& operator=(const MemoryBroker&) = delete;
+
+    /// Lets a slot take part, whose clock is `clock`; gives its number. Throws std::invalid_argument if other slots have
+    /// another clock, or if this is the parent's.
+    [[nodiscard]] core::Index join(std::weak_ptr<MemoryUser> user, std::type_index clock) {
+        if (process_.is_left()) {
+            throw std::invalid_argument(
+                "residency: option memory is the budget of the parent of this process; make one here");
+        }
+        const Lock lock(mutex_);
+        if (clock_ && *clock_ != clock) {
+            throw std::invalid_argument(
+                "residency: option memory has slots with another Clock; all of one budget need the same");
+        }
+        const auto free = std::find_if(users_.begin(), users_.end(), [](const User& each) { return !each.is_there; });
+        const auto number = static_cast<core::Index>(free - users_.begin());
+        if (free == users_.end()) {
+            users_.push_back({std::move(user), true});
+        } else {
+            *free = {std::move(user), true};
+        }
+        clock_ = clock;
+        return number;
+    }
+    /// The slot is gone, and what it had is given back.
+    void leave(core::Index slot) noexcept {
+        {
+            const Lock lock(mutex_);
+            ledger_.give_back_all(slot);
+            users_[slot] = {};
+            is_stale_ = true;
+        }
+        settle();
+    }
+
+    /// What a slot says, in its order. `now` is the slot's time.
+    void post(core::Index slot, core::Time now, std::span<const core::MemoryRequest> requests) noexcept {
+        for (const core::MemoryRequest& request : requests) {
+            if (!take(slot, now, request)) {
+                // Without memory to remember that it asked, the key gets none.
+                answer({core::MemoryVerdict::impossible, {slot, request.key}, {}});
+            }
+        }
+        settle();
+    }
+
+    /// See `MemoryBudget`.
+    void set_limit(std::size_t bytes) noexcept {
+        if (process_.is_left()) {
+            return;
+        }
+        {
+            const Lock lock(mutex_);
+            ledger_.set_limit(bytes);
+            is_stale_ = true;
+        }
+        for_each_user([](MemoryUser& user) { user.limit_changed(); });
+        settle();
+    }
+    void trim(std::size_t bytes) noexcept {
+        if (process_.is_left()) {
+            return;
+        }
+        {
+            const Lock lock(mutex_);
+            ledger_.trim(bytes);
+            is_stale_ = true;
+        }
+        settle();
+    }
+    [[nodiscard]] std::size_t limit() const noexcept {
+        if (process_.is_left()) {
+            return 0;
+        }
+        const Lock lock(mutex_);
+        return ledger_.limit();
+    }
+    [[nodiscard]] std::size_t used() const noexcept {
+        if (process_.is_left()) {
+            return 0;
+        }
+        const Lock lock(mutex_);
+        return ledger_.reserved();
+    }
+    /// Calls `look(holding, bytes, is_reserved)` for each model that holds memory or waits for it.
+    template <class Look>
+    void describe(const Look& look) const {
+        std::vector<MemoryHolding> all;
+        if (!process_.is_left()) {
+            for_each_user([&](const MemoryUser& user) { user.describe(all); });
+        }
+        for (MemoryHolding& each : all) {
+            std::size_t bytes = 0;
+            bool is_reserved = false;
+            {
+                const Lock lock(mutex_);
+                bytes = ledger_.bytes_of(each.id);
+                is_reserved = ledger_.is_reserved(each.id);
+            }
+            // What was given back meanwhile holds nothing.
+            if (bytes != 0 || is_reserved) {
+                look(std::move(each), bytes, is_reserved);
+            }
+        }
+    }
+
+private:
+    using Lock = runtime::MutexLock;
+
+    struct User {
+        std::weak_ptr<MemoryUser> user{};
+        bool is_there = false;
+    };
+
+    // False if there is no memory for it.
+    [[nodiscard]] bool take(core::Index slot, core::Time now, const core::MemoryRequest& request) noexcept {
+        const Lock lock(mutex_);
+        is_stale_ = true;
+        now_ = (std::max)(now_, now);
+        switch (request.type) {
+            case core::MemoryRequest::Type::reserve:
+                try {
+                    ledger_.reserve({slot, request.key}, request.bytes, request.rank, request.aged_at);
+                } catch (...) {
+                    return false;
+                }
+                break;
+            case core::MemoryRequest::Type::move: ledger_.move(request.id, request.rank, request.aged_at); break;
+            case core::MemoryRequest::Type::use: ledger_.use(request.id, request.bytes); break;
+            case core::MemoryRequest::Type::give_back: ledger_.give_back(request.id); break;
+            case core::MemoryRequest::Type::look: break;
+        }
+        return true;
+    }
+
+    void settle() noexcept {
+        {
+            const Lock lock(mutex_);
+            if (std::exchange(settles_, true)) {
+                return;
+            }
+        }
+        while (begin_round()) {
+            read_uses();
+            decide();
+            for (const core::MemoryAnswer& each : answers_) {
+                answer(each);
+            }
+            if (!lacks_ && std::exchange(watches_, false)) {
+                for_each_user([](MemoryUser& user) { user.stop_watching(); });
+            }
+            if (const std::shared_ptr<MemoryUser> user = user_of(look_for_)) {
+                user->look_at(next_look_);
+            }
+        }
+    }
+
+    // Whether there is something to settle. If not, this thread settles no more.
+    [[nodiscard]] bool begin_round() noexcept {
+        const Lock lock(mutex_);
+        settles_ = std::exchange(is_stale_, false);
+        lacks_ = ledger_.lacks();
+        return settles_;
+    }
+
+    // Without memory for what the slots say, nothing is evicted in this round.
+    void read_uses() noexcept {
+        uses_.clear();
+        if (!lacks_) {
+            return;
+        }
+        watches_ = true;
+        core::Time now{0};
+        for_each_user([&](MemoryUser& user) {
+            try {
+                now = (std::max)(now, user.read(uses_));
+            } catch (...) {
+                uses_.clear();
+            }
+        });
+        const Lock lock(mutex_);
+        now_ = (std::max)(now_, now);
+    }
+
+    void decide() noexcept {
+        answers_.clear();
+        const Lock lock(mutex_);
+        try {
+            answers_.reserve(ledger_.most_answers());
+            ledger_.settle(now_, uses_, answers_);
+        } catch (...) {  // NOLINT(bugprone-empty-catch): out of memory: what waits does so until the next message
+        }
+        lacks_ = ledger_.lacks();
+        next_look_ = ledger_.next_look();
+        look_for_ = ledger_.looks_for();
+    }
+
+    void answer(const core::MemoryAnswer& given) const noexcept {
+        if (const std::shared_ptr<MemoryUser> user = user_of(given.owner.slot)) {
+            user->answer(given);
+        }
+    }
+
+    [[nodiscard]] std::shared_ptr<MemoryUser> user_of(core::Index slot) const noexcept {
+        const Lock lock(mutex_);
+        return slot < users_.size() ? users_[slot].user.lock() : nullptr;
+    }
+
+    // Each that is there, also if others come and go meanwhile.
+    template <class Use>
+    void for_each_user(const Use& use) const {
+        for (core::Index slot = 0;; ++slot) {
+            std::shared_ptr<MemoryUser> user;
+            {
+                const Lock lock(mutex_);
+                if (slot >= users_.size()) {
+                    return;
+                }
+                user = users_[slot].user.lock();
+            }
+            if (user) {
+                use(*user);
+            }
+        }
+    }
+
+    const runtime::Process& process_ = runtime::Process::current();
+    mutable runtime::Mutex mutex_{};
+    core::MemoryLedger ledger_ RESIDENCY_GUARDED_BY(mutex_);
+    std::vector<User> users_ RESIDENCY_GUARDED_BY(mutex_){};
+    std::optional<std::type_index> clock_ RESIDENCY_GUARDED_BY(mutex_){};
+    core::Time now_ RESIDENCY_GUARDED_BY(mutex_){0};
+    // Whether something has come that was not settled.
+    bool is_stale_ RESIDENCY_GUARDED_BY(mutex_) = false;
+    // Whether a thread settles. What follows is that thread's.
+    bool settles_ RESIDENCY_GUARDED_BY(mutex_) = false;
+    bool lacks_ = false;
+    bool watches_ = false;
+    core::Time next_look_ = core::never;
+    core::Index look_for_ = core::none;
+    std::vector<core::MemoryUse> uses_{};
+    core::MemoryAnswers answers_{};
+};
+
+}  // namespace residency::detail

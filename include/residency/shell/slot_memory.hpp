@@ -1,0 +1,213 @@
+#pragma once
+
+#include "residency/core/key_memory.hpp"
+#include "residency/core/slot_scheduler.hpp"
+#include "residency/core/time.hpp"
+#include "residency/error.hpp"
+#include "residency/runtime/asio.hpp"
+#include "residency/runtime/user_code_scope.hpp"
+#include "residency/shell/memory_broker.hpp"
+#include "residency/shell/slot_shell.hpp"
+#include "residency/status.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <exception>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <typeindex>
+#include <typeinfo>
+#include <utility>
+#include <vector>
+
+namespace residency::detail {
+
+/// What a slot with a memory budget does beside its own decisions: it brings the budget what the scheduler says, and the
+/// scheduler what the budget answers; and it asks the backend how much a key needs.
+template <class Clock>
+class SlotMemory final : public MemoryUser {
+public:
+    using Shell = SlotShell<Clock>;
+
+    /// Lets the slot take part in the budget. Throws std::invalid_argument.
+    static void join(const std::shared_ptr<MemoryBroker>& broker, const std::shared_ptr<Shell>& shell) {
+        const std::shared_ptr<SlotMemory> memory(new SlotMemory(broker, shell));
+        memory->number_ = broker->join(memory, typeid(Clock));
+        memory->is_joined_ = true;
+        {
+            const Lock lock(shell->mutex_);
+            shell->memory_ = memory;
+        }
+        // The limit that the slot was made with may be an old one.
+        memory->limit_changed();
+    }
+    ~SlotMemory() override = default;
+
+    /// The slot is gone.
+    void leave() noexcept {
+        if (is_joined_) {
+            broker_->leave(number_);
+        }
+    }
+
+    /// Brings the budget what the scheduler has to say. One thread at a time, so that it comes in order.
+    void deliver(Shell& shell) noexcept {
+        for (;;) {
+            std::array<core::MemoryRequest, 16> some;
+            std::size_t count = 0;
+            core::Time now{0};
+            {
+                const Lock lock(shell.mutex_);
+                std::vector<core::MemoryRequest>& all = shell.state_.scheduler.memory_requests();
+                count = (std::min)(some.size(), all.size());
+                std::copy_n(all.begin(), count, some.begin());
+                all.erase(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(count));
+                delivers_ = count != 0;
+                now = shell.now();
+            }
+            if (count == 0) {
+                return;
+            }
+            broker_->post(number_, now, {some.data(), count});
+        }
+    }
+    /// Whether this thread is to deliver; under the slot's mutex.
+    [[nodiscard]] bool begin_delivery(core::SlotScheduler& scheduler) noexcept {
+        return !scheduler.memory_requests().empty() && !std::exchange(delivers_, true);
+    }
+
+    /// Has the backend asked how much a key needs, where models are unloaded: there no load is in the way.
+    static void post_size(const std::shared_ptr<Shell>& shell, core::Index entry, const core::SharedKey& key) noexcept {
+        try {
+            asio::post(shell->executors_.unloading, [shell, entry, key] { size(*shell, entry, *key); });
+        } catch (...) {
+            end_size(*shell, entry, 0, std::current_exception());
+        }
+    }
+
+    // -- What the budget calls --
+
+    core::Time read(std::vector<core::MemoryUse>& uses) override {
+        const std::shared_ptr<Shell> shell = shell_.lock();
+        if (!shell) {
+            return core::Time{0};
+        }
+        const Lock lock(shell->mutex_);
+        const core::Time now = shell->now();
+        shell->state_.scheduler.memory_uses(now, uses);
+        shell->state_.scheduler.watch_memory(true);
+        return now;
+    }
+    void stop_watching() noexcept override {
+        if (const std::shared_ptr<Shell> shell = shell_.lock()) {
+            const Lock lock(shell->mutex_);
+            shell->state_.scheduler.watch_memory(false);
+        }
+    }
+    void answer(const core::MemoryAnswer& given) noexcept override {
+        decide([&](core::SlotScheduler& scheduler, core::Time now, core::Actions& actions) {
+            scheduler.memory_answered(given.owner.key, given.id, given.verdict, now, actions);
+        });
+    }
+    void look_at(core::Time at) noexcept override {
+        decide([&](core::SlotScheduler& scheduler, core::Time /*now*/, core::Actions& /*actions*/) {
+            scheduler.look_at(at);
+        });
+    }
+    void limit_changed() noexcept override {
+        const std::size_t limit = broker_->limit();
+        decide([&](core::SlotScheduler& scheduler, core::Time now, core::Actions& actions) {
+            scheduler.set_memory_limit(limit, now, actions);
+        });
+    }
+    void describe(std::vector<MemoryHolding>& all) const override {
+        const std::shared_ptr<Shell> shell = shell_.lock();
+        if (!shell) {
+            return;
+        }
+        std::vector<std::pair<core::SharedKey, MemoryHolding>> found;
+        {
+            const Lock lock(shell->mutex_);
+            const core::SlotScheduler& scheduler = shell->state_.scheduler;
+            const auto& residents = scheduler.residents();
+            for (core::Index index = 0; index < residents.end_index(); ++index) {
+                if (residents.used(index)) {
+                    found.push_back(
+                        {scheduler.key_of(index), {residents[index].memory, {}, {}, residents[index].state}});
+                }
+            }
+            const core::KeyTable& keys = scheduler.queue().keys();
+            for (core::Index key = 0; key < keys.end_index(); ++key) {
+                if (keys.used(key) && scheduler.key_memory(key).id.valid()) {
+                    found.push_back({keys[key].key, {scheduler.key_memory(key).id, {}, {}, std::nullopt}});
+                }
+            }
+        }
+        for (auto& [key, holding] : found) {
+            holding.slot = shell->name_;
+            holding.key = *key;
+            all.push_back(std::move(holding));
+        }
+    }
+
+private:
+    using Lock = runtime::MutexLock;
+
+    SlotMemory(std::shared_ptr<MemoryBroker> broker, const std::shared_ptr<Shell>& shell)
+        : broker_(std::move(broker)), shell_(shell) {}
+
+    template <class Decide>
+    void decide(const Decide& decide) noexcept {
+        if (const std::shared_ptr<Shell> shell = shell_.lock()) {
+            shell->apply([&](Outbox& /*out*/) {
+                shell->mutex_.assert_held();
+                decide(shell->state_.scheduler, shell->now(), shell->state_.actions);
+            });
+        }
+    }
+
+    static void size(Shell& shell, core::Index entry, const ModelKey& key) noexcept {
+        std::size_t bytes = 0;
+        std::exception_ptr cause;
+        try {
+            const runtime::UserCodeScope scope(shell.executors_.owner);
+            bytes = shell.memory_needed(key);
+        } catch (...) {
+            cause = std::current_exception();
+        }
+        end_size(shell, entry, bytes, cause);
+    }
+
+    static void end_size(Shell& shell, core::Index entry, std::size_t bytes, const std::exception_ptr& cause) noexcept {
+        errc code = errc::load_failed;
+        core::SharedText message;
+        if (cause) {
+            const runtime::UserCodeScope scope(shell.executors_.owner);
+            code = errc_of(cause, errc::load_failed);
+            try {
+                message = std::make_shared<const std::string>(message_of(cause));
+            } catch (...) {  // NOLINT(bugprone-empty-catch): out of memory: a failure without its words
+            }
+        }
+        shell.apply([&](Outbox& /*out*/) {
+            shell.mutex_.assert_held();
+            if (cause) {
+                shell.state_.sizing_failed = {entry, cause};
+                shell.state_.scheduler.size_failed(entry, code, message, shell.now(), shell.state_.actions);
+            } else {
+                shell.state_.scheduler.sized(entry, bytes, shell.now(), shell.state_.actions);
+            }
+        });
+    }
+
+    const std::shared_ptr<MemoryBroker> broker_;
+    const std::weak_ptr<Shell> shell_;
+    core::Index number_ = core::none;
+    bool is_joined_ = false;
+    // Whether a thread delivers; guarded by the slot's mutex.
+    bool delivers_ = false;
+};
+
+}  // namespace residency::detail

@@ -1,0 +1,452 @@
+// H33 to H38: slots and managers that share a memory budget.
+
+#include "support/bench.hpp"
+
+#include "residency/backends/lexical.hpp"
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <random>
+#include <span>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+using namespace residency;
+using namespace residency::test;
+using namespace std::chrono_literals;
+using testing::Gate;
+
+namespace {
+
+const ModelKey a("a");
+const ModelKey b("b");
+const ModelKey c("c");
+
+/// What the models of a test need, and how often the backend was asked.
+struct Sizes {
+    std::function<std::size_t(const ModelKey&)> needed = [](const ModelKey& /*key*/) { return std::size_t{60}; };
+    std::atomic<int> asked{0};
+};
+
+template <class Model>
+class Sized : public testing::FakeBackend<Model> {
+public:
+    Sized(std::shared_ptr<FakeWorld> world, std::shared_ptr<Sizes> sizes)
+        : testing::FakeBackend<Model>(std::move(world)), sizes_(std::move(sizes)) {}
+    [[nodiscard]] std::size_t memory_needed(const ModelKey& key) {
+        ++sizes_->asked;
+        return sizes_->needed(key);
+    }
+
+private:
+    std::shared_ptr<Sizes> sizes_;
+};
+
+using SizedEmbedders = Sized<testing::FakeEmbedder>;
+using SizedRerankers = Sized<testing::FakeReranker>;
+using Manager = ModelManager<SizedEmbedders, SizedRerankers, VirtualClock>;
+
+ManagerOptions with_budget(const std::shared_ptr<MemoryBudget>& budget, std::size_t max_resident = 0) {
+    ManagerOptions options;
+    options.embedding.memory = options.reranker.memory = budget;
+    options.embedding.max_resident = options.reranker.max_resident = max_resident;
+    return options;
+}
+
+struct MemoryBench : Bench {
+    explicit MemoryBench(std::size_t limit, std::size_t max_resident = 0)
+        : budget(std::make_shared<MemoryBudget>(limit)) {
+        ManagerOptions options = with_budget(budget, max_resident);
+        options.observer = events.observer();
+        manager.emplace(SizedEmbedders(world, sizes), SizedRerankers(world, sizes), options, executors());
+    }
+
+    void embed(const ModelKey& key) {
+        Outcome<Embeddings> answer;
+        manager->async_embed(key, {"text"}, answer.handler());
+        run();
+        REQUIRE(answer.calls() == 1);
+        REQUIRE_FALSE(answer.exception());
+    }
+    void rerank(const ModelKey& key) {
+        Outcome<Ranking> answer;
+        manager->async_rerank(key, "query", {"text"}, answer.handler());
+        run();
+        REQUIRE(answer.calls() == 1);
+        REQUIRE_FALSE(answer.exception());
+    }
+    [[nodiscard]] Error refusal(const ModelKey& key, const RequestOptions& options = {}) {
+        Outcome<Embeddings> answer;
+        manager->async_embed(key, {"text"}, options, answer.handler());
+        run();
+        REQUIRE(answer.calls() == 1);
+        return answer.error();
+    }
+
+    std::shared_ptr<MemoryBudget> budget;
+    std::shared_ptr<Sizes> sizes = std::make_shared<Sizes>();
+    std::optional<Manager> manager;
+};
+
+}  // namespace
+
+TEST_CASE("Models of both slots that fit together stay beside each other", "[hard_case][H33][R13]") {
+    MemoryBench bench(120);
+    bench.embed(a);
+    bench.rerank(b);
+    CHECK(bench.world->counts().live == 2);
+    CHECK(bench.world->counts().unloads == 0);
+    CHECK(bench.budget->used() == 120);
+    CHECK(bench.sizes->asked == 2);
+    bench.check_ends_clean(*bench.manager);
+    CHECK(bench.budget->used() == 0);
+}
+
+TEST_CASE("Slots take turns where only one model fits", "[hard_case][H32][H36]") {
+    MemoryBench bench(100);
+    for (int turn = 0; turn < 3; ++turn) {
+        bench.embed(a);
+        CHECK(bench.world->counts(a).live == 1);
+        bench.advance(1s);
+        bench.rerank(b);
+        CHECK(bench.world->counts(a).live == 0);
+        CHECK(bench.world->counts(b).live == 1);
+        CHECK(bench.budget->used() == 60);
+        bench.advance(1s);
+    }
+    const std::vector<Event> unloads = bench.events.all(EventType::unload_started);
+    REQUIRE(unloads.size() == 5);
+    CHECK(unloads.front().reason == Reason::memory);
+    CHECK(unloads.front().key == a);
+    const SlotStatus status = bench.manager->embedding().status();
+    CHECK(status.counters.unloads[static_cast<std::size_t>(Reason::memory)] == 3);
+    bench.check_ends_clean(*bench.manager);
+}
+
+TEST_CASE("The longest idle model of either slot goes for a third", "[hard_case][H36]") {
+    MemoryBench bench(120);
+    bench.rerank(b);
+    bench.advance(1s);
+    bench.embed(a);
+    bench.advance(1s);
+    bench.embed(c);
+    CHECK(bench.world->counts(b).live == 0);
+    CHECK(bench.world->counts(a).live == 1);
+    CHECK(bench.world->counts(c).live == 1);
+    bench.check_ends_clean(*bench.manager);
+}
+
+TEST_CASE("What needs more than the limit is refused at once, in words", "[hard_case][H35][R13]") {
+    MemoryBench bench(120);
+    bench.sizes->needed = [](const ModelKey& key) { return key == c ? std::size_t{121} : std::size_t{60}; };
+    bench.embed(a);
+    const Error error = bench.refusal(c);
+    CHECK(error.code() == errc::insufficient_memory);
+    CHECK(error.code() == condition::capacity);
+    CHECK_FALSE(error.retryable());
+    CHECK(error.key() == c);
+    const std::string text = error.what();
+    CHECK(text.find("needs 121 bytes") != std::string::npos);
+    CHECK(text.find("limit of 120 bytes") != std::string::npos);
+    CHECK(text.find("60 are in use") != std::string::npos);
+    CHECK(bench.world->counts(a).live == 1);
+    CHECK(bench.manager->embedding().status().counters.insufficient_memory == 1);
+    CHECK(bench.manager->embedding().status().counters.load_failures == 0);
+    CHECK(bench.manager->embedding().status().failures.empty());
+    // Beside a pinned model another cannot be loaded, and its load need not be tried.
+    Outcome<Embeddings> pinned;
+    bench.manager->async_embed(a, {"text"}, {.keep_alive = keep_alive_forever}, pinned.handler());
+    bench.run();
+    bench.sizes->needed = [](const ModelKey& /*key*/) { return std::size_t{90}; };
+    CHECK(bench.refusal(b).code() == errc::insufficient_memory);
+    CHECK(bench.world->counts(a).live == 1);
+    bench.check_ends_clean(*bench.manager);
+}
+
+TEST_CASE("An estimate that throws fails as a load does", "[hard_case][H34]") {
+    MemoryBench bench(120);
+    bench.sizes->needed = [](const ModelKey& /*key*/) -> std::size_t { throw std::runtime_error("no such file"); };
+    const Error error = bench.refusal(a);
+    CHECK(error.code() == errc::load_failed);
+    CHECK(error.stage() == Stage::memory);
+    CHECK(std::string(error.what()).find("no such file") != std::string::npos);
+    CHECK(bench.world->counts().loads == 0);
+    CHECK(bench.refusal(a).code() == errc::cooling_down);
+    const std::vector<Event> failures = bench.events.all(EventType::load_failed);
+    REQUIRE(failures.size() == 1);
+    CHECK(failures.front().key == a);
+    CHECK(failures.front().message == "no such file");
+    REQUIRE(bench.manager->embedding().status().failures.size() == 1);
+    bench.sizes->needed = [](const ModelKey& /*key*/) { return std::size_t{60}; };
+    bench.advance(1s);
+    bench.embed(a);
+    bench.check_ends_clean(*bench.manager);
+}
+
+TEST_CASE("A request that waits for memory times out, is cancelled and is shut down there", "[hard_case][H35]") {
+    MemoryBench bench(100);
+    Outcome<Manager::reranker_slot_type::lease_type> held;
+    bench.manager->reranker().async_acquire(b, held.handler());
+    bench.run();
+    std::optional<Manager::reranker_slot_type::lease_type> lease = std::move(held.value());
+    Outcome<Embeddings> answer;
+    const RequestOptions timed{.timeout = 2s};
+    bench.manager->async_embed(a, {"text"}, timed, answer.handler());
+    bench.run();
+    const MemoryStatus status = bench.budget->status();
+    REQUIRE(status.holders.size() == 1);
+    CHECK(status.holders.front().slot == "reranker");
+    CHECK(status.holders.front().state == ResidentState::ready);
+    REQUIRE(status.waiting.size() == 1);
+    CHECK(status.waiting.front().key == a);
+    CHECK(status.waiting.front().bytes == 60);
+    std::ostringstream text;
+    text << status;
+    CHECK(text.str() ==
+          "memory: 60 of 100 bytes\n  reranker b: 60 bytes, ready\n  embedding a: 60 bytes, waits for memory");
+    SECTION("timeout") {
+        bench.advance(2s);
+        REQUIRE(answer.calls() == 1);
+        CHECK(answer.error().code() == errc::timed_out);
+        CHECK(answer.error().stage() == Stage::memory);
+        // The key keeps its turn for a while (H1).
+        CHECK(bench.budget->status().waiting.size() == 1);
+        bench.advance(10s);
+        CHECK(bench.budget->status().waiting.empty());
+        lease.reset();
+    }
+    SECTION("the lease ends") {
+        lease.reset();
+        bench.run();
+        REQUIRE(answer.calls() == 1);
+        CHECK_FALSE(answer.exception());
+        CHECK(bench.world->counts(b).live == 0);
+    }
+    SECTION("another fits") {
+        bench.sizes->needed = [](const ModelKey& /*key*/) { return std::size_t{40}; };
+        bench.embed(c);
+        CHECK(answer.calls() == 0);
+        lease.reset();
+        bench.advance(1s);
+        CHECK(answer.calls() == 1);
+    }
+    SECTION("shutdown") {
+        Outcome<ShutdownReport> report;
+        bench.manager->async_shutdown(report.handler());
+        bench.run();
+        REQUIRE(answer.calls() == 1);
+        CHECK(answer.error().code() == errc::shutting_down);
+        CHECK(bench.budget->status().waiting.empty());
+        lease.reset();
+    }
+    bench.check_ends_clean(*bench.manager);
+    CHECK(bench.budget->used() == 0);
+}
+
+TEST_CASE("A load that fails gives its memory back", "[hard_case][H34][R11]") {
+    MemoryBench bench(100);
+    bench.world->fail_next(FakeStep::load, a, std::runtime_error("broken"));
+    CHECK(bench.refusal(a).code() == errc::load_failed);
+    CHECK(bench.budget->used() == 0);
+    bench.rerank(b);
+    bench.check_ends_clean(*bench.manager);
+}
+
+TEST_CASE("A model that is being destroyed keeps its memory until it is", "[hard_case][H34][R1]") {
+    MemoryBench bench(100);
+    bench.embed(a);
+    bench.advance(1s);
+    Outcome<Ranking> answer;
+    bench.manager->async_rerank(b, "query", {"text"}, answer.handler());
+    // The reranker's size is asked for, then the embedder is evicted; its destruction waits for its executor.
+    bench.loading.restart();
+    bench.loading.run_one();
+    CHECK(bench.world->counts(a).live == 1);
+    CHECK(bench.budget->used() == 60);
+    CHECK(bench.world->counts(b).loads == 0);
+    bench.run();
+    CHECK(answer.calls() == 1);
+    bench.check_ends_clean(*bench.manager);
+}
+
+TEST_CASE("Managers share a budget, and one may end while the other stays", "[hard_case][H33]") {
+    MemoryBench bench(120);
+    auto other =
+        std::make_optional<Manager>(SizedEmbedders(bench.world, bench.sizes), SizedRerankers(bench.world, bench.sizes),
+                                    with_budget(bench.budget), bench.executors());
+    bench.embed(a);
+    Outcome<Embeddings> answer;
+    other->async_embed(b, {"text"}, answer.handler());
+    bench.run();
+    CHECK(answer.calls() == 1);
+    CHECK(bench.budget->used() == 120);
+    bench.advance(1s);
+    bench.rerank(c);
+    CHECK(bench.world->counts(a).live == 0);
+    CHECK(bench.world->counts(b).live == 1);
+    SECTION("destroyed") {
+        other.reset();
+        bench.run();
+        CHECK(bench.budget->used() == 60);
+    }
+    SECTION("destroyed under a lease") {
+        Outcome<Manager::embedding_slot_type::lease_type> held;
+        other->embedding().async_acquire(b, held.handler());
+        bench.run();
+        std::optional<Manager::embedding_slot_type::lease_type> lease = std::move(held.value());
+        other.reset();
+        bench.run();
+        CHECK(bench.budget->used() == 120);
+        lease.reset();
+        bench.run();
+        CHECK(bench.budget->used() == 60);
+    }
+    bench.embed(a);
+    CHECK(bench.budget->used() == 120);
+    other.reset();
+    bench.check_ends_clean(*bench.manager);
+    CHECK(bench.budget->used() == 0);
+}
+
+TEST_CASE("The limit may change, and idle models may be sent away", "[hard_case][H38]") {
+    MemoryBench bench(120);
+    bench.embed(a);
+    bench.rerank(b);
+    SECTION("zero") {
+        bench.budget->set_limit(0);
+        bench.run();
+        CHECK(bench.world->counts().live == 0);
+        CHECK(bench.budget->used() == 0);
+        CHECK(bench.refusal(a).code() == errc::insufficient_memory);
+        bench.budget->set_limit(60);
+        bench.embed(a);
+    }
+    SECTION("while it is used") {
+        Outcome<Manager::embedding_slot_type::lease_type> held;
+        bench.manager->embedding().async_acquire(a, held.handler());
+        bench.run();
+        std::optional<Manager::embedding_slot_type::lease_type> lease = std::move(held.value());
+        bench.budget->set_limit(0);
+        bench.run();
+        CHECK(bench.world->counts(a).live == 1);
+        CHECK(bench.world->counts(b).live == 0);
+        lease.reset();
+        bench.run();
+        CHECK(bench.world->counts().live == 0);
+    }
+    SECTION("trim") {
+        bench.budget->trim(1);
+        bench.run();
+        CHECK(bench.world->counts(a).live == 0);
+        CHECK(bench.world->counts(b).live == 1);
+        bench.budget->trim(1'000'000);
+        bench.run();
+        CHECK(bench.budget->used() == 0);
+    }
+    bench.check_ends_clean(*bench.manager);
+}
+
+TEST_CASE("Options that do not fit a budget are refused in words", "[hard_case][H34][H38]") {
+    Bench bench;
+    const auto make = [&](const SlotOptions& options) {
+        ModelSlot<PlainBackend, VirtualClock> slot(PlainBackend(bench.world), options, bench.executors());
+    };
+    const auto budget = std::make_shared<MemoryBudget>(100);
+    CHECK_THROWS_WITH(make({.max_resident = 0}), Catch::Contains("max_resident"));
+    CHECK_THROWS_WITH(make({.memory = budget}), Catch::Contains("model_memory"));
+    CHECK_NOTHROW(make({.max_resident = 0, .memory = budget, .model_memory = 10}));
+    // The first slot is gone, but the budget knows its clock.
+    SlotOptions options;
+    options.memory = budget;
+    options.model_memory = 10;
+    using SteadySlot = ModelSlot<PlainBackend>;
+    CHECK_THROWS_WITH(SteadySlot(PlainBackend(bench.world), options), Catch::Contains("Clock"));
+}
+
+namespace {
+
+/// The bytes of all models that live, and the most that ever did.
+struct Held {
+    void add(std::size_t bytes) {
+        const std::size_t now = bytes_.fetch_add(bytes) + bytes;
+        for (std::size_t most = most_; now > most && !most_.compare_exchange_weak(most, now);) {}
+    }
+    void remove(std::size_t bytes) { bytes_ -= bytes; }
+    std::atomic<std::size_t> bytes_{0};
+    std::atomic<std::size_t> most_{0};
+};
+
+std::size_t size_of(const ModelKey& key) { return 10 + 7 * static_cast<std::size_t>(key.name.front() - 'a'); }
+
+class HeldModel {
+public:
+    HeldModel(Held& held, std::size_t bytes) : held_(held), bytes_(bytes) { held_.add(bytes_); }
+    HeldModel(const HeldModel&) = delete;
+    HeldModel& operator=(const HeldModel&) = delete;
+    ~HeldModel() { held_.remove(bytes_); }
+    [[nodiscard]] Embeddings embed(std::span<const std::string> texts) const {
+        return {1, std::vector<float>(texts.size(), static_cast<float>(bytes_))};
+    }
+
+private:
+    Held& held_;
+    const std::size_t bytes_;
+};
+
+class HeldBackend {
+public:
+    using model_type = HeldModel;
+    explicit HeldBackend(Held& held) : held_(held) {}
+    [[nodiscard]] std::unique_ptr<HeldModel> load(const ModelKey& key) const {
+        return std::make_unique<HeldModel>(held_, size_of(key));
+    }
+    [[nodiscard]] static std::size_t memory_needed(const ModelKey& key) { return size_of(key); }
+
+private:
+    Held& held_;
+};
+
+}  // namespace
+
+TEST_CASE("Threads that use two managers of one budget never have more than its limit", "[hard_case][H33][R13]") {
+    Held held;
+    const auto budget = std::make_shared<MemoryBudget>(60);
+    ManagerOptions options;
+    options.embedding.memory = options.reranker.memory = budget;
+    options.embedding.max_resident = 0;
+    options.reranker.model_memory = 1;
+    using TwoManagers = ModelManager<HeldBackend, LexicalRerankerBackend>;
+    std::atomic<int> wrong{0};
+    {
+        TwoManagers one{HeldBackend(held), LexicalRerankerBackend(), options};
+        TwoManagers other{HeldBackend(held), LexicalRerankerBackend(), options};
+        std::vector<std::thread> threads;
+        for (unsigned seed = 0; seed < 4; ++seed) {
+            threads.emplace_back([&, seed] {
+                std::mt19937 random(seed);
+                for (int call = 0; call < 200; ++call) {
+                    TwoManagers& manager = random() % 2 == 0 ? one : other;
+                    const ModelKey key(std::string(1, static_cast<char>('a' + random() % 6)));
+                    const Embeddings rows = manager.embed(key, {"text"});
+                    wrong += rows[0][0] == static_cast<float>(size_of(key)) ? 0 : 1;
+                }
+            });
+        }
+        for (std::thread& thread : threads) {
+            thread.join();
+        }
+        CHECK(budget->used() <= 60);
+    }
+    CHECK(wrong == 0);
+    CHECK(held.most_ <= 60);
+    CHECK(held.bytes_ == 0);
+    CHECK(budget->used() == 0);
+}
