@@ -20,6 +20,7 @@ inline int http_status(const residency::Error& error) {
         case errc::model_changed: return error.stage() == residency::Stage::inference ? 503 : 409;  // 503: revoked
         case errc::overloaded: return 429;
         case errc::cooling_down:
+        case errc::insufficient_memory:
         case errc::shutting_down: return 503;
         case errc::load_failed:
         case errc::inference_failed:

@@ -25,7 +25,7 @@ namespace {
 const std::vector<errc> every_code{errc::invalid_request, errc::overloaded,    errc::timed_out,
                                    errc::load_failed,     errc::cooling_down,  errc::inference_failed,
                                    errc::bad_result,      errc::model_changed, errc::shutting_down,
-                                   errc::would_deadlock,  errc::unknown_model};
+                                   errc::would_deadlock,  errc::unknown_model, errc::insufficient_memory};
 
 bool is_any(errc code, const std::set<errc>& codes) { return codes.contains(code); }
 
@@ -81,7 +81,7 @@ TEST_CASE("Conditions group the codes as documented") {
         INFO(to_string(code));
         CHECK((made == condition::caller) ==
               is_any(code, {errc::invalid_request, errc::model_changed, errc::would_deadlock, errc::unknown_model}));
-        CHECK((made == condition::capacity) == is_any(code, {errc::overloaded}));
+        CHECK((made == condition::capacity) == is_any(code, {errc::overloaded, errc::insufficient_memory}));
         CHECK((made == condition::retryable) == is_any(code, {errc::overloaded, errc::timed_out, errc::cooling_down}));
         CHECK((made == condition::backend) ==
               is_any(code, {errc::load_failed, errc::inference_failed, errc::bad_result}));

@@ -43,7 +43,7 @@ std::set<std::string> names_up_to(Enum last) {
 
 TEST_CASE("Each event, reason and severity has a name of its own") {
     CHECK(names_up_to(EventType::dropped).contains("load_started"));
-    CHECK(names_up_to(Reason::unknown_model).contains("switched"));
+    CHECK(names_up_to(Reason::memory).contains("switched"));
     CHECK(names_up_to(Severity::error).contains("warning"));
     CHECK(to_string(static_cast<EventType>(99)) == "unknown");
     CHECK(to_string(static_cast<Reason>(99)) == "unknown");

@@ -18,7 +18,7 @@ using residency::SlotStatus;
 
 // Every reason has its place among the counters.
 static_assert(std::tuple_size_v<decltype(residency::SlotCounters::unloads)> ==
-              static_cast<std::size_t>(Reason::unknown_model) + 1);
+              static_cast<std::size_t>(Reason::memory) + 1);
 
 namespace {
 

@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <exception>
 #include <memory>
+#include <new>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -203,6 +204,19 @@ namespace detail {
         return error.code().category() == error_category() ? static_cast<errc>(error.code().value()) : other;
     } catch (...) {
         return other;
+    }
+}
+
+/// Whether it is a bad_alloc, or an `Error` with `insufficient_memory`.
+[[nodiscard]] inline bool is_out_of_memory(const std::exception_ptr& thrown) noexcept {
+    try {
+        std::rethrow_exception(thrown);
+    } catch (const std::bad_alloc&) {
+        return true;
+    } catch (const Error& error) {
+        return error.code() == errc::insufficient_memory;
+    } catch (...) {
+        return false;
     }
 }
 

@@ -163,6 +163,8 @@ struct Event {
     std::string slot{};
     /// The key that it happened to; empty if it concerns the whole slot.
     ModelKey key{};
+    /// How many bytes the model counts for in the slot's memory budget, while it has a place; zero without a budget.
+    std::size_t bytes = 0;
     /// The generation of the residency that it happened to; none before its model was ready.
     Generation generation{};
     /// When it happened, on the slot's clock: nanoseconds since its epoch. Zero with `dropped` and `handler_threw`,
@@ -217,6 +219,9 @@ struct Event {
         }
         if (event.type == EventType::rejected && event.count > 1) {
             out << ", " << std::to_string(event.count) << " requests";
+        }
+        if (event.bytes != 0) {
+            out << ", " << std::to_string(event.bytes) << " bytes";
         }
         const auto ms = [](std::chrono::nanoseconds length) {
             return std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(length).count()) + " ms";

@@ -60,6 +60,8 @@ struct ResidentStatus {
     std::optional<std::chrono::nanoseconds> idle_for{};
     /// After how long it is unloaded if no request comes; none if that is not due: it is in use, pinned, or not ready.
     std::optional<std::chrono::nanoseconds> unloads_in{};
+    /// How many bytes it counts for in the slot's memory budget; zero without one.
+    std::size_t memory = 0;
     /// Whether queries and documents differ for the model: it accepts each `EmbedAs`. False until it is ready.
     bool distinguishes = false;
 };
@@ -224,6 +226,9 @@ inline std::ostream& operator<<(std::ostream& out, const ResidentStatus& residen
         out << ", idle for ";
         detail::print_duration(out, *resident.idle_for);
     }
+    if (resident.memory != 0) {
+        out << ", " << std::to_string(resident.memory) << " bytes";
+    }
     if (resident.unloads_in) {
         out << ", unloads in ";
         detail::print_duration(out, *resident.unloads_in);
@@ -267,8 +272,11 @@ inline std::ostream& operator<<(std::ostream& out, const SlotStatus& slot) {
     out << "  calls     " << std::to_string(done.batches) << ", of " << std::to_string(tenths / 10) << '.'
         << std::to_string(tenths % 10) << " texts on average\n";
     out << "  refused   " << std::to_string(done.overloaded) << " overloaded, " << std::to_string(done.cooling_down)
-        << " cooling down, " << std::to_string(done.unknown_model) << " unknown, " << std::to_string(done.timed_out)
-        << " timed out, " << std::to_string(done.cancelled) << " cancelled\n";
+        << " cooling down, " << std::to_string(done.unknown_model) << " unknown, ";
+    if (done.insufficient_memory != 0) {
+        out << std::to_string(done.insufficient_memory) << " without memory, ";
+    }
+    out << std::to_string(done.timed_out) << " timed out, " << std::to_string(done.cancelled) << " cancelled\n";
     out << "  unloads   " << std::to_string(done.unloaded());
     for (std::size_t index = 0; index < done.unloads.size(); ++index) {
         if (done.unloads[index] != 0) {

@@ -207,6 +207,7 @@ private:
                     });
                     break;
                 case core::ActionType::join:
+                case core::ActionType::size:
                 case core::ActionType::stop_load:
                 case core::ActionType::revoke:
                 case core::ActionType::complete:

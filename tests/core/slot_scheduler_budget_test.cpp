@@ -119,7 +119,7 @@ TEST_CASE("A key that needs more than the limit is refused before it claims a pl
     world.request(embedding, "large");
     world.size(embedding, 101);
     REQUIRE(world.slots[embedding].failures.size() == 1);
-    CHECK(world.slots[embedding].failures.front() == std::pair(errc::insufficient_memory, Stage::queue));
+    CHECK(world.slots[embedding].failures.front() == std::pair(errc::insufficient_memory, Stage::memory));
     CHECK(world.is_ready(embedding, "small"));
     CHECK(world.ledger.waiting() == 0);
 }

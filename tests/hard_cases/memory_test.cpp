@@ -260,6 +260,42 @@ TEST_CASE("A load that fails gives its memory back", "[hard_case][H34][R11]") {
     bench.check_ends_clean(*bench.manager);
 }
 
+TEST_CASE("A load that runs out of memory is tried once more, after idle models have gone", "[hard_case][H37]") {
+    MemoryBench bench(200);
+    bench.rerank(b);
+    Outcome<Embeddings> answer;
+    SECTION("it loads then") {
+        bench.world->fail_next(FakeStep::load, a, std::bad_alloc());
+        bench.embed(a);
+        CHECK(bench.world->counts(a).loads == 2);
+        CHECK(bench.world->counts(b).live == 0);
+        const SlotStatus status = bench.manager->embedding().status();
+        CHECK(status.counters.load_failures == 1);
+        CHECK(status.failures.empty());
+        const std::vector<Event> failures = bench.events.all(EventType::load_failed);
+        REQUIRE(failures.size() == 1);
+        CHECK(failures.front().reason == Reason::memory);
+    }
+    SECTION("it fails again, and is an ordinary failure until it has loaded") {
+        bench.world->fail_next(FakeStep::load, a, Error(errc::insufficient_memory, a, Stage::load, "too much"), 3);
+        CHECK(bench.refusal(a).code() == errc::insufficient_memory);
+        CHECK(bench.world->counts(a).loads == 2);
+        bench.advance(1s);
+        CHECK(bench.refusal(a).code() == errc::insufficient_memory);
+        CHECK(bench.world->counts(a).loads == 3);
+    }
+    SECTION("pinned and used models stay") {
+        Outcome<Ranking> pinned;
+        bench.manager->async_rerank(b, "query", {"text"}, {.keep_alive = keep_alive_forever}, pinned.handler());
+        bench.run();
+        bench.world->fail_next(FakeStep::load, a, std::bad_alloc());
+        bench.embed(a);
+        CHECK(bench.world->counts(b).live == 1);
+    }
+    bench.check_ends_clean(*bench.manager);
+    CHECK(bench.budget->used() == 0);
+}
+
 TEST_CASE("A model that is being destroyed keeps its memory until it is", "[hard_case][H34][R1]") {
     MemoryBench bench(100);
     bench.embed(a);

@@ -7,7 +7,7 @@ A header includes only floors below its own:
 
     leaves                  observe/ backends/ testing/: included by no other floor, but residency.hpp brings backends/lexical
     residency.hpp           all that a user names, but leaves with a dependency of their own
-    faces                   model_manager, model_slot: contracts, almost no code
+    faces                   model_manager, model_slot, memory_budget: contracts, almost no code
     shell/                  locks, lets the core decide, carries out; one operation a file
     lease                   lease, detail/: what a user holds of a slot; knows core/, but neither runtime/ nor shell/
     runtime/                mechanisms: know nothing of models or of core/; runtime/asio alone includes Boost.Asio, but for sockets
@@ -26,7 +26,7 @@ GROUND = {"compiler", "version", "one_line", "bounded_text", "not_a_number", "st
 # What a mechanism must not know of: models, and what is said about them.
 MODEL_WORDS = {"backend", "embed_as", "batch_limits", "embeddings", "ranking", "model_key", "model_memory", "generation", "event", "status"}
 LEASE = {"lease"}
-FACE = {"model_slot", "model_manager"}
+FACE = {"memory_budget", "model_slot", "model_manager"}
 FOLDERS = {
     "core": "core",
     "runtime": "runtime",

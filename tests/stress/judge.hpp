@@ -246,6 +246,7 @@ private:
                 require(key.denials.get() != 0, "unknown_model, and the backend always knew the key");
                 require(error.stage() == Stage::admission, "unknown_model late");
                 break;
+            case errc::insufficient_memory: require(false, "insufficient_memory without a budget"); break;
         }
     }
 

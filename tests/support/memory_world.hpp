@@ -186,7 +186,7 @@ private:
             switch (request.type) {
                 case core::MemoryRequest::Type::reserve:
                     ledger.reserve({static_cast<core::Index>(number), request.key}, request.bytes, request.rank,
-                                   request.aged_at);
+                                   request.aged_at, request.clears);
                     break;
                 case core::MemoryRequest::Type::move: ledger.move(request.id, request.rank, request.aged_at); break;
                 case core::MemoryRequest::Type::use: ledger.use(request.id, request.bytes); break;

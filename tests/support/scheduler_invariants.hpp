@@ -132,11 +132,11 @@ struct ActionCounts {
     std::vector<std::uint64_t> types =
         std::vector<std::uint64_t>(static_cast<std::size_t>(core::ActionType::event) + 1);
     std::vector<std::uint64_t> events = std::vector<std::uint64_t>(static_cast<std::size_t>(EventType::dropped) + 1);
-    std::vector<std::uint64_t> codes = std::vector<std::uint64_t>(static_cast<std::size_t>(errc::unknown_model) + 1);
+    std::vector<std::uint64_t> codes = std::vector<std::uint64_t>(static_cast<std::size_t>(errc::insufficient_memory) + 1);
     std::vector<std::uint64_t> unload_reasons =
-        std::vector<std::uint64_t>(static_cast<std::size_t>(Reason::unknown_model) + 1);
+        std::vector<std::uint64_t>(static_cast<std::size_t>(Reason::memory) + 1);
     /// Requests that were refused at once, by code.
-    std::vector<std::uint64_t> refusals = std::vector<std::uint64_t>(static_cast<std::size_t>(errc::unknown_model) + 1);
+    std::vector<std::uint64_t> refusals = std::vector<std::uint64_t>(static_cast<std::size_t>(errc::insufficient_memory) + 1);
     /// Requests that were granted at once.
     std::uint64_t at_once = 0;
     /// Batches that took all texts of their model's limits, and those that left a waiter because of its bytes, of what
@@ -1262,6 +1262,7 @@ private:
                                       find(lease->grant.resident)->generation};
                 return;
             }
+            case core::ActionType::size: throw Violation("a slot without a budget asks for no size");
             case core::ActionType::load: return begin_residency(action.resident);
             case core::ActionType::stop_load: {
                 KnownResident& resident = at(action.resident);

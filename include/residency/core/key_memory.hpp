@@ -39,6 +39,9 @@ struct KeyMemory {
     MemoryId id{};
     /// Where it stands.
     MemoryPhase phase = MemoryPhase::unsized;
+    /// Whether its load ran out of memory and was, or is to be, tried once more, and it has not loaded since.
+    bool was_tried_again = false;
+    bool clears = false;
     /// Why it is refused.
     errc refusal = errc::insufficient_memory;
 
@@ -50,6 +53,8 @@ struct KeyMemory {
     [[nodiscard]] bool is_aside() const noexcept { return !is_at_rest() && phase != MemoryPhase::held; }
     /// How much it needs.
     [[nodiscard]] std::size_t need() const noexcept { return (std::max)(estimate, used); }
+    /// How much its resident counts for.
+    [[nodiscard]] std::size_t now() const noexcept { return used != 0 ? used : estimate; }
     /// Same in every field.
     friend bool operator==(const KeyMemory&, const KeyMemory&) = default;
 };
@@ -78,6 +83,8 @@ struct MemoryRequest {
     MemoryId id{};
     /// How much.
     std::size_t bytes = 0;
+    /// With `reserve`: whether idle residents are to go first, because a load of the key ran out of memory.
+    bool clears = false;
     /// Where the key stands, and from when on it goes by age; with `reserve` and `move`.
     MemoryRank rank{};
     Time aged_at = never;

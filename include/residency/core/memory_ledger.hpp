@@ -38,7 +38,8 @@ public:
     // -- What slots say -----------------------------------------------------------------------------------------------
 
     /// A key needs so many bytes. It is `aged` from `aged_at` on: then every second reservation goes by age (R15).
-    MemoryId reserve(MemoryOwner owner, std::size_t bytes, const MemoryRank& rank, Time aged_at);
+    /// `clears`: its load ran out of memory, so that all idle residents go before it gets them (H37).
+    MemoryId reserve(MemoryOwner owner, std::size_t bytes, const MemoryRank& rank, Time aged_at, bool clears = false);
     /// The best waiter of a key that waits has changed.
     void move(MemoryId id, const MemoryRank& rank, Time aged_at) noexcept;
     /// The model of the key needs this much, now that it is loaded.
@@ -114,6 +115,9 @@ private:
         Time aged_at = never;
         // Which of equal rank came first.
         std::uint64_t arrival = 0;
+        // Whether idle residents are to go for it whatever is free, and whether it waits until what leaves is gone.
+        bool clears = false;
+        bool follows = false;
         // Its place among the holders; none while it waits.
         Index holder = none;
         // What its slot says of it, during `settle`.

@@ -162,7 +162,9 @@ public:
 
     /// The load has ended without a model. Its waiters get `code`: the backend's own, or load_failed. A request that
     /// was invalid, or for a key that the backend does not know, starts no cooldown. `message` is for `status()`.
-    void load_failed(ResidentId resident, errc code, SharedText message, Time now, Actions& actions);
+    /// `out_of_memory`: it lacked memory; with a budget it may be tried once more, and then its waiters wait on.
+    void load_failed(ResidentId resident, errc code, SharedText message, Time now, Actions& actions,
+                     bool out_of_memory = false);
 
     /// The model has been destroyed.
     void unloaded(ResidentId resident, Time now, Actions& actions);
@@ -189,6 +191,10 @@ public:
     [[nodiscard]] bool has_budget() const noexcept { return has_budget_; }
     /// How many residents there may be.
     [[nodiscard]] std::size_t max_resident() const noexcept { return max_resident_; }
+    /// How many bytes a resident counts for in the budget; zero without one.
+    [[nodiscard]] std::size_t memory_of(const Resident& resident) const noexcept {
+        return resident.memory.valid() ? key_memory_[resident.key].now() : 0;
+    }
     /// How much of its budget a key needs, as far as that is known, and where it stands.
     [[nodiscard]] const KeyMemory& key_memory(Index key) const noexcept { return key_memory_[key]; }
 
@@ -440,6 +446,7 @@ private:
     [[nodiscard]] bool is_too_large(Index key) noexcept;
     void want_memory(Index key, Step& step);
     void ask_for_memory(Index key);
+    bool tries_again(Index resident, Duration took, Step& step);
     void evict_for_memory(Index resident, Step& step);
     void drop_memory(Index key) noexcept;
     void refuse_key(Index key, Step& step);

@@ -185,7 +185,7 @@ private:
         switch (request.type) {
             case core::MemoryRequest::Type::reserve:
                 try {
-                    ledger_.reserve({slot, request.key}, request.bytes, request.rank, request.aged_at);
+                    ledger_.reserve({slot, request.key}, request.bytes, request.rank, request.aged_at, request.clears);
                 } catch (...) {
                     return false;
                 }

@@ -23,7 +23,6 @@
 #include <exception>
 #include <limits>
 #include <memory>
-#include <new>
 #include <optional>
 #include <span>
 #include <string>
@@ -84,17 +83,6 @@ constexpr bool is_given_later() {
         return error.text_index();
     } catch (...) {
         return std::nullopt;
-    }
-}
-
-/// Whether it is a bad_alloc.
-[[nodiscard]] inline bool is_out_of_memory(const std::exception_ptr& thrown) noexcept {
-    try {
-        std::rethrow_exception(thrown);
-    } catch (const std::bad_alloc&) {
-        return true;
-    } catch (...) {
-        return false;
     }
 }
 

@@ -63,6 +63,9 @@ public:
                 }
             } else if (record != nullptr) {
                 event.key = *record->key;
+                if (scheduler.residents().contains(record->id)) {
+                    event.bytes = scheduler.memory_of(scheduler.residents()[record->id.index]);
+                }
                 if (action.event == EventType::load_failed && record->message) {
                     event.message = *record->message;
                 }

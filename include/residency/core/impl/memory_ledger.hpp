@@ -15,7 +15,8 @@ namespace residency::core {
 
 // -- Messages ---------------------------------------------------------------------------------------------------------
 
-inline MemoryId MemoryLedger::reserve(MemoryOwner owner, std::size_t bytes, const MemoryRank& rank, Time aged_at) {
+inline MemoryId MemoryLedger::reserve(MemoryOwner owner, std::size_t bytes, const MemoryRank& rank, Time aged_at,
+                                      bool clears) {
     for (std::vector<Index>* const list : {&order_, &holders_}) {
         if (list->capacity() <= entries_.size()) {
             list->reserve((std::max)(std::size_t{16}, 2 * entries_.size()));
@@ -27,6 +28,7 @@ inline MemoryId MemoryLedger::reserve(MemoryOwner owner, std::size_t bytes, cons
     entry.bytes = bytes;
     entry.rank = rank;
     entry.aged_at = aged_at;
+    entry.clears = entry.follows = clears;
     entry.arrival = arrivals_;
     const MemoryId id = entries_.insert(entry);
     ++arrivals_;
@@ -112,13 +114,15 @@ inline void MemoryLedger::erase_from_order(Index index) noexcept {
 // A key that waits can be served at once if it is the only one, and fits. What drains because memory lacked is kept once
 // it does no more.
 inline bool MemoryLedger::lacks() const noexcept {
-    const bool is_simple = order_.empty() || (order_.size() == 1 && fits(entries_[order_.front()].bytes));
+    const bool is_simple = order_.empty() || (order_.size() == 1 && fits(entries_[order_.front()].bytes) &&
+                                              !entries_[order_.front()].follows);
     return !is_simple || reserved_ > limit_ || trim_ != 0 || lacked_;
 }
 
 // Gives out what is free, then makes room:
 //
-//  1. Idle residents go that are more than the limit, or that the host has no use for.
+//  1. Idle residents go that are more than the limit, or that the host has no use for; all of them for a key whose load
+//     ran out of memory.
 //  2. Keys are served or refused, one after the other, as long as there is one.
 //  3. Residents make room for the first key that could be served if all went that can.
 //  4. Residents that drain, and need not any more, are kept.
@@ -130,6 +134,11 @@ inline void MemoryLedger::settle(Time now, std::span<const MemoryUse> uses, Memo
     }
     const std::size_t over = subtract_bytes(subtract_bytes(reserved_, limit_), sums().leaving);
     evict(MemoryHold::idle, (std::max)(over, std::exchange(trim_, 0)), none, now, answers);
+    for (const MemoryId each : fresh_) {
+        if (entries_.contains(each) && std::exchange(entries_[each.index].clears, false)) {
+            evict(MemoryHold::idle, (std::numeric_limits<std::size_t>::max)(), none, now, answers);
+        }
+    }
     Index leader = none;
     while (serve_one(now, leader, answers)) {}
     if (leader != none) {
@@ -155,7 +164,8 @@ inline void MemoryLedger::settle(Time now, std::span<const MemoryUse> uses, Memo
 // Serves or refuses one key, or gives false. `leader` becomes the first key that waits for others to make room.
 //
 //  1. It needs more than the limit, or than pinned residents leave of it: impossible (H35).
-//  2. There is enough, beside what is kept for the leader: it is served.
+//  2. There is enough, beside what is kept for the leader: it is served; one whose load ran out of memory only once
+//     nothing leaves any more (H37).
 //  3. There would be enough if all went that can, and no key before it is the leader: it is the leader.
 //  4. Else it is passed by.
 inline bool MemoryLedger::serve_one(Time now, Index& leader, MemoryAnswers& answers) {
@@ -179,7 +189,8 @@ inline bool MemoryLedger::serve_one(Time now, Index& leader, MemoryAnswers& answ
             return true;
         }
         const std::size_t kept = leader == none ? 0 : subtract_bytes(entries_[leader].bytes, all.leaving);
-        if (fits_beside(add_bytes(kept, reserved_), bytes, limit_)) {
+        const bool may_go = !entries_[index].follows || all.leaving == 0;
+        if (may_go && fits_beside(add_bytes(kept, reserved_), bytes, limit_)) {
             by_age_ = !by_age_ || index != oldest;
             hold(index);
             answer(MemoryVerdict::reserved, index, answers);

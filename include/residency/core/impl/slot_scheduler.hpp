@@ -288,6 +288,9 @@ inline void SlotScheduler::loaded(ResidentId id, const ModelLimits& limits, Time
     const Duration took = now - resident.began;
     ++counters_.loaded;
     queue_.keys().clear_failures(resident.key);
+    if (resident.memory.valid()) {
+        key_memory_[resident.key].was_tried_again = false;
+    }
     if (resident.memory.valid() && limits.memory != 0) {
         key_memory_[resident.key].used = limits.memory;
         say(MemoryRequest::Type::use, none, resident.memory, limits.memory);
@@ -322,7 +325,8 @@ inline void SlotScheduler::loaded(ResidentId id, const ModelLimits& limits, Time
     note_idle(id.index, step);
 }
 
-inline void SlotScheduler::load_failed(ResidentId id, errc code, SharedText message, Time now, Actions& actions) {
+inline void SlotScheduler::load_failed(ResidentId id, errc code, SharedText message, Time now, Actions& actions,
+                                       bool out_of_memory) {
     begin_call();
     Step step{now, actions};
     Resident& resident = residents_[id.index];
@@ -332,6 +336,9 @@ inline void SlotScheduler::load_failed(ResidentId id, errc code, SharedText mess
         ++counters_.loads_aborted;
         publish(EventType::load_aborted, resident.discard ? resident.reason : Reason::abandoned, id.index, took, step);
         gone(id.index, step);
+        return;
+    }
+    if (out_of_memory && tries_again(id.index, took, step)) {
         return;
     }
     ++counters_.load_failures;

@@ -95,6 +95,7 @@ inline void SlotScheduler::ask_for_memory(Index key) {
     enter(memory, MemoryPhase::asking);
     ++asking_;
     say(MemoryRequest::Type::reserve, key, {}, memory.need());
+    memory_requests_.back().clears = std::exchange(memory.clears, false);
     refresh(key);
 }
 
@@ -145,6 +146,24 @@ inline void SlotScheduler::memory_answered(Index key, MemoryId id, MemoryVerdict
     }
     decide(step);
     collect_later(key);
+}
+
+// The load ran out of memory. False if that is an ordinary failure: it was tried again already, or nothing waits for it.
+// Else idle residents go, and it is tried once more (H37).
+inline bool SlotScheduler::tries_again(Index index, Duration took, Step& step) {
+    const Resident& resident = residents_[index];
+    if (!resident.memory.valid() || !wanted(resident)) {
+        return false;
+    }
+    KeyMemory& memory = key_memory_[resident.key];
+    if (std::exchange(memory.was_tried_again, true)) {
+        return false;
+    }
+    memory.clears = true;
+    ++counters_.load_failures;
+    publish(EventType::load_failed, Reason::memory, index, took, step);
+    gone(index, step);
+    return true;
 }
 
 // The resident's memory is wanted (H36):
@@ -203,9 +222,14 @@ inline void SlotScheduler::refuse_key(Index key, Step& step) {
             resume(step.now);
             return;
         }
-        counters_.insufficient_memory += lacks_memory ? 1U : 0U;
+        if (lacks_memory) {
+            ++counters_.insufficient_memory;
+            refuse(Reason::insufficient_memory, queue_.keys()[key].key, step);
+        }
         fail(next, code, retry_after, step);
-        step.actions.back().key = lacks_memory ? none : key;
+        Action& action = step.actions.back();
+        action.key = lacks_memory ? none : key;
+        action.stage = action.stage == Stage::queue ? Stage::memory : action.stage;
     }
     if (memory.phase == MemoryPhase::refused) {
         enter(memory, lacks_memory ? MemoryPhase::sized : MemoryPhase::unsized);

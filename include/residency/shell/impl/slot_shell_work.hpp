@@ -52,10 +52,12 @@ void SlotShell<Clock>::end_load(ResidentRecord& record, void* model, const Model
                                 const std::exception_ptr& cause) noexcept {
     // Asked for without the mutex: an exception of the backend's is the backend's code (R10).
     errc code = errc::load_failed;
+    bool out_of_memory = false;
     core::SharedText message;
     if (cause) {
         const runtime::UserCodeScope scope(executors_.owner);
         code = errc_of(cause, errc::load_failed);
+        out_of_memory = is_out_of_memory(cause);
         try {
             message = std::make_shared<const std::string>(message_of(cause));
         } catch (...) {  // NOLINT(bugprone-empty-catch): out of memory: a failure without its words
@@ -73,7 +75,7 @@ void SlotShell<Clock>::end_load(ResidentRecord& record, void* model, const Model
         } else {
             record.cause = cause;
             record.message = message;
-            state_.scheduler.load_failed(id, code, message, now(), state_.actions);
+            state_.scheduler.load_failed(id, code, message, now(), state_.actions, out_of_memory);
         }
     });
 }
