@@ -8,12 +8,19 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <deque>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
 
 namespace residency::test {
+
+/// What a request wanted.
+struct RequestFacts {
+    bool wants_lease = true;
+    bool is_inference = true;
+    Priority priority = Priority::normal;
+};
 
 /// One of them: a scheduler, and what its shell would do.
 struct MemorySlot {
@@ -26,6 +33,8 @@ struct MemorySlot {
     std::vector<core::Grant> grants{};
     std::vector<std::pair<errc, Stage>> failures{};
     std::vector<core::Action> events{};
+    /// What waits, by its index.
+    std::map<core::Index, RequestFacts> requests{};
 };
 
 struct MemoryWorld {
@@ -52,13 +61,17 @@ struct MemoryWorld {
 
     /// A request for a lease, or for a model call; false if it was refused.
     bool request(std::size_t slot, const char* name, bool is_inference = true, Priority priority = Priority::normal,
-                 core::Duration keep_alive = core::Duration(-1)) {
+                 core::Duration keep_alive = core::Duration(-1), core::Duration timeout = core::Duration(-1)) {
         core::RequestSpec spec;
         spec.is_inference = is_inference;
         spec.texts = is_inference ? 1 : 0;
         spec.priority = priority;
         spec.overrides_keep_alive = keep_alive >= core::Duration::zero();
         spec.keep_alive = keep_alive;
+        spec.since = now;
+        if (timeout >= core::Duration::zero()) {
+            spec.deadline = core::later(now, timeout);
+        }
         core::Grant grant;
         MemorySlot& of = slots[slot];
         const ModelKey key{std::string(name)};
@@ -70,6 +83,9 @@ struct MemoryWorld {
         decide(slot, [&](core::SlotScheduler& scheduler, core::Actions& actions) {
             const core::Enqueued result = scheduler.enqueue(key, spec, now, actions);
             waits = result.request.valid();
+            if (waits) {
+                of.requests[result.request.index] = {true, is_inference, priority};
+            }
             if (!waits) {
                 of.failures.emplace_back(result.code, result.stage);
             }
@@ -172,8 +188,16 @@ private:
                 case core::ActionType::grant: {
                     core::Grant grant;
                     grant.resident = residents.handle(action.resident);
-                    grant.is_inference = residents[action.resident].calls != 0;
+                    const RequestFacts& request = slot.requests[action.subject];
+                    if (!request.wants_lease) {
+                        break;
+                    }
+                    grant.is_inference = request.is_inference;
                     grant.texts = grant.is_inference ? 1 : 0;
+                    grant.priority = request.priority;
+                    if (action.kept) {
+                        grant.request = slot.scheduler.queue().requests().handle(action.subject);
+                    }
                     slot.grants.push_back(grant);
                     break;
                 }

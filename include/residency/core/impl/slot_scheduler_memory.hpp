@@ -168,11 +168,18 @@ inline bool SlotScheduler::tries_again(Index index, Duration took, Step& step) {
 
 // The resident's memory is wanted (H36):
 //
-//  1. It has become pinned, or a bare lease lives on it: it stays. The budget looks again after this decision.
-//  2. No lease on it lives: it is unloaded.
-//  3. It is in use: it drains.
+//  1. It drains for a switch: now it does for the budget, and returns only when that says so.
+//  2. It has become pinned, or a bare lease lives on it: it stays. The budget looks again after this decision.
+//  3. No lease on it lives: it is unloaded.
+//  4. It is in use: it drains.
 inline void SlotScheduler::evict_for_memory(Index index, Step& step) {
     Resident& resident = residents_[index];
+    if (resident.switches()) {
+        --switching_;
+        resident.reason = Reason::memory;
+        resident.for_memory = true;
+        return;
+    }
     if (resident.state != ResidentState::ready) {
         return;
     }
@@ -283,7 +290,8 @@ inline void SlotScheduler::memory_uses(Time now, std::vector<MemoryUse>& uses) {
         MemoryUse use;
         use.id = resident.memory;
         use.granted = resident.granted;
-        if (resident.state == ResidentState::unloading || resident.switches() ||
+        // One that drains for a switch may return, because of what the budget decides: to the budget it is in use.
+        if (resident.state == ResidentState::unloading ||
             (resident.state == ResidentState::draining && resident.for_good)) {
             use.hold = MemoryHold::leaving;
         } else if (resident.is_load()) {
