@@ -125,7 +125,7 @@ TEST_CASE("The unloads are counted over all reasons") {
     for (std::size_t reason = 0; reason < counters.unloads.size(); ++reason) {
         counters.unloads.at(reason) = reason;
     }
-    CHECK(counters.unloaded() == 55);
+    CHECK(counters.unloaded() == 78);
     CHECK(counters == counters);
     CHECK_FALSE(counters == residency::SlotCounters{});
 }
