@@ -1,7 +1,7 @@
 #pragma once
 
 // All of the library but the leaves that need a library of their own (observe/spdlog.hpp, backends/llama_cpp.hpp),
-// backends/any.hpp, and the helpers for tests (testing/).
+// backends/any.hpp, pressure/, and the helpers for tests (testing/).
 
 #include "residency/backend.hpp"
 #include "residency/backends/lexical.hpp"

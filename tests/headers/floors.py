@@ -5,7 +5,7 @@ Usage: floors.py [INCLUDE_FOLDER]
 
 A header includes only floors below its own:
 
-    leaves                  observe/ backends/ testing/: included by no other floor, but residency.hpp brings backends/lexical
+    leaves                  observe/ pressure/ backends/ testing/: included by no other floor, but residency.hpp brings backends/lexical
     residency.hpp           all that a user names, but leaves with a dependency of their own
     faces                   model_manager, model_slot, memory_budget: contracts, almost no code
     shell/                  locks, lets the core decide, carries out; one operation a file
@@ -33,6 +33,7 @@ FOLDERS = {
     "detail": "lease",
     "shell": "shell",
     "observe": "leaf",
+    "pressure": "leaf",
     "backends": "leaf",
     "testing": "leaf",
 }
