@@ -236,6 +236,39 @@ TEST_CASE("what is wrong with a folder is said with its path") {
     CHECK(load(options, "copy")->embed(texts) != expected);
 }
 
+TEST_CASE("what a model needs is said before its load, or why it cannot be loaded in the load's own words") {
+    const auto folder = openvino_models_or_skip();
+    if (!folder) {
+        return;
+    }
+    static_assert(detail::SaysMemoryNeeded<OpenVinoEmbeddingBackend> && detail::SaysMemoryUsed<OpenVinoEmbeddingModel>);
+    static_assert(detail::SaysMemoryNeeded<OpenVinoRerankerBackend> && detail::SaysMemoryUsed<OpenVinoRerankerModel>);
+    const auto needed = [&](OpenVinoModelOptions options) {
+        options.folders = *folder;
+        return OpenVinoEmbeddingBackend({.model = std::move(options)}).memory_needed(key);
+    };
+    const std::size_t one = needed({.streams = 1});
+    CHECK(one >= load({.model = {.folders = *folder, .streams = 1}})->memory_used());
+    CHECK(needed({.streams = 2}) > one);
+    CHECK(needed({.precision = OpenVinoPrecision::f32, .streams = 1}) >= one);
+    CHECK(needed({.streams = 1, .batch_tokens = 4096}) > one);
+    // A text is as long as the largest sub-batch, whatever is asked of that.
+    CHECK(needed({.streams = 1, .batch_tokens = 16}) == one);
+    CHECK(needed({.streams = 1, .batch_tokens = 16, .context_tokens = 128}) < one);
+    // Which precision a property asks for is not looked at: that of f32 is the most.
+    CHECK(needed({.streams = 1, .properties = {{"INFERENCE_PRECISION_HINT", "bf16"}}}) ==
+          needed({.precision = OpenVinoPrecision::f32, .streams = 1}));
+
+    const Copy copy(*folder);
+    for (const char* const file : {"openvino_tokenizer.xml", "openvino_model.xml"}) {
+        std::filesystem::remove(copy.path() / file);
+        const std::string loading = refusal(errc::load_failed, copy.options(), "copy");
+        CHECK(error_of(make_error_code(errc::load_failed), [&] {
+                  (void)OpenVinoEmbeddingBackend(copy.options()).memory_needed("copy");
+              }).what() == loading);
+    }
+}
+
 TEST_CASE("a load of OpenVINO reports its progress, ends when asked to, and lets what a sink throws through") {
     const auto folder = openvino_models_or_skip();
     if (!folder) {

@@ -87,6 +87,8 @@ public:
         std::size_t output = 0;
         /// How many tokens a sequence may have.
         std::size_t limit = 0;
+        /// How many bytes it takes once each stream has computed the largest sub-batch.
+        std::size_t memory = 0;
     };
 
     /// Takes what was compiled.
@@ -108,6 +110,8 @@ public:
     [[nodiscard]] std::size_t limit() const noexcept { return use_.limit; }
     /// How many inferences may run at once.
     [[nodiscard]] std::size_t streams() const noexcept { return streams_; }
+    /// How many bytes it takes once each stream has computed the largest sub-batch.
+    [[nodiscard]] std::size_t memory_used() const noexcept { return use_.memory; }
     /// How much one call does best with.
     [[nodiscard]] BatchLimits batch_limits() const noexcept { return batch_limits_for(batch_tokens_); }
 

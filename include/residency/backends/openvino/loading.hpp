@@ -5,6 +5,7 @@
 #include "residency/backends/openvino/engine.hpp"
 #include "residency/backends/openvino/loaded_model.hpp"
 #include "residency/backends/openvino/model_folder.hpp"
+#include "residency/backends/openvino/model_sizes.hpp"
 #include "residency/backends/openvino/options.hpp"
 #include "residency/backends/openvino/pair_template.hpp"
 #include "residency/backends/openvino/runtime.hpp"
@@ -104,6 +105,9 @@ public:
                     std::clamp<std::size_t>(static_cast<std::size_t>((std::max)(1, streams)), 1, options_.streams))
                     .release());
         });
+        use.memory = model_memory(guarded([this] { return folder_.sizes(); }), made->workers.size(),
+                                  (std::max)(options_.batch_tokens, use.limit),
+                                  memory_rates(is_half([&] { return compiled.get_property(precision); }), false));
         step(1.0F);
         trim_.keep();  // From here on the model itself sees to it.
         return std::make_unique<LoadedModel>(key_, std::move(made), texts, std::move(use), options_);
@@ -127,6 +131,15 @@ public:
         } catch (const std::exception& failure) {
             fail(words_of(failure.what()));
         }
+    }
+
+    /// How many bytes the model would take at most, loaded; throws as `run` does for what the files say.
+    [[nodiscard]] std::size_t memory_needed() {
+        trim_.keep();  // It is about a few files alone.
+        const ModelSizes sizes = guarded([this] { return folder_.sizes(); });
+        guarded([this] { return folder_.tokenizer(); });
+        const std::size_t tokens = (std::max)(options_.batch_tokens, limit());
+        return model_memory(sizes, options_.streams, tokens, memory_rates(will_be_half(), true));
     }
 
 private:
@@ -169,6 +182,26 @@ private:
                 "OpenVINO; option model.tokenizers names it");
         }
         guarded([&library] { add_extension_once(library); });
+    }
+
+    static constexpr auto& precision = ov::hint::inference_precision;
+
+    // Whether that is a precision of two bytes; f32, which takes more memory, if OpenVINO does not say.
+    template <class PrecisionOf>
+    static bool is_half(const PrecisionOf& precision_of) {
+        try {
+            const ov::element::Type type = precision_of();
+            return type == ov::element::bf16 || type == ov::element::f16;
+        } catch (const std::exception&) {
+            return false;
+        }
+    }
+
+    // Whether the model will be computed so. Where an option asks for it and the device would not do it by itself, that
+    // is not certain.
+    [[nodiscard]] bool will_be_half() const {
+        return options_.precision != OpenVinoPrecision::f32 && options_.properties.count(precision.name()) == 0 &&
+               is_half([this] { return core().get_property(options_.device, precision); });
     }
 
     [[nodiscard]] ov::CompiledModel compile_tokenizer(const std::filesystem::path& file) {

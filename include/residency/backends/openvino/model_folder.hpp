@@ -2,6 +2,7 @@
 
 #include "residency/backends/filesystem.hpp"
 #include "residency/backends/openvino/json.hpp"
+#include "residency/backends/openvino/model_sizes.hpp"
 #include "residency/backends/openvino/options.hpp"
 
 #include <algorithm>
@@ -9,6 +10,7 @@
 #include <cerrno>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <cstdio>
 #include <initializer_list>
 #include <limits>
@@ -61,6 +63,34 @@ public:
             add(positions);
         }
         return least;
+    }
+
+    /// What decides how much memory the model takes, read without OpenVINO. Throws as `model` does.
+    [[nodiscard]] ModelSizes sizes() const {
+        const std::filesystem::path file = model();
+        ModelSizes sizes;
+        if (file.extension() == ".xml") {
+            sizes = sizes_in(contents(file, (std::numeric_limits<std::size_t>::max)()).value_or(""));
+        } else {
+            // It does not say of which type its weights are without being read in whole. As many as there may be.
+            constexpr double smallest = 2;
+            sizes.parameters = file_size(file);
+            for (const char* const more : {".data", "_data"}) {
+                sizes.parameters += file_size(file.string() + more);
+            }
+            sizes.parameters /= smallest;
+        }
+        if (const auto config = read("config.json")) {
+            for (const char* const name : {"hidden_size", "dim", "n_embd", "d_model"}) {
+                if (const auto width = number_of(*config, name); width && *width >= 1.0 && *width < 1e9) {
+                    sizes.width = *width;
+                    break;
+                }
+            }
+        }
+        // As in the larger ones of the usual encoders.
+        sizes.width = sizes.width >= 1.0 ? sizes.width : 1024.0;
+        return sizes;
     }
 
     /// How token vectors become a text's; none if the folder does not say. Throws if it says what is not known here.
@@ -195,6 +225,13 @@ private:
             }
         }
         throw std::runtime_error(std::string("it holds ") + missing);
+    }
+
+    // Zero if there is no such file.
+    static double file_size(const std::filesystem::path& path) {
+        std::error_code error;
+        const std::uintmax_t size = std::filesystem::file_size(path, error);
+        return error ? 0.0 : static_cast<double>(size);
     }
 
     // The first bytes of a file, `most` at most; none if it cannot be read.

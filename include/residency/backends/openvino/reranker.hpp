@@ -94,6 +94,9 @@ public:
     [[nodiscard]] std::size_t max_concurrency() const noexcept { return model_->streams(); }
     /// How much one call does best with, as `OpenVinoModelOptions::batch_tokens` makes it.
     [[nodiscard]] BatchLimits batch_limits() const noexcept { return model_->batch_limits(); }
+    /// How many bytes it takes once each stream has computed the largest sub-batch, as its weights, its streams and
+    /// their precision make it. OpenVINO does not say itself what it takes.
+    [[nodiscard]] std::size_t memory_used() const noexcept { return model_->memory_used(); }
 
 private:
     static constexpr std::string_view noun = "document";
@@ -222,6 +225,16 @@ public:
     /// Whether there may be a folder for the key: in a folder of models, whether there is one. If not, the slot answers
     /// `unknown_model` and unloads no model for it. Where a function gives the path, always.
     [[nodiscard]] bool knows(const ModelKey& key) const noexcept { return options_.model.folders.may_have(key); }
+
+    /// How many bytes the model of `key` will take at most, as its files say: weights, streams, and for each stream the
+    /// largest sub-batch that there may be, which is one of `batch_tokens` or the longest text.
+    ///
+    /// Errors   those of `load` that the files show without being read in whole
+    /// Threads  any, several at once
+    [[nodiscard]] std::size_t memory_needed(const ModelKey& key) const {
+        LoadContext context;
+        return detail::openvino::Loading(options_.model, key, context).memory_needed();
+    }
 
     /// What `ClosesEngine` asks for.
     static void close_engine() noexcept { detail::openvino::Engine::close(); }
