@@ -24,15 +24,33 @@ struct Sharing {
         model.retries = 0;
         ManagerOptions options;
         options.embedding.max_leases = 1;
+        options.reranker.max_leases = 1;
         models.emplace(RemoteEmbeddingBackend({.model = model}), RemoteRerankerBackend({.model = model}), options);
     }
     std::future<Embeddings> embed(const std::string& text) {
         return models->async_embed("m", {text}, {}, asio::use_future);
     }
+    std::future<Ranking> rerank(const std::string& query, std::size_t documents) {
+        std::vector<std::string> texts;
+        for (std::size_t length = 1; length <= documents; ++length) {
+            texts.emplace_back(length, 'x');
+        }
+        return models->async_rerank("m", query, std::move(texts), {}, asio::use_future);
+    }
 
     Peer peer;
     std::optional<Models> models{};
 };
+
+// Scores: the lengths of the documents.
+Reply scores(const Seen& seen) {
+    boost::json::array results;
+    for (const std::string& text : texts_in(seen.body, "documents")) {
+        results.emplace_back(
+            boost::json::object{{"index", results.size()}, {"relevance_score", static_cast<double>(text.size())}});
+    }
+    return answer(200, boost::json::serialize(boost::json::object{{"results", std::move(results)}}));
+}
 
 }  // namespace
 
@@ -81,4 +99,33 @@ TEST_CASE("remote: a manager that is destroyed closes the connection of a call t
     sharing.models.reset();
     CHECK_THROWS_AS(call.get(), Error);
     sharing.peer.wait_for_open(0);
+}
+
+TEST_CASE("remote: a large rerank is cut, and a small one goes between its parts; no two share an HTTP request") {
+    std::latch all_wait(1);
+    Sharing sharing([&](const Seen& seen) {
+        if (seen.of_all == 2) {
+            all_wait.wait();
+        }
+        return scores(seen);
+    });
+    std::future<Ranking> large = sharing.rerank("large", 70);
+    sharing.peer.wait_for_requests(2);  // The load's, and its first part.
+    std::future<Ranking> one = sharing.rerank("one", 3);
+    std::future<Ranking> other = sharing.rerank("other", 2);
+    all_wait.count_down();
+    const Ranking ranking = large.get();
+    REQUIRE(ranking.size() == 70);
+    for (std::size_t place = 0; place < ranking.size(); ++place) {
+        CHECK(ranking[place].index == 69 - place);
+    }
+    CHECK(one.get().size() == 3);
+    CHECK(other.get().size() == 2);
+    std::vector<std::string> order;
+    for (const Seen& seen : sharing.peer.seen()) {
+        order.push_back(std::string(boost::json::parse(seen.body).at("query").as_string()) + " " +
+                        std::to_string(texts_in(seen.body, "documents").size()));
+    }
+    const std::vector<std::string> wanted{"a 1", "large 32", "one 3", "large 32", "other 2", "large 6"};
+    CHECK(order == wanted);
 }

@@ -74,8 +74,9 @@ struct RemoteModelOptions {
     /// Default 1.
     std::size_t retries = 1;
 
-    /// How many texts or documents an HTTP request has at most. Requests for embeddings share calls up to it
-    /// (`batch_limits()`). Between 1 and 65,536. Default 32: the default limit of text-embeddings-inference.
+    /// How many texts or documents an HTTP request has at most (`batch_limits()`). Requests for embeddings share calls
+    /// up to it; larger requests are cut, those for scores, too. Between 1 and 65,536. Default 32: the default limit of
+    /// text-embeddings-inference.
     std::size_t texts_per_request = 32;
 
     /// The largest body of an answer, in bytes. At least 1024. Parsed JSON takes up to 16 times as much memory while an

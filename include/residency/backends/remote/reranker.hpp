@@ -6,6 +6,7 @@
 #include "residency/backends/remote/options.hpp"
 #include "residency/backends/remote/probe.hpp"
 #include "residency/backends/remote/rerank_question.hpp"
+#include "residency/batch_limits.hpp"
 #include "residency/error.hpp"
 #include "residency/model_key.hpp"
 
@@ -31,7 +32,8 @@ public:
 
     /// Scores the documents, in their order; greater is better. Scores are the endpoint's own: llama-server gives
     /// logits, most others numbers from 0 to 1. More documents than `texts_per_request` are several HTTP requests, one
-    /// after the other.
+    /// after the other. An endpoint that compares the documents of a request with one another (a listwise reranker)
+    /// needs a `texts_per_request` no smaller than the longest list, or its scores cannot be compared.
     ///
     /// Completes when the last answer has been read, `stop` is requested, or `request_timeout` is over for one of them
     /// Errors    invalid_request: the endpoint refused the texts (400, 413, 422). overloaded: it has too much to do
@@ -67,6 +69,9 @@ public:
 
     /// How many calls run at once: the connections to all endpoints.
     [[nodiscard]] std::size_t max_concurrency() const noexcept { return client_->max_concurrency(); }
+    /// How much one call does best with: `texts_per_request` documents. A slot cuts larger requests, so that others run
+    /// between their parts. It never joins two: an HTTP request has one query in each dialect.
+    [[nodiscard]] BatchLimits batch_limits() const noexcept { return {.texts = client_->options().texts_per_request}; }
 
 private:
     std::unique_ptr<detail::remote::Client> client_;
