@@ -10,9 +10,15 @@
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <cstddef>
+#include <exception>
+#include <filesystem>
 #include <iterator>
 #include <list>
-#include <thread>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
 
 using namespace residency;
 using namespace residency::test;
@@ -193,51 +199,104 @@ TEST_CASE("remote: an endpoint's health counts what is its fault, and no refusal
     CHECK(failed == (is_paused ? 1 : 3));
 }
 
-TEST_CASE("remote: while endpoints die and rise each caller is answered, nine in ten with their own rows") {
-    // A request in flight at a death is sent again; within the budget, as deaths are few.
-    std::array<Peer, 3> peers{Peer(openai), Peer(openai), Peer(openai)};
-    RemoteModelOptions model = options_for({peers[0].url(), peers[1].url(), peers[2].url()});
-    model.pause = 1ms;
-    model.retries = 3;
-    ManagerOptions options;
-    options.embedding.max_queue = 1000;
-    ModelManager<RemoteEmbeddingBackend, RemoteRerankerBackend> models(
-        RemoteEmbeddingBackend({.model = model}), RemoteRerankerBackend({.model = model}), options);
-    constexpr int callers = 16;
-    constexpr int calls = 100;
-    std::atomic<int> right{0};
-    std::atomic<int> failed{0};
-    std::atomic<int> done{0};
-    std::vector<std::thread> threads;
-    for (int caller = 0; caller < callers; ++caller) {
-        threads.emplace_back([&, caller] {
-            for (int call = 0; call < calls; ++call) {
-                const std::string text(static_cast<std::size_t>(1 + caller * 7 + call % 5), 'x');
-                try {
-                    const Embeddings rows = models.embed("m", {text});
-                    right += rows == Embeddings(3, row_of(text)) ? 1 : 0;
-                } catch (const Error& error) {
-                    failed += error.code() == errc::inference_failed ? 1 : 0;
-                }
-                done += 1;
-                done.notify_all();
+namespace {
+
+// 64 callers, each with one text after the other, no two of which are the same.
+class Callers {
+public:
+    using Models = ModelManager<RemoteEmbeddingBackend, RemoteRerankerBackend>;
+    static constexpr std::size_t callers = 64;
+    static constexpr std::size_t calls = 40;
+    static constexpr std::size_t all = callers * calls;
+
+    explicit Callers(Models& models) : models_(models) {
+        for (std::size_t caller = 0; caller < callers; ++caller) {
+            call(caller * calls);
+        }
+    }
+
+    // Waits until so many calls have been answered.
+    void wait_for(std::size_t count) const {
+        for (std::size_t seen = done_; seen < count; seen = done_) {
+            done_.wait(seen);
+        }
+    }
+    static std::string text_of(std::size_t number) { return std::to_string(number) + std::string(number % 7, 'x'); }
+
+    // By number: how often it was answered with its own row, and how often by an error.
+    std::vector<std::atomic<int>> right = std::vector<std::atomic<int>>(all);
+    std::vector<std::atomic<int>> failed = std::vector<std::atomic<int>>(all);
+
+private:
+    void call(std::size_t number) {
+        const std::string text = text_of(number);
+        models_.async_embed("m", {text}, {}, [this, number, text](const std::exception_ptr& thrown, Embeddings rows) {
+            if (thrown == nullptr && rows == Embeddings(3, row_of(text))) {
+                ++right[number];
+            } else if (thrown != nullptr) {
+                ++failed[number];
             }
+            if ((number + 1) % calls != 0) {
+                call(number + 1);
+            }
+            ++done_;
+            done_.notify_all();
         });
     }
-    for (std::size_t round = 0; round < 6; ++round) {
-        for (int seen = done; seen < callers * calls / 8 * static_cast<int>(round + 1); seen = done) {
-            done.wait(seen);
+
+    Models& models_;
+    std::atomic<std::size_t> done_{0};
+};
+
+std::size_t open_descriptors() {
+    const std::filesystem::directory_iterator begin("/proc/self/fd");
+    return static_cast<std::size_t>(std::distance(begin, std::filesystem::directory_iterator()));
+}
+
+}  // namespace
+
+TEST_CASE("remote: while endpoints die and rise under 64 callers, no request is lost, or sent again once answered") {
+    const std::size_t before = open_descriptors();
+    {
+        std::array<Peer, 3> peers{Peer(openai), Peer(openai), Peer(openai)};
+        RemoteModelOptions model = options_for({peers[0].url(), peers[1].url(), peers[2].url()});
+        model.pause = 1ms;
+        model.retries = 3;
+        ManagerOptions options;
+        options.embedding.max_queue = 1000;
+        std::optional<Callers::Models> models;
+        models.emplace(RemoteEmbeddingBackend({.model = model}), RemoteRerankerBackend({.model = model}), options);
+        Callers callers(*models);
+        for (std::size_t round = 0; round < 6; ++round) {
+            callers.wait_for(Callers::all / 16 * (2 * round + 1));
+            peers[round % 3].die();
+            callers.wait_for(Callers::all / 16 * (2 * round + 2));
+            peers[round % 3].rise();
         }
-        peers[round % 3].die();
-        peers[round % 3].rise();
+        callers.wait_for(Callers::all);
+        models->shutdown();
+        models.reset();  // Its threads have left the last handler.
+        for (const Peer& peer : peers) {
+            peer.wait_for_open(0);
+        }
+
+        std::map<std::string, int> answered;
+        for (const Peer& peer : peers) {
+            for (const Seen& seen : peer.answered()) {
+                for (const std::string& text : texts_in(seen.body, "input")) {
+                    ++answered[text];
+                }
+            }
+        }
+        std::size_t right = 0;
+        for (std::size_t number = 0; number < Callers::all; ++number) {
+            INFO("call " << number);
+            CHECK(callers.right[number] + callers.failed[number] == 1);
+            CHECK(answered[Callers::text_of(number)] == callers.right[number]);
+            right += static_cast<std::size_t>(callers.right[number]);
+        }
+        // What was in flight at a death is sent again, within the budget.
+        CHECK(right > Callers::all * 9 / 10);
     }
-    for (std::thread& thread : threads) {
-        thread.join();
-    }
-    CHECK(right + failed == callers * calls);
-    CHECK(right > callers * calls * 9 / 10);
-    models.shutdown();
-    for (const Peer& peer : peers) {
-        peer.wait_for_open(0);
-    }
+    CHECK(open_descriptors() == before);
 }

@@ -183,6 +183,50 @@ TEST_CASE("remote: a peer that does not finish its answer ends with the request'
     peer.wait_for_open(0);
 }
 
+TEST_CASE("remote: an answer whose bytes come one by one is read") {
+    const bool chunked = GENERATE(false, true);
+    Peer peer([&](const Seen& seen) {
+        Reply reply = openai(seen);
+        if (chunked) {
+            const std::string body = openai_answer_to(seen.body);
+            std::string size = "00";
+            size[0] = "0123456789abcdef"[body.size() / 16 % 16];
+            size[1] = "0123456789abcdef"[body.size() % 16];
+            reply.bytes =
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + size + "\r\n" + body + "\r\n0\r\n\r\n";
+        }
+        reply.one_by_one = true;
+        return reply;
+    });
+    Embedder embedder(without_retries(peer));
+    for (int call = 0; call < 3; ++call) {
+        CHECK(embedder.embed({"one"}) == Embeddings(3, row_of("one")));
+    }
+    CHECK(peer.accepted() == 2);  // The load's, and that of the calls.
+}
+
+TEST_CASE("remote: an answer that trickles for ever ends with the request's time, and its connection is closed") {
+    const auto [head, more] = GENERATE(table<std::string, std::string>({
+        {"HTTP/1.1 200 OK\r\nContent-Length: 60000000\r\n\r\n", " "},
+        {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "1\r\n \r\n"},
+        {"HTTP/1.1 200 OK\r\n\r\n", " "},
+    }));
+    INFO(head);
+    Peer peer([&, bytes = head, again = more](const Seen&) {
+        return Reply{.bytes = bytes, .then = Reply::Then::trickle, .more = again};
+    });
+    RemoteModelOptions options = without_retries(peer);
+    options.request_timeout = 20ms;
+    // Not loaded: that would have to be done within this time.
+    RemoteEmbeddingModel model(std::make_unique<detail::remote::Client>(options, "m"), "m", 3);
+    asio::io_context io(1);
+    const std::vector<std::string> texts{"one"};
+    const Error error = error_of([&] { run(io, model.embed(texts, EmbedAs::as_is, {})); });
+    CHECK(error.code() == errc::inference_failed);
+    CHECK_THAT(error.what(), contains_text("request_timeout"));
+    peer.wait_for_open(0);
+}
+
 TEST_CASE("remote: a load ends with the request's time") {
     Peer peer([](const Seen&) { return Reply{.bytes = {}, .then = Reply::Then::hang}; });
     RemoteModelOptions options = without_retries(peer);

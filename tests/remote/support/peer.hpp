@@ -56,7 +56,13 @@ struct Reply {
         reset,
         /// Neither writes nor reads a request any more, until the client closes.
         hang,
+        /// Writes `more` byte by byte, again and again, until the client closes.
+        trickle,
     } then = Then::go_on;
+    /// Whether `bytes` are written one by one.
+    bool one_by_one = false;
+    /// For `trickle`; not empty then.
+    std::string more{};
 };
 
 /// An answer with these headers, each with its line break, and a Content-Length.
@@ -105,6 +111,11 @@ public:
     [[nodiscard]] std::vector<Seen> seen() const {
         const std::lock_guard lock(mutex_);
         return seen_;
+    }
+    /// Of those, what it wrote the whole answer of before it died: a client gets that.
+    [[nodiscard]] std::vector<Seen> answered() const {
+        const std::lock_guard lock(mutex_);
+        return answered_;
     }
     /// How many connections it accepted.
     [[nodiscard]] std::size_t accepted() const {
@@ -190,8 +201,16 @@ private:
             }
             changed_.notify_all();
             const Reply reply = answers_(seen);
-            co_await asio::async_write(*socket, asio::buffer(reply.bytes),
-                                       asio::redirect_error(asio::use_awaitable, error));
+            if (reply.one_by_one) {
+                error = co_await trickle(socket, reply.bytes);
+            } else {
+                co_await asio::async_write(*socket, asio::buffer(reply.bytes),
+                                           asio::redirect_error(asio::use_awaitable, error));
+            }
+            if (!error) {
+                const std::lock_guard lock(mutex_);
+                answered_.push_back(std::move(seen));
+            }
             switch (reply.then) {
                 case Reply::Then::go_on: break;
                 case Reply::Then::close: socket->close(error); co_return;
@@ -205,8 +224,24 @@ private:
                                               asio::redirect_error(asio::use_awaitable, error));
                     co_return;
                 }
+                case Reply::Then::trickle:
+                    while (!error) {
+                        error = co_await trickle(socket, reply.more);
+                    }
+                    co_return;
             }
         }
+    }
+
+    // Each byte is a packet of its own.
+    static asio::awaitable<boost::system::error_code> trickle(Socket socket, const std::string& bytes) {
+        boost::system::error_code error;
+        socket->set_option(Tcp::no_delay(true), error);
+        for (std::size_t at = 0; at < bytes.size() && !error; ++at) {
+            co_await asio::async_write(*socket, asio::buffer(&bytes[at], 1),
+                                       asio::redirect_error(asio::use_awaitable, error));
+        }
+        co_return error;
     }
 
     Answers answers_;
@@ -219,6 +254,7 @@ private:
     mutable std::mutex mutex_{};
     mutable std::condition_variable changed_{};
     std::vector<Seen> seen_{};
+    std::vector<Seen> answered_{};
     std::size_t accepted_ = 0;
     std::size_t ended_ = 0;
 };
