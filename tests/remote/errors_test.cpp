@@ -78,16 +78,69 @@ TEST_CASE("remote: 429 and 503 with a Retry-After are overloaded and say when") 
     CHECK(error.retry_after() == 7000ms);
 }
 
-TEST_CASE("remote: a Retry-After is a number of seconds, at most a day") {
-    using detail::remote::retry_after_of;
+TEST_CASE("remote: a Retry-After that is a date is counted from the answer's own Date") {
+    Answering answering(answer(503, "{}",
+                               "Date: Fri, 31 Dec 1999 23:59:30 GMT\r\n"
+                               "Retry-After: Sat, 01 Jan 2000 00:00:10 GMT\r\n"));
+    Embedder embedder(options_for({answering.peer.url()}));
+    const Error error = embedder.error({"one"});
+    CHECK(error.code() == errc::overloaded);
+    CHECK(error.retry_after() == 40s);
+}
+
+TEST_CASE("remote: a Retry-After is a number of seconds or a date, at most a day") {
+    using std::chrono::sys_seconds;
+    const sys_seconds now(784'111'777s);  // Sun, 06 Nov 1994 08:49:37 GMT
+    const auto retry_after_of = [&](const char* value, const char* date = "") {
+        return detail::remote::retry_after_of(value, date, now);
+    };
     CHECK(retry_after_of("0") == 0ms);
     CHECK(retry_after_of("86400") == 24h);
     CHECK(retry_after_of("86401") == 24h);
     CHECK(retry_after_of("99999999999999999999999999") == 24h);
-    for (const char* const other : {"", "-1", "1.5", " 1", "1 ", "Wed, 21 Oct 2015 07:28:00 GMT", "0x10"}) {
+    CHECK(retry_after_of("Sun, 06 Nov 1994 08:49:47 GMT") == 10s);
+    CHECK(retry_after_of("Sunday, 06-Nov-94 08:49:47 GMT") == 10s);
+    CHECK(retry_after_of("Sun Nov  6 08:49:47 1994") == 10s);
+    CHECK(retry_after_of("Sun, 06 Nov 1994 08:49:47 GMT", "Sun, 06 Nov 1994 08:49:46 GMT") == 1s);
+    CHECK(retry_after_of("Sun, 06 Nov 1994 08:49:47 GMT", "today") == 10s);
+    CHECK(retry_after_of("Sun, 06 Nov 1994 08:49:36 GMT") == 0s);
+    CHECK(retry_after_of("Thu, 01 Jan 1970 00:00:00 GMT") == 0s);
+    CHECK(retry_after_of("Fri, 31 Dec 9999 23:59:60 GMT") == 24h);
+    for (const char* const other : {"",
+                                    "-1",
+                                    "1.5",
+                                    " 1",
+                                    "1 ",
+                                    "0x10",
+                                    "GMT",
+                                    "Sun, 06 Nov 1994 08:49:47",
+                                    "Sun, 06 Nov 1994 08:49:47 CET",
+                                    "Sun, 31 Feb 1994 08:49:47 GMT",
+                                    "Sun, 06 Nev 1994 08:49:47 GMT",
+                                    "Sun, 06 anF 1994 08:49:47 GMT",
+                                    "Sun, 06 Nov 1994 24:49:47 GMT",
+                                    "Sun, 06 Nov 1994 08:60:47 GMT",
+                                    "Sun, 06 Nov 1994 08:49:61 GMT",
+                                    "Sun, 06 Nov 1994 8:49:47 GMT",
+                                    "Sun, 06 Nov 19940 08:49:47 GMT",
+                                    "Sun, -6 Nov 1994 08:49:47 GMT GMT",
+                                    "Sun, +6 Nov 1994 08:49:47 GMT",
+                                    "Sun, 06 Nov 1994 08:49:4x GMT"}) {
         INFO(other);
         CHECK(!retry_after_of(other));
     }
+}
+
+TEST_CASE("remote: a year of two digits in an HTTP-date is the nearest") {
+    using namespace std::chrono;
+    using detail::remote::http_date_of;
+    const sys_seconds now = sys_days(2026y / November / 27);
+    CHECK(http_date_of("Sunday, 06-Nov-94 08:49:37 GMT", now) == sys_seconds(784'111'777s));
+    CHECK(http_date_of("Friday, 27-Nov-76 00:00:00 GMT", now) == sys_days(2076y / November / 27));
+    CHECK(http_date_of("Sunday, 27-Nov-77 00:00:00 GMT", now) == sys_days(1977y / November / 27));
+    CHECK(http_date_of("Tuesday, 29-Feb-00 00:00:00 GMT", now) == sys_days(2000y / February / 29));
+    CHECK(http_date_of("Friday, 01-Jan-00 00:00:00 GMT", sys_days(2099y / December / 31)) ==
+          sys_days(2100y / January / 1));
 }
 
 TEST_CASE("remote: a model call that an endpoint is too busy for says so to its caller, and when to try again") {

@@ -1,7 +1,8 @@
 #pragma once
 
-#include "residency/compiler.hpp"
+#include "residency/backends/remote/http_date.hpp"
 
+#include <algorithm>
 #include <charconv>
 #include <chrono>
 #include <cstdint>
@@ -18,7 +19,7 @@ struct Answer {
     unsigned status = 0;
     /// Whether the body says that it is JSON.
     bool is_json = false;
-    /// The `Retry-After` in seconds, if it has one; a date is not read.
+    /// The `Retry-After`, if it has one.
     std::optional<std::chrono::milliseconds> retry_after{};
     /// The body.
     std::string body{};
@@ -50,9 +51,16 @@ struct Exchange {
     std::string why{};
 };
 
-/// What a `Retry-After` header says, if it is a number of seconds; at most a day.
-[[nodiscard]] inline std::optional<std::chrono::milliseconds> retry_after_of(std::string_view value) {
+/// What a `Retry-After` header says: a number of seconds, or a date; a date that is over is zero. At most a day. `date` is
+/// the answer's `Date`: a date is counted from that, or, if it is none, from `now`.
+[[nodiscard]] inline std::optional<std::chrono::milliseconds> retry_after_of(std::string_view value,
+                                                                             std::string_view date,
+                                                                             std::chrono::sys_seconds now) {
     constexpr std::uint64_t most = 24 * 60 * 60;
+    if (const std::optional<std::chrono::sys_seconds> until = http_date_of(value, now)) {
+        const std::chrono::seconds wait = *until - http_date_of(date, now).value_or(now);
+        return std::clamp(wait, std::chrono::seconds::zero(), std::chrono::seconds(most));
+    }
     std::uint64_t seconds = 0;
     const char* const last = value.data() + value.size();
     const auto [stopped, error] = std::from_chars(value.data(), last, seconds);

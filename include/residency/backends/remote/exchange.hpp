@@ -118,9 +118,15 @@ private:
     static Answer read_answer(http::response<http::string_body> response) {
         const auto type = response[http::field::content_type];
         const auto retry = response[http::field::retry_after];
+        const auto date = response[http::field::date];
+        std::optional<std::chrono::milliseconds> retry_after;
+        if (!retry.empty()) {
+            retry_after = retry_after_of({retry.data(), retry.size()}, {date.data(), date.size()},
+                                         std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now()));
+        }
         return {.status = response.result_int(),
                 .is_json = type.find("json") != boost::beast::string_view::npos,
-                .retry_after = retry_after_of({retry.data(), retry.size()}),
+                .retry_after = retry_after,
                 .body = std::move(response.body())};
     }
 
