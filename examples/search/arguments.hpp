@@ -45,7 +45,7 @@ struct Arguments {
     std::size_t top = 10;
     std::size_t threads = std::min<std::size_t>(residency::usable_processors(), 16);
     std::chrono::milliseconds keep_alive = std::chrono::seconds(30);
-    /// The folder of GGUF files that the models come from; empty: the built-in ones.
+    /// The folder that the models come from, or a file with a table of where; empty: the built-in ones.
     std::filesystem::path models{};
     /// A search for each, all at once.
     std::vector<ModelPair> searches{};
@@ -114,7 +114,8 @@ inline std::optional<Arguments> parse(int argc, const char* const* argv) {
     CLI::App app(
         "Searches the text files of a folder by what they say.\n"
         "Passages are embedded, the nearest to the query are reranked, the best are printed.\n"
-        "The built-in models are lexical: they know words, not meanings. Real ones are taken from GGUF files.\n",
+        "The built-in models are lexical: they know words, not meanings. Real ones are taken from files, or "
+        "asked elsewhere.\n",
         "search");
     app.add_option("QUERY", arguments.query, "What to look for")->required()->type_name("");
     app.add_option("FOLDER", arguments.folder, "Where to look; the current folder by default")->type_name("");
@@ -130,8 +131,9 @@ inline std::optional<Arguments> parse(int argc, const char* const* argv) {
         ->type_name("TIME")
         ->capture_default_str();
     app.add_option("--models", arguments.models,
-                   "A folder of models, NAME-QUANT.gguf each, for llama.cpp to compute; without it the built-in ones")
-        ->type_name("FOLDER");
+                   "Where models come from: a folder with a NAME-QUANT.gguf each, for llama.cpp, or an OpenVINO folder "
+                   "NAME-QUANT; or a table in JSON, see below; without it the built-in ones")
+        ->type_name("FOLDER|TABLE");
     app.add_option("--embedding", embeddings,
                    "The model that embeds. Given more than once, each searches for itself, all at once")
         ->type_name("NAME[@QUANT]")
@@ -145,6 +147,12 @@ inline std::optional<Arguments> parse(int argc, const char* const* argv) {
     app.add_flag("--events", arguments.events, "Log each event of the models on stderr");
     app.add_flag("--watch-idle", arguments.watch_idle, "Stay until both models have been unloaded");
     app.footer(
+        "\nA table has a line for each engine; a model is that of the first line which matches it and has it:\n"
+        "  [{\"keys\": \"lexical*\", \"built_in\": true},\n"
+        "   {\"keys\": \"*@f16\", \"llama_cpp\": \"FOLDER\"}, {\"keys\": \"*\", \"openvino\": \"FOLDER\"},\n"
+        "   {\"keys\": \"bge-m3\", \"remote\": [\"http://HOST:8080/v1\"], \"dialect\": \"openai\",\n"
+        "    \"name\": \"BAAI/bge-m3\", \"api_key_variable\": \"VARIABLE\"}]\n"
+        "`dialect` (openai or tei), `name` and `api_key_variable` may be left out.\n"
         "\nBinary and unreadable files, links and the folders of git, Mercurial and Subversion are skipped.\n"
         "Exit code: 0 found, 1 nothing found or failed, 2 bad usage, 130 interrupted.");
     try {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "search/arguments.hpp"
+#include "search/engines.hpp"
 #include "search/folder.hpp"
 #include "search/history.hpp"
 #include "search/interrupt.hpp"
@@ -34,16 +35,15 @@
 
 namespace search {
 
-/// The main job, over whatever models the backends give.
-template <residency::EmbeddingBackend Embedding, residency::RerankerBackend Reranker>
+/// The main job, over whatever models the engines give.
 class Job {
 public:
-    Job(const Arguments& arguments, Embedding embedding, Reranker reranker, const Interrupt& interrupt, Folder folder)
+    Job(const Arguments& arguments, Engines engines, const Interrupt& interrupt, Folder folder)
         : arguments_(arguments),
           interrupt_(interrupt),
           folder_(std::move(folder)),
           progress_(folder_.bytes * arguments.searches.size()),
-          models_(std::make_unique<Manager>(std::move(embedding), std::move(reranker), options())) {}
+          models_(std::make_unique<Manager>(std::move(engines.embedding), std::move(engines.reranker), options())) {}
 
     /// Does it all, prints it, and gives the exit code. Throws what the models throw, and UsageError if there is no
     /// text.
@@ -89,7 +89,7 @@ public:
     }
 
 private:
-    using Manager = residency::ModelManager<Embedding, Reranker>;
+    using Manager = residency::ModelManager<residency::AnyEmbeddingBackend, residency::AnyRerankerBackend>;
 
     // Small enough for a Ctrl-C to be answered soon, large enough for a call to cost nothing beside it.
     static constexpr std::size_t texts_per_call = 64;
