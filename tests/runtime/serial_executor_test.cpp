@@ -176,3 +176,28 @@ TEST_CASE("On many threads one function runs at a time, and none is lost", "[H39
     CHECK_FALSE(overlapped);
     CHECK(ran == 4 * each);
 }
+
+TEST_CASE("What may run at once does so on a thread of the other executor's, in its turn", "[H39]") {
+    asio::io_context context(1);
+    const SerialExecutor serial = SerialExecutor::over(context.get_executor(), nullptr);
+    std::vector<int> ran;
+    const auto note = [&ran](int number) { return [&ran, number] { ran.push_back(number); }; };
+    asio::dispatch(serial, note(1));
+    CHECK(ran.empty());  // This is not one of its threads.
+    context.poll();
+    CHECK(ran == std::vector<int>{1});
+    asio::post(context, [&] {
+        asio::dispatch(serial, [&] {
+            asio::dispatch(serial, note(2));
+            asio::post(serial, note(4));
+            ran.push_back(3);
+        });
+        CHECK(ran == std::vector<int>{1, 2, 3, 4});
+        asio::post(serial, note(5));
+        asio::dispatch(serial, note(6));  // The fifth has the turn.
+        CHECK(ran.size() == 4);
+    });
+    context.restart();
+    context.poll();
+    CHECK(ran == std::vector<int>{1, 2, 3, 4, 5, 6});
+}

@@ -54,10 +54,10 @@ public:
 
     /// The context of the other executor.
     [[nodiscard]] asio::execution_context& query(asio::execution::context_t /*property*/) const noexcept {
-        return asio::query(state_->inner, asio::execution::context);
+        return asio::query(state_->posts, asio::execution::context);
     }
     /// Whether `execute` may run a function before it returns: it does, unless `never` is required, where one of its
-    /// functions runs on this thread.
+    /// functions runs on this thread, or where it is the function's turn and the other executor runs it at once.
     [[nodiscard]] asio::execution::blocking_t query(asio::execution::blocking_t /*property*/) const noexcept {
         return never_ ? asio::execution::blocking_t(asio::execution::blocking.never)
                       : asio::execution::blocking_t(asio::execution::blocking.possibly);
@@ -79,12 +79,13 @@ public:
             Own own(std::forward<Function>(function));
             run(own);
         } else if (state_->begin_turn()) {
-            post(Turn(state_), std::forward<Function>(function));
+            // What a socket has completed goes on at once on a thread of the other executor's.
+            run_on(never_ ? state_->posts : state_->dispatches, Turn(state_), std::forward<Function>(function));
         } else {
             try {
                 std::unique_ptr<Task> task = std::make_unique<TaskOf<Own>>(std::forward<Function>(function));
                 if (!state_->wait(task)) {
-                    post(Turn(state_), RunTask{std::move(task)});
+                    run_on(state_->posts, Turn(state_), RunTask{std::move(task)});
                 }
             } catch (...) {  // NOLINT(bugprone-empty-catch): out of memory: the caller destroys it
             }
@@ -127,7 +128,9 @@ private:
 
     struct State : boost::intrusive_ref_counter<State> {
         State(const asio::any_io_executor& other, const void* of)
-            : inner(asio::require(other, asio::execution::blocking.never)), owner(of) {}
+            : posts(asio::require(other, asio::execution::blocking.never)),
+              dispatches(asio::prefer(other, asio::execution::blocking.possibly)),
+              owner(of) {}
         State(const State&) = delete;
         State& operator=(const State&) = delete;
         ~State() = default;
@@ -165,7 +168,9 @@ private:
             while (const std::unique_ptr<Task> task = next()) {}
         }
 
-        const asio::any_io_executor inner;
+        // The other executor: one that never runs a function at once, and one that may.
+        const asio::any_io_executor posts;
+        const asio::any_io_executor dispatches;
         const void* const owner;
         std::atomic<std::thread::id> runner{};
         Mutex mutex{};
@@ -188,7 +193,7 @@ private:
             }
         }
         [[nodiscard]] boost::intrusive_ptr<State> take() noexcept { return std::move(state_); }
-        [[nodiscard]] State& state() const noexcept { return *state_; }
+        [[nodiscard]] boost::intrusive_ptr<State> keep() const noexcept { return state_; }
 
     private:
         boost::intrusive_ptr<State> state_;
@@ -221,7 +226,7 @@ private:
             }
             state->runner = std::thread::id();
             if (std::unique_ptr<Task> task = state->next()) {
-                post(Turn(state), RunTask{std::move(task)});
+                run_on(state->posts, Turn(state), RunTask{std::move(task)});
             }
         }
     };
@@ -237,11 +242,10 @@ private:
         }
     }
     template <class Function>
-    static void post(Turn turn, Function&& function) noexcept {
+    static void run_on(const asio::any_io_executor& executor, Turn turn, Function&& function) noexcept {
         try {
-            const State& state = turn.state();
-            // The job keeps the state.
-            state.inner.execute(Job<std::decay_t<Function>>{std::move(turn), std::forward<Function>(function)});
+            const boost::intrusive_ptr<State> keeps_executor = turn.keep();
+            executor.execute(Job<std::decay_t<Function>>{std::move(turn), std::forward<Function>(function)});
         } catch (...) {  // NOLINT(bugprone-empty-catch): the job has given up what waits
         }
     }
