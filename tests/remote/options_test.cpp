@@ -117,3 +117,24 @@ TEST_CASE("remote: base64 is floats, or nothing") {
         CHECK(!floats_of_base64(other));
     }
 }
+
+TEST_CASE("remote: base64 of any number of floats is read, and none with another character in it") {
+    constexpr std::string_view characters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    std::vector<float> floats;
+    for (int count = 1; count <= 6; ++count) {
+        floats.push_back(1.0F / static_cast<float>(count * 7) - 0.03F);
+        const std::string text = base64_of(floats);
+        CHECK(floats_of_base64(text) == floats);
+        for (std::size_t place = 0; place < text.size(); ++place) {
+            for (int byte = 0; byte < 256; ++byte) {
+                std::string other = text;
+                other[place] = static_cast<char>(byte);
+                const bool is_padding = text[place] == '=';
+                const bool is_valid = characters.find(other[place]) != std::string_view::npos && !is_padding;
+                if (other != text && !is_valid && floats_of_base64(other)) {
+                    FAIL("character " << byte << " in place " << place << " of " << text);
+                }
+            }
+        }
+    }
+}

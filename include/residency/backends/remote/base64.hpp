@@ -2,6 +2,7 @@
 
 #include "residency/compiler.hpp"
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstddef>
@@ -34,30 +35,40 @@ inline constexpr std::array<std::uint8_t, 256> base64_values = [] {
     if (bytes % 4 != 0) {
         return std::nullopt;
     }
-    text.remove_suffix(padding);
-    std::vector<float> floats;
-    floats.reserve(bytes / 4);
-    std::uint32_t word = 0;     // The bytes of a float so far, the first one lowest.
-    unsigned in_word = 0;       // How many bits of `word` are there.
-    std::uint32_t pending = 0;  // Bits that make no whole byte yet.
-    unsigned bits = 0;
-    for (const char character : text) {
-        const std::uint8_t value = base64_values[static_cast<unsigned char>(character)];
-        if (value == 255) {
-            return std::nullopt;
+    std::vector<float> floats(bytes / 4);
+    auto* out = reinterpret_cast<unsigned char*>(floats.data());  // NOLINT(cppcoreguidelines-pro-type-reinterpret-cast)
+    unsigned bad = 0;                                             // 64 or more: a character that is none.
+    const auto three_bytes = [&bad](const char* four) {
+        const auto value = [four](std::size_t place) {
+            return std::uint32_t{base64_values[static_cast<unsigned char>(four[place])]};
+        };
+        const std::array<std::uint32_t, 4> values{value(0), value(1), value(2), value(3)};
+        bad |= values[0] | values[1] | values[2] | values[3];
+        return values[0] << 18U | values[1] << 12U | values[2] << 6U | values[3];
+    };
+    const std::size_t whole = bytes / 3 * 4;
+    for (std::size_t at = 0; at < whole; at += 4) {
+        const std::uint32_t three = three_bytes(&text[at]);
+        *out++ = static_cast<unsigned char>(three >> 16U);
+        *out++ = static_cast<unsigned char>(three >> 8U);
+        *out++ = static_cast<unsigned char>(three);
+    }
+    if (padding != 0) {
+        std::array<char, 4> last{text[whole], text[whole + 1], padding == 2 ? 'A' : text[whole + 2], 'A'};
+        const std::uint32_t three = three_bytes(last.data());
+        *out++ = static_cast<unsigned char>(three >> 16U);
+        if (padding == 1) {
+            *out++ = static_cast<unsigned char>(three >> 8U);
         }
-        pending = (pending << 6U | value) & 0xffffU;
-        bits += 6;
-        if (bits < 8) {
-            continue;
-        }
-        bits -= 8;
-        word |= (pending >> bits & 0xffU) << in_word;
-        in_word += 8;
-        if (in_word == 32) {
-            floats.push_back(std::bit_cast<float>(word));
-            word = 0;
-            in_word = 0;
+    }
+    if (bad > 63) {
+        return std::nullopt;
+    }
+    if constexpr (std::endian::native == std::endian::big) {
+        for (float& each : floats) {
+            auto bits = std::bit_cast<std::array<unsigned char, 4>>(each);
+            std::reverse(bits.begin(), bits.end());
+            each = std::bit_cast<float>(bits);
         }
     }
     return floats;

@@ -3,6 +3,7 @@
 #include "residency/backends/remote/beast.hpp"
 #include "residency/backends/remote/url.hpp"
 
+#include <cstddef>
 #include <memory>
 #include <string>
 #include <utility>
@@ -71,6 +72,7 @@ public:
         }
         boost::system::error_code ignored;
         socket_.set_option(Tcp::no_delay(true), ignored);
+        socket_.non_blocking(true, ignored);  // For `is_quiet`.
 #if defined(RESIDENCY_REMOTE_TLS)
         if (secured_) {
             co_await secured_->async_handshake(asio::ssl::stream_base::client,
@@ -80,30 +82,26 @@ public:
         co_return error;
     }
 
-    /// Writes a request.
-    [[nodiscard]] asio::awaitable<boost::system::error_code> write(http::request<http::string_body>& request) {
-        boost::system::error_code error;
+    /// Writes a request; `error` says what went wrong, and outlives it.
+    [[nodiscard]] asio::awaitable<std::size_t> write(http::request<http::string_body>& request,
+                                                     boost::system::error_code& error) {
 #if defined(RESIDENCY_REMOTE_TLS)
         if (secured_) {
-            co_await http::async_write(*secured_, request, asio::redirect_error(asio::use_awaitable, error));
-            co_return error;
+            return http::async_write(*secured_, request, asio::redirect_error(asio::use_awaitable, error));
         }
 #endif
-        co_await http::async_write(socket_, request, asio::redirect_error(asio::use_awaitable, error));
-        co_return error;
+        return http::async_write(socket_, request, asio::redirect_error(asio::use_awaitable, error));
     }
 
-    /// Reads an answer.
-    [[nodiscard]] asio::awaitable<boost::system::error_code> read(http::response_parser<http::string_body>& parser) {
-        boost::system::error_code error;
+    /// Reads an answer; `error` says what went wrong, and outlives it.
+    [[nodiscard]] asio::awaitable<std::size_t> read(http::response_parser<http::string_body>& parser,
+                                                    boost::system::error_code& error) {
 #if defined(RESIDENCY_REMOTE_TLS)
         if (secured_) {
-            co_await http::async_read(*secured_, buffer_, parser, asio::redirect_error(asio::use_awaitable, error));
-            co_return error;
+            return http::async_read(*secured_, buffer_, parser, asio::redirect_error(asio::use_awaitable, error));
         }
 #endif
-        co_await http::async_read(socket_, buffer_, parser, asio::redirect_error(asio::use_awaitable, error));
-        co_return error;
+        return http::async_read(socket_, buffer_, parser, asio::redirect_error(asio::use_awaitable, error));
     }
 
     /// Whether a request may be written: the peer has not closed it, and has sent nothing that no request asked for.
@@ -113,7 +111,6 @@ public:
                 return false;
             }
             boost::system::error_code error;
-            socket_.non_blocking(true, error);
             char byte = 0;
             const std::size_t got = socket_.receive(asio::buffer(&byte, 1), Tcp::socket::message_peek, error);
             // Over TLS there may be what is the protocol's own.

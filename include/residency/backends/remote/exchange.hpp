@@ -88,14 +88,16 @@ private:
     asio::awaitable<Exchange> over(Connection& connection, http::request<http::string_body>& request, Watch& watch) {
         reusable_ = false;
         watch.uses(connection);
-        const boost::system::error_code not_written = co_await connection.write(request);
+        boost::system::error_code not_written;
+        co_await connection.write(request, not_written);
         // A peer may answer before it has read all, and close: its answer says more than the failed write.
         for (int interim = 0; interim < most_interim_answers; ++interim) {
             std::optional<http::response_parser<http::string_body>> parser;
             parser.emplace();
             parser->header_limit(max_header_bytes);
             parser->body_limit(max_answer_bytes_);
-            const boost::system::error_code error = co_await connection.read(*parser);
+            boost::system::error_code error;
+            co_await connection.read(*parser, error);
             if (watch.cause() != Watch::Cause::nothing) {
                 co_return failed(Fault::timed_out, std::string(), watch);
             }

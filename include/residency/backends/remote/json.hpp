@@ -100,19 +100,24 @@ private:
 /// Appends `text` as it stands inside a string in JSON.
 inline void append_escaped(std::string& json, std::string_view text) {
     constexpr std::string_view digits = "0123456789abcdef";
-    for (const char character : text) {
-        const auto byte = static_cast<unsigned char>(character);
-        if (character == '"' || character == '\\') {
+    std::size_t plain = 0;  // Where what needs no escape begins.
+    for (std::size_t at = 0; at < text.size(); ++at) {
+        const auto byte = static_cast<unsigned char>(text[at]);
+        if (byte >= 0x20 && text[at] != '"' && text[at] != '\\') {
+            continue;
+        }
+        json += text.substr(plain, at - plain);
+        plain = at + 1;
+        if (byte >= 0x20) {
             json += '\\';
-            json += character;
-        } else if (byte < 0x20) {
+            json += text[at];
+        } else {
             json += "\\u00";
             json += digits[byte >> 4U];
             json += digits[byte & 0xfU];
-        } else {
-            json += character;
         }
     }
+    json += text.substr(plain);
 }
 /// Appends `text` as a string in JSON.
 inline void append_string(std::string& json, std::string_view text) {
