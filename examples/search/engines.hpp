@@ -35,7 +35,6 @@ inline UsageError engine_is_missing(const std::string& engine, const std::string
     return UsageError("--models needs " + engine + ", and this program was built without: " + option + " adds it.");
 }
 
-//! [engine]
 /// The backends of one line. A text of odd characters may have more tokens than a model takes; its beginning will do.
 inline std::pair<residency::AnyEmbeddingBackend, residency::AnyRerankerBackend> engine_of(const ModelSource& source) {
     if (source.engine == "built_in") {
@@ -75,7 +74,6 @@ inline std::pair<residency::AnyEmbeddingBackend, residency::AnyRerankerBackend> 
     throw engine_is_missing("Boost.JSON", "RESIDENCY_REMOTE=ON");
 #endif
 }
-//! [engine]
 
 //! [route]
 /// One backend of the lines: a key goes to the first line that matches it and whose engine knows it.

@@ -92,7 +92,7 @@ int scores(Models& models, const boost::json::value& references) {
         const Ranking ranking = models.rerank("qa-reranker-l6", std::string(each.at("query").as_string()), documents);
         for (std::size_t place = 1; place < ranking.size(); ++place) {
             ++pairs;
-            // Scores nearer than half precision tells apart may change places.
+            // Scores that half precision does not separate may change places.
             turned += to_float(wanted[ranking[place - 1].index]) + 0.15F < to_float(wanted[ranking[place].index]);
         }
     }
