@@ -55,7 +55,7 @@ int main() {
     std::cout << budget->status() << '\n';
     const bool fit_together = budget->used() == 4'000;
 
-    // A third does not fit beside them: the model that has been idle for the longest time goes, whoever's it is.
+    // A third does not fit beside them: of all models the one goes that has been idle for the longest time.
     static_cast<void>(people.embed("other", {"a cat sat"}));
     std::cout << budget->status() << '\n';
 

@@ -49,7 +49,7 @@ class Coverage(unittest.TestCase):
         status, out = self.run_it()
         self.assertEqual(status, 0, out)
         self.assertIn("scenario S7:\n    scenarios/all_test.cpp: covers S7\n", out)
-        self.assertIn("rules covered: 15 of 15\nhard cases covered: 33 of 33\nscenarios covered: 40 of 40\n", out)
+        self.assertIn("rules covered: 16 of 16\nhard cases covered: 39 of 39\nscenarios covered: 47 of 47\n", out)
 
     def test_each_gap_fails_and_is_named(self):
         tests = every_number()
@@ -69,7 +69,7 @@ class Coverage(unittest.TestCase):
         for wrong, said in (
             ([number for number in every_number() if number != "H12"], "include/residency/README.md: H12 is not listed"),
             ([number for number in every_number() if number != "S7"], "README.md: S7 is not listed"),
-            ([*every_number(), "R13"], "include/residency/README.md: R13 is cited by no test"),
+            ([*every_number(), "H23"], "include/residency/README.md: H23 is cited by no test"),
             ([*every_number(), "R4"], "include/residency/README.md: R4 is listed more than once"),
         ):
             with self.subTest(said=said):
@@ -92,7 +92,7 @@ class Coverage(unittest.TestCase):
             self.assertEqual(self.run_it()[0], 0)
 
     def test_a_number_that_does_not_exist_fails(self):
-        for tag in ("S36", "S55", "S0", "H23", "R13", "R17", "R01"):
+        for tag in ("S36", "S55", "S0", "H23", "R17", "R01"):
             with self.subTest(tag=tag):
                 self.write("all_test.cpp", "".join(every_number().values()) + f'TEST_CASE("odd", "[{tag}]") {{}}')
                 status, out = self.run_it()

@@ -15,8 +15,8 @@
 #include "residency/shell/blocking.hpp"
 #include "residency/shell/end_at_exit.hpp"
 #include "residency/shell/ensure_loaded_op.hpp"
-#include "residency/shell/slot_memory.hpp"
 #include "residency/shell/slot_runtime.hpp"
+#include "residency/shell/slot_shell.hpp"
 #include "residency/shell/teardown_op.hpp"
 #include "residency/status.hpp"
 

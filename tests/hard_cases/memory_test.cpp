@@ -98,7 +98,7 @@ struct MemoryBench : Bench {
 
 }  // namespace
 
-TEST_CASE("Models of both slots that fit together stay beside each other", "[hard_case][H33][R13]") {
+TEST_CASE("Models of both slots that fit together stay beside each other", "[hard_case][S50][H33][R13]") {
     MemoryBench bench(120);
     bench.embed(a);
     bench.rerank(b);
@@ -110,7 +110,7 @@ TEST_CASE("Models of both slots that fit together stay beside each other", "[har
     CHECK(bench.budget->used() == 0);
 }
 
-TEST_CASE("Slots take turns where only one model fits", "[hard_case][H32][H36]") {
+TEST_CASE("Slots take turns where only one model fits", "[hard_case][S50][H32][H36]") {
     MemoryBench bench(100);
     for (int turn = 0; turn < 3; ++turn) {
         bench.embed(a);
@@ -144,7 +144,7 @@ TEST_CASE("The longest idle model of either slot goes for a third", "[hard_case]
     bench.check_ends_clean(*bench.manager);
 }
 
-TEST_CASE("What needs more than the limit is refused at once, in words", "[hard_case][H35][R13]") {
+TEST_CASE("What needs more than the limit is refused at once, in words", "[hard_case][S49][H35][R13]") {
     MemoryBench bench(120);
     bench.sizes->needed = [](const ModelKey& key) { return key == c ? std::size_t{121} : std::size_t{60}; };
     bench.embed(a);
@@ -251,7 +251,7 @@ TEST_CASE("A request that waits for memory times out, is cancelled and is shut d
     CHECK(bench.budget->used() == 0);
 }
 
-TEST_CASE("A load that fails gives its memory back", "[hard_case][H34][R11]") {
+TEST_CASE("A load that fails gives its memory back", "[hard_case][S51][H34][R11]") {
     MemoryBench bench(100);
     bench.world->fail_next(FakeStep::load, a, std::runtime_error("broken"));
     CHECK(bench.refusal(a).code() == errc::load_failed);
@@ -260,7 +260,7 @@ TEST_CASE("A load that fails gives its memory back", "[hard_case][H34][R11]") {
     bench.check_ends_clean(*bench.manager);
 }
 
-TEST_CASE("A load that runs out of memory is tried once more, after idle models have gone", "[hard_case][H37]") {
+TEST_CASE("A load that runs out of memory is tried once more, after idle models have gone", "[hard_case][S51][H37]") {
     MemoryBench bench(200);
     bench.rerank(b);
     Outcome<Embeddings> answer;
@@ -296,7 +296,7 @@ TEST_CASE("A load that runs out of memory is tried once more, after idle models 
     CHECK(bench.budget->used() == 0);
 }
 
-TEST_CASE("A model that is being destroyed keeps its memory until it is", "[hard_case][H34][R1]") {
+TEST_CASE("A model that is being destroyed keeps its memory until it is", "[hard_case][S53][H34][R1]") {
     MemoryBench bench(100);
     bench.embed(a);
     bench.advance(1s);
@@ -452,7 +452,7 @@ private:
 
 }  // namespace
 
-TEST_CASE("Threads that use two managers of one budget never have more than its limit", "[hard_case][H33][R13]") {
+TEST_CASE("Threads that use two managers of one budget never have more than its limit", "[hard_case][S48][H33][R13]") {
     Held held;
     const auto budget = std::make_shared<MemoryBudget>(60);
     ManagerOptions options;

@@ -396,7 +396,7 @@ TEST_CASE("whatever comes, a limit is never higher than the host's, and is lower
 
 // -- Over time --------------------------------------------------------------------------------------------------------
 
-TEST_CASE("idle residents go while memory is short, those in use stay, and the limit comes back afterwards") {
+TEST_CASE("idle residents go while memory is short, those in use stay, and the limit comes back afterwards", "[S52]") {
     Bench bench;
     bench.budget->load(30);
     bench.budget->load(40, true);

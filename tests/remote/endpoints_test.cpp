@@ -255,7 +255,8 @@ std::size_t open_descriptors() {
 
 }  // namespace
 
-TEST_CASE("remote: while endpoints die and rise under 64 callers, no request is lost, or sent again once answered") {
+TEST_CASE("remote: while endpoints die and rise under 64 callers, no request is lost, or sent again once answered",
+          "[S54]") {
     const std::size_t before = open_descriptors();
     {
         std::array<Peer, 3> peers{Peer(openai), Peer(openai), Peer(openai)};

@@ -132,11 +132,13 @@ struct ActionCounts {
     std::vector<std::uint64_t> types =
         std::vector<std::uint64_t>(static_cast<std::size_t>(core::ActionType::event) + 1);
     std::vector<std::uint64_t> events = std::vector<std::uint64_t>(static_cast<std::size_t>(EventType::dropped) + 1);
-    std::vector<std::uint64_t> codes = std::vector<std::uint64_t>(static_cast<std::size_t>(errc::insufficient_memory) + 1);
+    std::vector<std::uint64_t> codes =
+        std::vector<std::uint64_t>(static_cast<std::size_t>(errc::insufficient_memory) + 1);
     std::vector<std::uint64_t> unload_reasons =
         std::vector<std::uint64_t>(static_cast<std::size_t>(Reason::memory) + 1);
     /// Requests that were refused at once, by code.
-    std::vector<std::uint64_t> refusals = std::vector<std::uint64_t>(static_cast<std::size_t>(errc::insufficient_memory) + 1);
+    std::vector<std::uint64_t> refusals =
+        std::vector<std::uint64_t>(static_cast<std::size_t>(errc::insufficient_memory) + 1);
     /// Requests that were granted at once.
     std::uint64_t at_once = 0;
     /// Batches that took all texts of their model's limits, and those that left a waiter because of its bytes, of what

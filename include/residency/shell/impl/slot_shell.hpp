@@ -249,5 +249,6 @@ void SlotShell<Clock>::forget(PendingTeardown& teardown) noexcept {
 
 }  // namespace residency::detail
 
-#include "residency/shell/impl/slot_shell_apply.hpp"  // IWYU pragma: export
-#include "residency/shell/impl/slot_shell_work.hpp"   // IWYU pragma: export
+#include "residency/shell/impl/slot_shell_apply.hpp"   // IWYU pragma: export
+#include "residency/shell/impl/slot_shell_memory.hpp"  // IWYU pragma: export
+#include "residency/shell/impl/slot_shell_work.hpp"    // IWYU pragma: export

@@ -1,6 +1,5 @@
 #pragma once
 
-#include "residency/shell/slot_memory.hpp"
 #include "residency/shell/slot_shell.hpp"
 
 // The one way of SlotShell from a decision to its effects: lock, let the scheduler decide, collect, unlock, carry out.
