@@ -29,6 +29,8 @@
 #include <utility>
 #include <vector>
 
+namespace allocations_test {
+
 using namespace residency;
 using namespace residency::test;
 
@@ -410,3 +412,5 @@ TEST_CASE("allocations of a blocking embed, on both of its threads", "[H10]") {
     guard.reset();
     thread.join();
 }
+
+}  // namespace allocations_test

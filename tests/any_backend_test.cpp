@@ -26,7 +26,7 @@
 #include <utility>
 #include <vector>
 
-namespace residency::test {
+namespace residency::test::any_backend_test {
 
 namespace {
 
@@ -659,4 +659,4 @@ TEST_CASE("route: a table with an empty backend is refused by its pattern; one w
     CHECK_FALSE(route(std::vector<RerankerRoute>()).knows(a));
 }
 
-}  // namespace residency::test
+}  // namespace residency::test::any_backend_test

@@ -16,6 +16,8 @@
 #include <utility>
 #include <vector>
 
+namespace associations_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace residency::test::operations;
@@ -236,3 +238,5 @@ TEST_CASE("A request on a ready model takes nothing of its handler's allocator",
     busy.end();
     bench.check_end();
 }
+
+}  // namespace associations_test

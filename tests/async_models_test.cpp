@@ -16,6 +16,8 @@
 #include <thread>
 #include <vector>
 
+namespace async_models_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -538,3 +540,5 @@ TEST_CASE("Without max_calls as many asynchronous calls run as leases, on no mor
     }
     CHECK(world->violations().empty());
 }
+
+}  // namespace async_models_test

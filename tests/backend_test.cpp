@@ -14,6 +14,8 @@
 #include <utility>
 #include <vector>
 
+namespace backend_test {
+
 using namespace residency;
 
 // Both sides of each concept: the least that satisfies it, and what is one thing short of it.
@@ -452,3 +454,5 @@ TEST_CASE("What a model will need is what its backend says for the key, and none
     holder.says = true;
     CHECK(detail::says_memory_needed(holder));
 }
+
+}  // namespace backend_test

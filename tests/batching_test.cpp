@@ -18,6 +18,8 @@
 #include <utility>
 #include <vector>
 
+namespace batching_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -587,3 +589,5 @@ TEST_CASE("A request larger than what may wait is invalid, and what waits is cou
     bench.check_answer(4);
     bench.check_end();
 }
+
+}  // namespace batching_test

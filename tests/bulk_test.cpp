@@ -16,6 +16,8 @@
 #include <utility>
 #include <vector>
 
+namespace bulk_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -463,3 +465,5 @@ TEST_CASE("A NaN in a part names the text of the request", "[H26][R14]") {
     CHECK(bench.answers[0].error().text_index() == std::optional<std::size_t>(2));
     bench.check_end();
 }
+
+}  // namespace bulk_test

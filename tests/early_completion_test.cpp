@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+namespace early_completion_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -202,3 +204,5 @@ TEST_CASE("Of a bad key and an empty query, the key is named first", "[R9]") {
     CHECK_THAT(std::string(refused.error().what()), contains_text("the model key has an empty name"));
     bench.check_end();
 }
+
+}  // namespace early_completion_test

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-namespace residency::test {
+namespace residency::test::embed_as_test {
 
 namespace {
 
@@ -123,4 +123,4 @@ TEST_CASE("Requests other than embed do not read what texts are") {
     bench.check_end();
 }
 
-}  // namespace residency::test
+}  // namespace residency::test::embed_as_test

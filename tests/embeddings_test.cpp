@@ -7,6 +7,8 @@
 #include <type_traits>
 #include <vector>
 
+namespace embeddings_test {
+
 using residency::Embeddings;
 
 static_assert(std::is_nothrow_move_constructible_v<Embeddings>, "handlers hand it on");
@@ -70,3 +72,5 @@ TEST_CASE("Embeddings are equal with the same dimension and the same floats") {
     const Embeddings nan(1, std::vector<float>{std::numeric_limits<float>::quiet_NaN()});
     CHECK(nan != nan);
 }
+
+}  // namespace embeddings_test

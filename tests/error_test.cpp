@@ -13,6 +13,8 @@
 #include <string>
 #include <vector>
 
+namespace error_test {
+
 using namespace std::chrono_literals;
 using boost::system::error_code;
 using residency::condition;
@@ -216,3 +218,5 @@ TEST_CASE("Each stage has a name and prints it") {
     CHECK(names.size() == 6);
     CHECK(to_string(static_cast<Stage>(99)) == "unknown");
 }
+
+}  // namespace error_test

@@ -10,6 +10,8 @@
 #include <type_traits>
 #include <utility>
 
+namespace error_writer_test {
+
 using namespace residency;
 using namespace std::chrono_literals;
 using detail::ErrorWriter;
@@ -137,3 +139,5 @@ TEST_CASE("ErrorWriter: whose model is still at work learns why it is not waited
     early.is_cancelled = true;
     CHECK(error_in(errors.completed_early(early)).code() == operation_aborted());
 }
+
+}  // namespace error_writer_test

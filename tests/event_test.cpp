@@ -9,6 +9,8 @@
 #include <sstream>
 #include <string>
 
+namespace event_test {
+
 using namespace std::chrono_literals;
 using residency::Event;
 using residency::EventType;
@@ -128,3 +130,5 @@ TEST_CASE("A progress that is none prints as none") {
 TEST_CASE("A long key is cut in an event's line") {
     CHECK(printed(Event{.type = EventType::load_started, .slot = "s", .key = std::string(4096, 'n')}).size() < 120);
 }
+
+}  // namespace event_test

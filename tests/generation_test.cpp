@@ -8,6 +8,8 @@
 #include <sstream>
 #include <type_traits>
 
+namespace generation_test {
+
 using residency::Generation;
 
 // It must not mix with numbers, or be reckoned with.
@@ -45,3 +47,5 @@ TEST_CASE("A generation prints its number") {
     out << Generation{} << ' ' << Generation{42};
     CHECK(out.str() == "0 42");
 }
+
+}  // namespace generation_test

@@ -6,9 +6,9 @@
 #include <utility>
 #include <vector>
 
-using residency::detail::IntrusiveQueue;
+namespace intrusive_queue_test {
 
-namespace {
+using residency::detail::IntrusiveQueue;
 
 struct Owned {
     explicit Owned(int its_number) : number(its_number) {}
@@ -20,6 +20,8 @@ struct Borrowed {
     int number = 0;
     Borrowed* next = nullptr;
 };
+
+namespace {
 
 template <class Nodes>
 std::vector<int> numbers_of(Nodes& nodes) {
@@ -85,3 +87,5 @@ TEST_CASE("IntrusiveQueue: another's nodes come behind its own, in their order, 
     chain.push(std::make_shared<Owned>(4));
     CHECK(numbers_of(chain) == std::vector<int>{1, 2, 3, 4});
 }
+
+}  // namespace intrusive_queue_test

@@ -10,6 +10,8 @@
 #include <utility>
 #include <vector>
 
+namespace lease_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -173,3 +175,5 @@ TEST_CASE("Lease: taken on one thread, ended on another, with no model lost and 
     CHECK(counts.loads == counts.unloads);
     CHECK(world->violations().empty());
 }
+
+}  // namespace lease_test

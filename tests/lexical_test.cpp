@@ -23,6 +23,8 @@
 #include <utility>
 #include <vector>
 
+namespace lexical_test {
+
 using namespace residency;
 
 namespace {
@@ -591,3 +593,5 @@ TEST_CASE("Requests for BM25 share no call and are not split: a score depends on
     all.insert(all.end(), asked[1].begin(), asked[1].end());
     CHECK(rerank("cat", all)[0] != rerank("cat", asked[0])[0]);
 }
+
+}  // namespace lexical_test

@@ -11,6 +11,8 @@
 #include <string>
 #include <vector>
 
+namespace locale_test {
+
 using namespace residency;
 using namespace std::chrono_literals;
 
@@ -142,3 +144,5 @@ TEST_CASE("A width of the user's stream pads what is one word or one number") {
     out << std::setfill('.') << std::setw(6) << Generation{12} << '|' << std::left << std::setw(8) << Reason::idle;
     CHECK(out.str() == "....12|idle....");
 }
+
+}  // namespace locale_test

@@ -67,7 +67,7 @@ cell() {
         return 0
     fi
     local options=(-G Ninja "-DCMAKE_CXX_COMPILER=$compiler" "-DCMAKE_CXX_STANDARD=$standard" "-DCMAKE_BUILD_TYPE=$type"
-        -DRESIDENCY_BUILD_EXAMPLES=OFF)
+        -DRESIDENCY_BUILD_EXAMPLES=OFF -DRESIDENCY_TESTS_APART=ON)
     [ -z "$checks" ] || options+=("-DCMAKE_CXX_FLAGS=-D$checks")
     if [ "$boost" = newest ]; then
         if [ ! -e "$boost_folder/cmeel.prefix/include/boost/version.hpp" ]; then

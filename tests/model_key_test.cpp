@@ -10,6 +10,8 @@
 #include <type_traits>
 #include <unordered_set>
 
+namespace model_key_test {
+
 using residency::ModelKey;
 
 // g++ 12 destroys a braced aggregate twice inside `co_await` (H20).
@@ -114,3 +116,5 @@ TEST_CASE("Equal keys hash alike, and both parts and their order count") {
     CHECK(keys.contains({"a", "q8_0"}));
     CHECK_FALSE(keys.contains("a"));
 }
+
+}  // namespace model_key_test

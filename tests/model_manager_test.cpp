@@ -16,6 +16,8 @@
 #include <type_traits>
 #include <vector>
 
+namespace model_manager_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -248,3 +250,5 @@ TEST_CASE("ModelManager: requests, cancels, unloads and a shutdown at once, and 
     CHECK(world->violations().empty());
     CHECK(world.use_count() == 1);
 }
+
+}  // namespace model_manager_test

@@ -16,6 +16,8 @@
 #include <type_traits>
 #include <vector>
 
+namespace model_slot_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -361,3 +363,5 @@ TEST_CASE("ModelSlot: options are checked before anything is made", "[R12]") {
                       contains_text("mine.max_leases"));
     CHECK(world.use_count() == 1);
 }
+
+}  // namespace model_slot_test

@@ -10,6 +10,8 @@
 #include <type_traits>
 #include <vector>
 
+namespace options_test {
+
 using namespace std::chrono_literals;
 using residency::SlotOptions;
 
@@ -130,3 +132,5 @@ TEST_CASE("The extremes that the rules allow pass") {
         CHECK(refusal(tried).empty());
     }
 }
+
+}  // namespace options_test

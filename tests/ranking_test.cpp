@@ -6,6 +6,8 @@
 #include <limits>
 #include <vector>
 
+namespace ranking_test {
+
 using residency::rank;
 using residency::RankedDocument;
 using residency::Ranking;
@@ -46,3 +48,5 @@ TEST_CASE("Infinite scores are ordered like others") {
     const std::vector<float> scores{-infinity, 0.0F, infinity};
     CHECK(rank(scores) == Ranking{{2, infinity}, {1, 0.0F}, {0, -infinity}});
 }
+
+}  // namespace ranking_test

@@ -10,6 +10,8 @@
 #include <fstream>
 #include <string>
 
+namespace search_passages_test {
+
 TEST_CASE("A file is read to its end, or no further than its reader wants, however large it is") {
     const residency::test::TemporaryFolder folder;
     const std::filesystem::path path = folder.path() / "text";
@@ -31,3 +33,5 @@ TEST_CASE("A file is read to its end, or no further than its reader wants, howev
     // One block of the file, of some ten.
     CHECK(passages(1) < all / 5);
 }
+
+}  // namespace search_passages_test

@@ -7,6 +7,8 @@
 #include <type_traits>
 #include <utility>
 
+namespace shared_cause_test {
+
 using residency::detail::SharedCause;
 
 static_assert(std::is_nothrow_copy_constructible_v<SharedCause> && std::is_nothrow_move_constructible_v<SharedCause>);
@@ -47,3 +49,5 @@ TEST_CASE("No cause is none, and equal to another none") {
     CHECK(none == SharedCause(nullptr));
     CHECK_FALSE(SharedCause(std::make_exception_ptr(1)) == SharedCause(std::make_exception_ptr(1)));
 }
+
+}  // namespace shared_cause_test

@@ -8,6 +8,8 @@
 #include <string>
 #include <tuple>
 
+namespace status_test {
+
 using namespace std::chrono_literals;
 using residency::Generation;
 using residency::Reason;
@@ -141,3 +143,5 @@ TEST_CASE("A shutdown is clean without leftovers, and names those that there are
     CHECK(printed(report) == "left: embedding/minilm@q8_0 (draining, 1 lease) reranker/m (loading, 0 leases)");
     CHECK(report.leftovers[0] != report.leftovers[1]);
 }
+
+}  // namespace status_test

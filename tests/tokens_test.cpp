@@ -18,6 +18,8 @@
 #include <tuple>
 #include <utility>
 
+namespace tokens_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace residency::test::operations;
@@ -207,3 +209,5 @@ TEST_CASE("A handler that cannot be copied has taken no lease", "[H18][R9]") {
     CHECK(bench.slot->status().leases == 0);
     bench.check_end();
 }
+
+}  // namespace tokens_test

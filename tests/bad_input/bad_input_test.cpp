@@ -22,7 +22,7 @@
 #include <utility>
 #include <vector>
 
-namespace residency::test {
+namespace residency::test::bad_input_test {
 
 namespace {
 
@@ -392,4 +392,4 @@ TEST_CASE("bad input: a blocking call on a thread of the library's throws would_
 
 }  // namespace
 
-}  // namespace residency::test
+}  // namespace residency::test::bad_input_test

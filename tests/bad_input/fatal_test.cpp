@@ -13,7 +13,7 @@
 #include <utility>
 #include <vector>
 
-namespace residency::test {
+namespace residency::test::fatal_test {
 
 namespace {
 
@@ -73,4 +73,4 @@ TEST_CASE("bad input: a model that throws in its destructor ends the process", "
 
 }  // namespace
 
-}  // namespace residency::test
+}  // namespace residency::test::fatal_test

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-namespace residency::test {
+namespace residency::test::long_messages_test {
 
 namespace {
 
@@ -73,4 +73,4 @@ TEST_CASE("bad input: a failed inference's long message is cut in the error and 
 
 }  // namespace
 
-}  // namespace residency::test
+}  // namespace residency::test::long_messages_test

@@ -4,7 +4,7 @@
 
 #include <type_traits>
 
-namespace residency::core {
+namespace residency::core::action_test {
 
 TEST_CASE("an action is numbers only, and compares every one of them") {
     STATIC_REQUIRE(std::is_trivially_copyable_v<Action>);
@@ -37,4 +37,4 @@ TEST_CASE("handles of different tables do not mix") {
     CHECK(RequestId{0, 0}.valid());
 }
 
-}  // namespace residency::core
+}  // namespace residency::core::action_test

@@ -9,7 +9,7 @@
 #include <unordered_set>
 #include <vector>
 
-namespace residency::test {
+namespace residency::test::canonical_test {
 
 namespace {
 
@@ -491,4 +491,4 @@ TEST_CASE("equal schedulers have equal hashes, and a set keeps others apart") {
     CHECK(seen.size() == 3);
 }
 
-}  // namespace residency::test
+}  // namespace residency::test::canonical_test

@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-namespace residency::core {
+namespace residency::core::chunked_vector_test {
 
 namespace {
 
@@ -128,4 +128,4 @@ TEST_CASE("chunked vectors are values") {
     CHECK(copy.empty());  // NOLINT(bugprone-use-after-move): it says so
 }
 
-}  // namespace residency::core
+}  // namespace residency::core::chunked_vector_test

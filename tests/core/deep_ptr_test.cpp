@@ -6,7 +6,7 @@
 #include <string>
 #include <utility>
 
-namespace residency::core {
+namespace residency::core::deep_ptr_test {
 
 TEST_CASE("a copied deep pointer owns a copy of the object") {
     DeepPtr<std::string> first(std::make_unique<std::string>("one"));
@@ -32,4 +32,4 @@ TEST_CASE("deep pointers that own nothing are equal to each other alone") {
     CHECK_FALSE(zero == nothing);
 }
 
-}  // namespace residency::core
+}  // namespace residency::core::deep_ptr_test

@@ -10,7 +10,7 @@
 #include <random>
 #include <vector>
 
-namespace residency::core {
+namespace residency::core::indexed_heap_test {
 
 TEST_CASE("the least rank is on top") {
     IndexedHeap<int> heap;
@@ -217,4 +217,4 @@ TEST_CASE("what is taken off the top comes in order") {
     }
 }
 
-}  // namespace residency::core
+}  // namespace residency::core::indexed_heap_test

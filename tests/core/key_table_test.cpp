@@ -14,7 +14,7 @@
 #include <utility>
 #include <vector>
 
-namespace residency::core {
+namespace residency::core::key_table_test {
 
 using namespace std::chrono_literals;
 
@@ -252,4 +252,4 @@ TEST_CASE("a failure that is forgotten leaves what else is known of its key") {
     CHECK(table.size() == 257);
 }
 
-}  // namespace residency::core
+}  // namespace residency::core::key_table_test

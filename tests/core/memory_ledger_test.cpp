@@ -9,6 +9,8 @@
 #include <limits>
 #include <vector>
 
+namespace memory_ledger_test {
+
 using namespace residency::core;
 
 namespace {
@@ -222,3 +224,5 @@ TEST_CASE("Sizes near the greatest number are reckoned with as they are", "[core
     budget.ledger.give_back(second);
     CHECK(budget.ledger.reserved() == 0);
 }
+
+}  // namespace memory_ledger_test

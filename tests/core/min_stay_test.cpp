@@ -13,7 +13,7 @@
 
 // What H32 is worth: a slot under closed-loop callers, in virtual time.
 
-namespace residency::test {
+namespace residency::test::min_stay_test {
 
 namespace {
 
@@ -230,4 +230,4 @@ TEST_CASE("H32 a key waits for the load and the stay of another, a drain and its
     CHECK(loop.percentile(100, 0) <= longest);
 }
 
-}  // namespace residency::test
+}  // namespace residency::test::min_stay_test

@@ -4,7 +4,7 @@
 
 #include <chrono>
 
-namespace residency::core {
+namespace residency::core::resident_test {
 
 using namespace std::chrono_literals;
 
@@ -159,4 +159,4 @@ TEST_CASE("on a resident that does not stay nothing counts", "[H32]") {
     CHECK(resident.next_change(true, 0ms) == never);
 }
 
-}  // namespace residency::core
+}  // namespace residency::core::resident_test

@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-namespace residency::core {
+namespace residency::core::shared_key_test {
 
 static_assert(std::is_nothrow_copy_constructible_v<SharedKey> && std::is_nothrow_copy_assignable_v<SharedKey>);
 static_assert(std::is_nothrow_move_constructible_v<SharedKey> && std::is_nothrow_move_assignable_v<SharedKey>);
@@ -91,4 +91,4 @@ TEST_CASE("a table shares the keys that it knows") {
     CHECK(&*table.share("b") != &*before);
 }
 
-}  // namespace residency::core
+}  // namespace residency::core::shared_key_test

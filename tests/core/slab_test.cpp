@@ -13,7 +13,7 @@
 #include <utility>
 #include <vector>
 
-namespace residency::core {
+namespace residency::core::slab_test {
 
 namespace {
 
@@ -330,4 +330,4 @@ TEST_CASE("a slab agrees with a map through any history") {
     }
 }
 
-}  // namespace residency::core
+}  // namespace residency::core::slab_test

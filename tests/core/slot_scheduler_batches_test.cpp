@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-namespace residency::test {
+namespace residency::test::slot_scheduler_batches_test {
 
 namespace {
 
@@ -271,4 +271,4 @@ TEST_CASE("a call that was out of memory limits those that follow, down to one t
     CHECK(line.given() == Line::Given{{ActionType::part, 1}});
 }
 
-}  // namespace residency::test
+}  // namespace residency::test::slot_scheduler_batches_test

@@ -7,6 +7,8 @@
 #include <chrono>
 #include <cstddef>
 
+namespace slot_scheduler_budget_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -251,3 +253,5 @@ TEST_CASE("A shutdown gives back what waits for memory", "[core][H33]") {
     REQUIRE(world.slots[reranker].failures.size() == 1);
     CHECK(world.slots[reranker].failures.front() == std::pair(errc::shutting_down, Stage::memory));
 }
+
+}  // namespace slot_scheduler_budget_test

@@ -10,7 +10,7 @@
 
 // The hard cases of include/residency/README.md, as far as the scheduler is concerned.
 
-namespace residency::test {
+namespace residency::test::slot_scheduler_hard_cases_test {
 
 namespace {
 
@@ -1287,4 +1287,4 @@ TEST_CASE("H32 a key that ranks first waits for stay, drain and load at most", "
     CHECK(slot.granted_to(first).resident == slot.resident("b"));
 }
 
-}  // namespace residency::test
+}  // namespace residency::test::slot_scheduler_hard_cases_test

@@ -12,7 +12,7 @@
 // What bounds a SlotScheduler: calls, loads, the work of one call; and what becomes of loads and claims that nothing
 // waits for any more.
 
-namespace residency::test {
+namespace residency::test::slot_scheduler_limits_test {
 
 namespace {
 
@@ -879,4 +879,4 @@ TEST_CASE("the waiters of a failed load get the backend's own code", "[R3][coold
     }
 }
 
-}  // namespace residency::test
+}  // namespace residency::test::slot_scheduler_limits_test

@@ -16,7 +16,7 @@
 // What SlotScheduler's documentation says of memory: what never allocates, and that whatever may allocate and cannot
 // has not happened.
 
-namespace residency::test {
+namespace residency::test::slot_scheduler_memory_test {
 
 namespace {
 
@@ -231,4 +231,4 @@ TEST_CASE("granting and releasing a lease on a ready model allocates nothing", "
     CHECK(scheduler.counters().leases_granted == 2'000);
 }
 
-}  // namespace residency::test
+}  // namespace residency::test::slot_scheduler_memory_test

@@ -10,7 +10,7 @@
 // What the rules of include/residency/README.md say of the scheduler. The hard cases are in
 // slot_scheduler_hard_cases_test.cpp.
 
-namespace residency::test {
+namespace residency::test::slot_scheduler_test {
 
 namespace {
 
@@ -1119,4 +1119,4 @@ TEST_CASE("a hundred thousand waiters on many keys are served, each once", "[R8]
     CHECK(slot.scheduler.queue().deadlines().empty());
 }
 
-}  // namespace residency::test
+}  // namespace residency::test::slot_scheduler_test

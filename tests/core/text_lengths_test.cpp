@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-namespace residency::core {
+namespace residency::core::text_lengths_test {
 
 namespace {
 
@@ -41,4 +41,4 @@ TEST_CASE("TextLengths: as many fit as neither the texts nor the bytes exceed, a
     CHECK(lengths.fitting(0, {100, 0}) == 1);
 }
 
-}  // namespace residency::core
+}  // namespace residency::core::text_lengths_test

@@ -6,7 +6,7 @@
 
 #include <optional>
 
-namespace residency::core {
+namespace residency::core::text_rate_test {
 
 namespace {
 
@@ -70,4 +70,4 @@ TEST_CASE("a time is neither zero nor past what a duration can say") {
     CHECK(rate.time_for(1'000'000) == Duration::max());
 }
 
-}  // namespace residency::core
+}  // namespace residency::core::text_rate_test

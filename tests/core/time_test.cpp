@@ -5,7 +5,7 @@
 
 #include <chrono>
 
-namespace residency::core {
+namespace residency::core::time_test {
 
 using namespace std::chrono_literals;
 
@@ -38,4 +38,4 @@ TEST_CASE("later never overflows") {
     CHECK(later(never, Duration::zero()) == never);
 }
 
-}  // namespace residency::core
+}  // namespace residency::core::time_test

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-namespace residency::core {
+namespace residency::core::wait_queue_test {
 
 using namespace std::chrono_literals;
 
@@ -344,4 +344,4 @@ TEST_CASE("wait queues are values") {
     CHECK_FALSE(copy.queue == line.queue);
 }
 
-}  // namespace residency::core
+}  // namespace residency::core::wait_queue_test

@@ -7,6 +7,8 @@
 #include <string>
 #include <string_view>
 
+namespace allocation_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace residency::test::starving;
@@ -50,3 +52,5 @@ TEMPLATE_TEST_CASE("A start that finds no memory throws and has begun nothing, i
         CHECK((with_all_that_follow == 0) == takes_nothing);
     }
 }
+
+}  // namespace allocation_test

@@ -19,6 +19,8 @@
 #include <utility>
 #include <vector>
 
+namespace asynchronous_models_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -302,3 +304,5 @@ TEST_CASE("An asynchronous call that the inference executor refuses fails its re
     run_ready(control, inference);
     CHECK(world.live == 0);
 }
+
+}  // namespace asynchronous_models_test

@@ -12,6 +12,8 @@
 #include <string>
 #include <vector>
 
+namespace construction_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -195,3 +197,5 @@ TEST_CASE("A call that blocks and finds no memory throws, and nothing has begun 
         starve_blocking([](Owner& manager) { (void)manager.shutdown(); });
     }
 }
+
+}  // namespace construction_test

@@ -14,6 +14,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+namespace descriptors_test {
+
 using namespace residency;
 using namespace residency::test;
 
@@ -121,3 +123,5 @@ TEMPLATE_TEST_CASE("Where descriptors run out, the constructor says so and nothi
 TEMPLATE_TEST_CASE("So it does where the host's context has yet to open its descriptors", "[R12]", Manager, Slot) {
     run_out_of_descriptors<TestType>(true);
 }
+
+}  // namespace descriptors_test

@@ -17,6 +17,8 @@
 #include <optional>
 #include <string>
 
+namespace malloc_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace residency::test::starving;
@@ -202,3 +204,5 @@ TEST_CASE("A call that blocks and for which malloc or aligned_alloc fails throws
     // On a model that is ready a lease takes no memory, its executor's neither.
     CHECK_FALSE(throws_or_ends([](Owner& manager) { manager.embedding().acquire(a).release(); }));
 }
+
+}  // namespace malloc_test

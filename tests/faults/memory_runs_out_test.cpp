@@ -16,6 +16,8 @@
 #include <string>
 #include <vector>
 
+namespace memory_runs_out_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -463,3 +465,5 @@ TEST_CASE("Memory that runs out in a shared call costs each request its own rows
         }
     }
 }
+
+}  // namespace memory_runs_out_test

@@ -5,6 +5,8 @@
 #include <stop_token>
 #include <utility>
 
+namespace simulated_test {
+
 using namespace residency;
 using namespace residency::test;
 
@@ -52,3 +54,5 @@ TEST_CASE("The last lease may end while another one's model is being destroyed i
     f.run();
     f.check_gone(2);
 }
+
+}  // namespace simulated_test

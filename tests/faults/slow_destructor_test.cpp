@@ -9,6 +9,8 @@
 #include <thread>
 #include <utility>
 
+namespace slow_destructor_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -148,3 +150,5 @@ TEST_CASE("A slow destructor on threads of the library's own delays neither the 
     CHECK(f.world->counts(a).most_resident == 1);
     f.finish(2);
 }
+
+}  // namespace slow_destructor_test

@@ -17,6 +17,8 @@
 #include <utility>
 #include <vector>
 
+namespace stopped_executor_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -353,3 +355,5 @@ TEST_CASE("A context that threads run stops, the manager is destroyed, and the c
         }
     }
 }
+
+}  // namespace stopped_executor_test

@@ -8,6 +8,8 @@
 #include <system_error>
 #include <type_traits>
 
+namespace thread_creation_test {
+
 using namespace residency;
 using namespace residency::test;
 
@@ -62,3 +64,5 @@ TEMPLATE_TEST_CASE("Where a thread cannot be made, whichever it is, nothing is, 
         CHECK(world.use_count() == 1);
     }
 }
+
+}  // namespace thread_creation_test

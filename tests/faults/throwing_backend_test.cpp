@@ -17,6 +17,8 @@
 #include <utility>
 #include <vector>
 
+namespace throwing_backend_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -277,3 +279,5 @@ TEST_CASE(
     }
     CHECK(is_idle(context));
 }
+
+}  // namespace throwing_backend_test

@@ -23,6 +23,8 @@
 #include <utility>
 #include <vector>
 
+namespace throwing_handler_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace residency::test::operations;
@@ -293,3 +295,5 @@ TEMPLATE_TEST_CASE(
     }
     CHECK(thrown > 0);
 }
+
+}  // namespace throwing_handler_test

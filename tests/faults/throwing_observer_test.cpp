@@ -12,6 +12,8 @@
 #include <string>
 #include <vector>
 
+namespace throwing_observer_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -160,3 +162,5 @@ TEST_CASE("An observer that throws when it is copied: there is no manager then",
     }
     CHECK(thrown > 0);
 }
+
+}  // namespace throwing_observer_test

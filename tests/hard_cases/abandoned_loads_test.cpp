@@ -12,6 +12,8 @@
 #include <utility>
 #include <vector>
 
+namespace abandoned_loads_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -501,3 +503,5 @@ TEST_CASE("An unload does not wait for a load, on threads of the library's own",
     CHECK(slot.shutdown().clean());
     CHECK(world->counts().live == 0);
 }
+
+}  // namespace abandoned_loads_test

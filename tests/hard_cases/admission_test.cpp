@@ -5,6 +5,8 @@
 #include <stdexcept>
 #include <vector>
 
+namespace admission_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -261,3 +263,5 @@ TEST_CASE("Checks come in order: cooling_down comes before overloaded", "[H5]") 
     CHECK(waits.calls() == 1);
     bench.check_end();
 }
+
+}  // namespace admission_test

@@ -18,6 +18,8 @@
 #include <utility>
 #include <vector>
 
+namespace blocking_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -254,3 +256,5 @@ TEST_CASE("A thread of another context may block on a manager over an executor w
     other.join();
     pool.join();
 }
+
+}  // namespace blocking_test

@@ -26,6 +26,8 @@
 #include <utility>
 #include <vector>
 
+namespace callbacks_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -589,3 +591,5 @@ TEST_CASE("A shutdown's handler is posted after that of an ensure_loaded that is
     CHECK(order == std::vector<std::string>{"ensure_loaded", "shutdown"});
     bench.check_nothing_left();
 }
+
+}  // namespace callbacks_test

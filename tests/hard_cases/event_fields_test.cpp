@@ -14,6 +14,8 @@
 #include <utility>
 #include <vector>
 
+namespace event_fields_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -500,3 +502,5 @@ TEST_CASE("Events come in the order in which things happened, however late they 
                                               EventType::unload_started, EventType::unloaded});
     bench.check_end();
 }
+
+}  // namespace event_fields_test

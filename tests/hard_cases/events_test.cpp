@@ -10,6 +10,8 @@
 #include <thread>
 #include <vector>
 
+namespace events_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -270,3 +272,5 @@ TEST_CASE("Without an observer there are no events, and nothing waits for one", 
     CHECK(bench.events.all().empty());
     bench.check_end();
 }
+
+}  // namespace events_test

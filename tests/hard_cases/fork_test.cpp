@@ -19,6 +19,8 @@
 #include <string_view>
 #include <thread>
 
+namespace fork_test {
+
 using namespace residency;
 using residency::test::in_child;
 using residency::testing::Gate;
@@ -263,3 +265,5 @@ TEST_CASE("a manager made in a child works, and its own child refuses", "[S47][H
             }) == "exit 0");
 }
 #endif
+
+}  // namespace fork_test

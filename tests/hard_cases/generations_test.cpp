@@ -5,6 +5,8 @@
 #include <stop_token>
 #include <vector>
 
+namespace generations_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -362,3 +364,5 @@ TEST_CASE("unload of all unloads every resident, and completes once all are gone
     CHECK(nothing.exception() == nullptr);
     bench.check_end();
 }
+
+}  // namespace generations_test

@@ -10,6 +10,8 @@
 #include <thread>
 #include <utility>
 
+namespace handlers_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -253,3 +255,5 @@ TEST_CASE("Nothing completes inside the call that starts it", "[H16][R9]") {
     ready.value().release();
     bench.check_end();
 }
+
+}  // namespace handlers_test

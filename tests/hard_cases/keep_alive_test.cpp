@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <vector>
 
+namespace keep_alive_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -351,3 +353,5 @@ TEST_CASE("The deadline covers queue, load and inference together", "[H14]") {
     CHECK(enough.value().size() == 1);
     bench.check_end();
 }
+
+}  // namespace keep_alive_test

@@ -15,6 +15,8 @@
 #include <utility>
 #include <vector>
 
+namespace language_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -175,3 +177,5 @@ TEST_CASE("A deferred call may outlive the slot that it was made for", "[H21][R9
     CHECK(answer.code() == errc::shutting_down);
     bench.check_nothing_left();
 }
+
+}  // namespace language_test

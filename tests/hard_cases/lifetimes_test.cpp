@@ -15,6 +15,8 @@
 #include <utility>
 #include <vector>
 
+namespace lifetimes_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -318,3 +320,5 @@ TEST_CASE("A shutdown that waits for the alarm completes when its slot is destro
     REQUIRE(report.calls() == 1);
     CHECK(report.value().clean());
 }
+
+}  // namespace lifetimes_test

@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+namespace loads_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -92,7 +94,7 @@ TEST_CASE("After an aborted load the next request starts clean, without a cooldo
     bench.check_end();
 }
 
-TEST_CASE("A queued load whose last waiter is cancelled never reaches the backend", "[H1]") {
+TEST_CASE("A queued load whose only waiter is cancelled never reaches the backend", "[H1]") {
     SlotBench bench;
     Request<FakeLease> leaver;
     bench.slot->async_acquire(a, leaver.token());
@@ -308,3 +310,5 @@ TEST_CASE("A call that has its lease and waits for a thread is in stage inferenc
     CHECK(late.calls() == 1);
     bench.check_end();
 }
+
+}  // namespace loads_test

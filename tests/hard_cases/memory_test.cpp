@@ -19,6 +19,8 @@
 #include <utility>
 #include <vector>
 
+namespace memory_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -486,3 +488,5 @@ TEST_CASE("Threads that use two managers of one budget never have more than its 
     CHECK(held.bytes_ == 0);
     CHECK(budget->used() == 0);
 }
+
+}  // namespace memory_test

@@ -20,6 +20,8 @@
 #include <utility>
 #include <vector>
 
+namespace out_of_memory_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -357,3 +359,5 @@ TEST_CASE("One load after the other may find no memory to begin, and every waite
         CHECK(failed < seen);
     }
 }
+
+}  // namespace out_of_memory_test

@@ -12,6 +12,8 @@
 #include <utility>
 #include <vector>
 
+namespace priorities_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -465,3 +467,5 @@ TEST_CASE("The key of the oldest aged waiter gets every second place", "[R15][S2
     grants.release_all();
     bench.check_end();
 }
+
+}  // namespace priorities_test

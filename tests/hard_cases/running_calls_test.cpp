@@ -8,6 +8,8 @@
 #include <thread>
 #include <vector>
 
+namespace running_calls_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -255,3 +257,5 @@ TEST_CASE("A lease takes one call at a time, so that as many leases allow as man
     CHECK(world->counts().live == 0);
     CHECK(world->violations().empty());
 }
+
+}  // namespace running_calls_test

@@ -10,6 +10,8 @@
 #include <utility>
 #include <vector>
 
+namespace shutdown_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -281,3 +283,5 @@ TEST_CASE("What is started after its slot was destroyed completes at once with w
     CHECK(world->counts().live == 0);
     CHECK(world.use_count() == 1);
 }
+
+}  // namespace shutdown_test

@@ -17,6 +17,8 @@
 #include <thread>
 #include <vector>
 
+namespace slow_user_code_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -458,3 +460,5 @@ TEST_CASE("A blocking call waits no longer than its timeout, although none of it
     CHECK(world->counts().live == 0);
     CHECK(is_idle(busy));
 }
+
+}  // namespace slow_user_code_test

@@ -19,6 +19,8 @@
 #include <string_view>
 #include <vector>
 
+namespace stops_test {
+
 using namespace residency;
 
 namespace {
@@ -112,3 +114,5 @@ TEST_CASE("A blocking call in what a load's stop runs is refused", "[H15]") {
 TEST_CASE("A blocking call in what an inference's stop runs is refused", "[H15]") {
     CHECK(code_in_stop(false) == errc::would_deadlock);
 }
+
+}  // namespace stops_test

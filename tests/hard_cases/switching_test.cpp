@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+namespace switching_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -312,3 +314,5 @@ TEST_CASE("Every second lease goes to the oldest waiter that is older than the a
     second.release();
     bench.check_end();
 }
+
+}  // namespace switching_test

@@ -15,6 +15,8 @@
 #include <thread>
 #include <vector>
 
+namespace threads_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -344,3 +346,5 @@ TEST_CASE("A clock of one's own needs the host's executors, and executors come a
     CHECK_NOTHROW(Manager({}, {}, {}, Executors::all(here)));
     CHECK(is_idle(context));
 }
+
+}  // namespace threads_test

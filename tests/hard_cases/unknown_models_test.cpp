@@ -13,6 +13,8 @@
 #include <utility>
 #include <vector>
 
+namespace unknown_models_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -319,3 +321,5 @@ TEST_CASE("Requests for known and unknown keys may come from many threads at onc
     CHECK(world->counts(nonsense).loads == 0);
     CHECK(slot.shutdown().clean());
 }
+
+}  // namespace unknown_models_test

@@ -173,7 +173,7 @@ def build(work, jobs, sanitize):
     flags = "-w" if sanitize else "-w -D_GLIBCXX_ASSERTIONS"
     subprocess.run(
         ["cmake", "-G", "Ninja", "-S", source, "-B", folder, f"-DCMAKE_CXX_FLAGS={flags}", "-DCMAKE_BUILD_TYPE=", "-DRESIDENCY_BUILD_EXAMPLES=OFF",
-         f"-DRESIDENCY_SANITIZE={sanitize}"], check=True, stdout=subprocess.DEVNULL)
+         "-DRESIDENCY_TESTS_APART=ON", f"-DRESIDENCY_SANITIZE={sanitize}"], check=True, stdout=subprocess.DEVNULL)
     programs = suites.programs(ROOT / "tests", folder)
     run = subprocess.run(["ninja", "-C", folder, "-k", "0", "-j", str(jobs), *sorted({program.target for program in programs})],
                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)

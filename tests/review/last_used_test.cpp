@@ -19,6 +19,8 @@
 #include <thread>
 #include <vector>
 
+namespace last_used_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -155,3 +157,5 @@ TEST_CASE("Review: nothing that counts as use writes its time without the lock",
     CHECK(wrong == 0);
     f.finish(0);
 }
+
+}  // namespace last_used_test

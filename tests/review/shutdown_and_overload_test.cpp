@@ -8,6 +8,8 @@
 #include <atomic>
 #include <thread>
 
+namespace shutdown_and_overload_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -199,3 +201,5 @@ TEST_CASE("Review: a flood from threads is answered to the last request, within 
     CHECK(f.world->counts().most_calling <= 2);
     f.finish(800);
 }
+
+}  // namespace shutdown_and_overload_test

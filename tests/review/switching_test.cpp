@@ -11,6 +11,8 @@
 #include <cstdint>
 #include <thread>
 
+namespace switching_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -223,3 +225,5 @@ TEST_CASE("Review: what threads load is there when they use it, while others tak
     CHECK(f.world->counts().most_resident == 1);
     f.finish(0);
 }
+
+}  // namespace switching_test

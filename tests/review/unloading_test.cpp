@@ -14,6 +14,8 @@
 #include <cstdint>
 #include <thread>
 
+namespace unloading_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -202,3 +204,5 @@ TEST_CASE("Review: no request meets a model that is being unloaded, while thread
     CHECK(f.world->counts(a).most_resident == 1);
     f.finish(0);
 }
+
+}  // namespace unloading_test

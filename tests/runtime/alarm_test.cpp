@@ -8,6 +8,8 @@
 #include <utility>
 #include <vector>
 
+namespace alarm_test {
+
 using namespace std::chrono_literals;
 using boost::system::error_code;
 using residency::runtime::Alarm;
@@ -169,3 +171,5 @@ TEST_CASE("Alarm: closed, it ends its wait and starts no other", "[R7]") {
     CHECK(owner.alarm.quiet());
     owner.alarm.close();
 }
+
+}  // namespace alarm_test

@@ -19,6 +19,8 @@
 #include <thread>
 #include <utility>
 
+namespace completion_test {
+
 namespace asio = boost::asio;
 using namespace residency::runtime;
 using residency::test::AllocatorCounts;
@@ -234,3 +236,5 @@ TEST_CASE("BlockingCall: its handler is called at once, not posted: it only wake
     CHECK(call.wait() == 5);
     CHECK(context.poll() == 0);
 }
+
+}  // namespace completion_test

@@ -18,6 +18,8 @@
 #include <string_view>
 #include <vector>
 
+namespace cpu_quota_test {
+
 using namespace residency::runtime;
 using residency::test::TemporaryFolder;
 using namespace std::string_literals;
@@ -403,5 +405,7 @@ TEST_CASE("Thousands of mounts, and a path longer than a file's may be") {
     root.process("0::/" + std::string(10'000, 'a') + "\n", v2_mount("/", "/c")).v2("/c", "300000");
     CHECK(root.quota() == 3);
 }
+
+}  // namespace cpu_quota_test
 
 #endif

@@ -12,6 +12,8 @@
 #include <future>
 #include <vector>
 
+namespace executors_test {
+
 namespace asio = boost::asio;
 using namespace residency;
 using residency::runtime::default_max_calls;
@@ -104,3 +106,5 @@ TEST_CASE("runs_in_this_thread: knows io_context and thread_pool, and claims not
     CHECK(in_pool.get_future().get());
     pool.join();
 }
+
+}  // namespace executors_test

@@ -8,6 +8,8 @@
 #include <type_traits>
 #include <vector>
 
+namespace mutex_test {
+
 using residency::runtime::Mutex;
 using residency::runtime::MutexLock;
 
@@ -81,3 +83,5 @@ TEST_CASE("Mutex: a condition variable can wait with it") {
     }
     setter.join();
 }
+
+}  // namespace mutex_test

@@ -22,6 +22,8 @@
 #include <thread>
 #include <vector>
 
+namespace owned_threads_test {
+
 namespace asio = boost::asio;
 using OwnedThreads = residency::runtime::OwnedThreads<std::function<void(std::exception_ptr, std::size_t)>>;
 using residency::test::last_words_of_exception;
@@ -190,3 +192,5 @@ TEST_CASE("OwnedThreads: where a thread cannot be made, those that were end, and
         CHECK(watched.expired());
     }
 }
+
+}  // namespace owned_threads_test

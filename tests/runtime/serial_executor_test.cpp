@@ -13,6 +13,8 @@
 #include <utility>
 #include <vector>
 
+namespace serial_executor_test {
+
 using namespace residency;
 using runtime::SerialExecutor;
 
@@ -201,3 +203,5 @@ TEST_CASE("What may run at once does so on a thread of the other executor's, in 
     context.poll();
     CHECK(ran == std::vector<int>{1, 2, 3, 4, 5, 6});
 }
+
+}  // namespace serial_executor_test

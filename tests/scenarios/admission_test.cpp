@@ -10,6 +10,8 @@
 #include <thread>
 #include <utility>
 
+namespace admission_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -596,3 +598,5 @@ TEST_CASE("S26: a thread's requests are served in the order it made them", "[S26
     }
     f.finish(100);
 }
+
+}  // namespace admission_test

@@ -7,6 +7,8 @@
 #include <stdexcept>
 #include <thread>
 
+namespace errors_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -294,3 +296,5 @@ TEST_CASE("S29: threads go on under an observer that throws and calls back", "[S
     CHECK(own.ran() == own.made());
     f.check_gone(0);
 }
+
+}  // namespace errors_test

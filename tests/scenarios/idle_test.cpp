@@ -10,6 +10,8 @@
 #include <stdexcept>
 #include <thread>
 
+namespace idle_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -511,3 +513,5 @@ TEST_CASE("S19: a thread that asks during the unload waits, and gets a new gener
     fresh.release();
     f.finish(2);
 }
+
+}  // namespace idle_test

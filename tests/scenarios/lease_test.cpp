@@ -7,6 +7,8 @@
 #include <set>
 #include <thread>
 
+namespace lease_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -402,3 +404,5 @@ TEST_CASE("S12: whatever ends a model, its destructor runs on a loading thread",
     }
     f.finish(4);
 }
+
+}  // namespace lease_test

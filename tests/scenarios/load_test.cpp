@@ -8,6 +8,8 @@
 #include <stdexcept>
 #include <thread>
 
+namespace load_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -666,3 +668,5 @@ TEST_CASE("S8: cancelling, unloading and shutting down from threads while a load
     CHECK(f.world->counts(a).failed_loads == 2);
     f.finish(2);
 }
+
+}  // namespace load_test

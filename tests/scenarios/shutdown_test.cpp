@@ -7,6 +7,8 @@
 #include <latch>
 #include <thread>
 
+namespace shutdown_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -576,3 +578,5 @@ TEST_CASE("S33: destroyed in the middle of what threads have started, every hand
         f.check_gone(40);
     }
 }
+
+}  // namespace shutdown_test

@@ -6,6 +6,8 @@
 #include <atomic>
 #include <thread>
 
+namespace switch_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -334,3 +336,5 @@ TEST_CASE("S20: with several places, the least recently used model makes room", 
     fourth.value().release();
     f.finish(6);
 }
+
+}  // namespace switch_test

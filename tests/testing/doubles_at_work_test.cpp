@@ -13,6 +13,8 @@
 #include <string>
 #include <vector>
 
+namespace doubles_at_work_test {
+
 using namespace residency;
 using namespace residency::testing;
 using namespace std::chrono_literals;
@@ -123,3 +125,5 @@ TEST_CASE("With threads, a gate says when: one load serves all who asked during 
     CHECK(world->counts().live == 0);
     CHECK(world->violations().empty());
 }
+
+}  // namespace doubles_at_work_test

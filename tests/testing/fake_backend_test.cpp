@@ -16,6 +16,8 @@
 #include <type_traits>
 #include <vector>
 
+namespace fake_backend_test {
+
 using namespace residency;
 using namespace residency::testing;
 using namespace std::chrono_literals;
@@ -452,3 +454,5 @@ TEST_CASE("A model whose constructor throws leaves nothing behind") {
     CHECK(counts.loads == 1);
     CHECK(counts.failed_loads == 1);
 }
+
+}  // namespace fake_backend_test

@@ -7,6 +7,8 @@
 #include <thread>
 #include <vector>
 
+namespace gate_test {
+
 using residency::testing::Gate;
 
 TEST_CASE("An open gate holds no thread back") {
@@ -61,3 +63,5 @@ TEST_CASE("A stop that was requested before holds no thread back") {
     stop.request_stop();
     CHECK_FALSE(gate.pass(stop.get_token()));
 }
+
+}  // namespace gate_test

@@ -13,6 +13,8 @@
 #include <thread>
 #include <utility>
 
+namespace outcome_test {
+
 using residency::errc;
 using residency::Error;
 using residency::Stage;
@@ -118,3 +120,5 @@ TEST_CASE("The handler is one for Asio, and takes an executor") {
     CHECK(asio::get_associated_executor(asio::bind_executor(context.get_executor(), outcome.handler())) ==
           context.get_executor());
 }
+
+}  // namespace outcome_test

@@ -19,6 +19,8 @@
 #include <type_traits>
 #include <vector>
 
+namespace virtual_clock_test {
+
 using namespace std::chrono_literals;
 using boost::system::error_code;
 using residency::testing::advance;
@@ -330,3 +332,5 @@ TEST_CASE("A handler may move the clock on") {
     run_ready(context);
     CHECK(fired);
 }
+
+}  // namespace virtual_clock_test
