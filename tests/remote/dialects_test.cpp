@@ -4,6 +4,8 @@
 #include "support/calls.hpp"
 #include "support/peer.hpp"
 
+namespace dialects_test {
+
 using namespace residency;
 using namespace residency::test;
 
@@ -156,3 +158,5 @@ TEST_CASE("remote: endpoints of several dialects share the requests of a model")
     CHECK(openai.seen().size() == 4);
     CHECK(tei.seen().size() == 4);
 }
+
+}  // namespace dialects_test

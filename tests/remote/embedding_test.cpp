@@ -5,6 +5,8 @@
 #include "support/dialects.hpp"
 #include "support/peer.hpp"
 
+namespace embedding_test {
+
 using namespace residency;
 using namespace residency::test;
 
@@ -187,3 +189,5 @@ TEST_CASE("remote: queries and documents get their prefixes") {
     CHECK(!without.model->distinguishes());
     CHECK(error_of([&] { without.embed({"one"}, EmbedAs::query); }).code() == errc::invalid_request);
 }
+
+}  // namespace embedding_test

@@ -20,6 +20,8 @@
 #include <string>
 #include <vector>
 
+namespace endpoints_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -301,3 +303,5 @@ TEST_CASE("remote: while endpoints die and rise under 64 callers, no request is 
     }
     CHECK(open_descriptors() == before);
 }
+
+}  // namespace endpoints_test

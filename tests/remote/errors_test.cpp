@@ -10,6 +10,8 @@
 #include <mutex>
 #include <sstream>
 
+namespace errors_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -222,3 +224,5 @@ TEST_CASE("remote: refused connections name the endpoint") {
     CHECK(error.code() == errc::load_failed);
     CHECK_THAT(error.what(), contains_text(options.endpoints[0].url));
 }
+
+}  // namespace errors_test

@@ -10,6 +10,8 @@
 #include <limits>
 #include <thread>
 
+namespace hostile_answers_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -313,3 +315,5 @@ TEST_CASE("remote: a call may be destroyed with its context") {
     stop.request_stop();
     peer.wait_for_open(0);
 }
+
+}  // namespace hostile_answers_test

@@ -8,6 +8,8 @@
 #include <limits>
 #include <stdexcept>
 
+namespace options_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
@@ -138,3 +140,5 @@ TEST_CASE("remote: base64 of any number of floats is read, and none with another
         }
     }
 }
+
+}  // namespace options_test

@@ -11,6 +11,8 @@
 #include <future>
 #include <latch>
 
+namespace sharing_test {
+
 using namespace residency;
 using namespace residency::test;
 
@@ -129,3 +131,5 @@ TEST_CASE("remote: a large rerank is cut, and a small one goes between its parts
     const std::vector<std::string> wanted{"a 1", "large 32", "one 3", "large 32", "other 2", "large 6"};
     CHECK(order == wanted);
 }
+
+}  // namespace sharing_test

@@ -17,6 +17,8 @@
 #include <string>
 #include <thread>
 
+namespace tls_test {
+
 using namespace residency;
 using namespace residency::test;
 
@@ -158,3 +160,5 @@ TEST_CASE("remote: certificates that cannot be read fail the load") {
     options.certificates = "no-such-file.pem";
     CHECK_THROWS_AS(load_embedder({.model = options}), boost::system::system_error);
 }
+
+}  // namespace tls_test
