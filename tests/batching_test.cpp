@@ -111,7 +111,7 @@ TEST_CASE("Requests that wait share one call, and each gets its own rows in its 
 }
 
 TEST_CASE("A model without limits, and a limit of one text, share no call", "[H24]") {
-    const std::size_t most = GENERATE(0, 1, 2);
+    const auto most = GENERATE(as<std::size_t>{}, 0, 1, 2);
     ManagerOptions options = BatchBench::one_call();
     options.embedding.max_batch_texts = most;
     BatchBench bench(most == 0 ? BatchLimits() : BatchLimits{8}, options);
@@ -206,7 +206,7 @@ TEST_CASE("Several texts at fault fail their requests alone", "[H30][R14]") {
 TEST_CASE("An index that no text has is any other failure", "[H30]") {
     BatchBench bench;
     bench.occupy_before({{"b"}, {"c"}});
-    bench.hook = [&bench](const FakeCall& call) {
+    bench.hook = [](const FakeCall& call) {
         if (call.rows > 1) {
             throw Error(errc::inference_failed, call.key, Stage::inference, "odd").at_text(7);
         }

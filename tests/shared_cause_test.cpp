@@ -34,7 +34,8 @@ TEST_CASE("A shared cause keeps its exception until its last owner is gone") {
         CHECK_FALSE(first);
         first = third;
         third = second;
-        third = third;
+        const SharedCause& same = third;
+        third = same;
         CHECK(value.use_count() == 2);
     }
     CHECK(value.use_count() == 2);

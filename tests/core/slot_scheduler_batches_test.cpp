@@ -78,7 +78,7 @@ TEST_CASE("waiters that fit join the first, whole and by rank", "[H25]") {
 }
 
 TEST_CASE("a batch looks past 64 waiters that do not fit, and no further", "[H25]") {
-    const std::size_t misfits = GENERATE(64, 65);
+    const auto misfits = GENERATE(as<std::size_t>{}, 64, 65);
     Line line(1, {8});
     const Grant first = line.lease("a", SlotTable::about(1));
     RequestSpec document = SlotTable::about(1);
