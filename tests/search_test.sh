@@ -46,7 +46,7 @@ done
 run --help
 check "--help ends with 0" ends_with 0
 check "--help is on stdout" is_silent err
-for option in --top --threads --keep-alive --models --embedding --reranker --json --events --watch-idle --help; do
+for option in --top --threads --keep-alive --memory --models --embedding --reranker --json --events --watch-idle --help; do
     check "--help names $option" says out "$option"
 done
 
@@ -62,6 +62,8 @@ refuses "an unknown option" "--bogus" bread "$folder" --bogus
 refuses "one argument too many" "extra" bread "$folder" extra
 refuses "--top 0" "--top" bread "$folder" --top 0
 refuses "--threads 0" "--threads" bread "$folder" --threads 0
+refuses "--memory 0" "--memory" bread "$folder" --memory 0
+refuses "--memory that is no size" "--memory" bread "$folder" --memory much
 refuses "--threads that is no number" "--threads" bread "$folder" --threads many
 refuses "a keep-alive without a unit" "keep-alive" bread "$folder" --keep-alive 30
 refuses "a negative keep-alive" "keep-alive" bread "$folder" --keep-alive=-1s
@@ -127,6 +129,11 @@ run bread "$folder" --top 3 --embedding lexical@f32 --embedding lexical
 check "two searches at once: results under the models' names" test "$(grep -c '^lexical.*, reranked by bm25@f32:$' "$room/out")" -eq 2
 check "two searches at once: places are counted anew" test "$(grep -c '^1  ' "$room/out")" -eq 2
 
+run bread "$folder" --json --memory 1MB
+check "--memory 1MB: the built-in models fit" json 'j["results"]'
+run bread "$folder" --memory 100
+check "--memory 100: exit code 1" ends_with 1
+check "--memory 100: it says why" says err insufficient_memory
 run bread "$folder" --json --threads 3
 check "--threads 3: three threads" json 'j["searched"]["threads"] == 3'
 if processor=$(taskset -cp $$ 2> "$room/check.log" | sed 's/.*: *\([0-9]*\).*/\1/') && [ -n "$processor" ]; then

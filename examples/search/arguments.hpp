@@ -45,6 +45,8 @@ struct Arguments {
     std::size_t top = 10;
     std::size_t threads = std::min<std::size_t>(residency::usable_processors(), 16);
     std::chrono::milliseconds keep_alive = std::chrono::seconds(30);
+    /// How many bytes all models may hold together; zero: a model of each kind, whatever its size.
+    std::uint64_t memory = 0;
     /// The folder that the models come from, or a file with a table of where; empty: the built-in ones.
     std::filesystem::path models{};
     /// A search for each, all at once.
@@ -130,6 +132,12 @@ inline std::optional<Arguments> parse(int argc, const char* const* argv) {
     app.add_option("--keep-alive", keep_alive, "How long an idle model stays: 500ms, 30s, 5m, 1h, 0 or forever")
         ->type_name("TIME")
         ->capture_default_str();
+    app.add_option(
+           "--memory", arguments.memory,
+           "How much memory the models may hold together, like 500MB or 2GB (of 1024): as many stay as fit in it; "
+           "without it one that embeds and one that reranks")
+        ->transform(CLI::AsSizeValue(false))
+        ->type_name("SIZE");
     app.add_option("--models", arguments.models,
                    "Where models come from: a folder with a NAME-QUANT.gguf each, for llama.cpp, or an OpenVINO folder "
                    "NAME-QUANT; or a table in JSON, see below; without it the built-in ones")
@@ -177,6 +185,9 @@ inline std::optional<Arguments> parse(int argc, const char* const* argv) {
     }
     if (arguments.threads < 1 || arguments.threads > 256) {
         throw UsageError("--threads must be between 1 and 256.");
+    }
+    if (app.count("--memory") != 0 && arguments.memory == 0) {
+        throw UsageError("--memory must be more than 0.");
     }
     if (arguments.watch_idle && arguments.keep_alive == residency::keep_alive_forever) {
         throw UsageError("--watch-idle would wait for ever with --keep-alive forever.");

@@ -114,6 +114,15 @@ private:
         options.embedding.max_queue =
             std::max(options.embedding.max_queue, arguments_.threads * arguments_.searches.size());
         options.reranker.keep_alive = arguments_.keep_alive;
+        if (arguments_.memory != 0) {
+            const auto budget = std::make_shared<residency::MemoryBudget>(arguments_.memory);
+            for (residency::SlotOptions* const slot : {&options.embedding, &options.reranker}) {
+                slot->memory = budget;
+                slot->max_resident = 0;
+                // Of a model that another machine computes there is next to nothing here.
+                slot->model_memory = std::size_t{64} << 10U;
+            }
+        }
         options.observer = [this, log = std::move(log)](const residency::Event& event) {
             // A load that goes well logs much that is of no use here.
             const bool chat =
