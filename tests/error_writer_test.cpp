@@ -58,7 +58,7 @@ const ModelKey b("b");
 static_assert(std::is_nothrow_copy_constructible_v<Error> && std::is_nothrow_copy_assignable_v<Error>);
 
 TEST_CASE("ErrorWriter: requests that are refused together share the text of their errors") {
-    ErrorWriter errors(slot, options);
+    ErrorWriter errors(slot, options, nullptr);
     const auto write = [&errors](const Refused& refused) { return error_in(errors.failed(refused)); };
     const Refused plain(a, errc::shutting_down, Stage::queue);
     const Error first = write(plain);
@@ -87,7 +87,7 @@ TEST_CASE("ErrorWriter: requests that are refused together share the text of the
 }
 
 TEST_CASE("ErrorWriter: a load that failed keeps the words and the code of its own cause") {
-    ErrorWriter errors(slot, options);
+    ErrorWriter errors(slot, options, nullptr);
     Refused disk(a, errc::load_failed, Stage::load, 1500us);
     disk.cause = std::make_exception_ptr(std::runtime_error("no such file"));
     const Error first = error_in(errors.failed(disk));
@@ -111,7 +111,7 @@ TEST_CASE("ErrorWriter: a load that failed keeps the words and the code of its o
 }
 
 TEST_CASE("ErrorWriter: the waiters of one failed load share its text, those of another load do not") {
-    ErrorWriter errors(slot, options);
+    ErrorWriter errors(slot, options, nullptr);
     Refused first(a, errc::load_failed, Stage::load);
     first.cause = std::make_exception_ptr(std::runtime_error("no such file"));
     Refused second(a, errc::load_failed, Stage::load);
@@ -128,7 +128,7 @@ TEST_CASE("ErrorWriter: the waiters of one failed load share its text, those of 
 }
 
 TEST_CASE("ErrorWriter: whose model is still at work learns why it is not waited for") {
-    const ErrorWriter errors(slot, options);
+    const ErrorWriter errors(slot, options, nullptr);
     Refused early(a, errc::overloaded, Stage::queue);
     early.code = errc::timed_out;
     CHECK(error_in(errors.completed_early(early)).code() == errc::timed_out);

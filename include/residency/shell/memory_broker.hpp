@@ -16,11 +16,14 @@
 #include <span>
 #include <stdexcept>
 #include <string>
-#include <typeindex>
 #include <utility>
 #include <vector>
 
 namespace residency::detail {
+
+/// Its address names a clock, also without RTTI.
+template <class Clock>
+inline constexpr char clock_tag = 0;
 
 /// One model that holds memory of a budget, or waits for it.
 struct MemoryHolding {
@@ -65,15 +68,15 @@ public:
     MemoryBroker(const MemoryBroker&) = delete;
     MemoryBroker& operator=(const MemoryBroker&) = delete;
 
-    /// Lets a slot take part, whose clock is `clock`; gives its number. Throws std::invalid_argument if other slots have
+    /// Lets a slot take part, whose clock has the tag `clock`; gives its number. Throws std::invalid_argument if other slots have
     /// another clock, or if this is the parent's.
-    [[nodiscard]] core::Index join(std::weak_ptr<MemoryUser> user, std::type_index clock) {
+    [[nodiscard]] core::Index join(std::weak_ptr<MemoryUser> user, const void* clock) {
         if (process_.is_left()) {
             throw std::invalid_argument(
                 "residency: option memory is the budget of the parent of this process; make one here");
         }
         const Lock lock(mutex_);
-        if (clock_ && *clock_ != clock) {
+        if (clock_ != nullptr && clock_ != clock) {
             throw std::invalid_argument(
                 "residency: option memory has slots with another Clock; all of one budget need the same");
         }
@@ -293,7 +296,7 @@ private:
     mutable runtime::Mutex mutex_{};
     core::MemoryLedger ledger_ RESIDENCY_GUARDED_BY(mutex_);
     std::vector<User> users_ RESIDENCY_GUARDED_BY(mutex_){};
-    std::optional<std::type_index> clock_ RESIDENCY_GUARDED_BY(mutex_){};
+    const void* clock_ RESIDENCY_GUARDED_BY(mutex_) = nullptr;
     core::Time now_ RESIDENCY_GUARDED_BY(mutex_){0};
     // Whether something has come that was not settled.
     bool is_stale_ RESIDENCY_GUARDED_BY(mutex_) = false;

@@ -57,22 +57,25 @@ inline bool SlotScheduler::fail_late(Index request, Step& step) {
     return false;
 }
 
-// Where a waiter is whose model is not being loaded.
+// Where a waiter is.
 inline Stage SlotScheduler::stage_of(Index request) const noexcept {
+    if (queue_.has_begun(request)) {
+        return Stage::inference;
+    }
     const Index key = queue_.requests()[request].key;
-    const bool lacks_memory =
-        has_budget_ && queue_.keys()[key].resident == none && key_memory_[key].phase != MemoryPhase::sized;
-    return queue_.has_begun(request) ? Stage::inference : lacks_memory ? Stage::memory : Stage::queue;
+    const Index resident = queue_.keys()[key].resident;
+    if (resident != none) {
+        return residents_[resident].state == ResidentState::loading ? Stage::load : Stage::queue;
+    }
+    return has_budget_ && key_memory_[key].phase != MemoryPhase::sized ? Stage::memory : Stage::queue;
 }
 
 // Fails a waiter. The caller puts the key where it belongs then.
 inline void SlotScheduler::fail(Index request, errc code, Duration retry_after, Step& step) {
     --step.left;
-    const KeyEntry& entry = queue_.keys()[queue_.requests()[request].key];
-    const bool loading = entry.resident != none && residents_[entry.resident].state == ResidentState::loading;
     Action& action = act(ActionType::fail, request, none, step);
     action.code = code;
-    action.stage = loading ? Stage::load : stage_of(request);
+    action.stage = stage_of(request);
     action.duration = retry_after;
     queue_.leave(request, false);
 }

@@ -17,8 +17,6 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
-#include <typeindex>
-#include <typeinfo>
 #include <utility>
 #include <vector>
 
@@ -34,7 +32,7 @@ public:
     /// Lets the slot take part in the budget. Throws std::invalid_argument.
     static void join(const std::shared_ptr<MemoryBroker>& broker, const std::shared_ptr<Shell>& shell) {
         const std::shared_ptr<SlotMemory> memory(new SlotMemory(broker, shell));
-        memory->number_ = broker->join(memory, typeid(Clock));
+        memory->number_ = broker->join(memory, &clock_tag<Clock>);
         memory->is_joined_ = true;
         {
             const Lock lock(shell->mutex_);
