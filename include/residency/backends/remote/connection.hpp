@@ -50,7 +50,10 @@ public:
             boost::system::error_code is_name;
             asio::ip::make_address(url.host, is_name);
             if (is_name) {
-                SSL_set_tlsext_host_name(secured_->native_handle(), url.host.c_str());
+                // SSL_set_tlsext_host_name without its cast. It copies the name.
+                std::string name = url.host;
+                SSL_ctrl(secured_->native_handle(), SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name,
+                         name.data());
             }
         }
 #else
