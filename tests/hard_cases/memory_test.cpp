@@ -41,6 +41,8 @@ struct Sizes {
 template <class Model>
 class Sized : public testing::FakeBackend<Model> {
 public:
+    // clang 14 asks for it: a manager's backends have a default.
+    Sized() : Sized(std::make_shared<FakeWorld>(), std::make_shared<Sizes>()) {}
     Sized(std::shared_ptr<FakeWorld> world, std::shared_ptr<Sizes> sizes)
         : testing::FakeBackend<Model>(std::move(world)), sizes_(std::move(sizes)) {}
     [[nodiscard]] std::size_t memory_needed(const ModelKey& key) {
