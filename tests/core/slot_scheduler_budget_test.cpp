@@ -4,8 +4,17 @@
 
 #include <catch2/catch.hpp>
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
+#include <cstdlib>
+#include <functional>
+#include <list>
+#include <map>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
 
 namespace slot_scheduler_budget_test {
 
@@ -254,4 +263,151 @@ TEST_CASE("A shutdown gives back what waits for memory", "[core][H33]") {
     CHECK(world.slots[reranker].failures.front() == std::pair(errc::shutting_down, Stage::memory));
 }
 
+TEST_CASE("A budget keeps as much in memory as a cache that forgets the least recently used", "[core][H36]") {
+    constexpr std::size_t keys = 1000;
+    constexpr std::size_t places = 100;
+    SlotOptions slot;
+    slot.max_resident = 0;
+    slot.model_memory = 1;
+    slot.min_stay = 0ms;
+    slot.keep_alive = 24h;
+    MemoryWorld world(places);
+    world.add(slot);
+    // By Zipf: the key of rank n is asked for with a probability in proportion to 1 / n.
+    std::vector<double> weights;
+    for (std::size_t rank = 1; rank <= keys; ++rank) {
+        weights.push_back(1.0 / static_cast<double>(rank));
+    }
+    std::discrete_distribution<std::size_t> zipf(weights.begin(), weights.end());
+    std::mt19937 random(1);
+    std::list<std::size_t> cache;
+    int hits = 0;
+    int cache_hits = 0;
+    constexpr int requests = 4000;
+    for (int request = 0; request < requests; ++request) {
+        const std::size_t key = zipf(random);
+        const std::string name = "model " + std::to_string(key);
+        hits += world.is_ready(embedding, name.c_str()) ? 1 : 0;
+        REQUIRE(world.request(embedding, name.c_str()));
+        world.work();
+        REQUIRE(world.slots[embedding].grants.size() == 1);
+        world.release(embedding);
+        world.now += 1ms;
+        const auto cached = std::find(cache.begin(), cache.end(), key);
+        cache_hits += cached != cache.end() ? 1 : 0;
+        if (cached != cache.end()) {
+            cache.erase(cached);
+        } else if (cache.size() == places) {
+            cache.pop_back();
+        }
+        cache.push_front(key);
+    }
+    CHECK(cache_hits > requests / 3);
+    CHECK(std::abs(hits - cache_hits) <= cache_hits / 50);
+}
+
+namespace {
+
+// Callers of a world in virtual time: a call takes 20 ms, a load as long as its slot's, an unload nothing.
+class Traffic {
+public:
+    explicit Traffic(MemoryWorld& world) : world_(world) {}
+
+    void at(core::Time time, std::function<void()> what) { agenda_.emplace(time, std::move(what)); }
+    void run_until(core::Time end) {
+        for (;;) {
+            begin_work();
+            core::Time next = agenda_.empty() ? core::never : agenda_.begin()->first;
+            for (MemorySlot& slot : world_.slots) {
+                next = std::min(next, slot.scheduler.next_alarm());
+            }
+            if (next > end) {
+                world_.now = end;
+                return;
+            }
+            world_.now = std::max(world_.now, next);
+            if (!agenda_.empty() && agenda_.begin()->first <= world_.now) {
+                const std::function<void()> what = agenda_.begin()->second;
+                agenda_.erase(agenda_.begin());
+                what();
+            } else {
+                world_.wait(0ms);
+            }
+        }
+    }
+    std::vector<core::Duration> load_time;
+    std::vector<std::vector<core::Time>> granted = std::vector<std::vector<core::Time>>(2);
+    // The keys of a slot that a caller asks for again and again, if it has one.
+    std::function<void(std::size_t slot)> ended = [](std::size_t /*slot*/) {};
+
+private:
+    void begin_work() {
+        for (std::size_t slot = 0; slot < world_.slots.size(); ++slot) {
+            MemorySlot& of = world_.slots[slot];
+            while (!of.unloads.empty()) {
+                world_.unload(slot);
+            }
+            for (const core::ResidentId load : std::exchange(of.loads, {})) {
+                bool begins = false;
+                world_.decide(slot, [&](core::SlotScheduler& scheduler, core::Actions& actions) {
+                    begins = scheduler.load_begins(load, world_.now, actions);
+                });
+                if (begins) {
+                    at(world_.now + load_time[slot], [this, slot, load] {
+                        world_.decide(slot, [&](core::SlotScheduler& scheduler, core::Actions& actions) {
+                            scheduler.loaded(load, 4, world_.now, actions);
+                        });
+                    });
+                }
+            }
+            for (const core::Grant& grant : std::exchange(of.grants, {})) {
+                granted[slot].push_back(world_.now);
+                at(world_.now + 20ms, [this, slot, grant] {
+                    if (!world_.slots[slot].scheduler.release_quietly(grant, world_.now)) {
+                        world_.decide(slot, [&](core::SlotScheduler& scheduler, core::Actions& actions) {
+                            scheduler.release(grant, world_.now, actions);
+                        });
+                    }
+                    ended(slot);
+                });
+            }
+        }
+    }
+
+    MemoryWorld& world_;
+    std::multimap<core::Time, std::function<void()>> agenda_{};
+};
+
+}  // namespace
+
+TEST_CASE("A large model is served beside busy small ones, soon after its load could begin", "[core][H35][H36]") {
+    MemoryWorld world(100);
+    world.add(options(10, 0));
+    world.add(options(60, 1));
+    Traffic traffic(world);
+    traffic.load_time = {100ms, 1s};
+    std::mt19937 random(1);
+    // Eight callers, eight small models: they use 80 of 100 bytes without a pause.
+    const auto ask = [&] {
+        const char name[] = {static_cast<char>('a' + random() % 8), 0};
+        world.request(embedding, name);
+    };
+    traffic.ended = [&](std::size_t slot) {
+        if (slot == embedding) {
+            ask();
+        }
+    };
+    for (int caller = 0; caller < 8; ++caller) {
+        traffic.at(core::Time(caller), ask);
+    }
+    traffic.at(5s, [&] { world.request(reranker, "large"); });
+    traffic.run_until(12s);
+    REQUIRE(traffic.granted[reranker].size() == 1);
+    const core::Time served = traffic.granted[reranker].front();
+    CHECK(served - core::Time(5s) <= 1s + 1500ms);
+    // The small ones go on meanwhile.
+    const auto between = std::count_if(traffic.granted[embedding].begin(), traffic.granted[embedding].end(),
+                                       [&](core::Time time) { return time > core::Time(5s) && time < served; });
+    CHECK(between > 20);
+}
 }  // namespace slot_scheduler_budget_test

@@ -80,28 +80,22 @@ public:
             throw std::invalid_argument(
                 "residency: option memory has slots with another Clock; all of one budget need the same");
         }
-        const auto free = std::find_if(users_.begin(), users_.end(), [](const User& each) { return !each.is_there; });
-        const auto number = static_cast<core::Index>(free - users_.begin());
-        if (free == users_.end()) {
-            users_.push_back({std::move(user), true});
-        } else {
-            *free = {std::move(user), true};
-        }
+        users_.push_back({next_number_, std::move(user)});
         clock_ = clock;
-        return number;
+        return next_number_++;
     }
     /// The slot is gone, and what it had is given back.
     void leave(core::Index slot) noexcept {
         {
             const Lock lock(mutex_);
             ledger_.give_back_all(slot);
-            users_[slot] = {};
+            std::erase_if(users_, [slot](const User& each) { return each.number == slot; });
             is_stale_ = true;
         }
         settle();
     }
 
-    /// What a slot says, in its order. `now` is the slot's time.
+    /// What a slot says, in its order; `settle` follows. `now` is the slot's time.
     void post(core::Index slot, core::Time now, std::span<const core::MemoryRequest> requests) noexcept {
         for (const core::MemoryRequest& request : requests) {
             if (!take(slot, now, request)) {
@@ -109,7 +103,30 @@ public:
                 answer({core::MemoryVerdict::impossible, {slot, request.key}, {}});
             }
         }
-        settle();
+    }
+
+    /// Lets the ledger decide about what has come, and delivers its answers; unless another thread does so already, and
+    /// then that goes on with it.
+    void settle() noexcept {
+        {
+            const Lock lock(mutex_);
+            if (std::exchange(settles_, true)) {
+                return;
+            }
+        }
+        while (begin_round()) {
+            read_uses();
+            decide();
+            for (const core::MemoryAnswer& each : answers_) {
+                answer(each);
+            }
+            if (!lacks_ && std::exchange(watches_, false)) {
+                for_each_user([](MemoryUser& user) { user.stop_watching(); });
+            }
+            if (const std::shared_ptr<MemoryUser> user = user_of(look_for_)) {
+                user->look_at(next_look_);
+            }
+        }
     }
 
     /// See `MemoryBudget`.
@@ -175,9 +192,10 @@ public:
 private:
     using Lock = runtime::MutexLock;
 
+    // In the order of their numbers, which are never used twice: an answer may be late.
     struct User {
+        core::Index number = core::none;
         std::weak_ptr<MemoryUser> user{};
-        bool is_there = false;
     };
 
     // False if there is no memory for it.
@@ -199,28 +217,6 @@ private:
             case core::MemoryRequest::Type::look: break;
         }
         return true;
-    }
-
-    void settle() noexcept {
-        {
-            const Lock lock(mutex_);
-            if (std::exchange(settles_, true)) {
-                return;
-            }
-        }
-        while (begin_round()) {
-            read_uses();
-            decide();
-            for (const core::MemoryAnswer& each : answers_) {
-                answer(each);
-            }
-            if (!lacks_ && std::exchange(watches_, false)) {
-                for_each_user([](MemoryUser& user) { user.stop_watching(); });
-            }
-            if (const std::shared_ptr<MemoryUser> user = user_of(look_for_)) {
-                user->look_at(next_look_);
-            }
-        }
     }
 
     // Whether there is something to settle. If not, this thread settles no more.
@@ -271,20 +267,28 @@ private:
 
     [[nodiscard]] std::shared_ptr<MemoryUser> user_of(core::Index slot) const noexcept {
         const Lock lock(mutex_);
-        return slot < users_.size() ? users_[slot].user.lock() : nullptr;
+        const auto found = from(slot);
+        return found != users_.end() && found->number == slot ? found->user.lock() : nullptr;
+    }
+    // The first user with this number or a greater one.
+    [[nodiscard]] std::vector<User>::const_iterator from(core::Index number) const noexcept RESIDENCY_REQUIRES(mutex_) {
+        return std::lower_bound(users_.begin(), users_.end(), number,
+                                [](const User& each, core::Index least) { return each.number < least; });
     }
 
     // Each that is there, also if others come and go meanwhile.
     template <class Use>
     void for_each_user(const Use& use) const {
-        for (core::Index slot = 0;; ++slot) {
+        for (core::Index next = 0;; ++next) {
             std::shared_ptr<MemoryUser> user;
             {
                 const Lock lock(mutex_);
-                if (slot >= users_.size()) {
+                const auto found = from(next);
+                if (found == users_.end()) {
                     return;
                 }
-                user = users_[slot].user.lock();
+                next = found->number;
+                user = found->user.lock();
             }
             if (user) {
                 use(*user);
@@ -296,6 +300,7 @@ private:
     mutable runtime::Mutex mutex_{};
     core::MemoryLedger ledger_ RESIDENCY_GUARDED_BY(mutex_);
     std::vector<User> users_ RESIDENCY_GUARDED_BY(mutex_){};
+    core::Index next_number_ RESIDENCY_GUARDED_BY(mutex_) = 0;
     const void* clock_ RESIDENCY_GUARDED_BY(mutex_) = nullptr;
     core::Time now_ RESIDENCY_GUARDED_BY(mutex_){0};
     // Whether something has come that was not settled.

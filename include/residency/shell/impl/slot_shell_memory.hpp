@@ -50,7 +50,8 @@ public:
         }
     }
 
-    /// Brings the budget what the scheduler has to say. One thread at a time, so that it comes in order.
+    /// Brings the budget what the scheduler has to say, one thread at a time, so that it comes in order; then has it
+    /// settled.
     void deliver(Shell& shell) noexcept {
         for (;;) {
             std::array<core::MemoryRequest, 16> some;
@@ -66,6 +67,7 @@ public:
                 now = shell.now();
             }
             if (count == 0) {
+                broker_->settle();
                 return;
             }
             broker_->post(number_, now, {some.data(), count});
