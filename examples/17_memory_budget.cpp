@@ -43,7 +43,7 @@ int main() {
     //! [budget]
     const auto budget = std::make_shared<residency::MemoryBudget>(4'000);  // bytes
     residency::ManagerOptions options;
-    options.embedding.memory = budget;
+    options.memory = budget;             // of both slots
     options.embedding.max_resident = 0;  // as many as the budget allows
     using Manager = residency::ModelManager<WeightsBackend, residency::LexicalRerankerBackend>;
     Manager people({}, {}, options);

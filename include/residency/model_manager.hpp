@@ -64,11 +64,12 @@ public:
     /// timer cannot be made, as when the process has no descriptor left. Nothing is left behind then.
     explicit ModelManager(Embedding embedding = {}, Reranker reranker = {}, const ManagerOptions& options = {},
                           const Executors& executors = {})
-        : runtime_(detail::make_runtime<Clock>(
-              executors,
-              {{options.embedding, "embedding", detail::EmbedWork<typename Embedding::model_type>::is_asynchronous},
-               {options.reranker, "reranker", detail::RerankWork<typename Reranker::model_type>::is_asynchronous}},
-              options.observer)),
+        : runtime_(detail::make_runtime<Clock>(executors,
+                                               {{detail::with_memory(options.embedding, options.memory), "embedding",
+                                                 detail::EmbedWork<typename Embedding::model_type>::is_asynchronous},
+                                                {detail::with_memory(options.reranker, options.memory), "reranker",
+                                                 detail::RerankWork<typename Reranker::model_type>::is_asynchronous}},
+                                               options.observer)),
           embedding_(std::move(embedding), *runtime_, 0, "embedding"),
           reranker_(std::move(reranker), *runtime_, 1, "reranker") {
         detail::end_at_exit(runtime_, embedding_.shell_, reranker_.shell_);

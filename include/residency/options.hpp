@@ -176,6 +176,8 @@ struct ManagerOptions {
     SlotOptions reranker{};
     /// Gets every event of both slots. Default none: events then cost nothing.
     Observer observer{};
+    /// The memory budget of each slot that has none of its own. Default none.
+    std::shared_ptr<MemoryBudget> memory{};
 };
 
 /// The most requests that a slot's queue may be configured for.

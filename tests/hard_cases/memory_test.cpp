@@ -60,7 +60,7 @@ using Manager = ModelManager<SizedEmbedders, SizedRerankers, VirtualClock>;
 
 ManagerOptions with_budget(const std::shared_ptr<MemoryBudget>& budget, std::size_t max_resident = 0) {
     ManagerOptions options;
-    options.embedding.memory = options.reranker.memory = budget;
+    options.memory = budget;
     options.embedding.max_resident = options.reranker.max_resident = max_resident;
     return options;
 }

@@ -233,6 +233,14 @@ struct SlotPlan {
     bool is_asynchronous = false;
 };
 
+/// The options with this memory budget, unless they have one.
+[[nodiscard]] inline SlotOptions with_memory(SlotOptions options, const std::shared_ptr<MemoryBudget>& memory) {
+    if (!options.memory) {
+        options.memory = memory;
+    }
+    return options;
+}
+
 /// The options with what they leave to the library. How many calls a host's inference executor can run only the host
 /// knows, and asynchronous ones occupy no thread of it.
 [[nodiscard]] inline SlotOptions resolved(SlotOptions options, const Executors& executors, bool is_asynchronous) {
