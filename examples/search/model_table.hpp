@@ -109,7 +109,8 @@ inline ModelSource parse_source(const nlohmann::json& line, const std::filesyste
 
 }  // namespace detail
 
-/// The table in a JSON file; folders in it are relative to the file's own. Throws UsageError, saying which line is wrong.
+/// The table in a JSON file; folders in it are relative to the file's own. Throws UsageError, saying which line is
+/// wrong.
 inline std::vector<ModelSource> read_table(const std::filesystem::path& file) {
     const std::string name = "The table of models '" + file.string() + "'";
     std::ifstream in(file);

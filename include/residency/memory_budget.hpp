@@ -72,8 +72,8 @@ struct MemoryAccess;
 /// How much a key needs the backend says (`memory_needed`), or its last model did (`memory_used`), or else
 /// `SlotOptions::model_memory`.
 ///
-/// Share it as `std::make_shared<MemoryBudget>(bytes)` through `SlotOptions::memory`. It may outlive its managers, and a
-/// manager may end while others go on. All of its slots need the same Clock. A child made by fork() cannot use its
+/// Share it as `std::make_shared<MemoryBudget>(bytes)` through `SlotOptions::memory`. It may outlive its managers, and
+/// a manager may end while others go on. All of its slots need the same Clock. A child made by fork() cannot use its
 /// parent's.
 ///
 /// Threads: all member functions may be called from any thread at once.

@@ -1,7 +1,7 @@
-// Lets two slots and the ledger of their memory budget live together at random: requests of all kinds come and go, loads
-// end or fail or run out of memory, leases end, time passes, limits change. After each step it is looked at whether what
-// is held stays within the limit, and at the end of each walk whether every request was served or failed, and nothing
-// stays reserved.
+// Lets two slots and the ledger of their memory budget live together at random: requests of all kinds come and go,
+// loads end or fail or run out of memory, leases end, time passes, limits change. After each step it is looked at
+// whether what is held stays within the limit, and at the end of each walk whether every request was served or failed,
+// and nothing stays reserved.
 
 #include "support/memory_world.hpp"
 

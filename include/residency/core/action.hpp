@@ -70,8 +70,9 @@ struct Action {
     Index subject = none;
     /// The resident's index; none if it concerns none.
     Index resident = none;
-    /// With `fail` because the backend could not say how much memory the key needs, and with `size`: the key's entry, which stays until the answer. With the event `timed_out`: the entry of the request's
-    /// key; with `load_failed` without a resident: of the key; valid until the next call of the scheduler.
+    /// With `fail` because the backend could not say how much memory the key needs, and with `size`: the key's entry,
+    /// which stays until the answer. With the event `timed_out`: the entry of the request's key; with `load_failed`
+    /// without a resident: of the key; valid until the next call of the scheduler.
     Index key = none;
     /// With the event `rejected`: how many requests; `refused_key` has the latest key. With `part`: how many texts.
     Index count = 0;

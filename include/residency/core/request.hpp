@@ -148,8 +148,8 @@ struct Enqueued {
     errc code = errc::overloaded;
     /// In which stage.
     Stage stage = Stage::admission;
-    /// When to try again, with cooling_down and overloaded; zero if that is not known. With insufficient_memory how many
-    /// bytes the key needs, as a number.
+    /// When to try again, with cooling_down and overloaded; zero if that is not known. With insufficient_memory how
+    /// many bytes the key needs, as a number.
     Duration retry_after{0};
 };
 

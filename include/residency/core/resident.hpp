@@ -45,7 +45,8 @@ struct Resident {
     bool failed = false;
     /// What the waiters of a failed load get.
     errc failure = errc::load_failed;
-    /// Draining: for `unload` or shutdown, so that it never returns; or for the memory budget. If neither, for a switch.
+    /// Draining: for `unload` or shutdown, so that it never returns; or for the memory budget. If neither, for a
+    /// switch.
     bool for_good = false;
     bool for_memory = false;
     /// It was revoked.

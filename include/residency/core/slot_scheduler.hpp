@@ -169,7 +169,7 @@ public:
     /// The model has been destroyed.
     void unloaded(ResidentId resident, Time now, Actions& actions);
 
-    // -- Memory, with a budget: the limits that hold between two calls are the budget's ----------------------------------
+    // -- Memory, with a budget ----------------------------------------------------------------------------------------
 
     /// The backend has said how much memory the key of an action `size` needs.
     void sized(Index key, std::size_t bytes, Time now, Actions& actions);

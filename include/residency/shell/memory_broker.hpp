@@ -68,8 +68,8 @@ public:
     MemoryBroker(const MemoryBroker&) = delete;
     MemoryBroker& operator=(const MemoryBroker&) = delete;
 
-    /// Lets a slot take part, whose clock has the tag `clock`; gives its number. Throws std::invalid_argument if other slots have
-    /// another clock, or if this is the parent's.
+    /// Lets a slot take part, whose clock has the tag `clock`; gives its number. Throws std::invalid_argument if other
+    /// slots have another clock, or if this is the parent's.
     [[nodiscard]] core::Index join(std::weak_ptr<MemoryUser> user, const void* clock) {
         if (process_.is_left()) {
             throw std::invalid_argument(

@@ -65,7 +65,8 @@ struct Outbox {
     StopRequests stops{};
     /// Parts whose calls are to begin.
     IntrusiveQueue<&CallPart::next> parts{};
-    /// A key that the backend is to be asked about, and its entry; none if there is none. One call asks for one at most.
+    /// A key that the backend is to be asked about, and its entry; none if there is none. One call asks for one at
+    /// most.
     core::Index sized_entry = core::none;
     core::SharedKey sized_key{};
     /// Whether this thread brings the memory budget what the slot has to say.

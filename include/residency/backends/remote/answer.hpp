@@ -51,8 +51,8 @@ struct Exchange {
     std::string why{};
 };
 
-/// What a `Retry-After` header says: a number of seconds, or a date; a date that is over is zero. At most a day. `date` is
-/// the answer's `Date`: a date is counted from that, or, if it is none, from `now`.
+/// What a `Retry-After` header says: a number of seconds, or a date; a date that is over is zero. At most a day. `date`
+/// is the answer's `Date`: a date is counted from that, or, if it is none, from `now`.
 [[nodiscard]] inline std::optional<std::chrono::milliseconds> retry_after_of(std::string_view value,
                                                                              std::string_view date,
                                                                              std::chrono::sys_seconds now) {

@@ -111,8 +111,8 @@ inline void MemoryLedger::erase_from_order(Index index) noexcept {
 
 // -- Settling ---------------------------------------------------------------------------------------------------------
 
-// A key that waits can be served at once if it is the only one, and fits. What drains because memory lacked is kept once
-// it does no more.
+// A key that waits can be served at once if it is the only one, and fits. What drains because memory lacked is kept
+// once it does no more.
 inline bool MemoryLedger::lacks() const noexcept {
     const bool is_simple = order_.empty() || (order_.size() == 1 && fits(entries_[order_.front()].bytes) &&
                                               !entries_[order_.front()].follows);

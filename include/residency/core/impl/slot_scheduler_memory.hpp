@@ -2,8 +2,8 @@
 
 #include "residency/core/slot_scheduler.hpp"
 
-// SlotScheduler and its memory budget: what a key needs, what the budget is asked for, and what it wants back. Without a
-// budget none of this happens.
+// SlotScheduler and its memory budget: what a key needs, what the budget is asked for, and what it wants back. Without
+// a budget none of this happens.
 
 namespace residency::core {
 
@@ -148,8 +148,8 @@ inline void SlotScheduler::memory_answered(Index key, MemoryId id, MemoryVerdict
     collect_later(key);
 }
 
-// The load ran out of memory. False if that is an ordinary failure: it was tried again already, or nothing waits for it.
-// Else idle residents go, and it is tried once more (H37).
+// The load ran out of memory. False if that is an ordinary failure: it was tried again already, or nothing waits for
+// it. Else idle residents go, and it is tried once more (H37).
 inline bool SlotScheduler::tries_again(Index index, Duration took, Step& step) {
     const Resident& resident = residents_[index];
     if (!resident.memory.valid() || !wanted(resident)) {
@@ -207,7 +207,8 @@ inline void SlotScheduler::drop_memory(Index key) noexcept {
     }
 }
 
-// Fails the waiters of the key if it needs more than the limit, or is refused. What is left of them is for the next tick.
+// Fails the waiters of the key if it needs more than the limit, or is refused. What is left of them is for the next
+// tick.
 inline void SlotScheduler::refuse_key(Index key, Step& step) {
     KeyMemory& memory = key_memory_[key];
     if (!queue_.keys().used(key) || queue_.keys()[key].resident != none ||

@@ -22,8 +22,8 @@
 
 namespace residency::detail {
 
-/// What a slot with a memory budget does beside its own decisions: it brings the budget what the scheduler says, and the
-/// scheduler what the budget answers; and it asks the backend how much a key needs.
+/// What a slot with a memory budget does beside its own decisions: it brings the budget what the scheduler says, and
+/// the scheduler what the budget answers; and it asks the backend how much a key needs.
 template <class Clock>
 class SlotMemory final : public MemoryUser {
 public:
