@@ -147,6 +147,30 @@ TEST_CASE("Each form of an asynchronous model answers, blocking calls included",
     CHECK(ranking.front().index == 1);
 }
 
+TEST_CASE("An asynchronous model never begins inside the call that makes its request", "[H39][R9][R16]") {
+    asio::io_context context;
+    const auto world = std::make_shared<FakeWorld>();
+    bool is_inside = false;
+    std::size_t began_inside = 0;
+    world->on(FakeStep::inference, [&](const FakeCall& /*call*/) { began_inside += is_inside ? 1U : 0U; });
+    AsyncBench::Manager manager(FakeAsyncEmbeddingBackend{world}, FakeAsyncRerankerBackend{world}, {},
+                                Executors::all(context.get_executor()));
+    Request<Embeddings> loads;
+    manager.async_embed(a, {"text"}, loads.token());
+    run_ready(context);
+    REQUIRE(loads.calls() == 1);
+    // On a thread of the inference executor's the call could begin at once.
+    Request<Embeddings> answer;
+    asio::post(context, [&] {
+        is_inside = true;
+        manager.async_embed(a, {"text"}, answer.token());
+        is_inside = false;
+    });
+    run_ready(context);
+    CHECK(answer.calls() == 1);
+    CHECK(began_inside == 0);
+}
+
 TEST_CASE("What an asynchronous model throws or gives wrongly is its request's error", "[H39]") {
     try {
         (void)embed_with<Throws>();

@@ -34,10 +34,36 @@ public:
           work_(slot.inference()),
           calls_(of) {}
 
-    /// Starts the first call. Called once.
-    void begin() noexcept { spawn(); }
+    /// Starts the first call, which never begins before this returns: the thread that grants it has other things to carry
+    /// out, and may be in the request's initiating call (R16). Called once.
+    void begin() noexcept {
+        try {
+            asio::post(strand_, Start(this->shared_from_this()));
+        } catch (...) {  // NOLINT(bugprone-empty-catch): `Start` has given the lease back
+        }
+    }
 
 private:
+    // The start of the first. If the inference executor destroys that instead, the lease is given back.
+    class Start {
+    public:
+        explicit Start(std::shared_ptr<AsyncCall> call) noexcept : call_(std::move(call)) {}
+        Start(Start&&) noexcept = default;
+        Start(const Start&) = delete;
+        Start& operator=(const Start&) = delete;
+        Start& operator=(Start&&) = delete;
+        ~Start() {
+            if (call_) {
+                call_->dropped();
+            }
+        }
+
+        void operator()() { std::exchange(call_, nullptr)->spawn(); }
+
+    private:
+        std::shared_ptr<AsyncCall> call_;
+    };
+
     // The end of one coroutine. If the inference executor destroys that instead, the lease is given back.
     class Ended {
     public:
