@@ -90,9 +90,9 @@ public:
     /// Signature  void(std::exception_ptr, Embeddings): row i is that of texts[i]
     /// Completes  when the model has answered and its lease is given back, or when the request fails; never inside this
     ///            call
-    /// Errors     invalid_request, shutting_down, model_changed, unknown_model, cooling_down, overloaded, timed_out
-    ///            (queue, load, inference), load_failed, inference_failed or the code of the backend's or model's own
-    ///            Error, bad_result; operation_aborted
+    /// Errors     invalid_request, shutting_down, model_changed, unknown_model, cooling_down, insufficient_memory,
+    ///            overloaded, timed_out (queue, memory, load, inference), load_failed, inference_failed or the code of
+    ///            the backend's or model's own Error, bad_result; operation_aborted
     /// Cancel     waiting: any type, the waiter leaves the queue; running: terminal, the caller goes at once, and the
     ///            lease lives until the model returns
     /// Threads    any

@@ -96,8 +96,9 @@ public:
     ///
     /// Signature  void(std::exception_ptr, Lease<model_type>)
     /// Completes  when the lease is granted or can no longer be; never inside this call
-    /// Errors     invalid_request, shutting_down, model_changed, unknown_model, cooling_down, overloaded, timed_out
-    ///            (queue, load), load_failed or the code of the backend's own Error; operation_aborted
+    /// Errors     invalid_request, shutting_down, model_changed, unknown_model, cooling_down, insufficient_memory,
+    ///            overloaded, timed_out (queue, memory, load), load_failed or the code of the backend's own Error;
+    ///            operation_aborted
     /// Cancel     any type: the waiter leaves the queue; a load that others wait for goes on
     /// Threads    any
     /// Example    examples/12_each_call.cpp [async_acquire]

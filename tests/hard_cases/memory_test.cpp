@@ -1,6 +1,7 @@
 // H33 to H38: slots and managers that share a memory budget.
 
 #include "support/bench.hpp"
+#include "support/held_models.hpp"
 
 #include "residency/backends/lexical.hpp"
 
@@ -189,6 +190,13 @@ TEST_CASE("An estimate that throws fails as a load does", "[hard_case][H34]") {
     CHECK(failures.front().key == a);
     CHECK(failures.front().message == "no such file");
     REQUIRE(bench.manager->embedding().status().failures.size() == 1);
+    // An error of the backend's own keeps its code and its words.
+    bench.sizes->needed = [](const ModelKey& key) -> std::size_t {
+        throw Error(errc::insufficient_memory, key, Stage::load, "no device has so much");
+    };
+    const Error own = bench.refusal(b);
+    CHECK(own.code() == errc::insufficient_memory);
+    CHECK(std::string(own.what()).find("no device has so much") != std::string::npos);
     bench.sizes->needed = [](const ModelKey& /*key*/) { return std::size_t{60}; };
     bench.advance(1s);
     bench.embed(a);
@@ -411,53 +419,8 @@ TEST_CASE("Options that do not fit a budget are refused in words", "[hard_case][
     CHECK_THROWS_WITH(SteadySlot(PlainBackend(bench.world), options), Catch::Contains("Clock"));
 }
 
-namespace {
-
-/// The bytes of all models that live, and the most that ever did.
-struct Held {
-    void add(std::size_t bytes) {
-        const std::size_t now = bytes_.fetch_add(bytes) + bytes;
-        for (std::size_t most = most_; now > most && !most_.compare_exchange_weak(most, now);) {}
-    }
-    void remove(std::size_t bytes) { bytes_ -= bytes; }
-    std::atomic<std::size_t> bytes_{0};
-    std::atomic<std::size_t> most_{0};
-};
-
-std::size_t size_of(const ModelKey& key) { return 10 + 7 * static_cast<std::size_t>(key.name.front() - 'a'); }
-
-class HeldModel {
-public:
-    HeldModel(Held& held, std::size_t bytes) : held_(held), bytes_(bytes) { held_.add(bytes_); }
-    HeldModel(const HeldModel&) = delete;
-    HeldModel& operator=(const HeldModel&) = delete;
-    ~HeldModel() { held_.remove(bytes_); }
-    [[nodiscard]] Embeddings embed(std::span<const std::string> texts) const {
-        return {1, std::vector<float>(texts.size(), static_cast<float>(bytes_))};
-    }
-
-private:
-    Held& held_;
-    const std::size_t bytes_;
-};
-
-class HeldBackend {
-public:
-    using model_type = HeldModel;
-    explicit HeldBackend(Held& held) : held_(held) {}
-    [[nodiscard]] std::unique_ptr<HeldModel> load(const ModelKey& key) const {
-        return std::make_unique<HeldModel>(held_, size_of(key));
-    }
-    [[nodiscard]] static std::size_t memory_needed(const ModelKey& key) { return size_of(key); }
-
-private:
-    Held& held_;
-};
-
-}  // namespace
-
 TEST_CASE("Threads that use two managers of one budget never have more than its limit", "[hard_case][S48][H33][R13]") {
-    Held held;
+    HeldBytes held;
     const auto budget = std::make_shared<MemoryBudget>(60);
     ManagerOptions options;
     options.embedding.memory = options.reranker.memory = budget;
@@ -476,7 +439,7 @@ TEST_CASE("Threads that use two managers of one budget never have more than its 
                     TwoManagers& manager = random() % 2 == 0 ? one : other;
                     const ModelKey key(std::string(1, static_cast<char>('a' + random() % 6)));
                     const Embeddings rows = manager.embed(key, {"text"});
-                    wrong += rows[0][0] == static_cast<float>(size_of(key)) ? 0 : 1;
+                    wrong += rows[0][0] == static_cast<float>(held_size(key)) ? 0 : 1;
                 }
             });
         }
@@ -486,8 +449,8 @@ TEST_CASE("Threads that use two managers of one budget never have more than its 
         CHECK(budget->used() <= 60);
     }
     CHECK(wrong == 0);
-    CHECK(held.most_ <= 60);
-    CHECK(held.bytes_ == 0);
+    CHECK(held.most() <= 60);
+    CHECK(held.now() == 0);
     CHECK(budget->used() == 0);
 }
 

@@ -5,33 +5,24 @@
 #include "residency/backends/llama_cpp.hpp"
 #include "residency/model_slot.hpp"
 #include "support/parallel.hpp"
-
-#include <unistd.h>
+#include "support/resident_set.hpp"
 
 #include <cstddef>
 #include <cstdlib>
 #include <exception>
-#include <fstream>
 #include <iostream>
 #include <string>
 #include <vector>
 
 namespace {
 
-constexpr double mebibyte = 1024.0 * 1024.0;
 constexpr double allowed = 8.0;
-
-double resident_mebibytes() {
-    std::ifstream statm("/proc/self/statm");
-    std::size_t pages = 0;
-    statm >> pages >> pages;
-    return static_cast<double>(pages) * static_cast<double>(::sysconf(_SC_PAGESIZE)) / mebibyte;
-}
 
 }  // namespace
 
 int main() try {
     using namespace residency;
+    using namespace residency::test;
     const char* const models = std::getenv("RESIDENCY_MODELS");
     if (models == nullptr) {
         std::cout << "skipped: RESIDENCY_MODELS names no folder\n";

@@ -6,15 +6,13 @@
 
 #include "residency/backends/llama_cpp.hpp"
 #include "support/parallel.hpp"
-
-#include <unistd.h>
+#include "support/resident_set.hpp"
 
 #include <barrier>
 #include <cmath>
 #include <cstddef>
 #include <cstdlib>
 #include <exception>
-#include <fstream>
 #include <iostream>
 #include <stdexcept>
 #include <string>
@@ -24,16 +22,9 @@
 namespace {
 
 using namespace residency;
+using namespace residency::test;
 
-constexpr double mebibyte = 1024.0 * 1024.0;
 constexpr double allowed = 0.1;
-
-double resident_mebibytes() {
-    std::ifstream statm("/proc/self/statm");
-    std::size_t pages = 0;
-    statm >> pages >> pages;
-    return static_cast<double>(pages) * static_cast<double>(::sysconf(_SC_PAGESIZE)) / mebibyte;
-}
 
 double mebibytes(std::size_t bytes) { return static_cast<double>(bytes) / mebibyte; }
 

@@ -48,13 +48,8 @@ public:
             if (seed / 72 % 2 == 0) {
                 options.min_stay = 0ms;
             }
-            sizes_ = seed / 144 % 2 == 0;
             options.model_memory = 2;
-            if (options.max_resident == 0) {
-                // As many as the budget allows.
-                options.memory = nullptr;
-            }
-            world_.add(options, sizes_);
+            world_.add(options, seed / 144 % 2 == 0);
         }
     }
 
@@ -246,7 +241,6 @@ private:
 
     std::mt19937_64 random_;
     MemoryWorld world_;
-    bool sizes_ = false;
     bool was_lowered_ = false;
 };
 

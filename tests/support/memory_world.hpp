@@ -32,7 +32,6 @@ struct MemorySlot {
     /// Leases by the request's index when it joined, and what failed.
     std::vector<core::Grant> grants{};
     std::vector<std::pair<errc, Stage>> failures{};
-    std::vector<core::Action> events{};
     /// What waits, by its index.
     std::map<core::Index, RequestFacts> requests{};
 };
@@ -43,7 +42,6 @@ struct MemoryWorld {
     core::MemoryLedger ledger;
     std::vector<MemorySlot> slots{};
     core::Time now{0};
-    std::size_t settled = 0;
 
     void add(const SlotOptions& options, bool backend_sizes = false) {
         MemorySlot slot{core::SlotScheduler(options, ledger.limit(), backend_sizes)};
@@ -169,6 +167,49 @@ struct MemoryWorld {
         return found != nullptr && found->state == ResidentState::ready;
     }
 
+    /// The host sets another limit.
+    void set_limit(std::size_t bytes) {
+        ledger.set_limit(bytes);
+        for (std::size_t slot = 0; slot < slots.size(); ++slot) {
+            core::Actions actions;
+            slots[slot].scheduler.set_memory_limit(bytes, now, actions);
+            carry_out(slot, actions);
+        }
+        is_stale_ = true;
+        settle();
+    }
+    /// The host wants memory back.
+    void trim(std::size_t bytes) {
+        ledger.trim(bytes);
+        is_stale_ = true;
+        settle();
+    }
+    /// What the budget does with what it has heard.
+    void settle() {
+        while (std::exchange(is_stale_, false)) {
+            std::vector<core::MemoryUse> uses;
+            if (ledger.lacks()) {
+                for (MemorySlot& slot : slots) {
+                    slot.scheduler.memory_uses(now, uses);
+                }
+            }
+            core::MemoryAnswers answers;
+            ledger.settle(now, uses, answers);
+            for (MemorySlot& slot : slots) {
+                slot.scheduler.watch_memory(ledger.lacks());
+            }
+            if (const core::Index asks = ledger.looks_for(); asks != core::none) {
+                slots[asks].scheduler.look_at(ledger.next_look());
+            }
+            for (const core::MemoryAnswer& answer : answers) {
+                core::Actions actions;
+                slots[answer.owner.slot].scheduler.memory_answered(answer.owner.key, answer.id, answer.verdict, now,
+                                                                   actions);
+                carry_out(answer.owner.slot, actions);
+            }
+        }
+    }
+
 private:
     template <class Item>
     static Item take_first(std::vector<Item>& items) {
@@ -202,7 +243,6 @@ private:
                     break;
                 }
                 case core::ActionType::fail: slot.failures.emplace_back(action.code, action.stage); break;
-                case core::ActionType::event: slot.events.push_back(action); break;
                 default: break;
             }
         }
@@ -221,52 +261,6 @@ private:
         }
     }
 
-public:
-    /// The host sets another limit.
-    void set_limit(std::size_t bytes) {
-        ledger.set_limit(bytes);
-        for (std::size_t slot = 0; slot < slots.size(); ++slot) {
-            core::Actions actions;
-            slots[slot].scheduler.set_memory_limit(bytes, now, actions);
-            carry_out(slot, actions);
-        }
-        is_stale_ = true;
-        settle();
-    }
-    /// The host wants memory back.
-    void trim(std::size_t bytes) {
-        ledger.trim(bytes);
-        is_stale_ = true;
-        settle();
-    }
-    /// What the budget does with what it has heard.
-    void settle() {
-        while (std::exchange(is_stale_, false)) {
-            ++settled;
-            std::vector<core::MemoryUse> uses;
-            if (ledger.lacks()) {
-                for (MemorySlot& slot : slots) {
-                    slot.scheduler.memory_uses(now, uses);
-                }
-            }
-            core::MemoryAnswers answers;
-            ledger.settle(now, uses, answers);
-            for (MemorySlot& slot : slots) {
-                slot.scheduler.watch_memory(ledger.lacks());
-            }
-            if (const core::Index asks = ledger.looks_for(); asks != core::none) {
-                slots[asks].scheduler.look_at(ledger.next_look());
-            }
-            for (const core::MemoryAnswer& answer : answers) {
-                core::Actions actions;
-                slots[answer.owner.slot].scheduler.memory_answered(answer.owner.key, answer.id, answer.verdict, now,
-                                                                   actions);
-                carry_out(answer.owner.slot, actions);
-            }
-        }
-    }
-
-private:
     bool is_stale_ = false;
 };
 

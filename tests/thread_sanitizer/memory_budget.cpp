@@ -4,6 +4,8 @@
 #include <residency/backends/lexical.hpp>
 #include <residency/residency.hpp>
 
+#include "support/held_models.hpp"
+
 #include <atomic>
 #include <chrono>
 #include <cstddef>
@@ -11,7 +13,6 @@
 #include <iostream>
 #include <memory>
 #include <random>
-#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -19,55 +20,29 @@
 namespace {
 
 using namespace residency;
+using namespace residency::test;
 
-std::atomic<std::size_t> held{0};
-std::atomic<std::size_t> most{0};
-
-std::size_t size_of(const ModelKey& key) { return 10 + 7 * static_cast<std::size_t>(key.name.front() - 'a'); }
-
-class Model {
-public:
-    explicit Model(std::size_t bytes) : bytes_(bytes) {
-        const std::size_t now = held.fetch_add(bytes) + bytes;
-        for (std::size_t seen = most; now > seen && !most.compare_exchange_weak(seen, now);) {}
-    }
-    Model(const Model&) = delete;
-    Model& operator=(const Model&) = delete;
-    ~Model() { held -= bytes_; }
-    [[nodiscard]] Embeddings embed(std::span<const std::string> texts) const {
-        return {1, std::vector<float>(texts.size(), static_cast<float>(bytes_))};
-    }
-
-private:
-    const std::size_t bytes_;
-};
-
-struct Backend {
-    using model_type = Model;
-    static std::unique_ptr<Model> load(const ModelKey& key) { return std::make_unique<Model>(size_of(key)); }
-    static std::size_t memory_needed(const ModelKey& key) { return size_of(key); }
-};
-
-using Manager = ModelManager<Backend, LexicalRerankerBackend>;
+using Manager = ModelManager<HeldBackend, LexicalRerankerBackend>;
 
 }  // namespace
 
 int main() {
     constexpr std::size_t limit = 60;
+    HeldBytes held;
     const auto budget = std::make_shared<MemoryBudget>(limit);
     ManagerOptions options;
-    options.embedding.memory = options.reranker.memory = budget;
+    options.memory = budget;
     options.embedding.max_resident = 0;
     std::atomic<std::size_t> answered{0};
     std::atomic<std::size_t> wrong{0};
     {
-        Manager one({}, {}, options);
-        Manager other({}, {}, options);
+        Manager one(HeldBackend(held), {}, options);
+        Manager other(HeldBackend(held), {}, options);
         const auto call = [&](Manager& manager, std::mt19937& random) {
             const ModelKey key(std::string(1, static_cast<char>('a' + random() % 6)));
             try {
                 const Embeddings rows = manager.embed(key, {"text"}, {.timeout = std::chrono::seconds(20)});
-                wrong += rows[0][0] == static_cast<float>(size_of(key)) ? 0U : 1U;
+                wrong += rows[0][0] == static_cast<float>(held_size(key)) ? 0U : 1U;
                 ++answered;
             } catch (const Error& error) {
                 // The limit may be too low for the key just then.
@@ -89,14 +64,14 @@ int main() {
                 budget->set_limit(number % 3 == 0 ? limit / 2 : limit);
                 budget->trim(random() % limit);
                 static_cast<void>(budget->status());
-                Manager third({}, {}, options);
+                Manager third(HeldBackend(held), {}, options);
                 call(third, random);
             }
             budget->set_limit(limit);
         });
     }
-    std::cout << answered << " answered, at most " << most << " of " << limit << " bytes held, " << budget->used()
-              << " left\n";
-    const bool holds = wrong == 0 && answered != 0 && most <= limit && held == 0 && budget->used() == 0;
+    std::cout << answered << " answered, at most " << held.most() << " of " << limit << " bytes held, "
+              << budget->used() << " left\n";
+    const bool holds = wrong == 0 && answered != 0 && held.most() <= limit && held.now() == 0 && budget->used() == 0;
     return holds ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -54,7 +54,7 @@ struct KeyMemory {
     /// How much it needs.
     [[nodiscard]] std::size_t need() const noexcept { return (std::max)(estimate, used); }
     /// How much its resident counts for.
-    [[nodiscard]] std::size_t now() const noexcept { return used != 0 ? used : estimate; }
+    [[nodiscard]] std::size_t counted() const noexcept { return used != 0 ? used : estimate; }
     /// Same in every field.
     friend bool operator==(const KeyMemory&, const KeyMemory&) = default;
 };

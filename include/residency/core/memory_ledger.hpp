@@ -88,16 +88,6 @@ public:
     [[nodiscard]] bool is_reserved(MemoryId id) const noexcept {
         return entries_.contains(id) && entries_[id.index].holder != none;
     }
-    /// Calls `look(MemoryId, MemoryOwner, bytes, is_reserved)` for each.
-    template <class Look>
-    void for_each(const Look& look) const {
-        for (Index index = 0; index < entries_.end_index(); ++index) {
-            if (entries_.used(index)) {
-                const Entry& entry = entries_[index];
-                look(entries_.handle(index), entry.owner, entry.bytes, entry.holder != none);
-            }
-        }
-    }
     /// Whether the next reservation goes to the oldest key that waits, if that is aged (R15).
     [[nodiscard]] bool by_age() const noexcept { return by_age_; }
     /// How many answers the next `settle` appends at most.

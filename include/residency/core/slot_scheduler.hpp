@@ -193,7 +193,7 @@ public:
     [[nodiscard]] std::size_t max_resident() const noexcept { return max_resident_; }
     /// How many bytes a resident counts for in the budget; zero without one.
     [[nodiscard]] std::size_t memory_of(const Resident& resident) const noexcept {
-        return resident.memory.valid() ? key_memory_[resident.key].now() : 0;
+        return resident.memory.valid() ? key_memory_[resident.key].counted() : 0;
     }
     /// How much of its budget a key needs, as far as that is known, and where it stands.
     [[nodiscard]] const KeyMemory& key_memory(Index key) const noexcept { return key_memory_[key]; }
@@ -348,6 +348,7 @@ private:
         const Index resident = queue_.keys()[key].resident;
         return resident != none && !residents_[resident].failed;
     }
+    void note_failure(Index key, errc code, SharedText message, Time now);
     [[nodiscard]] bool expectation_fails(Index key, const RequestSpec& spec) const noexcept;
     [[nodiscard]] bool is_aged(Index request, Time now) const noexcept {
         return later(queue_.requests()[request].spec.since, aging_) <= now;

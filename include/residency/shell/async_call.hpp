@@ -34,8 +34,8 @@ public:
           work_(slot.inference()),
           calls_(of) {}
 
-    /// Starts the first call, which never begins before this returns: the thread that grants it has other things to carry
-    /// out, and may be in the request's initiating call (R16). Called once.
+    /// Starts the first call, which never begins before this returns: the thread that grants it has other things to
+    /// carry out, and may be in the request's initiating call (R16). Called once.
     void begin() noexcept {
         try {
             asio::post(strand_, Start(this->shared_from_this()));

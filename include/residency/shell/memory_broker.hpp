@@ -10,6 +10,7 @@
 #include "residency/status.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <memory>
 #include <optional>
@@ -64,7 +65,7 @@ public:
 /// delivers the answers. What other threads bring meanwhile, or the answers lead to, that thread settles, too.
 class MemoryBroker {
 public:
-    explicit MemoryBroker(std::size_t limit) : ledger_(limit) {}
+    explicit MemoryBroker(std::size_t limit) : limit_(limit), ledger_(limit) {}
     MemoryBroker(const MemoryBroker&) = delete;
     MemoryBroker& operator=(const MemoryBroker&) = delete;
 
@@ -137,6 +138,7 @@ public:
         {
             const Lock lock(mutex_);
             ledger_.set_limit(bytes);
+            limit_ = bytes;
             is_stale_ = true;
         }
         for_each_user([](MemoryUser& user) { user.limit_changed(); });
@@ -153,13 +155,8 @@ public:
         }
         settle();
     }
-    [[nodiscard]] std::size_t limit() const noexcept {
-        if (process_.is_left()) {
-            return 0;
-        }
-        const Lock lock(mutex_);
-        return ledger_.limit();
-    }
+    /// Takes no lock: slots ask under their own.
+    [[nodiscard]] std::size_t limit() const noexcept { return limit_; }
     [[nodiscard]] std::size_t used() const noexcept {
         if (process_.is_left()) {
             return 0;
@@ -298,6 +295,8 @@ private:
 
     const runtime::Process& process_ = runtime::Process::current();
     mutable runtime::Mutex mutex_{};
+    // The ledger's; written under the mutex.
+    std::atomic<std::size_t> limit_;
     core::MemoryLedger ledger_ RESIDENCY_GUARDED_BY(mutex_);
     std::vector<User> users_ RESIDENCY_GUARDED_BY(mutex_){};
     core::Index next_number_ RESIDENCY_GUARDED_BY(mutex_) = 0;

@@ -178,6 +178,13 @@ private:
     }
 
     // -- Work that has an executor of its own: impl/slot_shell_work.hpp --
+    // What is known of a load, or an estimate, that threw.
+    struct LoadFailure {
+        errc code = errc::load_failed;
+        bool out_of_memory = false;
+        core::SharedText message{};
+    };
+    [[nodiscard]] LoadFailure failure_of(const std::exception_ptr& cause) const noexcept;
     void post_load(std::shared_ptr<ResidentRecord> record) noexcept;
     void run_load(const std::shared_ptr<ResidentRecord>& record) noexcept;
     void end_load(ResidentRecord& record, void* model, const ModelTraits& traits,

@@ -342,10 +342,7 @@ inline void SlotScheduler::load_failed(ResidentId id, errc code, SharedText mess
         return;
     }
     ++counters_.load_failures;
-    if (code != errc::invalid_request && code != errc::unknown_model) {
-        const Duration cooldown = cooldown_after(queue_.keys().failures_of(resident.key));
-        queue_.keys().note_failure(resident.key, std::move(message), later(now, cooldown));
-    }
+    note_failure(resident.key, code, std::move(message), now);
     publish(EventType::load_failed, Reason::requested, id.index, took, step);
     // A load that could not begin still has its key's claim, which is no waiter.
     if (queue_.keys()[resident.key].claim != none) {
@@ -355,6 +352,14 @@ inline void SlotScheduler::load_failed(ResidentId id, errc code, SharedText mess
     resident.failure = code;
     resident.last_failed = queue_.arrivals();
     fail_waiters(id.index, step);
+}
+
+// A request that was invalid, or for a key that the backend does not know, starts no cooldown.
+inline void SlotScheduler::note_failure(Index key, errc code, SharedText message, Time now) {
+    if (code != errc::invalid_request && code != errc::unknown_model) {
+        const Duration cooldown = cooldown_after(queue_.keys().failures_of(key));
+        queue_.keys().note_failure(key, std::move(message), later(now, cooldown));
+    }
 }
 
 inline Duration SlotScheduler::cooldown_after(Index failures) const noexcept {

@@ -76,11 +76,9 @@ inline void SlotScheduler::size_failed(Index key, errc code, SharedText message,
     ++counters_.load_failures;
     KeyMemory& memory = key_memory_[key];
     enter(memory, MemoryPhase::refused);
-    memory.refusal = code;
-    if (code != errc::invalid_request && code != errc::unknown_model) {
-        const Duration cooldown = cooldown_after(queue_.keys().failures_of(key));
-        queue_.keys().note_failure(key, std::move(message), later(now, cooldown));
-    }
+    // That it is the backend's own word stands in its message: the ledger has refused nothing.
+    memory.refusal = code == errc::insufficient_memory ? errc::load_failed : code;
+    note_failure(key, code, std::move(message), now);
     publish(EventType::load_failed, Reason::requested, none, Duration::zero(), step).key = key;
     refuse_key(key, step);
     decide(step);

@@ -16,7 +16,6 @@
 #include <exception>
 #include <memory>
 #include <stdexcept>
-#include <string>
 #include <utility>
 #include <vector>
 
@@ -33,7 +32,6 @@ public:
     static void join(const std::shared_ptr<MemoryBroker>& broker, const std::shared_ptr<Shell>& shell) {
         const std::shared_ptr<SlotMemory> memory(new SlotMemory(broker, shell));
         memory->number_ = broker->join(memory, &clock_tag<Clock>);
-        memory->is_joined_ = true;
         {
             const Lock lock(shell->mutex_);
             shell->memory_ = memory;
@@ -44,11 +42,7 @@ public:
     ~SlotMemory() override = default;
 
     /// The slot is gone.
-    void leave() noexcept {
-        if (is_joined_) {
-            broker_->leave(number_);
-        }
-    }
+    void leave() noexcept { broker_->leave(number_); }
 
     /// Brings the budget what the scheduler has to say, one thread at a time, so that it comes in order; then has it
     /// settled.
@@ -117,9 +111,9 @@ public:
         });
     }
     void limit_changed() noexcept override {
-        const std::size_t limit = broker_->limit();
+        // Read under the slot's mutex: of two changes at once the later one is the last that each slot hears of.
         decide([&](core::SlotScheduler& scheduler, core::Time now, core::Actions& actions) {
-            scheduler.set_memory_limit(limit, now, actions);
+            scheduler.set_memory_limit(broker_->limit(), now, actions);
         });
     }
     void describe(std::vector<MemoryHolding>& all) const override {
@@ -181,21 +175,13 @@ private:
     }
 
     static void end_size(Shell& shell, core::Index entry, std::size_t bytes, const std::exception_ptr& cause) noexcept {
-        errc code = errc::load_failed;
-        core::SharedText message;
-        if (cause) {
-            const runtime::UserCodeScope scope(shell.executors_.owner);
-            code = errc_of(cause, errc::load_failed);
-            try {
-                message = std::make_shared<const std::string>(message_of(cause));
-            } catch (...) {  // NOLINT(bugprone-empty-catch): out of memory: a failure without its words
-            }
-        }
+        const typename Shell::LoadFailure failure = shell.failure_of(cause);
         shell.apply([&](Outbox& /*out*/) {
             shell.mutex_.assert_held();
             if (cause) {
                 shell.state_.sizing_failed = {entry, cause};
-                shell.state_.scheduler.size_failed(entry, code, message, shell.now(), shell.state_.actions);
+                shell.state_.scheduler.size_failed(entry, failure.code, failure.message, shell.now(),
+                                                   shell.state_.actions);
             } else {
                 shell.state_.scheduler.sized(entry, bytes, shell.now(), shell.state_.actions);
             }
@@ -205,7 +191,6 @@ private:
     const std::shared_ptr<MemoryBroker> broker_;
     const std::weak_ptr<Shell> shell_;
     core::Index number_ = core::none;
-    bool is_joined_ = false;
     // Whether a thread delivers; guarded by the slot's mutex.
     bool delivers_ = false;
 };

@@ -47,22 +47,26 @@ void SlotShell<Clock>::run_load(const std::shared_ptr<ResidentRecord>& record) n
     end_load(*record, model, traits, cause);
 }
 
+// Asked for without the mutex: an exception of the backend's is the backend's code (R10).
 template <class Clock>
-void SlotShell<Clock>::end_load(ResidentRecord& record, void* model, const ModelTraits& traits,
-                                const std::exception_ptr& cause) noexcept {
-    // Asked for without the mutex: an exception of the backend's is the backend's code (R10).
-    errc code = errc::load_failed;
-    bool out_of_memory = false;
-    core::SharedText message;
+typename SlotShell<Clock>::LoadFailure SlotShell<Clock>::failure_of(const std::exception_ptr& cause) const noexcept {
+    LoadFailure failure;
     if (cause) {
         const runtime::UserCodeScope scope(executors_.owner);
-        code = errc_of(cause, errc::load_failed);
-        out_of_memory = is_out_of_memory(cause);
+        failure.code = errc_of(cause, errc::load_failed);
+        failure.out_of_memory = is_out_of_memory(cause);
         try {
-            message = std::make_shared<const std::string>(message_of(cause));
+            failure.message = std::make_shared<const std::string>(message_of(cause));
         } catch (...) {  // NOLINT(bugprone-empty-catch): out of memory: a failure without its words
         }
     }
+    return failure;
+}
+
+template <class Clock>
+void SlotShell<Clock>::end_load(ResidentRecord& record, void* model, const ModelTraits& traits,
+                                const std::exception_ptr& cause) noexcept {
+    const LoadFailure failure = failure_of(cause);
     apply([&](Outbox& /*out*/) {
         mutex_.assert_held();
         const core::ResidentId id = record.id;
@@ -74,8 +78,9 @@ void SlotShell<Clock>::end_load(ResidentRecord& record, void* model, const Model
             record.generation = state_.scheduler.residents()[id.index].generation;
         } else {
             record.cause = cause;
-            record.message = message;
-            state_.scheduler.load_failed(id, code, message, now(), state_.actions, out_of_memory);
+            record.message = failure.message;
+            state_.scheduler.load_failed(id, failure.code, failure.message, now(), state_.actions,
+                                         failure.out_of_memory);
         }
     });
 }
