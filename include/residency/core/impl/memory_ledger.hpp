@@ -132,6 +132,7 @@ inline void MemoryLedger::settle(Time now, std::span<const MemoryUse> uses, Memo
             entries_[each.id.index].seen = each;
         }
     }
+    // 1.
     const std::size_t over = subtract_bytes(subtract_bytes(reserved_, limit_), sums().leaving);
     evict(MemoryHold::idle, (std::max)(over, std::exchange(trim_, 0)), none, now, answers);
     for (const MemoryId each : fresh_) {
@@ -140,8 +141,8 @@ inline void MemoryLedger::settle(Time now, std::span<const MemoryUse> uses, Memo
         }
     }
     Index leader = none;
-    while (serve_one(now, leader, answers)) {}
-    if (leader != none) {
+    while (serve_one(now, leader, answers)) {}  // 2.
+    if (leader != none) {                       // 3.
         make_room(leader, now, answers);
     }
     note_changes(now);
@@ -153,7 +154,7 @@ inline void MemoryLedger::settle(Time now, std::span<const MemoryUse> uses, Memo
     fresh_.clear();
     for (const Index each : holders_) {
         Entry& entry = entries_[each];
-        if (!std::exchange(entry.may_drain, false) && entry.seen.hold == MemoryHold::draining) {
+        if (!std::exchange(entry.may_drain, false) && entry.seen.hold == MemoryHold::draining) {  // 4.
             answer(MemoryVerdict::keep, each, answers);
         }
         entry.seen = {};
@@ -182,7 +183,7 @@ inline bool MemoryLedger::serve_one(Time now, Index& leader, MemoryAnswers& answ
         }
         ++looked_at;
         const std::size_t bytes = entries_[index].bytes;
-        if (!fits_beside(all.pinned, bytes, limit_)) {
+        if (!fits_beside(all.pinned, bytes, limit_)) {  // 1.
             answer(MemoryVerdict::impossible, index, answers);
             erase_from_order(index);
             entries_.erase(index);
@@ -190,13 +191,13 @@ inline bool MemoryLedger::serve_one(Time now, Index& leader, MemoryAnswers& answ
         }
         const std::size_t kept = leader == none ? 0 : subtract_bytes(entries_[leader].bytes, all.leaving);
         const bool may_go = !entries_[index].follows || all.leaving == 0;
-        if (may_go && fits_beside(add_bytes(kept, reserved_), bytes, limit_)) {
+        if (may_go && fits_beside(add_bytes(kept, reserved_), bytes, limit_)) {  // 2.
             by_age_ = !by_age_ || index != oldest;
             hold(index);
             answer(MemoryVerdict::reserved, index, answers);
             return true;
         }
-        if (leader == none && fits_beside(add_bytes(all.pinned, all.held), bytes, limit_)) {
+        if (leader == none && fits_beside(add_bytes(all.pinned, all.held), bytes, limit_)) {  // 3., 4.
             leader = index;
         }
     }
@@ -217,19 +218,19 @@ inline void MemoryLedger::make_room(Index leader, Time now, MemoryAnswers& answe
     const std::size_t idle = sum_of(MemoryHold::idle, leader, now);
     const std::size_t drained = sum_of(MemoryHold::draining, leader, now);
     const std::size_t in_use = sum_of(MemoryHold::in_use, leader, now);
-    if (add_bytes(add_bytes(idle, drained), in_use) < lacking) {
+    if (add_bytes(add_bytes(idle, drained), in_use) < lacking) {  // 4.
         return;
     }
     const std::size_t to_drain = subtract_bytes(lacking, idle);
-    evict(MemoryHold::draining, to_drain, leader, now, answers);
-    evict(MemoryHold::in_use, subtract_bytes(to_drain, drained), leader, now, answers);
+    evict(MemoryHold::draining, to_drain, leader, now, answers);                         // 2.
+    evict(MemoryHold::in_use, subtract_bytes(to_drain, drained), leader, now, answers);  // 3.
     // What drains may be more than is needed of it.
     std::size_t draining = 0;
     for (Index index = 0; index < entries_.end_index(); ++index) {
         draining =
             entries_.used(index) && entries_[index].may_drain ? add_bytes(draining, entries_[index].bytes) : draining;
     }
-    evict(MemoryHold::idle, subtract_bytes(lacking, draining), leader, now, answers);
+    evict(MemoryHold::idle, subtract_bytes(lacking, draining), leader, now, answers);  // 1.
 }
 
 // Has those that hold memory in this way give back `bytes` bytes, as far as they yield to the key `to`, if it is not

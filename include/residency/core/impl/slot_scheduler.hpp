@@ -56,26 +56,26 @@ inline void SlotScheduler::collect_later(Index key) noexcept {
 //     can take no lease; or the request is to be cut: must_wait.
 //  4. The lease is granted.
 inline Attempt SlotScheduler::try_grant(const ModelKey& key, const RequestSpec& spec, Grant& grant) {
-    if (closed_) {
+    if (closed_) {  // 1.
         return Attempt::shutting_down;
     }
     const Index index = queue_.keys().find(key);
-    if (expectation_fails(index, spec)) {
+    if (expectation_fails(index, spec)) {  // 2.
         return Attempt::model_changed;
     }
-    if (index == none || leases_ >= options_.max_leases || (spec.is_inference && !may_call(spec.priority))) {
+    if (index == none || leases_ >= options_.max_leases || (spec.is_inference && !may_call(spec.priority))) {  // 3.
         return Attempt::must_wait;
     }
     const KeyEntry& entry = queue_.keys()[index];
-    if (entry.resident == none || (entry.waiting != 0 && !queue_.only_cut(index))) {
+    if (entry.resident == none || (entry.waiting != 0 && !queue_.only_cut(index))) {  // 3.
         return Attempt::must_wait;
     }
     Resident& resident = residents_[entry.resident];
     if (resident.state != ResidentState::ready || resident.leases >= resident.capacity ||
-        (spec.texts > 1 && spec.is_inference && part_of(resident, spec, queue_.empty()) != whole)) {
+        (spec.texts > 1 && spec.is_inference && part_of(resident, spec, queue_.empty()) != whole)) {  // 3.
         return Attempt::must_wait;
     }
-    grant.resident = residents_.handle(entry.resident);
+    grant.resident = residents_.handle(entry.resident);  // 4.
     grant.request = {};
     grant.is_inference = spec.is_inference;
     if (spec.is_inference && spec.deadline != never) {
@@ -96,20 +96,26 @@ inline Attempt SlotScheduler::try_grant(const ModelKey& key, const RequestSpec& 
     return Attempt::granted;
 }
 
+// The same for a request that waits for a load alone (H4):
+//
+//  1. The slot is closed: shutting_down.
+//  2. The request expects another residency: model_changed.
+//  3. The key has no resident that is ready: must_wait.
+//  4. It is ready, whatever waits for it: granted. That counts as a use (H7), so its time of idleness begins anew.
 inline Attempt SlotScheduler::try_ensure(const ModelKey& key, const RequestSpec& spec, Time now, Generation& generation,
                                          Actions& actions) {
-    if (closed_) {
+    if (closed_) {  // 1.
         return Attempt::shutting_down;
     }
     const Index index = queue_.keys().find(key);
-    if (expectation_fails(index, spec)) {
+    if (expectation_fails(index, spec)) {  // 2.
         return Attempt::model_changed;
     }
     const Index resident = index == none ? none : queue_.keys()[index].resident;
-    if (resident == none || residents_[resident].state != ResidentState::ready) {
+    if (resident == none || residents_[resident].state != ResidentState::ready) {  // 3.
         return Attempt::must_wait;
     }
-    begin_call();
+    begin_call();  // 4.
     Step step{now, actions};
     generation = residents_[resident].generation;
     use(residents_[resident], spec);
@@ -131,7 +137,7 @@ inline Enqueued SlotScheduler::enqueue(const SharedKey& key, const RequestSpec& 
     begin_call();
     Step step{now, actions, submit_slice};
     Enqueued result;
-    if (spec.is_unknown && !has_resident(*key)) {
+    if (spec.is_unknown && !has_resident(*key)) {  // 1.
         result.code = errc::unknown_model;
         ++counters_.unknown_model;
         refuse(Reason::unknown_model, key, step);
@@ -146,7 +152,7 @@ inline Enqueued SlotScheduler::enqueue(const SharedKey& key, const RequestSpec& 
     }
     const Index index = queue_.prepare(key, spec, residents);
     const KeyEntry& entry = queue_.keys()[index];
-    if (!has_resident(index) && now < queue_.keys().cooling_until(index)) {
+    if (!has_resident(index) && now < queue_.keys().cooling_until(index)) {  // 2.
         result.code = errc::cooling_down;
         result.retry_after = queue_.keys().cooling_until(index) - now;
         ++counters_.cooling_down;
@@ -154,7 +160,7 @@ inline Enqueued SlotScheduler::enqueue(const SharedKey& key, const RequestSpec& 
         collect_later(index);
         return result;
     }
-    if (has_budget_ && !has_resident(index) && is_too_large(index)) {
+    if (has_budget_ && !has_resident(index) && is_too_large(index)) {  // 3.
         result.code = errc::insufficient_memory;
         result.retry_after = Duration(static_cast<Duration::rep>(key_memory_[index].need()));
         ++counters_.insufficient_memory;
@@ -168,18 +174,18 @@ inline Enqueued SlotScheduler::enqueue(const SharedKey& key, const RequestSpec& 
         expire_due(step);
         joining_ = none;
     }
-    if (!fits_queue(spec)) {
+    if (!fits_queue(spec)) {  // 4.
         result.retry_after = rate_.time_for(queue_.texts()).value_or(Duration::zero());
         ++counters_.overloaded;
         refuse(Reason::overloaded, entry.key, step);
-    } else if (spec.deadline <= now) {
+    } else if (spec.deadline <= now) {  // 5.
         result.code = errc::timed_out;
         result.stage = Stage::queue;
         ++counters_.timed_out;
         Action& event = publish(EventType::timed_out, Reason::none, none, now - spec.since, step);
         event.stage = Stage::queue;
         event.key = index;
-    } else {
+    } else {  // 6.
         result.joined_after = actions.size();
         if (spec.is_inference && (calls_ != 0 || queue_.texts() != 0)) {
             note_company();
@@ -208,8 +214,14 @@ inline bool SlotScheduler::cancel(RequestId request, Time now, Actions& actions)
     return waits;
 }
 
+// A waiter leaves before all of it was granted:
+//
+//  1. It does not wait: nothing happens.
+//  2. It was the last waiter of a key that has a claim: the claim goes, too, and with it a load that is queued (H1).
+//  3. Else what it leaves behind is for `note_left`, and may be of use to others.
 inline bool SlotScheduler::give_up(RequestId request, Time now, Actions& actions) {
-    if (!queue_.requests().contains(request) || queue_.requests()[request.index].state != RequestState::waiting) {
+    if (!queue_.requests().contains(request) ||
+        queue_.requests()[request.index].state != RequestState::waiting) {  // 1.
         return false;
     }
     begin_call();
@@ -217,10 +229,10 @@ inline bool SlotScheduler::give_up(RequestId request, Time now, Actions& actions
     const Index key = queue_.requests()[request.index].key;
     queue_.leave(request.index, false);
     const KeyEntry& entry = queue_.keys()[key];
-    if (entry.claim != none && entry.waiting == 1) {
+    if (entry.claim != none && entry.waiting == 1) {  // 2.
         queue_.drop_claim(key);
     }
-    note_left(key, step);
+    note_left(key, step);  // 3.
     decide(step);
     if (entry.resident != none) {
         note_idle(entry.resident, step);
@@ -228,6 +240,13 @@ inline bool SlotScheduler::give_up(RequestId request, Time now, Actions& actions
     return true;
 }
 
+// A lease has ended:
+//
+//  1. It was the last on a resident that drains for a switch: that is evicted for the key that gets its place.
+//  2. It was the last on one that drains for another reason: that is unloaded.
+//  3. Something waits: it may be granted the lease, or need the place.
+//  4. Nothing does, but the memory budget lacks memory: it looks again.
+//  5. The resident is idle: it is unloaded if it is due, or the alarm is set for that.
 inline void SlotScheduler::release(const Grant& grant, Time now, Actions& actions) {
     begin_call();
     Step step{now, actions};
@@ -245,42 +264,53 @@ inline void SlotScheduler::release(const Grant& grant, Time now, Actions& action
     if (resident.leases == 0) {
         resident.idle_since = now;
     }
-    if (resident.leases == 0 && resident.switches()) {
+    if (resident.leases == 0 && resident.switches()) {  // 1.
         evict(index, step);
-    } else if (resident.leases == 0 && resident.state == ResidentState::draining) {
+    } else if (resident.leases == 0 && resident.state == ResidentState::draining) {  // 2.
         start_unload(index, resident.reason, step);
     }
-    if (!queue_.empty()) {
+    if (!queue_.empty()) {  // 3.
         refresh(resident.key);
         decide(step);
-    } else if (queue_.is_watched()) {
+    } else if (queue_.is_watched()) {  // 4.
         look_again(step);
     }
-    note_idle(index, step);
+    note_idle(index, step);  // 5.
 }
 
 // -- What the backend answered ----------------------------------------------------------------------------------------
 
+// A queued load has got its turn:
+//
+//  1. No waiter and no claim of its key wants it any more: the resident is gone, and the backend is not called.
+//  2. It begins.
+//  3. Its key has a claim: that has got what it was for, and goes. Without a waiter the load is stopped after
+//     `abandon_after`, counted from now (H1).
 inline bool SlotScheduler::load_begins(ResidentId id, Time now, Actions& actions) {
     begin_call();
     Step step{now, actions};
     Resident& resident = residents_[id.index];
     const KeyEntry& entry = queue_.keys()[resident.key];
-    if (!wanted(resident)) {
+    if (!wanted(resident)) {  // 1.
         end_load(resident);
         gone(id.index, step);
         return false;
     }
-    resident.state = ResidentState::loading;
+    resident.state = ResidentState::loading;  // 2.
     resident.began = now;
     ++counters_.loads;
     publish(EventType::load_started, Reason::requested, id.index, Duration::zero(), step);
-    if (entry.claim != none) {
+    if (entry.claim != none) {  // 3.
         drop_claim(resident.key, step);
     }
     return true;
 }
 
+// A load has given a model:
+//
+//  1. `unload` or a shutdown came in between: it is unloaded unused (H2).
+//  2. It is ready, also after its load was asked to stop because nothing waited (H1): the generation is raised (R6),
+//     and its stay begins (H32). Its own waiters come before any other decision.
 inline void SlotScheduler::loaded(ResidentId id, const ModelLimits& limits, Time now, Actions& actions) {
     begin_call();
     Step step{now, actions};
@@ -296,12 +326,12 @@ inline void SlotScheduler::loaded(ResidentId id, const ModelLimits& limits, Time
         say(MemoryRequest::Type::use, none, resident.memory, limits.memory);
     }
     end_load(resident);
-    if (resident.discard) {
+    if (resident.discard) {  // 1.
         start_unload(id.index, resident.reason, step);
         decide(step);
         return;
     }
-    raise_generation();
+    raise_generation();  // 2.
     resident.state = ResidentState::ready;
     resident.stop_requested = false;
     resident.generation = generation_;
@@ -325,6 +355,11 @@ inline void SlotScheduler::loaded(ResidentId id, const ModelLimits& limits, Time
     note_idle(id.index, step);
 }
 
+// A load has ended without a model:
+//
+//  1. It was asked to stop: it is aborted, without cooldown and last error (H1). Waiters get a fresh load.
+//  2. It ran out of memory and is tried again (H37).
+//  3. It has failed: the cooldown begins, a claim of the key goes, and the waiters that have come until now fail.
 inline void SlotScheduler::load_failed(ResidentId id, errc code, SharedText message, Time now, Actions& actions,
                                        bool out_of_memory) {
     begin_call();
@@ -332,16 +367,16 @@ inline void SlotScheduler::load_failed(ResidentId id, errc code, SharedText mess
     Resident& resident = residents_[id.index];
     const Duration took = now - resident.began;
     end_load(resident);
-    if (resident.stop_requested) {
+    if (resident.stop_requested) {  // 1.
         ++counters_.loads_aborted;
         publish(EventType::load_aborted, resident.discard ? resident.reason : Reason::abandoned, id.index, took, step);
         gone(id.index, step);
         return;
     }
-    if (out_of_memory && tries_again(id.index, took, step)) {
+    if (out_of_memory && tries_again(id.index, took, step)) {  // 2.
         return;
     }
-    ++counters_.load_failures;
+    ++counters_.load_failures;  // 3.
     note_failure(resident.key, code, std::move(message), now);
     publish(EventType::load_failed, Reason::requested, id.index, took, step);
     // A load that could not begin still has its key's claim, which is no waiter.

@@ -61,17 +61,17 @@ inline void SlotScheduler::fill_batch(const RequestSpec& first, Index index, Ste
     std::size_t texts = share - (std::min)(share, std::size_t{first.texts});
     std::size_t bytes = resident.batch.bytes - first.bytes;
     std::size_t passed_by = 0;
-    for (std::size_t priority = 0; priority <= static_cast<std::size_t>(first.priority); ++priority) {
+    for (std::size_t priority = 0; priority <= static_cast<std::size_t>(first.priority); ++priority) {  // 1.
         Index next = queue_.keys()[key].first[priority];
         while (next != none && texts != 0 && step.left != 0) {
             const Index each = next;
             const RequestSpec spec = queue_.requests()[each].spec;
             next = queue_.requests()[each].next;
-            if (!spec.is_inference || spec.as != first.as || spec.texts > texts || spec.bytes > bytes) {
+            if (!spec.is_inference || spec.as != first.as || spec.texts > texts || spec.bytes > bytes) {  // 2.
                 if (++passed_by > most_passed_by) {
                     return;
                 }
-            } else if (!fail_late(each, step)) {
+            } else if (!fail_late(each, step)) {  // 3., 4.
                 join(each, spec, index, step);
                 texts -= spec.texts;
                 bytes -= spec.bytes;
@@ -101,19 +101,20 @@ inline void SlotScheduler::join(Index request, const RequestSpec& spec, Index in
 //  2. It has more texts or bytes than fit one call: it is cut by the limits (H26).
 //  3. It is alone in the slot, no two requests were there at once lately, and more than one call is free: it is cut
 //     evenly over the free calls (H25). Callers that come in turns would else share the calls' fixed cost badly.
+//  4. Else it is not cut.
 inline Index SlotScheduler::part_of(const Resident& resident, const RequestSpec& spec, bool is_alone) const noexcept {
-    if (!resident.cuts) {
+    if (!resident.cuts) {  // 1.
         return whole;
     }
-    if (spec.texts > resident.batch.texts || spec.bytes > resident.batch.bytes) {
+    if (spec.texts > resident.batch.texts || spec.bytes > resident.batch.bytes) {  // 2.
         return none;
     }
     const std::size_t free =
         (std::min)({max_calls_, resident.capacity - resident.leases, options_.max_leases - leases_});
-    if (!is_alone || calls_ != 0 || counters_.batches < company_until_ || free < 2) {
+    if (!is_alone || calls_ != 0 || counters_.batches < company_until_ || free < 2) {  // 4.
         return whole;
     }
-    return static_cast<Index>((spec.texts + free - 1) / free);
+    return static_cast<Index>((spec.texts + free - 1) / free);  // 3.
 }
 
 // The waiter, which is cut, that is given the next part by rank, or none.
@@ -140,18 +141,18 @@ inline Index SlotScheduler::next_part() const noexcept {
 //  5. More calls may run: one of them is left to the others.
 inline bool SlotScheduler::may_start_part(Index index, Index request) const noexcept {
     const Resident& resident = residents_[index];
-    if (!may_call(queue_.requests()[request].spec.priority)) {
+    if (!may_call(queue_.requests()[request].spec.priority)) {  // 1.
         return false;
     }
-    if (queue_.bulk(request).part != none) {
+    if (queue_.bulk(request).part != none) {  // 2.
         return true;
     }
     const auto may = [&](std::size_t calls, std::size_t parts, bool waits, std::uint64_t whole_at, bool last_is_part) {
-        if (calls == 1) {
+        if (calls == 1) {  // 4.
             return !waits || !last_is_part;
         }
         const bool is_recent = whole_at != 0 && counters_.batches - whole_at < 2 * max_calls_;
-        return (!waits && !is_recent) || parts < calls - 1;
+        return (!waits && !is_recent) || parts < calls - 1;  // 3., 5.
     };
     const auto& bare = queue_.standings().grantable(false);
     const auto& calls = queue_.standings().grantable(true);

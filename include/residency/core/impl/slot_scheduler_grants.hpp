@@ -21,28 +21,34 @@ inline void SlotScheduler::count_lease(Resident& resident, const RequestSpec& sp
     }
 }
 
-// Grants the waiter, whose key's resident is ready, unless its deadline or its generation has passed.
+// It is the turn of a waiter whose key's resident is ready:
+//
+//  1. Its deadline or its generation has passed: it fails.
+//  2. It is cut: it gets its next part.
+//  3. It is to be cut from now on: it stands among those that are, and gets its first part when that is next.
+//  4. It gets its lease, or completes if it waited for the load alone.
+//  5. It is a model call: others join it.
 inline void SlotScheduler::grant(Index request, Step& step) {
-    if (fail_late(request, step)) {
+    if (fail_late(request, step)) {  // 1.
         return;
     }
     const RequestSpec spec = queue_.requests()[request].spec;
     const Index key = queue_.requests()[request].key;
     const Index index = queue_.keys()[key].resident;
     Resident& resident = residents_[index];
-    if (queue_.is_cut(request)) {
+    if (queue_.is_cut(request)) {  // 2.
         give_part(request, index, step);
         return;
     }
     if (queue_.requests()[request].bulk != none) {
-        if (const Index part = part_of(resident, spec, queue_.waiting() == 1); part != whole) {
+        if (const Index part = part_of(resident, spec, queue_.waiting() == 1); part != whole) {  // 3.
             --step.left;
             queue_.cut(request, part);
             refresh(key);
             return;
         }
     }
-    --step.left;
+    --step.left;  // 4.
     use(resident, spec);
     if (spec.wants_lease) {
         count_lease(resident, spec);
@@ -55,28 +61,31 @@ inline void SlotScheduler::grant(Index request, Step& step) {
     if (action.kept) {
         queue_.note_granted(request, step.now);
     }
-    if (spec.is_inference) {
+    if (spec.is_inference) {  // 5.
         fill_batch(spec, index, step);
     }
     refresh(key);
 }
 
-// Whether a call of this priority may start: one is free, and while requests of a higher priority are present, as in
-// one of the latest calls, those of lower ones leave one call to them (H26). What waits of a higher priority
-// goes first anyway.
+// Whether a call of this priority may start (H26). Requests of a priority are present if one was in one of the latest
+// calls; those that wait with a higher one go first anyway.
+//
+//  1. No call is free: it may not. It may if there is no more than this one.
+//  2. Requests of a higher priority are present, and calls of lower ones run on all calls but one: it may not.
+//  3. Else it may.
 inline bool SlotScheduler::may_call(Priority priority) const noexcept {
-    if (calls_ >= max_calls_ || max_calls_ == 1) {
+    if (calls_ >= max_calls_ || max_calls_ == 1) {  // 1.
         return calls_ < max_calls_;
     }
     std::size_t lower = calls_;
     for (std::size_t higher = 0; higher < static_cast<std::size_t>(priority); ++higher) {
         lower -= calls_of_[higher];
         const bool is_present = latest_of_[higher] != 0 && counters_.batches - latest_of_[higher] < 2 * max_calls_;
-        if (is_present && lower >= max_calls_ - 1) {
+        if (is_present && lower >= max_calls_ - 1) {  // 2.
             return false;
         }
     }
-    return true;
+    return true;  // 3.
 }
 
 // Whether the slot's limits allow the lease that the waiter wants.
@@ -125,10 +134,10 @@ inline Index SlotScheduler::oldest_to_grant(Time now) const noexcept {
 //     start; of those whose waiter is cut, if its part may start.
 inline Index SlotScheduler::next_to_grant(Time now, bool& by_age) const noexcept {
     by_age = false;
-    if (leases_ >= options_.max_leases) {
+    if (leases_ >= options_.max_leases) {  // 1.
         return none;
     }
-    if (lease_by_age_) {
+    if (lease_by_age_) {  // 2.
         if (const Index oldest = oldest_to_grant(now); oldest != none) {
             by_age = true;
             return oldest;
@@ -142,7 +151,7 @@ inline Index SlotScheduler::next_to_grant(Time now, bool& by_age) const noexcept
             next = queue_.first_lease(residents_[heap.top()].key);
         }
     };
-    consider(queue_.standings().grantable(false));
+    consider(queue_.standings().grantable(false));  // 3.
     if (calls_ < max_calls_) {
         const auto& calls = queue_.standings().grantable(true);
         if (!calls.empty() &&

@@ -50,10 +50,10 @@ inline bool SlotScheduler::is_too_large(Index key) noexcept {
 //  2. The key waits for memory: the budget hears where it stands now.
 inline void SlotScheduler::want_memory(Index key, Step& step) {
     KeyMemory& memory = key_memory_[key];
-    if (memory.phase == MemoryPhase::unsized) {
+    if (memory.phase == MemoryPhase::unsized) {  // 1.
         enter(memory, MemoryPhase::sizing);
         act(ActionType::size, none, none, step).key = key;
-    } else if (memory.phase == MemoryPhase::lacking) {
+    } else if (memory.phase == MemoryPhase::lacking) {  // 2.
         say(MemoryRequest::Type::move, key, memory.id, 0);
     }
 }
@@ -99,45 +99,48 @@ inline void SlotScheduler::ask_for_memory(Index key) {
 
 // An answer of the budget's:
 //
-//  1. Nothing waits for the key any more: what it got is given back.
-//  2. The memory is reserved: the key may have a place.
-//  3. It is lacking: the key waits for it, and another may have the place.
-//  4. It can never be there: the key's waiters fail.
-//  5. The resident is to go, or need not any more.
+//  1. It is about a resident, which is gone: nothing happens.
+//  2. The resident is to go.
+//  3. It need not any more: if that is why it drains, it returns.
+//  4. It is about memory that the key does not wait for, or no longer: nothing happens.
+//  5. The memory can never be there: the key's waiters fail.
+//  6. It is reserved, and the key may have a place; or it is lacking, the key waits for it, and another may have the
+//     place.
+//  7. Nothing waits for the key any more: what it has, or waits for, is given back.
 inline void SlotScheduler::memory_answered(Index key, MemoryId id, MemoryVerdict verdict, Time now, Actions& actions) {
     begin_call();
     Step step{now, actions};
     if (verdict == MemoryVerdict::evict || verdict == MemoryVerdict::keep) {
         const Index resident = queue_.keys().used(key) ? queue_.keys()[key].resident : none;
-        if (resident == none || residents_[resident].memory != id) {
+        if (resident == none || residents_[resident].memory != id) {  // 1.
             return;
         }
-        if (verdict == MemoryVerdict::evict) {
+        if (verdict == MemoryVerdict::evict) {  // 2.
             evict_for_memory(resident, step);
-        } else if (residents_[resident].may_return() && residents_[resident].for_memory) {
+        } else if (residents_[resident].may_return() && residents_[resident].for_memory) {  // 3.
             end_drain(resident, step);
         }
         decide(step);
         return;
     }
-    if (key >= key_memory_.size()) {
+    if (key >= key_memory_.size()) {  // 4.
         return;
     }
     KeyMemory& memory = key_memory_[key];
     if (memory.phase == MemoryPhase::asking) {
         --asking_;
         memory.id = id;
-    } else if (memory.phase != MemoryPhase::lacking || memory.id != id) {
+    } else if (memory.phase != MemoryPhase::lacking || memory.id != id) {  // 4.
         return;
     }
-    if (verdict == MemoryVerdict::impossible) {
+    if (verdict == MemoryVerdict::impossible) {  // 5.
         memory.id = {};
         enter(memory, MemoryPhase::refused);
         memory.refusal = errc::insufficient_memory;
         refuse_key(key, step);
-    } else {
+    } else {  // 6.
         enter(memory, verdict == MemoryVerdict::reserved ? MemoryPhase::held : MemoryPhase::lacking);
-        if (queue_.keys()[key].waiting == 0) {
+        if (queue_.keys()[key].waiting == 0) {  // 7.
             drop_memory(key);
         }
         refresh(key);
@@ -146,18 +149,21 @@ inline void SlotScheduler::memory_answered(Index key, MemoryId id, MemoryVerdict
     collect_later(key);
 }
 
-// The load ran out of memory. False if that is an ordinary failure: it was tried again already, or nothing waits for
-// it. Else idle residents go, and it is tried once more (H37).
+// The load ran out of memory. Whether it is tried again (H37):
+//
+//  1. There is no budget, or nothing waits for the load: no.
+//  2. It was tried again already, and the key has not loaded since: no.
+//  3. Else yes: the waiters stay, and the next time that the key asks for memory idle residents go first.
 inline bool SlotScheduler::tries_again(Index index, Duration took, Step& step) {
     const Resident& resident = residents_[index];
-    if (!resident.memory.valid() || !wanted(resident)) {
+    if (!resident.memory.valid() || !wanted(resident)) {  // 1.
         return false;
     }
     KeyMemory& memory = key_memory_[resident.key];
-    if (std::exchange(memory.was_tried_again, true)) {
+    if (std::exchange(memory.was_tried_again, true)) {  // 2.
         return false;
     }
-    memory.clears = true;
+    memory.clears = true;  // 3.
     ++counters_.load_failures;
     publish(EventType::load_failed, Reason::memory, index, took, step);
     gone(index, step);
@@ -167,28 +173,29 @@ inline bool SlotScheduler::tries_again(Index index, Duration took, Step& step) {
 // The resident's memory is wanted (H36):
 //
 //  1. It drains for a switch: now it does for the budget, and returns only when that says so.
-//  2. It has become pinned, or a bare lease lives on it: it stays. The budget looks again after this decision.
-//  3. No lease on it lives: it is unloaded.
-//  4. It is in use: it drains.
+//  2. It loads, or leaves already: nothing happens.
+//  3. It has become pinned, or a bare lease lives on it: it stays. The budget looks again after this decision.
+//  4. No lease on it lives: it is unloaded.
+//  5. It is in use: it drains.
 inline void SlotScheduler::evict_for_memory(Index index, Step& step) {
     Resident& resident = residents_[index];
-    if (resident.switches()) {
+    if (resident.switches()) {  // 1.
         --switching_;
         resident.reason = Reason::memory;
         resident.for_memory = true;
         return;
     }
-    if (resident.state != ResidentState::ready) {
+    if (resident.state != ResidentState::ready) {  // 2.
         return;
     }
-    if (resident.pinned() || resident.leases > resident.calls) {
+    if (resident.pinned() || resident.leases > resident.calls) {  // 3.
         return;
     }
-    if (resident.leases == 0) {
+    if (resident.leases == 0) {  // 4.
         start_unload(index, Reason::memory, step);
         return;
     }
-    resident.state = ResidentState::draining;
+    resident.state = ResidentState::draining;  // 5.
     resident.reason = Reason::memory;
     resident.for_memory = true;
     resident.drained = ++drains_;
@@ -205,15 +212,19 @@ inline void SlotScheduler::drop_memory(Index key) noexcept {
     }
 }
 
-// Fails the waiters of the key if it needs more than the limit, or is refused. What is left of them is for the next
-// tick.
+// Fails the waiters of a key that needs more than the limit, or is refused:
+//
+//  1. The key has a resident, or needs no more than the limit: nothing happens.
+//  2. Its claim goes.
+//  3. Its waiters fail, the oldest first. Those that are too many for one step are left to the next tick.
+//  4. What it was refused for is over: the next request has it looked at again.
 inline void SlotScheduler::refuse_key(Index key, Step& step) {
     KeyMemory& memory = key_memory_[key];
     if (!queue_.keys().used(key) || queue_.keys()[key].resident != none ||
-        (memory.phase != MemoryPhase::refused && !is_too_large(key))) {
+        (memory.phase != MemoryPhase::refused && !is_too_large(key))) {  // 1.
         return;
     }
-    if (queue_.keys()[key].claim != none) {
+    if (queue_.keys()[key].claim != none) {  // 2.
         queue_.drop_claim(key);
     }
     const errc code = memory.phase == MemoryPhase::refused ? memory.refusal : errc::insufficient_memory;
@@ -221,7 +232,7 @@ inline void SlotScheduler::refuse_key(Index key, Step& step) {
     const Duration retry_after = lacks_memory
                                      ? Duration(static_cast<Duration::rep>(memory.need()))
                                      : (std::max)(Duration::zero(), later(queue_.keys().cooling_until(key), -step.now));
-    for (Index next = queue_.oldest(key); next != none; next = queue_.oldest(key)) {
+    for (Index next = queue_.oldest(key); next != none; next = queue_.oldest(key)) {  // 3.
         if (step.left == 0) {
             refusing_ = (std::min)(refusing_, key);
             refresh(key);
@@ -237,7 +248,7 @@ inline void SlotScheduler::refuse_key(Index key, Step& step) {
         action.key = lacks_memory ? none : key;
         action.stage = action.stage == Stage::queue ? Stage::memory : action.stage;
     }
-    if (memory.phase == MemoryPhase::refused) {
+    if (memory.phase == MemoryPhase::refused) {  // 4.
         enter(memory, lacks_memory ? MemoryPhase::sized : MemoryPhase::unsized);
     }
     note_left(key, step);
@@ -278,6 +289,14 @@ inline void SlotScheduler::look_at(Time at) noexcept {
     }
 }
 
+// What each resident does with its memory (H35, H36):
+//
+//  1. It leaves for good. One that drains for a switch may return, because of what the budget decides: it is in use.
+//  2. It loads.
+//  3. It is pinned.
+//  4. A bare lease lives on it.
+//  5. It is idle, and nothing waits for it.
+//  6. It is in use, or drains for the budget: with the rank of its best waiter, or of what it serves (H32).
 inline void SlotScheduler::memory_uses(Time now, std::vector<MemoryUse>& uses) {
     for (Index index = 0; index < residents_.end_index(); ++index) {
         if (!residents_.used(index) || !residents_[index].memory.valid()) {
@@ -289,20 +308,19 @@ inline void SlotScheduler::memory_uses(Time now, std::vector<MemoryUse>& uses) {
         MemoryUse use;
         use.id = resident.memory;
         use.granted = resident.granted;
-        // One that drains for a switch may return, because of what the budget decides: to the budget it is in use.
         if (resident.state == ResidentState::unloading ||
-            (resident.state == ResidentState::draining && resident.for_good)) {
+            (resident.state == ResidentState::draining && resident.for_good)) {  // 1.
             use.hold = MemoryHold::leaving;
-        } else if (resident.is_load()) {
+        } else if (resident.is_load()) {  // 2.
             use.hold = MemoryHold::loading;
-        } else if (resident.pinned()) {
+        } else if (resident.pinned()) {  // 3.
             use.hold = MemoryHold::pinned;
-        } else if (resident.leases > resident.calls) {
+        } else if (resident.leases > resident.calls) {  // 4.
             use.hold = MemoryHold::leased;
-        } else if (resident.leases == 0 && !awaited) {
+        } else if (resident.leases == 0 && !awaited) {  // 5.
             use.hold = MemoryHold::idle;
             use.idle_since = resident.idle_since;
-        } else {
+        } else {  // 6.
             use.hold = resident.for_memory ? MemoryHold::draining : MemoryHold::in_use;
             use.rank = memory_rank(resident.key);
             const Priority serves = resident.served(now);

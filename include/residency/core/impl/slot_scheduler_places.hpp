@@ -28,13 +28,14 @@ inline void SlotScheduler::decide(Step& step) {
 //  6. A resident yields to the key that lacks a place: the least recently granted one drains.
 //  7. The last place went by age, no place or load is under way, and no resident yields by rank: the next place goes by
 //     age, too (R15).
+//  8. No resident yields: done.
 //
 // While places are lacking the alarm rings when a resident's stay ends, or another reason for which it does not yield
 // (H32).
 inline void SlotScheduler::assign_places(Step& step) {
     const auto& needs_place = queue_.standings().needs_place();
     while (!closed_ && residents_.size() + asking_ < max_resident_ && loads_ + asking_ < options_.max_loads &&
-           !needs_place.empty()) {
+           !needs_place.empty()) {  // 1.
         const Index key = next_key(step.now);
         if (has_budget_ && key_memory_[key].phase != MemoryPhase::held) {
             ask_for_memory(key);
@@ -56,27 +57,27 @@ inline void SlotScheduler::assign_places(Step& step) {
         const Index oldest = aged_key(step.now);
         const Index aged = place_by_age_ ? oldest : none;
         const Index returns = switching_ == 0 ? none : next_to_return(sure, aged, switching_ + sure > wanted, step.now);
-        if (returns != none) {
+        if (returns != none) {  // 2., 3.
             end_drain(returns, step);
             continue;
         }
         // A drain may take as long as a lease: no key waits for one while it can have the place of an idle resident.
         if (coming.soon < wanted) {
-            if (const Index idle = longest_idle(coming.soon, aged, step.now); idle != none) {
+            if (const Index idle = longest_idle(coming.soon, aged, step.now); idle != none) {  // 4.
                 evict(idle, step);
                 continue;
             }
             wake_by(yields_at_ = next_to_yield(step.now));
         }
-        if (switching_ + sure >= wanted) {
+        if (switching_ + sure >= wanted) {  // 5.
             return;
         }
-        Index victim = first_to_drain(switching_ + sure, aged, step.now);
-        if (victim == none && aged == none && oldest != none && switching_ + sure + loads_ == 0) {
+        Index victim = first_to_drain(switching_ + sure, aged, step.now);                           // 6.
+        if (victim == none && aged == none && oldest != none && switching_ + sure + loads_ == 0) {  // 7.
             victim = first_to_drain(0, oldest, step.now);
             place_by_age_ = victim != none;
         }
-        if (victim == none) {
+        if (victim == none) {  // 8.
             return;
         }
         switch_from(victim, step);
@@ -165,14 +166,14 @@ inline Time SlotScheduler::next_to_yield(Time now) const noexcept {
 inline bool SlotScheduler::yields(const Resident& resident, std::size_t served, Index aged, Time now) const noexcept {
     const auto& needs_place = queue_.standings().needs_place();
     const bool has_waiter = queue_.keys()[resident.key].waiting != 0;
-    if (resident.state == ResidentState::ready && resident.keeps_place(has_waiter, now)) {
+    if (resident.state == ResidentState::ready && resident.keeps_place(has_waiter, now)) {  // 1.
         return false;
     }
-    if (aged != none && served-- == 0) {
+    if (aged != none && served-- == 0) {  // 2.
         const auto arrival = [&](Index key) { return queue_.requests()[queue_.oldest(key)].arrival; };
         return !has_waiter || (!resident.unused() && arrival(aged) < arrival(resident.key));
     }
-    const Priority serves = resident.served(now);
+    const Priority serves = resident.served(now);  // 3.
     const Rank served_rank = serves == Priority::low ? Rank{} : Rank::of(static_cast<unsigned>(serves) + 1, 0);
     const Rank rank = (std::min)(queue_.rank(resident.key), served_rank);
     // Of the keys that rank before, these do not count.
@@ -199,8 +200,11 @@ inline Index SlotScheduler::first_to_drain(std::size_t served, Index aged, Time 
     return first;
 }
 
-// The last that began to drain for a switch: of all if there is a surplus, else of those that no longer yield; or none.
-// Drains serve keys in the order in which they began, after the places that come without a switch.
+// The drain for a switch that ends, or none: the last that began,
+//
+//  1. of all, if there is a surplus;
+//  2. else of those that no longer yield. Drains serve keys in the order in which they began, after the places that
+//     come without a switch.
 inline Index SlotScheduler::next_to_return(std::size_t sure, Index aged, bool surplus, Time now) const noexcept {
     Index last = none;
     for (Index index = 0; index < residents_.end_index(); ++index) {
@@ -208,9 +212,9 @@ inline Index SlotScheduler::next_to_return(std::size_t sure, Index aged, bool su
             (last != none && residents_[index].drained < residents_[last].drained)) {
             continue;
         }
-        bool returns = surplus;
+        bool returns = surplus;  // 1.
         const bool serves = residents_[index].served(now) != Priority::low;
-        if (!surplus && (serves || queue_.keys()[residents_[index].key].waiting != 0)) {
+        if (!surplus && (serves || queue_.keys()[residents_[index].key].waiting != 0)) {  // 2.
             std::size_t served = sure;
             for (Index other = 0; other < residents_.end_index(); ++other) {
                 served += residents_.used(other) && residents_[other].switches() &&

@@ -48,13 +48,21 @@ inline void SlotScheduler::set_stay(Resident& resident, Duration took, Time now)
     resident.guard = resident.stay == Duration::zero() ? Duration::zero() : load;
 }
 
-// Takes a resident out of use for good, for `unload` or shutdown.
+// Takes a resident out of use for good, for `unload` or a shutdown:
+//
+//  1. It is being unloaded: nothing happens.
+//  2. Its load is queued or running: what it yields will not be used, and a running one is asked to stop (H2).
+//  3. It drains for good from now on, also if it drained for a switch or for memory and could have returned. The reason
+//     is the first that was given, unless a revoke comes after it.
+//  4. It is revoked, for the first time: what runs on it completes early.
+//  5. No lease on it lives: it is unloaded.
+//  6. It is in use: waiters that expect this residency fail, the others wait for the next.
 inline void SlotScheduler::remove(Index index, UnloadMode mode, Reason reason, Step& step) {
     Resident& resident = residents_[index];
-    if (resident.state == ResidentState::unloading) {
+    if (resident.state == ResidentState::unloading) {  // 1.
         return;
     }
-    if (resident.is_load()) {
+    if (resident.is_load()) {  // 2.
         if (!resident.discard) {
             resident.discard = true;
             resident.reason = reason;
@@ -65,7 +73,7 @@ inline void SlotScheduler::remove(Index index, UnloadMode mode, Reason reason, S
         return;
     }
     const bool revokes = mode == UnloadMode::revoke && !resident.revoked;
-    if (!resident.for_good || revokes) {
+    if (!resident.for_good || revokes) {  // 3.
         resident.reason = reason;
     }
     if (resident.switches()) {
@@ -76,14 +84,14 @@ inline void SlotScheduler::remove(Index index, UnloadMode mode, Reason reason, S
     }
     resident.state = ResidentState::draining;
     resident.for_good = true;
-    if (revokes) {
+    if (revokes) {  // 4.
         revoke(index, errc::model_changed, step);
     }
-    if (resident.leases == 0) {
+    if (resident.leases == 0) {  // 5.
         start_unload(index, resident.reason, step);
         return;
     }
-    fail_expecting(resident.key, step);
+    fail_expecting(resident.key, step);  // 6.
     refresh(resident.key);
 }
 

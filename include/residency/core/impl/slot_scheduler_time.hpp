@@ -6,13 +6,26 @@
 
 namespace residency::core {
 
+// Looks at all that may be due:
+//
+//  1. Deadlines and claims whose time is over. What is due leaves before anything is granted.
+//  2. A resident whose load has failed: more of its waiters fail.
+//  3. A load for which nothing has waited for `abandon_after`: it is asked to stop (H1).
+//  4. A resident that is ready: requests for its load complete; it is unloaded if it is idle and due (R5).
+//  5. One that is not usable: waiters that expect it fail.
+//  6. The slot is closed: more of what waits fails.
+//  7. Keys that have needed too much memory since the limit was set: their waiters fail.
+//  8. The budget wanted to look again.
+//  9. Shutdowns complete at their deadlines (H9).
+//  10. Refusals of one kind make an event, at the end of their period (H19).
+//  11. Places and leases go to what is left.
+//  12. The alarm has rung: it is set for what is due next, or for when a request that comes now could be.
 inline void SlotScheduler::tick(Time now, Actions& actions) {
     begin_call();
     Step step{now, actions};
     const bool rings = wake_ <= now;
     resume_ = never;
-    // What is due leaves before anything is granted.
-    expire_due(step);
+    expire_due(step);  // 1.
     while (!queue_.claims().empty() && queue_.claims().front().until <= now) {
         drop_claim(queue_.requests()[queue_.claims().front().request].key, step);
     }
@@ -21,46 +34,46 @@ inline void SlotScheduler::tick(Time now, Actions& actions) {
             continue;
         }
         const Resident& resident = residents_[index];
-        if (resident.failed) {
+        if (resident.failed) {  // 2.
             fail_waiters(index, step);
-        } else if (resident.state == ResidentState::loading) {
+        } else if (resident.state == ResidentState::loading) {  // 3.
             if (resident.abandoned_at <= now) {
                 stop_load(index, step);
             }
-        } else if (resident.state == ResidentState::ready) {
+        } else if (resident.state == ResidentState::ready) {  // 4.
             complete_ensures(resident.key, step);
             if (queue_.keys()[resident.key].waiting == 0 && resident.idle() && resident.due() <= now) {
                 start_unload(index, Reason::idle, step);
             }
-        } else if (!resident.usable()) {
+        } else if (!resident.usable()) {  // 5.
             fail_expecting(resident.key, step);
         }
     }
-    if (closed_) {
+    if (closed_) {  // 6.
         fail_closed(step);
     }
-    refuse_keys(step);
-    if (look_at_ <= now) {
+    refuse_keys(step);      // 7.
+    if (look_at_ <= now) {  // 8.
         look_at_ = never;
         say(MemoryRequest::Type::look, none, {}, 0);
     }
     for (Index index = 0; index < teardowns_.end_index(); ++index) {
-        if (teardowns_.used(index) && teardowns_[index].deadline <= now) {
+        if (teardowns_.used(index) && teardowns_[index].deadline <= now) {  // 9.
             complete(index, true, step);
         }
     }
     for (const Reason reason : refusal_reasons) {
-        if (refusals(reason).count != 0 && refusals(reason).next <= now) {
+        if (refusals(reason).count != 0 && refusals(reason).next <= now) {  // 10.
             publish_refusals(reason, step);
         }
     }
-    decide(step);
+    decide(step);  // 11.
     if (!rings) {
         // What the alarm was set for may be over, but it stays: requests that have a timeout and end long before would
         // only move it to and fro.
         return;
     }
-    recompute_alarm();
+    recompute_alarm();  // 12.
     const Duration timeout = std::exchange(shortest_timeout_, (Duration::max)());
     if (residents_.size() != 0) {
         wake_by(later(now, timeout));

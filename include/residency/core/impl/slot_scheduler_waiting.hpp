@@ -22,17 +22,23 @@ inline bool SlotScheduler::wanted(const Resident& load) const noexcept {
     return !load.discard && queue_.keys()[load.key].waiting != 0;
 }
 
+// What the key stands in line for:
+//
+//  1. Nothing waits for it: nothing.
+//  2. It has no resident: a place, if its memory is no obstacle (H34).
+//  3. Its resident takes one more lease, and a waiter wants one: that lease.
+//  4. Else nothing.
 inline QueueState SlotScheduler::state_of(Index key) const noexcept {
     const KeyEntry& entry = queue_.keys()[key];
-    if (entry.waiting == 0) {
+    if (entry.waiting == 0) {  // 1.
         return QueueState::not_queued;
     }
-    if (entry.resident == none) {
+    if (entry.resident == none) {  // 2.
         return may_claim_place(key) ? QueueState::needs_place : QueueState::not_queued;
     }
     const Resident& resident = residents_[entry.resident];
     const bool takes_one_more = resident.state == ResidentState::ready && resident.leases < resident.capacity;
-    return takes_one_more && queue_.wants_lease(key) ? QueueState::grantable : QueueState::not_queued;
+    return takes_one_more && queue_.wants_lease(key) ? QueueState::grantable : QueueState::not_queued;  // 3., 4.
 }
 
 // Whether a request may wait beside those that do (H4).
@@ -114,13 +120,13 @@ inline void SlotScheduler::time_out(Index index, Step& step) {
     const bool is_last = entry.waiting == (entry.claim == none ? 1U : 2U);
     ++counters_.timed_out;
     Stage stage = Stage::inference;
-    if (leased) {
+    if (leased) {  // 1.
         --step.left;
         queue_.drop_deadline(index);
         Action& action = act(ActionType::expire, index, none, step);
         action.code = errc::timed_out;
         action.stage = stage;
-    } else if (may_claim && is_last) {
+    } else if (may_claim && is_last) {  // 2.
         if (entry.claim == none && queue_.claims().size() == WaitQueue::most_claims) {
             drop_claim(queue_.requests()[queue_.claims().front().request].key, step);
         }
@@ -130,7 +136,7 @@ inline void SlotScheduler::time_out(Index index, Step& step) {
         stage = action.stage = stage_of(index);
         queue_.keep_claim(index, later(step.now, abandon_after_));
         wake_by(later(step.now, abandon_after_));
-    } else {
+    } else {  // 3.
         fail(index, errc::timed_out, Duration::zero(), step);
         stage = step.actions.back().stage;
     }
@@ -217,7 +223,7 @@ inline void SlotScheduler::fail_closed(Step& step) {
 inline void SlotScheduler::note_left(Index key, Step& step) {
     const KeyEntry& entry = queue_.keys()[key];
     if (entry.waiting == 0) {
-        if (entry.resident != none && residents_[entry.resident].runs_load()) {
+        if (entry.resident != none && residents_[entry.resident].runs_load()) {  // 1.
             Resident& resident = residents_[entry.resident];
             resident.abandoned_at = later(step.now, abandon_after_);
             if (resident.abandoned_at <= step.now) {
@@ -225,13 +231,13 @@ inline void SlotScheduler::note_left(Index key, Step& step) {
             } else {
                 wake_by(resident.abandoned_at);
             }
-        } else if (entry.resident != none && residents_[entry.resident].idle()) {
+        } else if (entry.resident != none && residents_[entry.resident].idle()) {  // 2.
             wake_by(residents_[entry.resident].due());
         }
-        if (has_budget_ && entry.resident == none) {
+        if (has_budget_ && entry.resident == none) {  // 3.
             drop_memory(key);
         }
-        forgive(key);
+        forgive(key);  // 4.
     }
     refresh(key);
     collect_later(key);
