@@ -3,9 +3,9 @@
 
 #include "residency/model_manager.hpp"
 
+#include "support/bench.hpp"
 #include "support/catch.hpp"
 #include "support/last_words.hpp"
-#include "support/slot_fixture.hpp"
 
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/cancellation_signal.hpp>
@@ -29,16 +29,16 @@ namespace {
 using namespace std::chrono_literals;
 
 // Another request goes on as if nothing had happened.
-void check_harmless(VirtualManager& manager, const ModelKey& key) {
-    auto answer = manager.embed(key);
-    manager.run();
+void check_harmless(ManagerBench& bench, const ModelKey& key) {
+    auto answer = bench.embed(key);
+    bench.run();
     REQUIRE(answer.calls() == 1);
     CHECK(answer.value().size() == 1);
 }
 
 std::string refused(const SlotOptions& options) {
     try {
-        const VirtualSlot slot(options);
+        const SlotBench bench(options);
     } catch (const std::invalid_argument& error) {
         return error.what();
     }
@@ -46,50 +46,50 @@ std::string refused(const SlotOptions& options) {
 }
 
 TEST_CASE("bad input: an empty key name is invalid_request for every call, and loads nothing", "[bad_input]") {
-    VirtualManager manager;
-    auto embed = manager.embed("");
-    auto rerank = manager.rerank("");
-    auto acquire = manager.acquire("");
-    auto ensure = manager.ensure("");
-    auto unload = manager.unload("");
+    ManagerBench bench;
+    auto embed = bench.embed("");
+    auto rerank = bench.rerank("");
+    auto acquire = bench.acquire("");
+    auto ensure = bench.ensure("");
+    auto unload = bench.unload("");
     CHECK(embed.calls() == 0);
-    manager.run();
+    bench.run();
     CHECK(embed.code() == errc::invalid_request);
     CHECK(rerank.code() == errc::invalid_request);
     CHECK(acquire.code() == errc::invalid_request);
     CHECK(ensure.code() == errc::invalid_request);
     CHECK(unload.code() == errc::invalid_request);
     CHECK(embed.error().stage() == Stage::admission);
-    CHECK(manager.world->counts().loads == 0);
-    check_harmless(manager, a);
-    manager.finish(6);
+    CHECK(bench.world->counts().loads == 0);
+    check_harmless(bench, a);
+    bench.finish(6);
 }
 
 TEST_CASE("bad input: a key of 1 MiB is invalid_request, and its message stays short", "[bad_input]") {
-    VirtualManager manager;
-    auto name = manager.embed(ModelKey(std::string(1 << 20, 'k')));
-    auto quantization = manager.acquire(ModelKey("k", std::string(1 << 20, 'q')));
-    auto longest = manager.embed(ModelKey(std::string(ModelKey::max_part_length, 'k')));
-    manager.run();
+    ManagerBench bench;
+    auto name = bench.embed(ModelKey(std::string(1 << 20, 'k')));
+    auto quantization = bench.acquire(ModelKey("k", std::string(1 << 20, 'q')));
+    auto longest = bench.embed(ModelKey(std::string(ModelKey::max_part_length, 'k')));
+    bench.run();
     CHECK(name.code() == errc::invalid_request);
     CHECK(std::string(name.error().what()).size() < 400);
     CHECK(quantization.code() == errc::invalid_request);
     CHECK(longest.value().size() == 1);
-    check_harmless(manager, a);
-    manager.finish(4);
+    check_harmless(bench, a);
+    bench.finish(4);
 }
 
 TEST_CASE("bad input: an empty query is invalid_request, also without documents", "[bad_input]") {
-    VirtualManager manager;
+    ManagerBench bench;
     Outcome<Ranking> some;
     Outcome<Ranking> none;
-    manager.models->async_rerank(a, "", {"document"}, manager.handlers.count(some.handler()));
-    manager.models->async_rerank(a, "", {}, manager.handlers.count(none.handler()));
-    manager.run();
+    bench.manager->async_rerank(a, "", {"document"}, bench.handlers.count(some.handler()));
+    bench.manager->async_rerank(a, "", {}, bench.handlers.count(none.handler()));
+    bench.run();
     CHECK(some.code() == errc::invalid_request);
     CHECK(none.code() == errc::invalid_request);
-    CHECK(manager.world->counts().loads == 0);
-    manager.finish(2);
+    CHECK(bench.world->counts().loads == 0);
+    bench.finish(2);
 }
 
 TEST_CASE("bad input: options that cannot be are refused by the constructor, which names the field", "[bad_input]") {
@@ -116,14 +116,14 @@ TEST_CASE("bad input: options that cannot be are refused by the constructor, whi
 
 TEST_CASE("bad input: the largest times overflow nothing, and zero is zero", "[bad_input]") {
     constexpr auto most = std::chrono::milliseconds::max();
-    VirtualSlot slot({.keep_alive = most, .cooldown = most, .max_cooldown = most, .aging = most});
-    slot.use(a, {.timeout = most, .keep_alive = most});
+    SlotBench bench({.keep_alive = most, .cooldown = most, .max_cooldown = most, .aging = most});
+    bench.use(a, {.timeout = most, .keep_alive = most});
     VirtualClock::advance(std::chrono::hours(24 * 365));
-    slot.run();
-    CHECK(slot.resident().state == ResidentState::ready);
-    slot.finish(1);
+    bench.run();
+    CHECK(bench.only_resident().state == ResidentState::ready);
+    bench.finish(1);
 
-    VirtualSlot zero({.keep_alive = 0ms, .cooldown = 0ms, .max_cooldown = 0ms, .aging = 0ms});
+    SlotBench zero({.keep_alive = 0ms, .cooldown = 0ms, .max_cooldown = 0ms, .aging = 0ms});
     zero.world->fail_next(FakeStep::load, a, std::runtime_error("no"));
     auto failed = zero.acquire(a);
     zero.run();
@@ -134,43 +134,43 @@ TEST_CASE("bad input: the largest times overflow nothing, and zero is zero", "[b
 }
 
 TEST_CASE("bad input: a request's options that cannot be are invalid_request", "[bad_input]") {
-    VirtualSlot slot;
-    auto keep_alive = slot.acquire(a, {.keep_alive = -1ms});
-    auto priority = slot.acquire(a, {.priority = static_cast<Priority>(7)});
-    auto generation = slot.acquire(a, {.expected_generation = Generation(99)});
-    slot.run();
+    SlotBench bench;
+    auto keep_alive = bench.acquire(a, {.keep_alive = -1ms});
+    auto priority = bench.acquire(a, {.priority = static_cast<Priority>(7)});
+    auto generation = bench.acquire(a, {.expected_generation = Generation(99)});
+    bench.run();
     CHECK(keep_alive.code() == errc::invalid_request);
     CHECK_THAT(std::string(keep_alive.error().detail()), contains_text("RequestOptions::keep_alive is negative"));
     CHECK(priority.code() == errc::invalid_request);
     CHECK_THAT(std::string(priority.error().detail()), contains_text("RequestOptions::priority is none of"));
     CHECK(generation.code() == errc::model_changed);
-    CHECK(slot.world->counts().loads == 0);
-    slot.finish(3);
+    CHECK(bench.world->counts().loads == 0);
+    bench.finish(3);
 }
 
 TEST_CASE("bad input: a NaN and a wrong number of rows are bad_result, and the next call works", "[bad_input][R9]") {
     for (const FakeFault fault : {FakeFault::nan, FakeFault::too_few, FakeFault::too_many}) {
-        VirtualManager manager;
-        manager.world->spoil_next(fault, a, 1);
-        auto embed = manager.embed(a, {"one", "two"});
-        manager.run();
+        ManagerBench bench;
+        bench.world->spoil_next(fault, a, 1);
+        auto embed = bench.embed(a, {"one", "two"});
+        bench.run();
         CHECK(embed.code() == errc::bad_result);
         CHECK(embed.code() == condition::backend);
-        manager.world->spoil_next(fault, b, 1);
-        auto rerank = manager.rerank(b);
-        manager.run();
+        bench.world->spoil_next(fault, b, 1);
+        auto rerank = bench.rerank(b);
+        bench.run();
         CHECK(rerank.code() == errc::bad_result);
-        check_harmless(manager, a);
-        CHECK(manager.models->status().embedding.leases == 0);
-        manager.finish(3);
+        check_harmless(bench, a);
+        CHECK(bench.manager->status().embedding.leases == 0);
+        bench.finish(3);
     }
 }
 
 TEST_CASE("bad input: a backend and a model that throw what is no std::exception", "[bad_input][R11]") {
-    VirtualManager manager;
-    manager.world->fail_next(FakeStep::load, a, 42);
-    auto load = manager.embed(a);
-    manager.run();
+    ManagerBench bench;
+    bench.world->fail_next(FakeStep::load, a, 42);
+    auto load = bench.embed(a);
+    bench.run();
     CHECK(load.code() == errc::load_failed);
     int nested = 0;
     try {
@@ -183,30 +183,30 @@ TEST_CASE("bad input: a backend and a model that throw what is no std::exception
         }
     }
     CHECK(nested == 42);
-    manager.world->fail_next(FakeStep::inference, b, 43);
-    auto inference = manager.embed(b);
-    manager.run();
+    bench.world->fail_next(FakeStep::inference, b, 43);
+    auto inference = bench.embed(b);
+    bench.run();
     CHECK(inference.code() == errc::inference_failed);
-    check_harmless(manager, b);
-    manager.finish(3);
+    check_harmless(bench, b);
+    bench.finish(3);
 }
 
 TEST_CASE("bad input: a load that gives null is load_failed, in words", "[bad_input][R11]") {
-    VirtualManager manager;
-    manager.world->spoil_next(FakeFault::null_model, a, 1);
-    auto load = manager.embed(a);
-    manager.run();
+    ManagerBench bench;
+    bench.world->spoil_next(FakeFault::null_model, a, 1);
+    auto load = bench.embed(a);
+    bench.run();
     CHECK(load.code() == errc::load_failed);
     CHECK(std::string(load.error().what()).find("null") != std::string::npos);
-    check_harmless(manager, b);
-    manager.finish(2);
+    check_harmless(bench, b);
+    bench.finish(2);
 }
 
 TEST_CASE("bad input: an observer that throws at every event", "[bad_input][R10]") {
     auto world = std::make_shared<FakeWorld>();
     std::size_t seen = 0;
     {
-        PolledContexts contexts;
+        Contexts contexts;
         ModelSlot<FakeEmbeddingBackend, VirtualClock> slot{
             FakeEmbeddingBackend(world), {}, contexts.executors(), [&seen](const Event&) {
                 ++seen;
@@ -229,7 +229,7 @@ TEST_CASE("bad input: what an observer captured by reference is not used once it
     const auto seen_in_all = [](bool deliver_before_the_end) {
         std::size_t seen = 0;
         auto world = std::make_shared<FakeWorld>();
-        PolledContexts contexts;
+        Contexts contexts;
         {
             ModelSlot<FakeEmbeddingBackend, VirtualClock> slot{
                 FakeEmbeddingBackend(world), {}, contexts.executors(), [&seen](const Event&) { ++seen; }};
@@ -265,11 +265,11 @@ TEST_CASE("bad input: a slot destroyed with leases alive frees nothing under the
 
 TEST_CASE("bad input: a handler that throws leaves the host's run, and the slot is as if it had returned",
           "[bad_input][R9]") {
-    VirtualSlot slot;
-    slot.slot->async_ensure_loaded(a, [](std::exception_ptr, Generation) { throw std::runtime_error("handler"); });
-    CHECK_THROWS_WITH(slot.run(), "handler");
-    slot.use(a);
-    slot.finish(1);
+    SlotBench bench;
+    bench.slot->async_ensure_loaded(a, [](std::exception_ptr, Generation) { throw std::runtime_error("handler"); });
+    CHECK_THROWS_WITH(bench.run(), "handler");
+    bench.use(a);
+    bench.finish(1);
 }
 
 TEST_CASE(
@@ -297,60 +297,60 @@ TEST_CASE(
 }
 
 TEST_CASE("bad input: a deadline in the past gets what can be had at once, and nothing else", "[bad_input]") {
-    VirtualSlot slot;
+    SlotBench bench;
     for (const auto timeout : {0ms, -1ms, -5'000ms, std::chrono::milliseconds::min()}) {
-        auto late = slot.acquire(a, {.timeout = timeout});
-        slot.run();
+        auto late = bench.acquire(a, {.timeout = timeout});
+        bench.run();
         CHECK(late.code() == errc::timed_out);
         CHECK(late.error().stage() == Stage::queue);
     }
-    CHECK(slot.world->counts().loads == 0);
-    slot.load(a);
-    auto lease = slot.acquire(a, {.timeout = -1ms});
-    slot.run();
+    CHECK(bench.world->counts().loads == 0);
+    bench.load(a);
+    auto lease = bench.acquire(a, {.timeout = -1ms});
+    bench.run();
     CHECK(lease.value());
     lease.value().release();
-    slot.finish(6);
+    bench.finish(6);
 }
 
 TEST_CASE("bad input: cancelling before the start and after the end does nothing", "[bad_input][R9]") {
-    VirtualManager manager;
+    ManagerBench bench;
     asio::cancellation_signal signal;
     signal.emit(asio::cancellation_type::terminal);
-    auto embed = manager.embed(a, {"text"}, {}, signal.slot());
-    manager.run();
+    auto embed = bench.embed(a, {"text"}, {}, signal.slot());
+    bench.run();
     signal.emit(asio::cancellation_type::terminal);
-    manager.run();
+    bench.run();
     CHECK(embed.calls() == 1);
     CHECK(embed.value().size() == 1);
-    manager.finish(1);
+    bench.finish(1);
 }
 
 TEST_CASE("bad input: 10,000 texts in one call are one request", "[bad_input][R8]") {
-    VirtualManager manager;
-    auto embed = manager.embed(a, std::vector<std::string>(10'000, "text"));
-    auto rerank = manager.rerank(a, std::vector<std::string>(10'000, "document"));
-    manager.run();
+    ManagerBench bench;
+    auto embed = bench.embed(a, std::vector<std::string>(10'000, "text"));
+    auto rerank = bench.rerank(a, std::vector<std::string>(10'000, "document"));
+    bench.run();
     CHECK(embed.value().size() == 10'000);
     CHECK(rerank.value().size() == 10'000);
-    CHECK(manager.models->status().embedding.counters.leases_granted == 1);
-    manager.finish(2);
+    CHECK(bench.manager->status().embedding.counters.leases_granted == 1);
+    bench.finish(2);
 }
 
 TEST_CASE("bad input: every call after a shutdown is answered", "[bad_input][R12]") {
-    VirtualManager manager;
-    auto first = manager.shutdown();
-    manager.run();
+    ManagerBench bench;
+    auto first = bench.shutdown();
+    bench.run();
     CHECK(first.value().clean());
-    auto embed = manager.embed(a);
-    auto empty = manager.embed(a, {});
-    auto rerank = manager.rerank(a);
-    auto acquire = manager.acquire(a);
-    auto ensure = manager.ensure(a);
-    auto unload = manager.unload(a);
-    auto again = manager.shutdown();
-    CHECK_FALSE(manager.models->embedding().try_acquire(a));
-    manager.run();
+    auto embed = bench.embed(a);
+    auto empty = bench.embed(a, {});
+    auto rerank = bench.rerank(a);
+    auto acquire = bench.acquire(a);
+    auto ensure = bench.ensure(a);
+    auto unload = bench.unload(a);
+    auto again = bench.shutdown();
+    CHECK_FALSE(bench.manager->embedding().try_acquire(a));
+    bench.run();
     CHECK(embed.code() == errc::shutting_down);
     CHECK(empty.code() == errc::shutting_down);
     CHECK(rerank.code() == errc::shutting_down);
@@ -358,13 +358,13 @@ TEST_CASE("bad input: every call after a shutdown is answered", "[bad_input][R12
     CHECK(ensure.code() == errc::shutting_down);
     CHECK_FALSE(unload.exception());
     CHECK(again.value().clean());
-    manager.check_nothing_left(8);
+    bench.check_ended(8);
 }
 
 TEST_CASE("bad input: a blocking call on a thread of the library's throws would_deadlock instead of hanging",
           "[bad_input]") {
-    ThreadedManager manager;
-    auto& models = *manager.models;
+    ThreadedManager bench;
+    auto& models = *bench.manager;
     Outcome<> done;
     std::vector<boost::system::error_code> codes;
     models.embedding().async_ensure_loaded(a, [&, finish = done.handler()](std::exception_ptr, Generation) mutable {
@@ -387,7 +387,7 @@ TEST_CASE("bad input: a blocking call on a thread of the library's throws would_
     });
     done.wait();
     CHECK(codes == std::vector<boost::system::error_code>(7, make_error_code(errc::would_deadlock)));
-    manager.finish(0);
+    bench.finish(0);
 }
 
 }  // namespace

@@ -2,9 +2,9 @@
 
 #include "residency/model_slot.hpp"
 
+#include "support/bench.hpp"
 #include "support/catch.hpp"
 #include "support/last_words.hpp"
-#include "support/slot_fixture.hpp"
 
 #include <functional>
 #include <memory>

@@ -211,7 +211,7 @@ bool live_through(const Story& story, std::size_t nth, FaultPattern scarcity) {
     scene.models.reset();
     scene.run();
     CHECK(scene.world.live == 0);
-    CHECK(scene.idle());
+    CHECK(scene.at_rest());
     return failures != 0;
 }
 

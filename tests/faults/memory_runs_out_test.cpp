@@ -272,7 +272,7 @@ bool run(const Story& story, std::size_t nth, FaultPattern scarcity) {
         CHECK(report.value().clean());
     }
     CHECK(scene.world.live == 0);
-    CHECK(scene.idle());
+    CHECK(scene.at_rest());
     return failures != 0;
 }
 
@@ -316,7 +316,7 @@ TEST_CASE("Loads that find no memory to begin fail one after the other, however 
     scene.run();
     CHECK(scene.handlers.ran() == keys);
     CHECK(scene.world.live == 0);
-    CHECK(scene.idle());
+    CHECK(scene.at_rest());
     // It is as good as new.
     CHECK(scene.lease(b));
     scene.held.clear();
@@ -358,7 +358,7 @@ TEST_CASE("Where there is no memory for the alarm's wait, control looks at the t
         VirtualClock::advance(1min);
         scene.run();
         CHECK(scene.world.live == 0);
-        CHECK(scene.idle());
+        CHECK(scene.at_rest());
     }
 }
 

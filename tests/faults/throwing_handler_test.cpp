@@ -147,7 +147,7 @@ TEST_CASE("The events that were queued before a handler threw are delivered befo
             throw std::runtime_error("out of the handler");
         });
     });
-    const std::size_t queued = words.find("unload_started a generation 1");
+    const std::size_t queued = words.find("unload_started a@f16 generation 1");
     const std::size_t threw = words.find("handler_threw: out of the handler\nterminate: out of the handler\n");
     REQUIRE(queued != std::string::npos);
     REQUIRE(threw != std::string::npos);

@@ -1,7 +1,7 @@
 // An observer that throws at one type of event, for every type that there is: nothing else changes.
 
+#include "support/bench.hpp"
 #include "support/last_words.hpp"
-#include "support/slot_fixture.hpp"
 
 #include <future>
 #include <iostream>
@@ -31,60 +31,60 @@ std::set<EventType> live_through(std::optional<EventType> thrower) {
     options.max_queue = 1;
     // A key whose waiter has timed out has no claim.
     options.abandon_after = 0ms;
-    VirtualManager f(options, options);
-    f.events.on_event([&](const Event& event) {
+    ManagerBench bench({.embedding = options, .reranker = options});
+    bench.events.on_event([&](const Event& event) {
         seen.insert(event.type);
         if (event.type == thrower) {
             throw std::runtime_error("the log is full");
         }
     });
     // load_started, load_progress, load_log, and, as the observer has its turn only after the load, dropped.
-    f.world->on(FakeStep::load, [](const testing::FakeCall& call) {
+    bench.world->on(FakeStep::load, [](const testing::FakeCall& call) {
         call.context->progress(0.5F);
         for (int line = 0; line < 5'000; ++line) {
             call.context->log(Severity::info, "a line");
         }
     });
-    auto held = f.acquire(a);
-    f.run();
-    f.world->on(FakeStep::load, {});
+    auto held = bench.acquire(a);
+    bench.run();
+    bench.world->on(FakeStep::load, {});
     REQUIRE(held.calls() == 1);
     // rejected, drain_started, drain_ended, timed_out
-    auto waits = f.acquire(b, {.timeout = 1s});
-    const auto rejected = f.acquire(c);
-    f.pass(1s);
+    auto waits = bench.acquire(b, {.timeout = 1s});
+    const auto rejected = bench.acquire(c);
+    bench.advance(1s);
     CHECK(waits.code() == errc::timed_out);
     CHECK(rejected.code() == errc::overloaded);
     held.value().release();
     // inference_failed
-    f.world->fail_next(FakeStep::inference, a, std::runtime_error("no logits"));
-    const auto failed = f.embed(a);
-    f.run();
+    bench.world->fail_next(FakeStep::inference, a, std::runtime_error("no logits"));
+    const auto failed = bench.embed(a);
+    bench.run();
     CHECK(failed.code() == errc::inference_failed);
     // unload_started, unloaded
-    const auto unloaded = f.unload(a);
-    f.run();
+    const auto unloaded = bench.unload(a);
+    bench.run();
     CHECK(unloaded.calls() == 1);
     // ready, which was dropped before
-    const auto again = f.ensure(a);
-    f.run();
+    const auto again = bench.ensure(a);
+    bench.run();
     CHECK_FALSE(again.exception());
     // load_failed
-    f.world->fail_next(FakeStep::load, b, std::runtime_error("no such file"));
-    const auto missing = f.acquire(b);
-    f.run();
+    bench.world->fail_next(FakeStep::load, b, std::runtime_error("no such file"));
+    const auto missing = bench.acquire(b);
+    bench.run();
     CHECK(missing.code() == errc::load_failed);
     // load_aborted
     asio::cancellation_signal signal;
-    const auto left = f.acquire(c, {}, signal.slot());
-    f.world->on(FakeStep::load, [&signal](const testing::FakeCall&) {
+    const auto left = bench.acquire(c, {}, signal.slot());
+    bench.world->on(FakeStep::load, [&signal](const testing::FakeCall&) {
         signal.emit(asio::cancellation_type::terminal);
         throw std::runtime_error("stopped");
     });
-    f.run();
+    bench.run();
     CHECK(left.code() == asio::error::operation_aborted);
     // shutdown_started, shutdown_completed
-    f.finish(8);
+    bench.finish(8);
     return seen;
 }
 

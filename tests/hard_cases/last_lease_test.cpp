@@ -41,9 +41,6 @@ using namespace std::chrono_literals;
 
 namespace {
 
-const ModelKey a("a");
-const ModelKey b("b");
-
 // An executor that lets something else happen before it runs what it is given: all that another thread could do just
 // then.
 struct Interrupting {

@@ -103,7 +103,7 @@ TEST_CASE("An operation that has begun completes once, with or without memory", 
     REQUIRE(report.calls() == 1);
     CHECK(report.value().clean());
     CHECK(bench.slot().status().residents.empty());
-    CHECK(bench.idle());
+    CHECK(bench.at_rest());
 }
 
 TEST_CASE("A waiter of a load that is thrown away completes once, with or without memory for a fresh one",

@@ -16,10 +16,6 @@
 #include <new>
 #include <utility>
 
-using namespace residency;
-using namespace residency::test;
-using namespace std::chrono_literals;
-
 namespace {
 
 /// How many blocks of the program's memory are out.
@@ -46,6 +42,12 @@ std::atomic<std::ptrdiff_t> live_blocks = 0;
 }
 [[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { operator delete(memory); }
 [[gnu::noinline]] void operator delete(void* memory, const std::nothrow_t&) noexcept { operator delete(memory); }
+
+namespace teardown_test {
+
+using namespace residency;
+using namespace residency::test;
+using namespace std::chrono_literals;
 
 namespace {
 
@@ -263,3 +265,5 @@ TEST_CASE("A bare lease learns of the revoke at the deadline, and its model live
     held.release();
     bench.check_nothing_left();
 }
+
+}  // namespace teardown_test

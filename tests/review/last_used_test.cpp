@@ -6,7 +6,7 @@
 // lets it expire: when an idle unload begins, a full keep-alive must have passed since each end of use that any thread
 // knew of. ThreadSanitizer sees the rest.
 
-#include "support/slot_fixture.hpp"
+#include "support/bench.hpp"
 #include "support/time_machine.hpp"
 
 #include <array>
@@ -71,8 +71,7 @@ struct Watch {
 
 // Has each of `users` use the model on a thread of its own, several times with pauses in which it could expire, and
 // then lets it expire for sure, as it is not used until it is gone; again and again.
-void use_and_let_expire(PolledContexts& contexts, const FakeWorld& world,
-                        const std::vector<std::function<void()>>& users) {
+void use_and_let_expire(Contexts& contexts, const FakeWorld& world, const std::vector<std::function<void()>>& users) {
     constexpr int phases = 8;
     constexpr int uses = 6;
     const TimeMachine time(contexts, 1ms);
@@ -101,31 +100,31 @@ void use_and_let_expire(PolledContexts& contexts, const FakeWorld& world,
 }  // namespace
 
 TEST_CASE("Review: the last use is stamped under the lock, whichever of many threads ends it", "[R4][R5]") {
-    VirtualSlot f(keeping());
+    SlotBench bench(keeping());
     const auto watch = std::make_unique<Watch>();
-    f.events.on_event(watch->observer());
-    use_and_let_expire(f, *f.world, std::vector<std::function<void()>>(4, [&] {
-                           FakeLease lease = f.slot->acquire(a);
+    bench.events.on_event(watch->observer());
+    use_and_let_expire(bench, *bench.world, std::vector<std::function<void()>>(4, [&] {
+                           FakeLease lease = bench.slot->acquire(a);
                            watch->uses.note(lease.generation(), VirtualClock::now());
                            lease.release();
                        }));
     CHECK(watch->too_early == 0);
     CHECK(watch->idle_unloads >= 8);
-    CHECK(f.world->counts(a).most_resident == 1);
-    f.finish(0);
+    CHECK(bench.world->counts(a).most_resident == 1);
+    bench.finish(0);
 }
 
 TEST_CASE("Review: nothing that counts as use writes its time without the lock", "[R4][R5]") {
-    VirtualManager f(keeping());
+    ManagerBench bench({.embedding = keeping()});
     const auto watch = std::make_unique<Watch>();
-    f.events.on_event(watch->observer());
-    auto& slot = f.models->embedding();
+    bench.events.on_event(watch->observer());
+    auto& slot = bench.manager->embedding();
     std::atomic<int> wrong{0};
     {
-        auto guard = asio::make_work_guard(f.inference);
-        const std::jthread answers([&] { f.inference.run(); });
+        auto guard = asio::make_work_guard(bench.inference);
+        const std::jthread answers([&] { bench.inference.run(); });
         // Each way in which a model is used, beside all others; and looking at it, which is no use.
-        use_and_let_expire(f, *f.world,
+        use_and_let_expire(bench, *bench.world,
                            {[&] {
                                 const auto now = VirtualClock::now();
                                 watch->uses.note(slot.ensure_loaded(a), now);
@@ -137,8 +136,8 @@ TEST_CASE("Review: nothing that counts as use writes its time without the lock",
                                 }
                             },
                             [&] {
-                                const Embeddings rows = f.models->embed(a, {"text"});
-                                wrong += f.world->model(testing::answered_by(rows)).key == a ? 0 : 1;
+                                const Embeddings rows = bench.manager->embed(a, {"text"});
+                                wrong += bench.world->model(testing::answered_by(rows)).key == a ? 0 : 1;
                             },
                             [&] {
                                 FakeLease lease = slot.acquire(a);
@@ -155,7 +154,7 @@ TEST_CASE("Review: nothing that counts as use writes its time without the lock",
     CHECK(watch->too_early == 0);
     CHECK(watch->idle_unloads >= 8);
     CHECK(wrong == 0);
-    f.finish(0);
+    bench.finish(0);
 }
 
 }  // namespace last_used_test

@@ -3,7 +3,7 @@
 //
 // Here a shutdown completes when nothing runs any more, and a request that finds no place fails at once.
 
-#include "support/slot_fixture.hpp"
+#include "support/bench.hpp"
 
 #include <atomic>
 #include <thread>
@@ -19,62 +19,62 @@ using namespace std::chrono_literals;
 TEST_CASE("Review: a shutdown waits for whatever is under way, wherever it is", "[R1][R12]") {
     enum class Work { loading, leased, has_no_thread, running, unloading };
     const Work work = GENERATE(Work::loading, Work::leased, Work::has_no_thread, Work::running, Work::unloading);
-    VirtualManager f;
+    ManagerBench bench;
     Outcome<ShutdownReport> report;
     bool completed_too_early = false;
     std::size_t handlers = 2;
     // All that is not the work itself is given every chance to end the shutdown.
     const auto shut_down = [&] {
-        report = f.shutdown();
+        report = bench.shutdown();
         VirtualClock::advance(1h);
-        f.run_control();
+        bench.run_control();
         completed_too_early = report.calls() != 0;
     };
     Outcome<Embeddings> answer;
     switch (work) {
         case Work::loading:
-            during(*f.world, FakeStep::load, shut_down);
-            answer = f.embed(a);
-            f.run();
+            during(*bench.world, FakeStep::load, shut_down);
+            answer = bench.embed(a);
+            bench.run();
             CHECK(answer.code() == errc::shutting_down);
             break;
         case Work::leased: {
-            auto lease = f.acquire(a);
-            f.run();
+            auto lease = bench.acquire(a);
+            bench.run();
             shut_down();
-            f.run();
+            bench.run();
             CHECK(report.calls() == 0);
-            CHECK(f.world->counts(a).live == 1);
+            CHECK(bench.world->counts(a).live == 1);
             lease.value().release();
-            f.run();
+            bench.run();
             break;
         }
         case Work::has_no_thread:
-            answer = f.embed(a);
-            testing::run_ready(f.loading);
+            answer = bench.embed(a);
+            testing::run_ready(bench.loading);
             shut_down();
-            testing::run_ready(f.loading);
-            CHECK(f.world->counts(a).live == 1);
-            f.run();
+            testing::run_ready(bench.loading);
+            CHECK(bench.world->counts(a).live == 1);
+            bench.run();
             CHECK_FALSE(answer.exception());
             break;
         case Work::running:
-            during(*f.world, FakeStep::inference, [&] {
+            during(*bench.world, FakeStep::inference, [&] {
                 shut_down();
-                testing::run_ready(f.loading);
-                CHECK(f.world->counts(a).live == 1);
+                testing::run_ready(bench.loading);
+                CHECK(bench.world->counts(a).live == 1);
             });
-            answer = f.embed(a);
-            f.run();
+            answer = bench.embed(a);
+            bench.run();
             CHECK_FALSE(answer.exception());
             break;
         case Work::unloading: {
-            const auto loaded = f.ensure(a);
-            f.run();
+            const auto loaded = bench.ensure(a);
+            bench.run();
             CHECK(loaded.calls() == 1);
-            during(*f.world, FakeStep::unload, shut_down);
-            const auto unload = f.unload(a);
-            f.run();
+            during(*bench.world, FakeStep::unload, shut_down);
+            const auto unload = bench.unload(a);
+            bench.run();
             CHECK(unload.calls() == 1);
             handlers = 3;
             break;
@@ -83,7 +83,7 @@ TEST_CASE("Review: a shutdown waits for whatever is under way, wherever it is", 
     CHECK_FALSE(completed_too_early);
     REQUIRE(report.calls() == 1);
     CHECK(report.value().clean());
-    f.check_nothing_left(handlers);
+    bench.check_ended(handlers);
 }
 
 TEST_CASE("Review: when a shutdown completes nothing runs, whatever threads had started", "[R9][R12]") {
@@ -91,7 +91,7 @@ TEST_CASE("Review: when a shutdown completes nothing runs, whatever threads had 
     options.keep_alive = 0ms;
     options.max_leases = 3;
     for (int round = 0; round < 5; ++round) {
-        ThreadedManager f(options, options);
+        ThreadedManager bench({.embedding = options, .reranker = options});
         std::vector<Outcome<Embeddings>> answers(40);
         std::vector<Outcome<Ranking>> rankings(40);
         std::atomic<int> left{0};
@@ -99,19 +99,19 @@ TEST_CASE("Review: when a shutdown completes nothing runs, whatever threads had 
         {
             const std::jthread embeds([&] {
                 for (auto& answer : answers) {
-                    answer = f.embed(++begun % 3 == 0 ? b : a);
+                    answer = bench.embed(++begun % 3 == 0 ? b : a);
                 }
             });
             const std::jthread reranks([&] {
                 for (auto& ranking : rankings) {
-                    ranking = f.rerank(++begun % 3 == 0 ? b : c);
+                    ranking = bench.rerank(++begun % 3 == 0 ? b : c);
                 }
             });
             while (begun < 20) {
                 std::this_thread::yield();
             }
-            CHECK(f.models->shutdown().clean());
-            const testing::FakeCounts counts = f.world->counts();
+            CHECK(bench.manager->shutdown().clean());
+            const testing::FakeCounts counts = bench.world->counts();
             left += counts.live + counts.loading + counts.calling == 0 ? 0 : 1;
         }
         CHECK(left == 0);
@@ -130,8 +130,8 @@ TEST_CASE("Review: when a shutdown completes nothing runs, whatever threads had 
         }
         CHECK(answered + refused == 80);
         // What reached a model was answered: a shutdown interrupts no call.
-        CHECK(f.world->counts().calls == answered);
-        f.finish(80);
+        CHECK(bench.world->counts().calls == answered);
+        bench.finish(80);
     }
 }
 
@@ -141,19 +141,19 @@ TEST_CASE("Review: with too much to do, each of a thousand requests is answered 
     SlotOptions options;
     options.max_leases = 2;
     options.max_queue = 8;
-    VirtualManager f(options);
-    auto first = f.acquire(a);
-    auto second = f.acquire(a);
-    f.run();
+    ManagerBench bench({.embedding = options});
+    auto first = bench.acquire(a);
+    auto second = bench.acquire(a);
+    bench.run();
     std::vector<Outcome<Embeddings>> answers;
     for (int request = 0; request < 1000; ++request) {
         answers.push_back(
-            f.embed(request % 2 == 0 ? a : b, std::vector<std::string>(request % 3 == 0 ? 100 : 1, "text")));
+            bench.embed(request % 2 == 0 ? a : b, std::vector<std::string>(request % 3 == 0 ? 100 : 1, "text")));
     }
-    CHECK(f.handlers.ran() == 2);
+    CHECK(bench.handlers.ran() == 2);
     // No time passes, nothing is given back, and no thread is needed but control's.
-    f.run_control();
-    CHECK(f.handlers.ran() == 2 + 992);
+    bench.run_control();
+    CHECK(bench.handlers.ran() == 2 + 992);
     for (std::size_t request = 8; request < answers.size(); ++request) {
         REQUIRE(answers[request].calls() == 1);
         REQUIRE(answers[request].code() == errc::overloaded);
@@ -161,26 +161,26 @@ TEST_CASE("Review: with too much to do, each of a thousand requests is answered 
     }
     first.value().release();
     second.value().release();
-    f.run();
+    bench.run();
     for (std::size_t request = 0; request < 8; ++request) {
         REQUIRE(answers[request].calls() == 1);
         CHECK_FALSE(answers[request].exception());
     }
-    f.finish(1002);
+    bench.finish(1002);
 }
 
 TEST_CASE("Review: a flood from threads is answered to the last request, within the limits", "[R8][R9]") {
     SlotOptions options;
     options.max_leases = 2;
     options.max_queue = 8;
-    ThreadedManager f(options);
+    ThreadedManager bench({.embedding = options});
     std::vector<Outcome<Embeddings>> answers(800);
     {
         std::vector<std::jthread> threads;
         for (std::size_t thread = 0; thread < 4; ++thread) {
             threads.emplace_back([&, thread] {
                 for (std::size_t index = thread; index < answers.size(); index += 4) {
-                    answers[index] = f.embed(index % 5 == 0 ? b : a);
+                    answers[index] = bench.embed(index % 5 == 0 ? b : a);
                 }
             });
         }
@@ -193,13 +193,13 @@ TEST_CASE("Review: a flood from threads is answered to the last request, within 
         overloaded += answer.code() == errc::overloaded ? 1 : 0;
     }
     CHECK(answered + overloaded == 800);
-    const SlotCounters counters = f.models->embedding().status().counters;
+    const SlotCounters counters = bench.manager->embedding().status().counters;
     CHECK(counters.overloaded == overloaded);
     CHECK(counters.leases_granted == answered);
     CHECK(counters.most_leases <= 2);
     CHECK(counters.most_waiting <= 8);
-    CHECK(f.world->counts().most_calling <= 2);
-    f.finish(800);
+    CHECK(bench.world->counts().most_calling <= 2);
+    bench.finish(800);
 }
 
 }  // namespace shutdown_and_overload_test

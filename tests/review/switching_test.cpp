@@ -4,7 +4,7 @@
 // Here a lease is the check and the use in one, every residency has its own number, and a request may say which one it
 // means.
 
-#include "support/slot_fixture.hpp"
+#include "support/bench.hpp"
 
 #include <array>
 #include <atomic>
@@ -20,26 +20,26 @@ using namespace std::chrono_literals;
 // -- Switched between check and use -----------------------------------------------------------------------------------
 
 TEST_CASE("Review: the holder of a lease uses that model, whatever is switched meanwhile", "[R1][R2][R11]") {
-    VirtualManager f;
-    auto lease = f.acquire(a);
-    f.run();
+    ManagerBench bench;
+    auto lease = bench.acquire(a);
+    bench.run();
     REQUIRE(lease.calls() == 1);
-    const auto other = f.embed(b);
-    f.run();
+    const auto other = bench.embed(b);
+    bench.run();
     CHECK(other.calls() == 0);
     const Embeddings rows = lease.value()->embed(std::vector<std::string>{"text"});
     CHECK(testing::answered_by(rows) == 1);
     CHECK(lease.value().key() == a);
     lease.value().release();
-    f.run();
+    bench.run();
     REQUIRE(other.calls() == 1);
     CHECK(testing::answered_by(Outcome<Embeddings>(other).value()) == 2);
-    f.finish(2);
+    bench.finish(2);
 }
 
 TEST_CASE("Review: while threads switch a slot to and fro, every answer is of the model that was asked for",
           "[R1][R2][R11]") {
-    ThreadedManager f;
+    ThreadedManager bench;
     std::atomic<int> wrong{0};
     {
         std::vector<std::jthread> threads;
@@ -48,76 +48,76 @@ TEST_CASE("Review: while threads switch a slot to and fro, every answer is of th
                 for (int call = 0; call < 40; ++call) {
                     const ModelKey& key = (thread + call) % 2 == 0 ? a : b;
                     if (call % 4 == 0) {
-                        const FakeLease lease = f.models->embedding().acquire(key);
+                        const FakeLease lease = bench.manager->embedding().acquire(key);
                         wrong += lease.key() == key && lease->key() == key ? 0 : 1;
                         const Embeddings rows = lease->embed(std::vector<std::string>{"text"});
                         wrong += testing::answered_by(rows) == lease->serial() ? 0 : 1;
                     } else {
-                        const Embeddings rows = f.models->embed(key, {"text"});
-                        wrong += f.world->model(testing::answered_by(rows)).key == key ? 0 : 1;
+                        const Embeddings rows = bench.manager->embed(key, {"text"});
+                        wrong += bench.world->model(testing::answered_by(rows)).key == key ? 0 : 1;
                     }
-                    const Ranking ranking = f.models->rerank(key, "query", {"text"});
-                    wrong += f.world->model(testing::answered_by(ranking)).key == key ? 0 : 1;
+                    const Ranking ranking = bench.manager->rerank(key, "query", {"text"});
+                    wrong += bench.world->model(testing::answered_by(ranking)).key == key ? 0 : 1;
                 }
             });
         }
     }
     CHECK(wrong == 0);
-    CHECK(f.models->embedding().status().counters.loads >= 2);
-    f.finish(0);
+    CHECK(bench.manager->embedding().status().counters.loads >= 2);
+    bench.finish(0);
 }
 
 // -- No version to detect it ------------------------------------------------------------------------------------------
 
 TEST_CASE("Review: a request that means one residency is not answered by another", "[R6][R11]") {
-    VirtualManager f;
-    const auto loaded = f.ensure(a);
-    f.run();
+    ManagerBench bench;
+    const auto loaded = bench.ensure(a);
+    bench.run();
     RequestOptions this_one;
     this_one.expected_generation = Outcome<Generation>(loaded).value();
-    const auto same = f.embed(a, {"text"}, this_one);
-    f.run();
+    const auto same = bench.embed(a, {"text"}, this_one);
+    bench.run();
     CHECK_FALSE(same.exception());
 
     // Gone: it is not loaded for this. Loading: the next one is not it either. Loaded again: it has another number.
-    const auto unload = f.unload(a);
-    f.run();
+    const auto unload = bench.unload(a);
+    bench.run();
     CHECK(unload.calls() == 1);
-    const auto gone = f.embed(a, {"text"}, this_one);
-    f.run();
+    const auto gone = bench.embed(a, {"text"}, this_one);
+    bench.run();
     CHECK(gone.code() == errc::model_changed);
     CHECK(gone.code() == condition::caller);
-    CHECK(f.world->counts().loads == 1);
+    CHECK(bench.world->counts().loads == 1);
     Outcome<Embeddings> too_early;
-    during(*f.world, FakeStep::load, [&] {
-        too_early = f.embed(a, {"text"}, this_one);
-        f.run_without_loading();
+    during(*bench.world, FakeStep::load, [&] {
+        too_early = bench.embed(a, {"text"}, this_one);
+        bench.run_without_loading();
     });
-    const auto again = f.ensure(a);
-    f.run();
+    const auto again = bench.ensure(a);
+    bench.run();
     CHECK(too_early.code() == errc::model_changed);
     CHECK(Outcome<Generation>(again).value() > *this_one.expected_generation);
-    const auto old = f.embed(a, {"text"}, this_one);
-    f.run();
+    const auto old = bench.embed(a, {"text"}, this_one);
+    bench.run();
     CHECK(old.code() == errc::model_changed);
 
     // One that waits for it fails as soon as it cannot be any more.
     this_one.expected_generation = Outcome<Generation>(again).value();
-    auto lease = f.acquire(a);
-    f.run();
-    const auto drained = f.unload(a);
-    const auto waits = f.embed(a, {"text"}, this_one);
-    f.run();
+    auto lease = bench.acquire(a);
+    bench.run();
+    const auto drained = bench.unload(a);
+    const auto waits = bench.embed(a, {"text"}, this_one);
+    bench.run();
     CHECK(waits.code() == errc::model_changed);
     lease.value().release();
-    f.run();
+    bench.run();
     CHECK(drained.calls() == 1);
-    CHECK(f.world->counts().loads == 2);
-    f.finish(10);
+    CHECK(bench.world->counts().loads == 2);
+    bench.finish(10);
 }
 
 TEST_CASE("Review: equal versions mean the same model, while threads replace it all the time", "[R6]") {
-    ThreadedSlot f;
+    ThreadedSlot bench;
     std::array<std::atomic<std::uint64_t>, 4096> serial_of{};
     std::atomic<int> wrong{0};
     std::atomic<int> still_looking{3};
@@ -129,9 +129,9 @@ TEST_CASE("Review: equal versions mean the same model, while threads replace it 
                 // Each has a good number of looks, and together they see it change.
                 for (int look = 0; look < 60 || changed < 10; ++look) {
                     RequestOptions this_one;
-                    this_one.expected_generation = f.slot->ensure_loaded(a);
+                    this_one.expected_generation = bench.slot->ensure_loaded(a);
                     try {
-                        const FakeLease lease = f.slot->acquire(a, this_one);
+                        const FakeLease lease = bench.slot->acquire(a, this_one);
                         wrong += lease.generation() == *this_one.expected_generation ? 0 : 1;
                         std::uint64_t known = 0;
                         auto& serial = serial_of.at(lease.generation().value() % serial_of.size());
@@ -143,9 +143,9 @@ TEST_CASE("Review: equal versions mean the same model, while threads replace it 
                         ++changed;
                     }
                     // Two equal readings of the counter, and nothing has changed between them.
-                    const Generation before = f.slot->generation();
-                    const FakeLease lease = f.slot->try_acquire(a);
-                    const Generation after = f.slot->generation();
+                    const Generation before = bench.slot->generation();
+                    const FakeLease lease = bench.slot->try_acquire(a);
+                    const Generation after = bench.slot->generation();
                     wrong += lease && before == after && lease.generation() != after ? 1 : 0;
                     wrong += after < before ? 1 : 0;
                 }
@@ -154,12 +154,12 @@ TEST_CASE("Review: equal versions mean the same model, while threads replace it 
         }
         threads.emplace_back([&] {
             while (still_looking != 0) {
-                f.slot->unload(a);
+                bench.slot->unload(a);
             }
         });
     }
     CHECK(wrong == 0);
-    f.finish(0);
+    bench.finish(0);
 }
 
 // -- The lock released between loading and inference ------------------------------------------------------------------
@@ -167,33 +167,33 @@ TEST_CASE("Review: equal versions mean the same model, while threads replace it 
 TEST_CASE("Review: a request that is granted when its load ends keeps that model, however late it is run", "[R1][R4]") {
     SlotOptions options;
     options.keep_alive = 0ms;
-    VirtualManager f(options);
-    auto answer = f.embed(a);
-    testing::run_ready(f.loading);
+    ManagerBench bench({.embedding = options});
+    auto answer = bench.embed(a);
+    testing::run_ready(bench.loading);
     // Loaded and granted; no thread has taken the call. Whatever would take the model away comes now.
     CHECK(answer.calls() == 0);
-    CHECK(f.models->embedding().status().leases == 1);
-    const auto unload = f.unload(a);
-    const auto other = f.embed(b);
+    CHECK(bench.manager->embedding().status().leases == 1);
+    const auto unload = bench.unload(a);
+    const auto other = bench.embed(b);
     VirtualClock::advance(1h);
-    f.run_control();
-    testing::run_ready(f.loading);
-    CHECK(f.world->counts(a).live == 1);
+    bench.run_control();
+    testing::run_ready(bench.loading);
+    CHECK(bench.world->counts(a).live == 1);
     CHECK(unload.calls() == 0);
-    f.run();
+    bench.run();
     REQUIRE(answer.calls() == 1);
     CHECK(testing::answered_by(answer.value()) == 1);
     CHECK(unload.calls() == 1);
     CHECK_FALSE(other.exception());
-    CHECK(f.world->counts(a).loads == 1);
-    f.finish(3);
+    CHECK(bench.world->counts(a).loads == 1);
+    bench.finish(3);
 }
 
 TEST_CASE("Review: what threads load is there when they use it, while others take every chance to take it away",
           "[R1][R4][R11]") {
     SlotOptions options;
     options.keep_alive = 0ms;
-    ThreadedManager f(options);
+    ThreadedManager bench({.embedding = options});
     std::atomic<int> failed{0};
     std::atomic<int> using_it{2};
     {
@@ -202,28 +202,28 @@ TEST_CASE("Review: what threads load is there when they use it, while others tak
             threads.emplace_back([&] {
                 for (int call = 0; call < 60; ++call) {
                     // By the keep-alive this model is gone before anything can be done with it...
-                    f.models->embedding().ensure_loaded(a);
+                    bench.manager->embedding().ensure_loaded(a);
                     // ...but a request loads and uses it in one, and never fails for that.
-                    failed += code_of([&] { (void)f.models->embed(a, {"text"}); }) ? 1 : 0;
+                    failed += code_of([&] { (void)bench.manager->embed(a, {"text"}); }) ? 1 : 0;
                 }
                 --using_it;
             });
         }
         threads.emplace_back([&] {
             while (using_it != 0) {
-                (void)f.models->embed(b, {"text"});
+                (void)bench.manager->embed(b, {"text"});
             }
         });
         threads.emplace_back([&] {
             while (using_it != 0) {
-                f.models->embedding().unload();
+                bench.manager->embedding().unload();
             }
         });
     }
     CHECK(failed == 0);
-    CHECK(f.world->counts(a).calls == 120);
-    CHECK(f.world->counts().most_resident == 1);
-    f.finish(0);
+    CHECK(bench.world->counts(a).calls == 120);
+    CHECK(bench.world->counts().most_resident == 1);
+    bench.finish(0);
 }
 
 }  // namespace switching_test

@@ -1,6 +1,6 @@
 // Scenarios 23 to 26: who is let in, and in which order.
 
-#include "support/slot_fixture.hpp"
+#include "support/bench.hpp"
 
 #include <algorithm>
 #include <array>
@@ -49,28 +49,28 @@ void check_overloaded(const Error& error) {
 // -- 23 ---------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S23: a full queue rejects at once, with the model ready, one text or a thousand", "[S23][R8]") {
-    VirtualManager f(limits(2, 3));
+    ManagerBench bench({.embedding = limits(2, 3)});
     std::vector<Outcome<FakeLease>> leases;
     for (int lease = 0; lease < 2; ++lease) {
-        leases.push_back(f.acquire(a));
+        leases.push_back(bench.acquire(a));
     }
-    f.run();
-    CHECK(f.models->embedding().status().residents.front().state == ResidentState::ready);
+    bench.run();
+    CHECK(bench.manager->embedding().status().residents.front().state == ResidentState::ready);
     std::vector<Outcome<FakeLease>> waiters;
     for (int waiter = 0; waiter < 3; ++waiter) {
-        waiters.push_back(f.acquire(a));
+        waiters.push_back(bench.acquire(a));
     }
-    const std::size_t before = f.handlers.ran();
+    const std::size_t before = bench.handlers.ran();
 
-    const auto single = f.embed(a);
-    const auto batch = f.embed(a, std::vector<std::string>(1000, "text"));
-    const auto lease = f.acquire(a);
-    const auto other_key = f.acquire(b);
-    const auto other_load = f.ensure(b);
-    const auto urgent = f.acquire(a, with_priority(Priority::high));
-    CHECK(f.handlers.ran() == before);
-    f.run_control();
-    CHECK(f.handlers.ran() == before + 6);
+    const auto single = bench.embed(a);
+    const auto batch = bench.embed(a, std::vector<std::string>(1000, "text"));
+    const auto lease = bench.acquire(a);
+    const auto other_key = bench.acquire(b);
+    const auto other_load = bench.ensure(b);
+    const auto urgent = bench.acquire(a, with_priority(Priority::high));
+    CHECK(bench.handlers.ran() == before);
+    bench.run_control();
+    CHECK(bench.handlers.ran() == before + 6);
     check_overloaded(single.error());
     check_overloaded(batch.error());
     check_overloaded(lease.error());
@@ -78,103 +78,103 @@ TEST_CASE("S23: a full queue rejects at once, with the model ready, one text or 
     check_overloaded(other_load.error());
     check_overloaded(urgent.error());
     // Nothing to do needs no place.
-    const auto empty = f.embed(a, {});
+    const auto empty = bench.embed(a, {});
     // The model is ready, so `ensure_loaded` completes whatever waits for a lease, and needs no place (H4).
-    const auto load = f.ensure(a);
-    f.run();
+    const auto load = bench.ensure(a);
+    bench.run();
     CHECK_FALSE(empty.exception());
     REQUIRE(load.calls() == 1);
     CHECK_FALSE(load.exception());
 
-    const SlotCounters counters = f.models->embedding().status().counters;
+    const SlotCounters counters = bench.manager->embedding().status().counters;
     CHECK(counters.overloaded == 6);
     CHECK(counters.most_waiting == 3);
     CHECK(counters.most_leases == 2);
-    CHECK(f.world->counts().loads == 1);
+    CHECK(bench.world->counts().loads == 1);
     // The first refusal is an event at once; the others of the second are summed up (H19).
-    REQUIRE(f.events.count(EventType::rejected) == 1);
-    f.pass(1s);
-    REQUIRE(f.events.count(EventType::rejected) == 2);
-    CHECK(f.events.events().back().count == 5);
-    CHECK(f.events.events().back().key == a);
+    REQUIRE(bench.events.count(EventType::rejected) == 1);
+    bench.advance(1s);
+    REQUIRE(bench.events.count(EventType::rejected) == 2);
+    CHECK(bench.events.all().back().count == 5);
+    CHECK(bench.events.all().back().key == a);
     leases.clear();
-    f.run();
+    bench.run();
     for (auto& waiter : waiters) {
         REQUIRE(waiter.calls() == (&waiter == &waiters.back() ? 0 : 1));
     }
     waiters.front().value().release();
-    f.run();
+    bench.run();
     CHECK(waiters.back().calls() == 1);
     waiters.clear();
-    f.finish(13);
+    bench.finish(13);
 }
 
 TEST_CASE("S23: the queue is as full while nothing is loaded", "[S23][R8]") {
-    VirtualSlot f(limits(1, 2));
-    auto first = f.acquire(a);
-    auto second = f.ensure(a);
-    const auto third = f.acquire(a);
-    CHECK(f.slot->status().waiting == 2);
-    f.run_control();
+    SlotBench bench(limits(1, 2));
+    auto first = bench.acquire(a);
+    auto second = bench.ensure(a);
+    const auto third = bench.acquire(a);
+    CHECK(bench.slot->status().waiting == 2);
+    bench.run_control();
     check_overloaded(third.error());
-    f.run();
+    bench.run();
     REQUIRE(first.calls() == 1);
     REQUIRE(second.calls() == 1);
     first.value().release();
-    f.finish(3);
+    bench.finish(3);
 }
 
 TEST_CASE("S23: a flood of threads is answered, one by one, within the limits", "[S23][R8][R9]") {
-    ThreadedManager f(limits(2, 3));
-    const auto gate = f.world->block(FakeStep::inference, a);
-    f.models->embedding().ensure_loaded(a);
+    ThreadedManager bench({.embedding = limits(2, 3)});
+    const auto gate = bench.world->block(FakeStep::inference, a);
+    bench.manager->embedding().ensure_loaded(a);
     std::vector<Outcome<Embeddings>> answers(2 + 3 + 35);
     {
         std::vector<std::jthread> threads;
         for (std::size_t thread = 0; thread < 4; ++thread) {
             threads.emplace_back([&, thread] {
                 for (std::size_t index = thread; index < answers.size(); index += 4) {
-                    answers[index] = f.embed(a);
+                    answers[index] = bench.embed(a);
                 }
             });
         }
     }
     // Two run and three wait until the gate opens; all others are answered while it is closed.
     std::size_t overloaded = 0;
-    f.world->await(a, [](const auto& counts) { return counts.calling == 2; });
-    CHECK(f.models->embedding().status().waiting == 3);
-    CHECK(f.models->embedding().status().counters.overloaded == 35);
+    bench.world->await(a, [](const auto& counts) { return counts.calling == 2; });
+    CHECK(bench.manager->embedding().status().waiting == 3);
+    CHECK(bench.manager->embedding().status().counters.overloaded == 35);
     gate->open();
     for (const auto& answer : answers) {
         answer.wait();
         overloaded += answer.code() == errc::overloaded ? 1 : 0;
     }
     CHECK(overloaded == 35);
-    CHECK(f.world->counts(a).calls == 5);
-    CHECK(f.world->counts(a).most_calling == 2);
-    const SlotCounters counters = f.models->embedding().status().counters;
+    CHECK(bench.world->counts(a).calls == 5);
+    CHECK(bench.world->counts(a).most_calling == 2);
+    const SlotCounters counters = bench.manager->embedding().status().counters;
     CHECK(counters.most_leases == 2);
     CHECK(counters.most_waiting == 3);
-    f.finish(40);
+    bench.finish(40);
 }
 
 // -- 24 ---------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S24: a timeout fires while the load is stuck, and says so", "[S24][R9]") {
-    VirtualManager f;
-    const auto late = f.embed(a, {"text"}, with_timeout(100ms));
-    auto patient = f.embed(a);
+    ManagerBench bench;
+    const auto late = bench.embed(a, {"text"}, with_timeout(100ms));
+    auto patient = bench.embed(a);
     bool stop_requested = true;
-    f.world->on(FakeStep::load, [&](const testing::FakeCall& call) {
+    bench.world->on(FakeStep::load, [&](const testing::FakeCall& call) {
         VirtualClock::advance(100ms - 1ns);
-        f.run_without_loading();
+        bench.run_without_loading();
         CHECK(late.calls() == 0);
         VirtualClock::advance(1ns);
-        f.run_without_loading();
+        bench.run_without_loading();
         REQUIRE(late.calls() == 1);
         stop_requested = call.stop.stop_requested();
     });
-    f.run();
+    bench.run();
     REQUIRE(late.calls() == 1);
     CHECK(late.code() == errc::timed_out);
     CHECK(late.code() == condition::retryable);
@@ -184,21 +184,21 @@ TEST_CASE("S24: a timeout fires while the load is stuck, and says so", "[S24][R9
     // The load went on for who had more patience.
     REQUIRE(patient.calls() == 1);
     CHECK(testing::answered_by(patient.value()) == 1);
-    CHECK(f.world->counts(a).calls == 1);
-    CHECK(f.models->embedding().status().counters.timed_out == 1);
-    CHECK(f.events.count(EventType::timed_out) == 1);
-    f.finish(2);
+    CHECK(bench.world->counts(a).calls == 1);
+    CHECK(bench.manager->embedding().status().counters.timed_out == 1);
+    CHECK(bench.events.count(EventType::timed_out) == 1);
+    bench.finish(2);
 }
 
 TEST_CASE("S24: a timeout names the stage that it ended in: queue, load or inference", "[S24][R9]") {
-    VirtualManager f(limits(1, 10));
+    ManagerBench bench({.embedding = limits(1, 10)});
     // In the queue for a lease.
-    auto lease = f.acquire(a);
-    f.run();
-    const auto queued = f.embed(a, {"text"}, with_timeout(1s));
+    auto lease = bench.acquire(a);
+    bench.run();
+    const auto queued = bench.embed(a, {"text"}, with_timeout(1s));
     // In the queue for a place: the model that it waits for is not even loading.
-    const auto needs_place = f.embed(b, {"text"}, with_timeout(1s));
-    f.pass(1s);
+    const auto needs_place = bench.embed(b, {"text"}, with_timeout(1s));
+    bench.advance(1s);
     CHECK(queued.code() == errc::timed_out);
     CHECK(queued.error().stage() == Stage::queue);
     CHECK(needs_place.code() == errc::timed_out);
@@ -206,39 +206,39 @@ TEST_CASE("S24: a timeout names the stage that it ended in: queue, load or infer
     lease.value().release();
 
     // In the model: its caller goes at once, the lease lives until the model returns, and the model is asked to stop.
-    const auto running = f.embed(a, {"text"}, with_timeout(1s));
+    const auto running = bench.embed(a, {"text"}, with_timeout(1s));
     bool stop_requested = false;
-    f.world->on(FakeStep::inference, [&](const testing::FakeCall& call) {
+    bench.world->on(FakeStep::inference, [&](const testing::FakeCall& call) {
         VirtualClock::advance(1s);
-        f.run_control();
+        bench.run_control();
         CHECK(running.calls() == 1);
-        CHECK(f.models->embedding().status().leases == 1);
+        CHECK(bench.manager->embedding().status().leases == 1);
         stop_requested = call.stop.stop_requested();
     });
-    f.run();
+    bench.run();
     CHECK(stop_requested);
     REQUIRE(running.calls() == 1);
     CHECK(running.code() == errc::timed_out);
     CHECK(running.error().stage() == Stage::inference);
-    CHECK(f.models->embedding().status().leases == 0);
-    f.world->on(FakeStep::inference, {});
+    CHECK(bench.manager->embedding().status().leases == 0);
+    bench.world->on(FakeStep::inference, {});
 
     // Waiting for a thread to run on is the same stage, and the model is then not bothered at all.
-    const std::size_t calls = f.world->counts(a).calls;
-    const auto no_thread = f.embed(a, {"text"}, with_timeout(1s));
+    const std::size_t calls = bench.world->counts(a).calls;
+    const auto no_thread = bench.embed(a, {"text"}, with_timeout(1s));
     VirtualClock::advance(1s);
-    f.run_control();
+    bench.run_control();
     REQUIRE(no_thread.calls() == 1);
     CHECK(no_thread.error().stage() == Stage::inference);
-    f.run();
-    CHECK(f.world->counts(a).calls == calls);
-    f.finish(5);
+    bench.run();
+    CHECK(bench.world->counts(a).calls == calls);
+    bench.finish(5);
 }
 
 TEST_CASE("S24: threads whose load is stuck return when their time is up", "[S24][R9]") {
-    ThreadedManager f;
-    const auto gate = f.world->block(FakeStep::load, a);
-    const auto patient = f.embed(a);
+    ThreadedManager bench;
+    const auto gate = bench.world->block(FakeStep::load, a);
+    const auto patient = bench.embed(a);
     gate->await_held();
     std::atomic<int> right{0};
     {
@@ -246,7 +246,7 @@ TEST_CASE("S24: threads whose load is stuck return when their time is up", "[S24
         for (int thread = 0; thread < 4; ++thread) {
             threads.emplace_back([&] {
                 try {
-                    (void)f.models->embed(a, {"text"}, with_timeout(1ms));
+                    (void)bench.manager->embed(a, {"text"}, with_timeout(1ms));
                 } catch (const Error& error) {
                     right += error.code() == errc::timed_out && error.stage() == Stage::load ? 1 : 0;
                 }
@@ -258,54 +258,54 @@ TEST_CASE("S24: threads whose load is stuck return when their time is up", "[S24
     gate->open();
     patient.wait();
     CHECK_FALSE(patient.exception());
-    CHECK(f.world->counts(a).calls == 1);
-    f.finish(1);
+    CHECK(bench.world->counts(a).calls == 1);
+    bench.finish(1);
 }
 
 // -- 25 ---------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S25: a waiter that was cancelled never reaches the backend", "[S25][R9]") {
-    VirtualManager f(limits(1, 10));
+    ManagerBench bench({.embedding = limits(1, 10)});
     // Before its load begins: there is no load at all.
     asio::cancellation_signal leave_load;
-    const auto unloaded = f.embed(a, {"text"}, {}, leave_load.slot());
+    const auto unloaded = bench.embed(a, {"text"}, {}, leave_load.slot());
     leave_load.emit(asio::cancellation_type::total);
-    f.run();
+    bench.run();
     CHECK(unloaded.code() == asio::error::operation_aborted);
-    CHECK(f.world->counts().loads == 0);
+    CHECK(bench.world->counts().loads == 0);
 
     // Before its lease is granted: the model is not called.
-    auto lease = f.acquire(a);
-    f.run();
+    auto lease = bench.acquire(a);
+    bench.run();
     asio::cancellation_signal leave_queue;
-    const auto queued = f.embed(a, {"text"}, {}, leave_queue.slot());
-    const auto stays = f.embed(a);
-    f.run();
+    const auto queued = bench.embed(a, {"text"}, {}, leave_queue.slot());
+    const auto stays = bench.embed(a);
+    bench.run();
     leave_queue.emit(asio::cancellation_type::partial);
     lease.value().release();
-    f.run();
+    bench.run();
     CHECK(queued.code() == asio::error::operation_aborted);
     CHECK_FALSE(stays.exception());
-    CHECK(f.world->counts(a).calls == 1);
+    CHECK(bench.world->counts(a).calls == 1);
 
     // After it was granted, before it has a thread: only terminal cancellation lets the caller go, and the model is not
     // called either.
     asio::cancellation_signal leave_call;
-    const auto granted = f.embed(a, {"text"}, {}, leave_call.slot());
-    CHECK(f.models->embedding().status().leases == 1);
+    const auto granted = bench.embed(a, {"text"}, {}, leave_call.slot());
+    CHECK(bench.manager->embedding().status().leases == 1);
     leave_call.emit(asio::cancellation_type::terminal);
-    f.run();
+    bench.run();
     CHECK(granted.code() == asio::error::operation_aborted);
-    CHECK(f.world->counts(a).calls == 1);
-    CHECK(f.models->embedding().status().leases == 0);
-    f.finish(5);
+    CHECK(bench.world->counts(a).calls == 1);
+    CHECK(bench.manager->embedding().status().leases == 0);
+    bench.finish(5);
 }
 
 TEST_CASE("S25: every way in which a request can end gives back what it took", "[S25][R9][R8]") {
     struct Path {
         const char* name;
         // Makes a request, or several, that end in one way; gives how many handlers that took.
-        std::function<std::size_t(VirtualManager&)> walk;
+        std::function<std::size_t(ManagerBench&)> walk;
     };
     const auto expect = [](const Outcome<Embeddings>& answer, boost::system::error_code code) {
         REQUIRE(answer.calls() == 1);
@@ -313,120 +313,120 @@ TEST_CASE("S25: every way in which a request can end gives back what it took", "
     };
     const std::vector<Path> paths{
         {"an answer",
-         [&](VirtualManager& f) {
-             const auto answer = f.embed(a);
-             f.run();
+         [&](ManagerBench& bench) {
+             const auto answer = bench.embed(a);
+             bench.run();
              expect(answer, {});
              return 1;
          }},
         {"a model that throws",
-         [&](VirtualManager& f) {
-             f.world->fail_next(FakeStep::inference, a, std::runtime_error("broken"));
-             const auto answer = f.embed(a);
-             f.run();
+         [&](ManagerBench& bench) {
+             bench.world->fail_next(FakeStep::inference, a, std::runtime_error("broken"));
+             const auto answer = bench.embed(a);
+             bench.run();
              expect(answer, errc::inference_failed);
              return 1;
          }},
         {"a bad result",
-         [&](VirtualManager& f) {
-             f.world->spoil_next(FakeFault::nan, a);
-             const auto answer = f.embed(a);
-             f.run();
+         [&](ManagerBench& bench) {
+             bench.world->spoil_next(FakeFault::nan, a);
+             const auto answer = bench.embed(a);
+             bench.run();
              expect(answer, errc::bad_result);
              return 1;
          }},
         {"a load that fails",
-         [&](VirtualManager& f) {
-             f.world->fail_next(FakeStep::load, a, std::runtime_error("broken"));
-             const auto answer = f.embed(a);
-             f.run();
+         [&](ManagerBench& bench) {
+             bench.world->fail_next(FakeStep::load, a, std::runtime_error("broken"));
+             const auto answer = bench.embed(a);
+             bench.run();
              expect(answer, errc::load_failed);
-             const auto cooling = f.embed(a);
-             f.run();
+             const auto cooling = bench.embed(a);
+             bench.run();
              expect(cooling, errc::cooling_down);
-             f.pass(1min);
+             bench.advance(1min);
              return 2;
          }},
         {"a timeout while it waits",
-         [&](VirtualManager& f) {
-             auto lease = f.acquire(a);
-             auto other = f.acquire(a);
-             f.run();
-             const auto answer = f.embed(a, {"text"}, with_timeout(1s));
-             f.pass(1s);
+         [&](ManagerBench& bench) {
+             auto lease = bench.acquire(a);
+             auto other = bench.acquire(a);
+             bench.run();
+             const auto answer = bench.embed(a, {"text"}, with_timeout(1s));
+             bench.advance(1s);
              expect(answer, errc::timed_out);
              return 3;
          }},
         {"a timeout while the model works",
-         [&](VirtualManager& f) {
-             during(*f.world, FakeStep::inference, [&f] {
+         [&](ManagerBench& bench) {
+             during(*bench.world, FakeStep::inference, [&bench] {
                  VirtualClock::advance(1s);
-                 f.run_control();
+                 bench.run_control();
              });
-             const auto answer = f.embed(a, {"text"}, with_timeout(1s));
-             f.run();
+             const auto answer = bench.embed(a, {"text"}, with_timeout(1s));
+             bench.run();
              expect(answer, errc::timed_out);
              return 1;
          }},
         {"cancelled while it waits",
-         [&](VirtualManager& f) {
+         [&](ManagerBench& bench) {
              asio::cancellation_signal leave;
-             const auto answer = f.embed(a, {"text"}, {}, leave.slot());
+             const auto answer = bench.embed(a, {"text"}, {}, leave.slot());
              leave.emit(asio::cancellation_type::total);
-             f.run();
+             bench.run();
              expect(answer, asio::error::operation_aborted);
              return 1;
          }},
         {"cancelled while the model works",
-         [&](VirtualManager& f) {
+         [&](ManagerBench& bench) {
              asio::cancellation_signal leave;
-             during(*f.world, FakeStep::inference, [&] { leave.emit(asio::cancellation_type::terminal); });
-             const auto answer = f.embed(a, {"text"}, {}, leave.slot());
-             f.run();
+             during(*bench.world, FakeStep::inference, [&] { leave.emit(asio::cancellation_type::terminal); });
+             const auto answer = bench.embed(a, {"text"}, {}, leave.slot());
+             bench.run();
              expect(answer, asio::error::operation_aborted);
              return 1;
          }},
         {"revoked while the model works",
-         [&](VirtualManager& f) {
+         [&](ManagerBench& bench) {
              Outcome<> unload;
-             during(*f.world, FakeStep::inference, [&] { unload = f.unload(a, UnloadMode::revoke); });
-             const auto answer = f.embed(a);
-             f.run();
+             during(*bench.world, FakeStep::inference, [&] { unload = bench.unload(a, UnloadMode::revoke); });
+             const auto answer = bench.embed(a);
+             bench.run();
              expect(answer, errc::model_changed);
              CHECK(unload.calls() == 1);
              return 2;
          }},
         {"expecting another residency",
-         [&](VirtualManager& f) {
+         [&](ManagerBench& bench) {
              RequestOptions options;
              options.expected_generation = Generation(17);
-             const auto answer = f.embed(a, {"text"}, options);
-             f.run();
+             const auto answer = bench.embed(a, {"text"}, options);
+             bench.run();
              expect(answer, errc::model_changed);
              return 1;
          }},
         {"overloaded",
-         [&](VirtualManager& f) {
+         [&](ManagerBench& bench) {
              std::vector<Outcome<Embeddings>> answers;
              for (int call = 0; call < 5; ++call) {
-                 answers.push_back(f.embed(a));
+                 answers.push_back(bench.embed(a));
              }
-             f.run();
+             bench.run();
              expect(answers.back(), errc::overloaded);
              return 5;
          }},
     };
     for (const Path& path : paths) {
         INFO(path.name);
-        VirtualManager f(limits(2, 2));
-        const std::size_t handlers = path.walk(f) + path.walk(f) + path.walk(f);
+        ManagerBench bench({.embedding = limits(2, 2)});
+        const std::size_t handlers = path.walk(bench) + path.walk(bench) + path.walk(bench);
         // Exactly as many leases and places as ever.
         std::vector<Outcome<FakeLease>> leases;
         for (int request = 0; request < 5; ++request) {
-            leases.push_back(f.acquire(a));
-            f.run();
+            leases.push_back(bench.acquire(a));
+            bench.run();
         }
-        const SlotStatus status = f.models->embedding().status();
+        const SlotStatus status = bench.manager->embedding().status();
         CHECK(status.leases == 2);
         CHECK(status.waiting == 2);
         CHECK(leases[0].value());
@@ -436,16 +436,16 @@ TEST_CASE("S25: every way in which a request can end gives back what it took", "
         check_overloaded(leases[4].error());
         leases[0].value().release();
         leases[1].value().release();
-        f.run();
+        bench.run();
         CHECK(leases[2].value());
         CHECK(leases[3].value());
         leases.clear();
-        f.finish(handlers + 5);
+        bench.finish(handlers + 5);
     }
 }
 
 TEST_CASE("S25: threads that cancel while others are granted leave the capacity as it was", "[S25][R9][R8]") {
-    ThreadedManager f(limits(2, 100));
+    ThreadedManager bench({.embedding = limits(2, 100)});
     std::atomic<int> answered{0};
     std::atomic<int> cancelled{0};
     std::atomic<int> other{0};
@@ -457,10 +457,10 @@ TEST_CASE("S25: threads that cancel while others are granted leave the capacity 
                 for (int round = 0; round < 50; ++round) {
                     asio::cancellation_signal leave;
                     Outcome<Embeddings> answer;
-                    f.models->async_embed(
+                    bench.manager->async_embed(
                         a, {"text"},
-                        asio::bind_cancellation_slot(leave.slot(),
-                                                     asio::bind_executor(here, f.handlers.count(answer.handler()))));
+                        asio::bind_cancellation_slot(
+                            leave.slot(), asio::bind_executor(here, bench.handlers.count(answer.handler()))));
                     if ((thread + round) % 2 == 0) {
                         asio::post(here, [&] { leave.emit(asio::cancellation_type::terminal); });
                     }
@@ -478,40 +478,40 @@ TEST_CASE("S25: threads that cancel while others are granted leave the capacity 
     CHECK(answered >= 100);
     CHECK(other == 0);
     // What was cancelled while it ran has its lease until its model returns.
-    f.models->embedding().unload();
-    f.models->embedding().ensure_loaded(a);
-    FakeLease first = f.models->embedding().try_acquire(a);
-    FakeLease second = f.models->embedding().try_acquire(a);
+    bench.manager->embedding().unload();
+    bench.manager->embedding().ensure_loaded(a);
+    FakeLease first = bench.manager->embedding().try_acquire(a);
+    FakeLease second = bench.manager->embedding().try_acquire(a);
     CHECK(first);
     CHECK(second);
-    CHECK_FALSE(f.models->embedding().try_acquire(a));
-    CHECK(f.world->counts(a).most_calling <= 2);
+    CHECK_FALSE(bench.manager->embedding().try_acquire(a));
+    CHECK(bench.world->counts(a).most_calling <= 2);
     first.release();
     second.release();
-    f.finish(200);
+    bench.finish(200);
 }
 
 // -- 26 ---------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S26: within a key the waiters are served by priority, then by arrival", "[S26][R9][H6]") {
-    VirtualSlot f(limits(1, 100));
-    auto held = f.acquire(a);
-    f.run();
+    SlotBench bench(limits(1, 100));
+    auto held = bench.acquire(a);
+    bench.run();
     std::vector<Outcome<FakeLease>> waiters;
     for (const Priority priority : {Priority::low, Priority::normal, Priority::high, Priority::low, Priority::high}) {
-        waiters.push_back(f.acquire(a, with_priority(priority)));
+        waiters.push_back(bench.acquire(a, with_priority(priority)));
     }
     FakeLease last = std::move(held.value());
     for (const std::size_t next : {2U, 4U, 1U, 0U, 3U}) {
         auto& waiter = waiters[next];
         CHECK(waiter.calls() == 0);
         last.release();
-        f.run();
+        bench.run();
         REQUIRE(waiter.calls() == 1);
         last = std::move(waiter.value());
     }
     last.release();
-    f.finish(6);
+    bench.finish(6);
 }
 
 TEST_CASE(
@@ -520,57 +520,57 @@ TEST_CASE(
     SlotOptions options = limits(1, 100);
     options.max_resident = 4;
     options.aging = 30s;
-    VirtualSlot f(options);
+    SlotBench bench(options);
     const ModelKey d{"d", "f16"};
     for (const ModelKey& key : {a, b, c, d}) {
-        f.load(key);
+        bench.load(key);
     }
-    auto held = f.acquire(d);
-    f.run();
-    auto low = f.acquire(a, with_priority(Priority::low));
-    auto normal = f.acquire(b);
-    auto high = f.acquire(c, with_priority(Priority::high));
-    f.pass(29s);
-    auto late = f.acquire(d, with_priority(Priority::high));
+    auto held = bench.acquire(d);
+    bench.run();
+    auto low = bench.acquire(a, with_priority(Priority::low));
+    auto normal = bench.acquire(b);
+    auto high = bench.acquire(c, with_priority(Priority::high));
+    bench.advance(29s);
+    auto late = bench.acquire(d, with_priority(Priority::high));
     std::vector<Outcome<FakeLease>*> order{&high, &late, &normal, &low};
     if (GENERATE(false, true)) {
         // The first three have now waited for the aging: the oldest of them has every second lease. The last has not.
-        f.pass(1s);
+        bench.advance(1s);
         order = {&low, &high, &normal, &late};
     }
     held.value().release();
     for (auto* next : order) {
-        f.run();
-        CHECK(f.slot->status().leases == 1);
+        bench.run();
+        CHECK(bench.slot->status().leases == 1);
         REQUIRE(next->calls() == 1);
         next->value().release();
     }
-    CHECK(f.world->counts().loads == 4);
-    f.finish(9);
+    CHECK(bench.world->counts().loads == 4);
+    bench.finish(9);
 }
 
 TEST_CASE("S26: a place goes to the key whose best waiter ranks first when the place becomes free", "[S26][R2][H6]") {
-    VirtualSlot f(limits(1, 100));
+    SlotBench bench(limits(1, 100));
     const ModelKey d{"d", "f16"};
-    auto held = f.acquire(d);
-    f.run();
-    auto low = f.acquire(a, with_priority(Priority::low));
+    auto held = bench.acquire(d);
+    bench.run();
+    auto low = bench.acquire(a, with_priority(Priority::low));
     // The resident drains for the first by now; that gives it no claim.
-    auto low_too = f.acquire(b, with_priority(Priority::low));
-    auto high = f.acquire(c, with_priority(Priority::high));
+    auto low_too = bench.acquire(b, with_priority(Priority::low));
+    auto high = bench.acquire(c, with_priority(Priority::high));
     held.value().release();
     for (auto* next : {&high, &low, &low_too}) {
-        f.run();
+        bench.run();
         REQUIRE(next->calls() == 1);
         next->value().release();
     }
-    CHECK(f.world->counts().most_resident == 1);
-    f.finish(4);
+    CHECK(bench.world->counts().most_resident == 1);
+    bench.finish(4);
 }
 
 TEST_CASE("S26: a thread's requests are served in the order it made them", "[S26][R9]") {
-    ThreadedSlot f(limits(1, 1000));
-    FakeLease held = f.slot->acquire(a);
+    ThreadedSlot bench(limits(1, 1000));
+    FakeLease held = bench.slot->acquire(a);
     // All on one executor, so that the order in which they are called is the order of the grants.
     asio::io_context here;
     std::vector<std::pair<int, int>> of_thread;
@@ -579,9 +579,10 @@ TEST_CASE("S26: a thread's requests are served in the order it made them", "[S26
         for (int thread = 0; thread < 4; ++thread) {
             threads.emplace_back([&, thread] {
                 for (int request = 0; request < 25; ++request) {
-                    f.slot->async_acquire(
+                    bench.slot->async_acquire(
                         a, asio::bind_executor(
-                               here, f.handlers.count([&, thread, request](const std::exception_ptr&, FakeLease lease) {
+                               here,
+                               bench.handlers.count([&, thread, request](const std::exception_ptr&, FakeLease lease) {
                                    of_thread.emplace_back(thread, request);
                                    lease.release();
                                })));
@@ -596,7 +597,7 @@ TEST_CASE("S26: a thread's requests are served in the order it made them", "[S26
     for (const auto& [thread, request] : of_thread) {
         CHECK(next[static_cast<std::size_t>(thread)]++ == request);
     }
-    f.finish(100);
+    bench.finish(100);
 }
 
 }  // namespace admission_test

@@ -1,6 +1,6 @@
 // Scenarios 27 to 29: what models and observers do wrong.
 
-#include "support/slot_fixture.hpp"
+#include "support/bench.hpp"
 
 #include <atomic>
 #include <memory>
@@ -16,12 +16,12 @@ using namespace std::chrono_literals;
 // -- 27 ---------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S27: a model that throws fails that request, with the cause, and the next one works", "[S27][R9]") {
-    VirtualManager f;
-    f.world->fail_next(FakeStep::inference, a, std::runtime_error("token 30,000 is out of range"));
-    f.world->fail_next(FakeStep::inference, b, std::runtime_error("no logits"));
-    const auto embed = f.embed(a);
-    const auto rerank = f.rerank(b);
-    f.run();
+    ManagerBench bench;
+    bench.world->fail_next(FakeStep::inference, a, std::runtime_error("token 30,000 is out of range"));
+    bench.world->fail_next(FakeStep::inference, b, std::runtime_error("no logits"));
+    const auto embed = bench.embed(a);
+    const auto rerank = bench.rerank(b);
+    bench.run();
     for (const Error& error : {embed.error(), rerank.error()}) {
         CHECK(error.code() == errc::inference_failed);
         CHECK(error.code() == condition::backend);
@@ -32,47 +32,47 @@ TEST_CASE("S27: a model that throws fails that request, with the cause, and the 
     CHECK_THAT(embed.error().what(), contains_text("token 30,000 is out of range"));
     CHECK(nested_message(embed.exception()) == "token 30,000 is out of range");
     CHECK(nested_message(rerank.exception()) == "no logits");
-    CHECK(f.events.count(EventType::inference_failed) == 2);
+    CHECK(bench.events.count(EventType::inference_failed) == 2);
 
-    const Generation generation = f.models->embedding().generation();
-    auto again = f.embed(a);
-    auto again_too = f.rerank(b);
-    f.run();
+    const Generation generation = bench.manager->embedding().generation();
+    auto again = bench.embed(a);
+    auto again_too = bench.rerank(b);
+    bench.run();
     REQUIRE(again.calls() == 1);
-    CHECK(f.world->model(testing::answered_by(again.value())).key == a);
+    CHECK(bench.world->model(testing::answered_by(again.value())).key == a);
     REQUIRE(again_too.calls() == 1);
     CHECK(again_too.value().size() == 2);
     // On the same models: a request that fails is no reason to load again.
-    CHECK(f.models->embedding().generation() == generation);
-    CHECK(f.world->counts().loads == 2);
-    CHECK(f.models->embedding().status().leases == 0);
-    CHECK(f.models->embedding().status().failures.empty());
-    f.finish(4);
+    CHECK(bench.manager->embedding().generation() == generation);
+    CHECK(bench.world->counts().loads == 2);
+    CHECK(bench.manager->embedding().status().leases == 0);
+    CHECK(bench.manager->embedding().status().failures.empty());
+    bench.finish(4);
 }
 
 TEST_CASE("S27: what a model throws keeps its code if it has one, and may be anything", "[S27][R9]") {
-    VirtualManager f;
-    f.world->fail_next(FakeStep::inference, a,
-                       Error(errc::invalid_request, a, Stage::inference, "a text is longer than the context"));
-    const auto own_code = f.embed(a);
-    f.run();
+    ManagerBench bench;
+    bench.world->fail_next(FakeStep::inference, a,
+                           Error(errc::invalid_request, a, Stage::inference, "a text is longer than the context"));
+    const auto own_code = bench.embed(a);
+    bench.run();
     CHECK(own_code.code() == errc::invalid_request);
     CHECK_THAT(own_code.error().what(), contains_text("a text is longer than the context"));
     CHECK(own_code.error().stage() == Stage::inference);
-    f.world->fail_next(FakeStep::inference, a, 17);
-    const auto no_exception = f.embed(a);
-    f.run();
+    bench.world->fail_next(FakeStep::inference, a, 17);
+    const auto no_exception = bench.embed(a);
+    bench.run();
     CHECK(no_exception.code() == errc::inference_failed);
     CHECK(nested_message(no_exception.exception()) == "not a std::exception");
-    f.finish(2);
+    bench.finish(2);
 }
 
 TEST_CASE("S27: of threads that use one model, only those whose call throws see it", "[S27][R9][R10]") {
-    ThreadedManager f;
+    ThreadedManager bench;
     // Held until all threads are done with it: TSan does not see the counts in libstdc++ by which threads share an
     // exception.
     const std::exception_ptr cause = std::make_exception_ptr(std::runtime_error("broken"));
-    f.world->fail_next(FakeStep::inference, a, cause, 20);
+    bench.world->fail_next(FakeStep::inference, a, cause, 20);
     std::atomic<int> failed{0};
     std::atomic<int> served{0};
     {
@@ -80,7 +80,7 @@ TEST_CASE("S27: of threads that use one model, only those whose call throws see 
         for (int thread = 0; thread < 4; ++thread) {
             threads.emplace_back([&] {
                 for (int call = 0; call < 20; ++call) {
-                    const boost::system::error_code code = code_of([&] { (void)f.models->embed(a, {"text"}); });
+                    const boost::system::error_code code = code_of([&] { (void)bench.manager->embed(a, {"text"}); });
                     failed += code == errc::inference_failed ? 1 : 0;
                     served += code ? 0 : 1;
                 }
@@ -89,23 +89,23 @@ TEST_CASE("S27: of threads that use one model, only those whose call throws see 
     }
     CHECK(failed == 20);
     CHECK(served == 60);
-    CHECK(f.world->counts(a).loads == 1);
-    f.finish(0);
+    CHECK(bench.world->counts(a).loads == 1);
+    bench.finish(0);
 }
 
 // -- 28 ---------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S28: too few rows, too many, or a NaN are a bad result, and nothing else is harmed", "[S28][R9]") {
     const FakeFault fault = GENERATE(FakeFault::too_few, FakeFault::too_many, FakeFault::nan);
-    VirtualManager f;
-    auto bystander = f.acquire(a);
-    f.run();
-    f.world->spoil_next(fault, a);
-    f.world->spoil_next(fault, b);
-    const auto embed = f.embed(a, {"one", "two", "three"});
-    const auto rerank = f.rerank(b, {"one", "two", "three"});
-    auto beside = f.embed(a, {"one", "two", "three"});
-    f.run();
+    ManagerBench bench;
+    auto bystander = bench.acquire(a);
+    bench.run();
+    bench.world->spoil_next(fault, a);
+    bench.world->spoil_next(fault, b);
+    const auto embed = bench.embed(a, {"one", "two", "three"});
+    const auto rerank = bench.rerank(b, {"one", "two", "three"});
+    auto beside = bench.embed(a, {"one", "two", "three"});
+    bench.run();
     for (const Error& error : {embed.error(), rerank.error()}) {
         CHECK(error.code() == errc::bad_result);
         CHECK(error.code() == condition::backend);
@@ -118,22 +118,22 @@ TEST_CASE("S28: too few rows, too many, or a NaN are a bad result, and nothing e
     CHECK(beside.value().size() == 3);
     CHECK(testing::answered_by(beside.value()) == 1);
 
-    auto again = f.rerank(b, {"one", "two", "three"});
-    f.run();
+    auto again = bench.rerank(b, {"one", "two", "three"});
+    bench.run();
     REQUIRE(again.calls() == 1);
     CHECK(again.value().size() == 3);
     CHECK(bystander.value()->serial() == 1);
     CHECK_FALSE(bystander.value().revoked());
-    CHECK(f.world->counts().loads == 2);
-    CHECK(f.models->embedding().status().leases == 1);
+    CHECK(bench.world->counts().loads == 2);
+    CHECK(bench.manager->embedding().status().leases == 1);
     bystander.value().release();
-    f.finish(5);
+    bench.finish(5);
 }
 
 TEST_CASE("S28: of threads that use one model, only those whose answer is bad see it", "[S28][R9]") {
-    ThreadedManager f;
-    f.world->spoil_next(FakeFault::too_few, a, 10);
-    f.world->spoil_next(FakeFault::nan, a, 10);
+    ThreadedManager bench;
+    bench.world->spoil_next(FakeFault::too_few, a, 10);
+    bench.world->spoil_next(FakeFault::nan, a, 10);
     std::atomic<int> bad{0};
     std::atomic<int> served{0};
     {
@@ -141,7 +141,9 @@ TEST_CASE("S28: of threads that use one model, only those whose answer is bad se
         for (int thread = 0; thread < 4; ++thread) {
             threads.emplace_back([&] {
                 for (int call = 0; call < 20; ++call) {
-                    const boost::system::error_code code = code_of([&] { (void)f.models->embed(a, {"one", "two"}); });
+                    const boost::system::error_code code = code_of([&] {
+                        (void)bench.manager->embed(a, {"one", "two"});
+                    });
                     bad += code == errc::bad_result ? 1 : 0;
                     served += code ? 0 : 1;
                 }
@@ -150,69 +152,70 @@ TEST_CASE("S28: of threads that use one model, only those whose answer is bad se
     }
     CHECK(bad == 20);
     CHECK(served == 60);
-    CHECK(f.world->counts(a).loads == 1);
-    f.finish(0);
+    CHECK(bench.world->counts(a).loads == 1);
+    bench.finish(0);
 }
 
 // -- 29 ---------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S29: an observer that throws harms no request, and gets all other events", "[S29][R10]") {
-    VirtualManager f;
+    ManagerBench bench;
     const bool a_std_exception = GENERATE(true, false);
-    f.events.on_event([a_std_exception](const Event&) {
+    bench.events.on_event([a_std_exception](const Event&) {
         if (a_std_exception) {
             throw std::runtime_error("the log is full");
         }
         throw 17;
     });
-    const auto answer = f.embed(a);
-    f.run();
+    const auto answer = bench.embed(a);
+    bench.run();
     CHECK_FALSE(answer.exception());
-    const auto unload = f.unload(a);
-    f.run();
+    const auto unload = bench.unload(a);
+    bench.run();
     CHECK(unload.calls() == 1);
-    CHECK(f.events.lines() == Lines{"load_started a", "ready a", "unload_started a (unload)", "unloaded a (unload)"});
-    f.finish(2);
+    CHECK(bench.events.lines() ==
+          Lines{"load_started a", "ready a", "unload_started a (unload)", "unloaded a (unload)"});
+    bench.finish(2);
 }
 
 TEST_CASE("S29: an observer may call back into the manager, with what does not block", "[S29][R10]") {
-    VirtualManager f;
+    ManagerBench bench;
     std::vector<Outcome<FakeLease>> leases;
     std::vector<Outcome<>> unloads;
     std::vector<Outcome<Embeddings>> answers;
     std::vector<boost::system::error_code> blocking;
-    f.events.on_event([&](const Event& event) {
-        (void)f.models->status();
-        (void)f.models->embedding().generation();
+    bench.events.on_event([&](const Event& event) {
+        (void)bench.manager->status();
+        (void)bench.manager->embedding().generation();
         if (event.slot != "embedding") {
             return;
         }
         switch (event.type) {
             case EventType::load_started:
-                leases.push_back(f.acquire(event.key));
-                answers.push_back(f.embed(event.key));
+                leases.push_back(bench.acquire(event.key));
+                answers.push_back(bench.embed(event.key));
                 // One that blocks could wait for the very thread that the observer is on: it is refused.
-                blocking.push_back(code_of([&] { (void)f.models->embed(event.key, {"text"}); }));
-                blocking.push_back(code_of([&] { (void)f.models->embedding().acquire(event.key); }));
-                blocking.push_back(code_of([&] { (void)f.models->embedding().ensure_loaded(event.key); }));
-                blocking.push_back(code_of([&] { f.models->embedding().unload(); }));
-                blocking.push_back(code_of([&] { (void)f.models->shutdown(); }));
+                blocking.push_back(code_of([&] { (void)bench.manager->embed(event.key, {"text"}); }));
+                blocking.push_back(code_of([&] { (void)bench.manager->embedding().acquire(event.key); }));
+                blocking.push_back(code_of([&] { (void)bench.manager->embedding().ensure_loaded(event.key); }));
+                blocking.push_back(code_of([&] { bench.manager->embedding().unload(); }));
+                blocking.push_back(code_of([&] { (void)bench.manager->shutdown(); }));
                 break;
             case EventType::ready:
-                CHECK(f.models->embedding().try_acquire(event.key));
-                unloads.push_back(f.unload(event.key));
+                CHECK(bench.manager->embedding().try_acquire(event.key));
+                unloads.push_back(bench.unload(event.key));
                 break;
             case EventType::unload_started:
                 // It is published before the model is gone.
-                CHECK(f.world->counts(event.key).live == 1);
-                CHECK_FALSE(f.models->embedding().try_acquire(event.key));
+                CHECK(bench.world->counts(event.key).live == 1);
+                CHECK_FALSE(bench.manager->embedding().try_acquire(event.key));
                 break;
-            case EventType::unloaded: CHECK(f.world->counts(event.key).live == 0); break;
+            case EventType::unloaded: CHECK(bench.world->counts(event.key).live == 0); break;
             default: break;
         }
     });
-    const auto first = f.embed(a);
-    f.run();
+    const auto first = bench.embed(a);
+    bench.run();
     CHECK_FALSE(first.exception());
     REQUIRE(leases.size() == 1);
     REQUIRE(leases[0].calls() == 1);
@@ -223,35 +226,35 @@ TEST_CASE("S29: an observer may call back into the manager, with what does not b
         CHECK(code == errc::would_deadlock);
     }
     leases[0].value().release();
-    f.run();
+    bench.run();
     CHECK(unloads[0].calls() == 1);
     REQUIRE(answers.size() == 1);
     CHECK_FALSE(answers[0].exception());
-    CHECK(f.world->counts(a).live == 0);
-    f.events.on_event({});
-    f.finish(4);
+    CHECK(bench.world->counts(a).live == 0);
+    bench.events.on_event({});
+    bench.finish(4);
 }
 
 TEST_CASE("S29: an observer may shut the manager down", "[S29][R10][R12]") {
-    VirtualManager f;
+    ManagerBench bench;
     Outcome<ShutdownReport> report;
-    f.events.on_event([&](const Event& event) {
+    bench.events.on_event([&](const Event& event) {
         if (event.type == EventType::load_started) {
-            report = f.shutdown();
+            report = bench.shutdown();
         }
     });
-    const auto answer = f.embed(a);
-    f.run();
+    const auto answer = bench.embed(a);
+    bench.run();
     REQUIRE(answer.calls() == 1);
     // Nothing waits for an observer: the answer was under way when the event came.
     CHECK_FALSE(answer.exception());
     REQUIRE(report.calls() == 1);
     CHECK(report.value().clean());
-    const auto late = f.embed(a);
-    f.run();
+    const auto late = bench.embed(a);
+    bench.run();
     CHECK(late.code() == errc::shutting_down);
-    f.events.on_event({});
-    f.check_nothing_left(3);
+    bench.events.on_event({});
+    bench.check_ended(3);
 }
 
 TEST_CASE("S29: threads go on under an observer that throws and calls back", "[S29][R10]") {
@@ -261,40 +264,41 @@ TEST_CASE("S29: threads go on under an observer that throws and calls back", "[S
     HandlerTally own;
     SlotOptions options;
     options.keep_alive = 0ms;
-    ThreadedManager f(options, options, [&](const Event& event) {
-        ++events;
-        if (ThreadedManager::Manager* const models = manager) {
-            (void)models->status();
-            (void)models->embedding().try_acquire(event.key);
-            refused += code_of([&] { models->embedding().unload(); }) == errc::would_deadlock ? 1 : 0;
-            models->embedding().async_unload(own.count([](const std::exception_ptr&) {}));
-        }
-        throw std::runtime_error("the log is full");
-    });
-    manager = &*f.models;
+    ThreadedManager bench({.embedding = options, .reranker = options, .observer = [&](const Event& event) {
+                               ++events;
+                               if (ThreadedManager::Manager* const models = manager) {
+                                   (void)models->status();
+                                   (void)models->embedding().try_acquire(event.key);
+                                   refused +=
+                                       code_of([&] { models->embedding().unload(); }) == errc::would_deadlock ? 1 : 0;
+                                   models->embedding().async_unload(own.count([](const std::exception_ptr&) {}));
+                               }
+                               throw std::runtime_error("the log is full");
+                           }});
+    manager = &*bench.manager;
     {
         std::vector<std::jthread> threads;
         for (int thread = 0; thread < 3; ++thread) {
             threads.emplace_back([&, thread] {
                 for (int call = 0; call < 20; ++call) {
                     if ((thread + call) % 2 == 0) {
-                        (void)f.models->embed(a, {"text"});
+                        (void)bench.manager->embed(a, {"text"});
                     } else {
-                        (void)f.models->rerank(b, "query", {"document"});
+                        (void)bench.manager->rerank(b, "query", {"document"});
                     }
                 }
             });
         }
     }
-    f.models->embedding().unload();
-    f.models->reranker().unload();
+    bench.manager->embedding().unload();
+    bench.manager->reranker().unload();
     manager = nullptr;
-    CHECK(f.models->shutdown().clean());
-    f.models.reset();
+    CHECK(bench.manager->shutdown().clean());
+    bench.manager.reset();
     CHECK(events >= 4);
     CHECK(refused > 0);
     CHECK(own.ran() == own.made());
-    f.check_gone(0);
+    bench.check_gone(0);
 }
 
 }  // namespace errors_test

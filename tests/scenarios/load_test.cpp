@@ -1,6 +1,6 @@
 // Scenarios 1 to 8: how models are loaded.
 
-#include "support/slot_fixture.hpp"
+#include "support/bench.hpp"
 
 #include <array>
 #include <latch>
@@ -27,28 +27,28 @@ SlotOptions with_leases(std::size_t most) {
 // -- 1 ----------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S1: all who ask for one key share one load and its generation", "[S1][R3]") {
-    VirtualSlot f(with_leases(20));
+    SlotBench bench(with_leases(20));
     std::vector<Outcome<FakeLease>> leases;
     std::vector<Outcome<Generation>> loads;
     for (int caller = 0; caller < 10; ++caller) {
-        leases.push_back(f.acquire(a));
-        loads.push_back(f.ensure(a));
+        leases.push_back(bench.acquire(a));
+        loads.push_back(bench.ensure(a));
     }
     // Some come while the load runs.
-    during(*f.world, FakeStep::load, [&] {
+    during(*bench.world, FakeStep::load, [&] {
         for (int caller = 0; caller < 5; ++caller) {
-            leases.push_back(f.acquire(a));
-            loads.push_back(f.ensure(a));
+            leases.push_back(bench.acquire(a));
+            loads.push_back(bench.ensure(a));
         }
-        f.run_without_loading();
-        CHECK(f.handlers.ran() == 0);
-        CHECK(f.slot->status().waiting == 30);
+        bench.run_without_loading();
+        CHECK(bench.handlers.ran() == 0);
+        CHECK(bench.slot->status().waiting == 30);
     });
-    CHECK(f.handlers.ran() == 0);
-    f.run();
+    CHECK(bench.handlers.ran() == 0);
+    bench.run();
 
-    CHECK(f.world->counts(a).loads == 1);
-    const Generation generation = f.slot->generation();
+    CHECK(bench.world->counts(a).loads == 1);
+    const Generation generation = bench.slot->generation();
     CHECK(generation != Generation());
     for (auto& lease : leases) {
         REQUIRE(lease.calls() == 1);
@@ -60,16 +60,16 @@ TEST_CASE("S1: all who ask for one key share one load and its generation", "[S1]
         REQUIRE(load.calls() == 1);
         CHECK(load.value() == generation);
     }
-    CHECK(f.slot->status().leases == 15);
+    CHECK(bench.slot->status().leases == 15);
     leases.clear();
-    f.finish(30);
+    bench.finish(30);
 }
 
 TEST_CASE("S1: threads that ask for one key at once share one load and its generation", "[S1][R3]") {
     constexpr std::size_t callers = 8;
-    ThreadedSlot f;
+    ThreadedSlot bench;
     // With the first half the load is held until all of them have asked.
-    const auto gate = f.world->block(FakeStep::load, a);
+    const auto gate = bench.world->block(FakeStep::load, a);
     std::array<Outcome<Generation>, callers> asked;
     std::array<Generation, callers> waited;
     {
@@ -77,38 +77,38 @@ TEST_CASE("S1: threads that ask for one key at once share one load and its gener
         std::vector<std::jthread> threads;
         for (std::size_t caller = 0; caller < callers; ++caller) {
             threads.emplace_back([&, caller] {
-                asked[caller] = f.ensure(a);
+                asked[caller] = bench.ensure(a);
                 all_asked.count_down();
-                waited[caller] = f.slot->acquire(a).generation();
+                waited[caller] = bench.slot->acquire(a).generation();
             });
         }
         all_asked.wait();
         gate->await_held();
-        CHECK(f.world->counts(a).loading == 1);
+        CHECK(bench.world->counts(a).loading == 1);
         gate->open();
     }
-    CHECK(f.world->counts(a).loads == 1);
-    const Generation generation = f.slot->generation();
+    CHECK(bench.world->counts(a).loads == 1);
+    const Generation generation = bench.slot->generation();
     for (std::size_t caller = 0; caller < callers; ++caller) {
         asked[caller].wait();
         CHECK(asked[caller].value() == generation);
         CHECK(waited[caller] == generation);
     }
-    f.finish(callers);
+    bench.finish(callers);
 }
 
 // -- 2 ----------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S2: a failed load fails all its waiters, with the backend's message, and leaves nothing behind",
           "[S2][R11][R9]") {
-    VirtualSlot f;
-    f.world->fail_next(FakeStep::load, a, std::runtime_error("the file is truncated at byte 17"));
+    SlotBench bench;
+    bench.world->fail_next(FakeStep::load, a, std::runtime_error("the file is truncated at byte 17"));
     std::vector<Outcome<FakeLease>> leases;
     for (int caller = 0; caller < 5; ++caller) {
-        leases.push_back(f.acquire(a));
+        leases.push_back(bench.acquire(a));
     }
-    const Outcome<Generation> load = f.ensure(a);
-    f.run();
+    const Outcome<Generation> load = bench.ensure(a);
+    bench.run();
 
     std::set<const std::exception*> objects;
     for (const auto& lease : leases) {
@@ -131,7 +131,7 @@ TEST_CASE("S2: a failed load fails all its waiters, with the backend's message, 
     REQUIRE(load.calls() == 1);
     CHECK(load.code() == errc::load_failed);
 
-    const SlotStatus status = f.slot->status();
+    const SlotStatus status = bench.slot->status();
     CHECK(status.residents.empty());
     CHECK(status.waiting == 0);
     CHECK(status.leases == 0);
@@ -139,16 +139,16 @@ TEST_CASE("S2: a failed load fails all its waiters, with the backend's message, 
     REQUIRE(status.failures.size() == 1);
     CHECK(status.failures.front().key == a);
     CHECK(status.failures.front().message == "the file is truncated at byte 17");
-    CHECK(f.world->counts().live == 0);
+    CHECK(bench.world->counts().live == 0);
 
-    f.pass(1s);
-    auto again = f.acquire(a);
-    f.run();
+    bench.advance(1s);
+    auto again = bench.acquire(a);
+    bench.run();
     REQUIRE(again.calls() == 1);
     CHECK(again.value()->serial() == 2);
-    CHECK(f.slot->status().failures.empty());
+    CHECK(bench.slot->status().failures.empty());
     again.value().release();
-    f.finish(7);
+    bench.finish(7);
 }
 
 TEST_CASE("S2: threads whose load fails each get an error of their own", "[S2][R11][R9]") {
@@ -159,8 +159,8 @@ TEST_CASE("S2: threads whose load fails each get an error of their own", "[S2][R
     // Held until all threads are done with it: TSan does not see the counts in libstdc++ by which threads share an
     // exception.
     const std::exception_ptr cause = std::make_exception_ptr(std::runtime_error("no such file"));
-    ThreadedSlot f(options);
-    f.world->fail_next(FakeStep::load, a, cause);
+    ThreadedSlot bench(options);
+    bench.world->fail_next(FakeStep::load, a, cause);
     std::array<std::string, callers> messages;
     std::array<boost::system::error_code, callers> codes;
     {
@@ -168,7 +168,7 @@ TEST_CASE("S2: threads whose load fails each get an error of their own", "[S2][R
         for (std::size_t caller = 0; caller < callers; ++caller) {
             threads.emplace_back([&, caller] {
                 try {
-                    const FakeLease lease = f.slot->acquire(a);
+                    const FakeLease lease = bench.slot->acquire(a);
                 } catch (const Error& error) {
                     codes[caller] = error.code();
                     messages[caller] = error.what();
@@ -184,50 +184,50 @@ TEST_CASE("S2: threads whose load fails each get an error of their own", "[S2][R
             CHECK_THAT(messages[caller], contains_text("no such file"));
         }
     }
-    CHECK(f.world->counts(a).loads == 1);
-    f.finish(0);
+    CHECK(bench.world->counts(a).loads == 1);
+    bench.finish(0);
 }
 
 // -- 3 ----------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S3: a switch whose load fails serves no request with the old or the failed model", "[S3][R11]") {
-    VirtualManager f;
-    auto before = f.embed(a);
-    f.run();
+    ManagerBench bench;
+    auto before = bench.embed(a);
+    bench.run();
     REQUIRE(before.calls() == 1);
     const std::uint64_t old_serial = testing::answered_by(before.value());
 
-    f.world->fail_next(FakeStep::load, b, std::runtime_error("broken"));
-    const auto failed = f.embed(b);
+    bench.world->fail_next(FakeStep::load, b, std::runtime_error("broken"));
+    const auto failed = bench.embed(b);
     Outcome<Embeddings> meanwhile;
-    during(*f.world, FakeStep::load, [&] {
-        meanwhile = f.embed(a);
-        f.run_without_loading();
-        CHECK(f.world->counts(a).live == 0);
+    during(*bench.world, FakeStep::load, [&] {
+        meanwhile = bench.embed(a);
+        bench.run_without_loading();
+        CHECK(bench.world->counts(a).live == 0);
     });
-    f.run();
+    bench.run();
     REQUIRE(failed.calls() == 1);
     CHECK(failed.code() == errc::load_failed);
     CHECK(failed.error().key() == b);
-    CHECK_FALSE(f.models->embedding().try_acquire(b));
+    CHECK_FALSE(bench.manager->embedding().try_acquire(b));
 
     // The old key was asked for during the load that failed: it gets a fresh model, not the old one.
     REQUIRE(meanwhile.calls() == 1);
     const std::uint64_t fresh = testing::answered_by(meanwhile.value());
     CHECK(fresh != old_serial);
-    CHECK(f.world->model(fresh).key == a);
+    CHECK(bench.world->model(fresh).key == a);
 
     // And the failed key, once it may be tried again, is served by a model of its own.
-    const auto cooling = f.embed(b);
-    f.run();
+    const auto cooling = bench.embed(b);
+    bench.run();
     REQUIRE(cooling.calls() == 1);
     CHECK(cooling.code() == errc::cooling_down);
-    f.pass(1s);
-    auto after = f.embed(b);
-    f.run();
+    bench.advance(1s);
+    auto after = bench.embed(b);
+    bench.run();
     REQUIRE(after.calls() == 1);
-    CHECK(f.world->model(testing::answered_by(after.value())).key == b);
-    f.finish(5);
+    CHECK(bench.world->model(testing::answered_by(after.value())).key == b);
+    bench.finish(5);
 }
 
 TEST_CASE("S3: while one key's loads fail, threads get their own key's model or that failure", "[S3][R11][R1]") {
@@ -236,8 +236,8 @@ TEST_CASE("S3: while one key's loads fail, threads get their own key's model or 
     options.max_cooldown = 0ms;
     // Held until all threads are done with it, as above.
     const std::exception_ptr cause = std::make_exception_ptr(std::runtime_error("every other load of b fails"));
-    ThreadedManager f(options);
-    f.world->on(FakeStep::load, [&cause](const testing::FakeCall& call) {
+    ThreadedManager bench({.embedding = options});
+    bench.world->on(FakeStep::load, [&cause](const testing::FakeCall& call) {
         if (call.key == b && call.serial % 2 == 0) {
             std::rethrow_exception(cause);
         }
@@ -251,8 +251,8 @@ TEST_CASE("S3: while one key's loads fail, threads get their own key's model or 
                 for (int round = 0; round < 50; ++round) {
                     const ModelKey& key = (thread + round) % 2 == 0 ? a : b;
                     try {
-                        const Embeddings rows = f.models->embed(key, {"text"});
-                        wrong += f.world->model(testing::answered_by(rows)).key == key ? 0 : 1;
+                        const Embeddings rows = bench.manager->embed(key, {"text"});
+                        wrong += bench.world->model(testing::answered_by(rows)).key == key ? 0 : 1;
                         ++served;
                     } catch (const Error& error) {
                         wrong += error.code() == errc::load_failed && key == b && error.key() == b ? 0 : 1;
@@ -263,24 +263,24 @@ TEST_CASE("S3: while one key's loads fail, threads get their own key's model or 
     }
     CHECK(wrong == 0);
     CHECK(served >= 100);
-    f.finish(0);
+    bench.finish(0);
 }
 
 // -- 4 ----------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S4: one who leaves does not take the load from the others", "[S4][R3]") {
-    VirtualSlot f;
+    SlotBench bench;
     asio::cancellation_signal leave;
-    auto first = f.acquire(a, {}, leave.slot());
-    auto second = f.acquire(a);
-    auto third = f.ensure(a);
+    auto first = bench.acquire(a, {}, leave.slot());
+    auto second = bench.acquire(a);
+    auto third = bench.ensure(a);
     bool stop_requested = true;
-    f.world->on(FakeStep::load, [&](const testing::FakeCall& call) {
+    bench.world->on(FakeStep::load, [&](const testing::FakeCall& call) {
         leave.emit(asio::cancellation_type::total);
-        f.run_without_loading();
+        bench.run_without_loading();
         stop_requested = call.stop.stop_requested();
     });
-    f.run();
+    bench.run();
     CHECK_FALSE(stop_requested);
     REQUIRE(first.calls() == 1);
     CHECK(first.code() == asio::error::operation_aborted);
@@ -289,110 +289,110 @@ TEST_CASE("S4: one who leaves does not take the load from the others", "[S4][R3]
     CHECK(second.value()->serial() == 1);
     REQUIRE(third.calls() == 1);
     CHECK(third.value() == second.value().generation());
-    CHECK(f.world->counts(a).loads == 1);
-    CHECK(f.slot->status().counters.cancelled == 1);
+    CHECK(bench.world->counts(a).loads == 1);
+    CHECK(bench.slot->status().counters.cancelled == 1);
     second.value().release();
-    f.finish(3);
+    bench.finish(3);
 }
 
 TEST_CASE("S4: a load that is abandoned for too long is asked to stop; one that stops leaves no trace",
           "[S4][R3][R11]") {
     SlotOptions options;
     options.abandon_after = 0ms;
-    VirtualSlot f(options);
+    SlotBench bench(options);
     asio::cancellation_signal first_leaves;
     asio::cancellation_signal second_leaves;
-    const auto first = f.acquire(a, {}, first_leaves.slot());
-    const auto second = f.ensure(a, {}, second_leaves.slot());
+    const auto first = bench.acquire(a, {}, first_leaves.slot());
+    const auto second = bench.ensure(a, {}, second_leaves.slot());
     // It honours the stop: the gate would hold it for ever.
-    const auto gate = f.world->block(FakeStep::load, a, FakeStop::honour);
-    during(*f.world, FakeStep::load, [&] {
+    const auto gate = bench.world->block(FakeStep::load, a, FakeStop::honour);
+    during(*bench.world, FakeStep::load, [&] {
         first_leaves.emit(asio::cancellation_type::partial);
         second_leaves.emit(asio::cancellation_type::terminal);
-        f.run_without_loading();
-        CHECK(f.handlers.ran() == 2);
+        bench.run_without_loading();
+        CHECK(bench.handlers.ran() == 2);
     });
-    f.run();
+    bench.run();
     CHECK(first.code() == asio::error::operation_aborted);
     CHECK(second.code() == asio::error::operation_aborted);
-    CHECK(f.slot->status().residents.empty());
-    CHECK(f.slot->status().counters.loads_aborted == 1);
-    CHECK(f.slot->status().failures.empty());
-    CHECK(f.events.lines() == Lines{"load_started a", "load_aborted a (abandoned)"});
+    CHECK(bench.slot->status().residents.empty());
+    CHECK(bench.slot->status().counters.loads_aborted == 1);
+    CHECK(bench.slot->status().failures.empty());
+    CHECK(bench.events.lines() == Lines{"load_started a", "load_aborted a (abandoned)"});
 
     // It was no failure: the next one need not wait for a cooldown.
     gate->open();
-    auto next = f.acquire(a);
-    f.run();
+    auto next = bench.acquire(a);
+    bench.run();
     REQUIRE(next.calls() == 1);
     CHECK(next.value()->serial() == 2);
     next.value().release();
-    f.finish(3);
+    bench.finish(3);
 }
 
 TEST_CASE("S4: an abandoned load that finishes anyway stays for its keep-alive", "[S4][R5]") {
     SlotOptions options;
     options.abandon_after = 0ms;
     options.keep_alive = 10s;
-    VirtualSlot f(options);
+    SlotBench bench(options);
     asio::cancellation_signal leave;
-    const auto only = f.acquire(a, {}, leave.slot());
+    const auto only = bench.acquire(a, {}, leave.slot());
     bool stop_requested = false;
-    f.world->on(FakeStep::load, [&](const testing::FakeCall& call) {
+    bench.world->on(FakeStep::load, [&](const testing::FakeCall& call) {
         leave.emit(asio::cancellation_type::terminal);
-        f.run_without_loading();
+        bench.run_without_loading();
         stop_requested = call.stop.stop_requested();
         VirtualClock::advance(3s);
     });
-    f.run();
+    bench.run();
     CHECK(stop_requested);
     CHECK(only.code() == asio::error::operation_aborted);
-    CHECK(f.resident().state == ResidentState::ready);
-    f.pass(10s - 1ns);
-    CHECK(f.world->counts(a).live == 1);
-    f.pass(1ns);
-    CHECK(f.world->counts(a).live == 0);
-    f.finish(1);
+    CHECK(bench.only_resident().state == ResidentState::ready);
+    bench.advance(10s - 1ns);
+    CHECK(bench.world->counts(a).live == 1);
+    bench.advance(1ns);
+    CHECK(bench.world->counts(a).live == 0);
+    bench.finish(1);
 }
 
 TEST_CASE("S4: a load that all have left serves who comes before it ends", "[S4][R3]") {
-    VirtualSlot f;
+    SlotBench bench;
     asio::cancellation_signal leave;
-    const auto left = f.acquire(a, {}, leave.slot());
+    const auto left = bench.acquire(a, {}, leave.slot());
     Outcome<FakeLease> late;
-    during(*f.world, FakeStep::load, [&] {
+    during(*bench.world, FakeStep::load, [&] {
         leave.emit(asio::cancellation_type::terminal);
-        f.run_without_loading();
-        late = f.acquire(a);
+        bench.run_without_loading();
+        late = bench.acquire(a);
     });
-    f.run();
+    bench.run();
     CHECK(left.code() == asio::error::operation_aborted);
     REQUIRE(late.calls() == 1);
     CHECK(late.value()->serial() == 1);
     late.value().release();
-    f.finish(2);
+    bench.finish(2);
 }
 
 TEST_CASE("S4: threads that leave and threads that stay around one load", "[S4][R3][R9]") {
     constexpr std::size_t callers = 8;
-    ThreadedSlot f;
+    ThreadedSlot bench;
     // The handlers of those who leave run on a context of their own, and there they are cancelled.
     asio::io_context leaving;
-    const auto gate = f.world->block(FakeStep::load, a);
+    const auto gate = bench.world->block(FakeStep::load, a);
     std::array<asio::cancellation_signal, callers> signals;
     std::array<Outcome<FakeLease>, callers> left;
     std::array<Outcome<FakeLease>, callers> stayed;
     for (std::size_t caller = 0; caller < callers; ++caller) {
-        f.slot->async_acquire(
+        bench.slot->async_acquire(
             a, asio::bind_cancellation_slot(
                    signals[caller].slot(),
-                   asio::bind_executor(leaving.get_executor(), f.handlers.count(left[caller].handler()))));
+                   asio::bind_executor(leaving.get_executor(), bench.handlers.count(left[caller].handler()))));
     }
     gate->await_held();
     {
         const std::jthread stays([&] {
             for (auto& outcome : stayed) {
-                outcome = f.acquire(a);
+                outcome = bench.acquire(a);
             }
         });
         const std::jthread leaves([&] {
@@ -408,10 +408,10 @@ TEST_CASE("S4: threads that leave and threads that stay around one load", "[S4][
         CHECK(left[caller].code() == asio::error::operation_aborted);
         stayed[caller].wait();
         CHECK(stayed[caller].value()->serial() == stayed.front().value()->serial());
-        CHECK(stayed[caller].value().generation() == f.slot->generation());
+        CHECK(stayed[caller].value().generation() == bench.slot->generation());
     }
     stayed = {};
-    f.finish(2 * callers);
+    bench.finish(2 * callers);
 }
 
 // -- 5 ----------------------------------------------------------------------------------------------------------------
@@ -420,59 +420,59 @@ TEST_CASE("S5: a cooldown answers without the backend, doubles, and ends with a 
     SlotOptions options;
     options.cooldown = 1s;
     options.max_cooldown = 5s;
-    VirtualSlot f(options);
-    f.world->fail_next(FakeStep::load, a, std::runtime_error("broken"), 4);
+    SlotBench bench(options);
+    bench.world->fail_next(FakeStep::load, a, std::runtime_error("broken"), 4);
     std::size_t handlers = 0;
     std::size_t loads = 0;
     for (const auto cooldown : {1000ms, 2000ms, 4000ms, 5000ms}) {
-        const auto failed = f.acquire(a);
-        f.run();
+        const auto failed = bench.acquire(a);
+        bench.run();
         ++handlers;
         REQUIRE(failed.calls() == 1);
         CHECK(failed.code() == errc::load_failed);
         CHECK(failed.error().retry_after() == cooldown);
-        CHECK(f.world->counts(a).loads == ++loads);
+        CHECK(bench.world->counts(a).loads == ++loads);
 
-        f.pass(cooldown - 1ms);
-        const auto cooling = f.acquire(a);
-        const auto cooling_too = f.ensure(a);
-        f.run();
+        bench.advance(cooldown - 1ms);
+        const auto cooling = bench.acquire(a);
+        const auto cooling_too = bench.ensure(a);
+        bench.run();
         handlers += 2;
         REQUIRE(cooling.calls() == 1);
         CHECK(cooling.code() == errc::cooling_down);
         CHECK(cooling.code() == condition::retryable);
         CHECK(cooling.error().retry_after() == 1ms);
         CHECK(cooling_too.code() == errc::cooling_down);
-        CHECK(f.world->counts(a).loads == loads);
+        CHECK(bench.world->counts(a).loads == loads);
         // Other keys are not concerned.
-        CHECK_FALSE(f.slot->try_acquire(b));
-        f.pass(1ms);
+        CHECK_FALSE(bench.slot->try_acquire(b));
+        bench.advance(1ms);
     }
-    CHECK(f.slot->status().counters.cooling_down == 8);
+    CHECK(bench.slot->status().counters.cooling_down == 8);
     // Summed up, at most one event a second (H19).
-    f.pass(1s);
+    bench.advance(1s);
     std::size_t rejected = 0;
-    for (const Event& event : f.events.events()) {
+    for (const Event& event : bench.events.all()) {
         rejected += event.type == EventType::rejected ? event.count : 0;
     }
     CHECK(rejected == 8);
 
-    auto works = f.acquire(a);
-    f.run();
+    auto works = bench.acquire(a);
+    bench.run();
     REQUIRE(works.calls() == 1);
     works.value().release();
-    CHECK(f.slot->status().failures.empty());
+    CHECK(bench.slot->status().failures.empty());
 
     // From the start again after a success.
-    const auto gone = f.unload(a);
-    f.run();
+    const auto gone = bench.unload(a);
+    bench.run();
     REQUIRE(gone.calls() == 1);
-    f.world->fail_next(FakeStep::load, a, std::runtime_error("broken"));
-    const auto failed = f.acquire(a);
-    f.run();
+    bench.world->fail_next(FakeStep::load, a, std::runtime_error("broken"));
+    const auto failed = bench.acquire(a);
+    bench.run();
     REQUIRE(failed.calls() == 1);
     CHECK(failed.error().retry_after() == 1000ms);
-    f.finish(handlers + 3);
+    bench.finish(handlers + 3);
 }
 
 // -- 6 ----------------------------------------------------------------------------------------------------------------
@@ -480,27 +480,27 @@ TEST_CASE("S5: a cooldown answers without the backend, doubles, and ends with a 
 TEST_CASE("S6: a load that takes longer than the keep-alive is not unloaded at birth", "[S6][R5]") {
     SlotOptions options;
     options.keep_alive = 2s;
-    VirtualSlot f(options);
-    f.world->on(FakeStep::load, [](const testing::FakeCall&) { VirtualClock::advance(1h); });
+    SlotBench bench(options);
+    bench.world->on(FakeStep::load, [](const testing::FakeCall&) { VirtualClock::advance(1h); });
     const bool waits_for_load = GENERATE(true, false);
     Outcome<Generation> load;
     Outcome<FakeLease> lease;
     if (waits_for_load) {
-        load = f.ensure(a);
+        load = bench.ensure(a);
     } else {
-        lease = f.acquire(a);
+        lease = bench.acquire(a);
     }
-    f.run();
-    CHECK(f.handlers.ran() == 1);
-    CHECK(f.resident().state == ResidentState::ready);
+    bench.run();
+    CHECK(bench.handlers.ran() == 1);
+    CHECK(bench.only_resident().state == ResidentState::ready);
     lease = {};
-    CHECK(f.resident().unloads_in == 2s);
-    f.pass(2s - 1ns);
-    CHECK(f.world->counts(a).live == 1);
-    f.pass(1ns);
-    CHECK(f.world->counts(a).live == 0);
-    CHECK(f.world->counts(a).loads == 1);
-    f.finish(1);
+    CHECK(bench.only_resident().unloads_in == 2s);
+    bench.advance(2s - 1ns);
+    CHECK(bench.world->counts(a).live == 1);
+    bench.advance(1ns);
+    CHECK(bench.world->counts(a).live == 0);
+    CHECK(bench.world->counts(a).loads == 1);
+    bench.finish(1);
 }
 
 // -- 7 ----------------------------------------------------------------------------------------------------------------
@@ -508,37 +508,37 @@ TEST_CASE("S6: a load that takes longer than the keep-alive is not unloaded at b
 TEST_CASE("S7: while one slot loads, the other leases, answers and keeps its deadlines", "[S7]") {
     SlotOptions one_lease;
     one_lease.max_leases = 1;
-    VirtualManager f(one_lease);
-    auto ready = f.ensure(a);
-    f.run();
+    ManagerBench bench({.embedding = one_lease});
+    auto ready = bench.ensure(a);
+    bench.run();
     REQUIRE(ready.calls() == 1);
 
-    const auto slow = f.rerank(b);
-    during(*f.world, FakeStep::load, [&] {
-        auto answer = f.embed(a);
-        auto lease = f.acquire(a);
-        f.run_without_loading();
+    const auto slow = bench.rerank(b);
+    during(*bench.world, FakeStep::load, [&] {
+        auto answer = bench.embed(a);
+        auto lease = bench.acquire(a);
+        bench.run_without_loading();
         REQUIRE(answer.calls() == 1);
         CHECK(testing::answered_by(answer.value()) == 1);
         REQUIRE(lease.calls() == 1);
         RequestOptions hurry;
         hurry.timeout = 50ms;
-        const auto late = f.embed(a, {"text"}, hurry);
+        const auto late = bench.embed(a, {"text"}, hurry);
         VirtualClock::advance(50ms - 1ns);
-        f.run_without_loading();
+        bench.run_without_loading();
         CHECK(late.calls() == 0);
         VirtualClock::advance(1ns);
-        f.run_without_loading();
+        bench.run_without_loading();
         REQUIRE(late.calls() == 1);
         CHECK(late.code() == errc::timed_out);
         CHECK(late.error().stage() == Stage::queue);
         lease.value().release();
     });
     CHECK(slow.calls() == 0);
-    f.run();
+    bench.run();
     REQUIRE(slow.calls() == 1);
     CHECK_FALSE(slow.exception());
-    f.finish(5);
+    bench.finish(5);
 }
 
 TEST_CASE(
@@ -546,27 +546,27 @@ TEST_CASE(
     "[S7]") {
     SlotOptions one_lease;
     one_lease.max_leases = 1;
-    ThreadedManager f(one_lease);
-    const auto gate = f.world->block(FakeStep::load, b);
-    const auto slow = f.rerank(b);
+    ThreadedManager bench({.embedding = one_lease});
+    const auto gate = bench.world->block(FakeStep::load, b);
+    const auto slow = bench.rerank(b);
     gate->await_held();
 
-    const Embeddings rows = f.models->embed(a, {"text"});
-    CHECK(f.world->model(testing::answered_by(rows)).key == a);
+    const Embeddings rows = bench.manager->embed(a, {"text"});
+    CHECK(bench.world->model(testing::answered_by(rows)).key == a);
     {
-        const FakeLease lease = f.models->embedding().acquire(a);
+        const FakeLease lease = bench.manager->embedding().acquire(a);
         RequestOptions hurry;
         hurry.timeout = 1ms;
-        CHECK(code_of([&] { (void)f.models->embed(a, {"text"}, hurry); }) == errc::timed_out);
+        CHECK(code_of([&] { (void)bench.manager->embed(a, {"text"}, hurry); }) == errc::timed_out);
     }
-    f.models->embedding().unload(a);
-    CHECK(f.world->counts(a).live == 0);
+    bench.manager->embedding().unload(a);
+    CHECK(bench.world->counts(a).live == 0);
     CHECK(slow.calls() == 0);
 
     gate->open();
     slow.wait();
     CHECK_FALSE(slow.exception());
-    f.finish(1);
+    bench.finish(1);
 }
 
 // -- 8 ----------------------------------------------------------------------------------------------------------------
@@ -574,52 +574,52 @@ TEST_CASE(
 TEST_CASE("S8: unload while a load runs: what it yields is not used, and who waits gets a fresh load",
           "[S8][R3][R11]") {
     const bool honours = GENERATE(true, false);
-    VirtualSlot f;
-    auto waiter = f.acquire(a);
-    const auto gate = f.world->block(FakeStep::load, a, honours ? FakeStop::honour : FakeStop::ignore);
+    SlotBench bench;
+    auto waiter = bench.acquire(a);
+    const auto gate = bench.world->block(FakeStep::load, a, honours ? FakeStop::honour : FakeStop::ignore);
     if (!honours) {
         gate->open();
     }
     Outcome<> unload;
     bool stop_requested = false;
-    f.world->on(FakeStep::load, [&](const testing::FakeCall& call) {
+    bench.world->on(FakeStep::load, [&](const testing::FakeCall& call) {
         if (call.serial == 1) {
-            unload = f.unload(a);
-            f.run_without_loading();
+            unload = bench.unload(a);
+            bench.run_without_loading();
             stop_requested = call.stop.stop_requested();
             CHECK(unload.calls() == 0);
         } else {
             // The memory is back before the fresh load begins, and the unload has completed.
-            CHECK(f.world->counts(a).live == 0);
+            CHECK(bench.world->counts(a).live == 0);
             gate->open();
         }
     });
-    f.run();
+    bench.run();
     CHECK(stop_requested);
     REQUIRE(unload.calls() == 1);
     CHECK_FALSE(unload.exception());
     REQUIRE(waiter.calls() == 1);
     CHECK(waiter.value()->serial() == 2);
-    CHECK(f.world->counts(a).loads == 2);
-    CHECK(f.world->counts(a).most_resident == 1);
-    CHECK(f.slot->status().failures.empty());
+    CHECK(bench.world->counts(a).loads == 2);
+    CHECK(bench.world->counts(a).most_resident == 1);
+    CHECK(bench.slot->status().failures.empty());
     // The first one was never usable, so it never had a number.
     CHECK(waiter.value().generation() == Generation(1));
     waiter.value().release();
-    f.finish(2);
+    bench.finish(2);
 }
 
 TEST_CASE("S8: shutdown while a load runs: waiters fail, and what the load yields is unloaded", "[S8][R12][R9]") {
     const bool honours = GENERATE(true, false);
-    VirtualSlot f;
-    const auto waiter = f.acquire(a);
-    const auto other_key = f.acquire(b);
-    const auto gate = f.world->block(FakeStep::load, a, honours ? FakeStop::honour : FakeStop::ignore);
+    SlotBench bench;
+    const auto waiter = bench.acquire(a);
+    const auto other_key = bench.acquire(b);
+    const auto gate = bench.world->block(FakeStep::load, a, honours ? FakeStop::honour : FakeStop::ignore);
     Outcome<ShutdownReport> report;
     bool stop_requested = false;
-    f.world->on(FakeStep::load, [&](const testing::FakeCall& call) {
-        report = f.shutdown();
-        f.run_without_loading();
+    bench.world->on(FakeStep::load, [&](const testing::FakeCall& call) {
+        report = bench.shutdown();
+        bench.run_without_loading();
         stop_requested = call.stop.stop_requested();
         CHECK(waiter.code() == errc::shutting_down);
         CHECK(waiter.error().stage() == Stage::load);
@@ -629,25 +629,25 @@ TEST_CASE("S8: shutdown while a load runs: waiters fail, and what the load yield
             gate->open();
         }
     });
-    f.run();
+    bench.run();
     CHECK(stop_requested);
     REQUIRE(report.calls() == 1);
     CHECK(report.value().clean());
-    CHECK(f.world->counts().loads == 1);
-    f.check_nothing_left(3);
+    CHECK(bench.world->counts().loads == 1);
+    bench.check_ended(3);
 }
 
 TEST_CASE("S8: cancelling, unloading and shutting down from threads while a load runs", "[S8][R12][R9]") {
-    ThreadedSlot f;
-    const auto gate = f.world->block(FakeStep::load, a, FakeStop::honour);
+    ThreadedSlot bench;
+    const auto gate = bench.world->block(FakeStep::load, a, FakeStop::honour);
     const auto failed = [&](std::size_t loads) {
-        f.world->await(a, [loads](const auto& counts) { return counts.loads == loads; });
+        bench.world->await(a, [loads](const auto& counts) { return counts.loads == loads; });
     };
 
     // Unload: the load of the one that waits is stopped, and begins anew.
-    const auto waiter = f.acquire(a);
+    const auto waiter = bench.acquire(a);
     failed(1);
-    f.slot->unload(a);
+    bench.slot->unload(a);
     failed(2);
     CHECK(waiter.calls() == 0);
 
@@ -655,18 +655,18 @@ TEST_CASE("S8: cancelling, unloading and shutting down from threads while a load
     asio::io_context leaving;
     asio::cancellation_signal leave;
     Outcome<FakeLease> left;
-    f.slot->async_acquire(
-        a, asio::bind_cancellation_slot(leave.slot(), asio::bind_executor(leaving, f.handlers.count(left.handler()))));
+    bench.slot->async_acquire(a, asio::bind_cancellation_slot(
+                                     leave.slot(), asio::bind_executor(leaving, bench.handlers.count(left.handler()))));
     asio::post(leaving, [&] { leave.emit(asio::cancellation_type::total); });
     leaving.run();
     CHECK(left.code() == asio::error::operation_aborted);
 
     // Shutdown: waiters fail, and the load is stopped; it completes although the gate never opens.
-    CHECK(f.slot->shutdown().clean());
+    CHECK(bench.slot->shutdown().clean());
     waiter.wait();
     CHECK(waiter.code() == errc::shutting_down);
-    CHECK(f.world->counts(a).failed_loads == 2);
-    f.finish(2);
+    CHECK(bench.world->counts(a).failed_loads == 2);
+    bench.finish(2);
 }
 
 }  // namespace load_test

@@ -1,6 +1,6 @@
 // Scenarios 30 to 33: how it ends.
 
-#include "support/slot_fixture.hpp"
+#include "support/bench.hpp"
 
 #include <array>
 #include <atomic>
@@ -27,175 +27,175 @@ SlotOptions with_leases(std::size_t most) {
 
 TEST_CASE("S30: shutdown refuses what is new, fails those that wait, lets leases end, and unloads all",
           "[S30][R12][R9]") {
-    VirtualManager f(with_leases(1));
-    auto lease = f.acquire(a);
-    const auto reranked = f.rerank(b);
-    f.run();
+    ManagerBench bench({.embedding = with_leases(1)});
+    auto lease = bench.acquire(a);
+    const auto reranked = bench.rerank(b);
+    bench.run();
     CHECK(reranked.calls() == 1);
-    const auto waits = f.embed(a);
-    const auto waits_for_other = f.acquire(c);
-    const auto unload = f.unload(a);
-    f.run();
-    const auto report = f.shutdown();
-    f.run();
+    const auto waits = bench.embed(a);
+    const auto waits_for_other = bench.acquire(c);
+    const auto unload = bench.unload(a);
+    bench.run();
+    const auto report = bench.shutdown();
+    bench.run();
     for (const auto& error : {waits.error(), waits_for_other.error()}) {
         CHECK(error.code() == errc::shutting_down);
         CHECK(error.stage() == Stage::queue);
     }
     // What is new is refused, whatever it is: also what would need nothing.
-    const auto embed = f.embed(a);
-    const auto rerank = f.rerank(b);
-    const auto empty = f.embed(a, {});
-    const auto acquire = f.acquire(a);
-    const auto ensure = f.ensure(a);
-    f.run();
+    const auto embed = bench.embed(a);
+    const auto rerank = bench.rerank(b);
+    const auto empty = bench.embed(a, {});
+    const auto acquire = bench.acquire(a);
+    const auto ensure = bench.ensure(a);
+    bench.run();
     CHECK(embed.code() == errc::shutting_down);
     CHECK(embed.error().stage() == Stage::admission);
     CHECK(rerank.code() == errc::shutting_down);
     CHECK(empty.code() == errc::shutting_down);
     CHECK(acquire.code() == errc::shutting_down);
     CHECK(ensure.code() == errc::shutting_down);
-    CHECK_FALSE(f.models->embedding().try_acquire(a));
-    CHECK(code_of([&] { (void)f.models->embed(a, {"text"}); }) == errc::shutting_down);
+    CHECK_FALSE(bench.manager->embedding().try_acquire(a));
+    CHECK(code_of([&] { (void)bench.manager->embed(a, {"text"}); }) == errc::shutting_down);
 
-    CHECK(f.world->counts(a).live == 1);
-    CHECK(f.world->counts(b).live == 0);
+    CHECK(bench.world->counts(a).live == 1);
+    CHECK(bench.world->counts(b).live == 0);
     CHECK(report.calls() == 0);
     CHECK(unload.calls() == 0);
     lease.value().release();
-    f.run();
+    bench.run();
     REQUIRE(report.calls() == 1);
     CHECK(unload.calls() == 1);
     CHECK_FALSE(unload.exception());
-    CHECK(f.events.count(EventType::shutdown_started) == 2);
-    CHECK(f.events.count(EventType::shutdown_completed) == 2);
-    f.check_nothing_left(11);
+    CHECK(bench.events.count(EventType::shutdown_started) == 2);
+    CHECK(bench.events.count(EventType::shutdown_completed) == 2);
+    bench.check_ended(11);
 }
 
 TEST_CASE("S30: shutdown of what was never used, and again, and twice at once", "[S30][R12]") {
-    VirtualManager f;
-    const auto first = f.shutdown();
-    const auto second = f.shutdown();
-    CHECK(f.handlers.ran() == 0);
-    f.run();
-    const auto third = f.shutdown();
-    f.run();
+    ManagerBench bench;
+    const auto first = bench.shutdown();
+    const auto second = bench.shutdown();
+    CHECK(bench.handlers.ran() == 0);
+    bench.run();
+    const auto third = bench.shutdown();
+    bench.run();
     for (const auto* report : {&first, &second, &third}) {
         REQUIRE(report->calls() == 1);
         CHECK(Outcome<ShutdownReport>(*report).value().clean());
     }
-    CHECK(f.world->counts().loads == 0);
-    f.check_nothing_left(3);
+    CHECK(bench.world->counts().loads == 0);
+    bench.check_ended(3);
 }
 
 TEST_CASE("S30: shutdown during an unload waits for it, and does it once", "[S30][R12]") {
-    VirtualSlot f;
-    f.load(a);
+    SlotBench bench;
+    bench.load(a);
     Outcome<ShutdownReport> report;
-    during(*f.world, FakeStep::unload, [&] {
-        report = f.shutdown();
-        f.run_without_loading();
+    during(*bench.world, FakeStep::unload, [&] {
+        report = bench.shutdown();
+        bench.run_without_loading();
         CHECK(report.calls() == 0);
     });
-    const auto unload = f.unload(a);
-    f.run();
+    const auto unload = bench.unload(a);
+    bench.run();
     CHECK(unload.calls() == 1);
     REQUIRE(report.calls() == 1);
     CHECK(report.value().clean());
-    CHECK(f.world->counts(a).unloads == 1);
-    f.check_nothing_left(3);
+    CHECK(bench.world->counts(a).unloads == 1);
+    bench.check_ended(3);
 }
 
 TEST_CASE("S30: shutdown in the tick of an idle expiry, before it and after it", "[S30][R12][R7]") {
     const bool shutdown_first = GENERATE(true, false);
     SlotOptions options;
     options.keep_alive = 10s;
-    VirtualSlot f(options);
-    f.load(a);
+    SlotBench bench(options);
+    bench.load(a);
     VirtualClock::advance(10s);
     if (!shutdown_first) {
-        f.run_control();
-        CHECK(f.resident().state == ResidentState::unloading);
+        bench.run_control();
+        CHECK(bench.only_resident().state == ResidentState::unloading);
     }
-    const auto report = f.shutdown();
-    f.run();
+    const auto report = bench.shutdown();
+    bench.run();
     REQUIRE(report.calls() == 1);
-    CHECK(f.world->counts(a).unloads == 1);
-    const SlotCounters counters = f.slot->status().counters;
+    CHECK(bench.world->counts(a).unloads == 1);
+    const SlotCounters counters = bench.slot->status().counters;
     CHECK(counters.unloads[static_cast<std::size_t>(shutdown_first ? Reason::shutdown : Reason::idle)] == 1);
-    f.check_nothing_left(2);
+    bench.check_ended(2);
 }
 
 TEST_CASE("S30: shutdown during a switch loads nothing more", "[S30][R12]") {
-    VirtualSlot f;
-    auto old = f.acquire(a);
-    f.run();
+    SlotBench bench;
+    auto old = bench.acquire(a);
+    bench.run();
     const bool unloading = GENERATE(false, true);
-    const auto other = f.acquire(b);
-    const auto late = f.acquire(a);
-    f.run();
-    CHECK(f.resident().state == ResidentState::draining);
+    const auto other = bench.acquire(b);
+    const auto late = bench.acquire(a);
+    bench.run();
+    CHECK(bench.only_resident().state == ResidentState::draining);
     Outcome<ShutdownReport> report;
     if (unloading) {
-        during(*f.world, FakeStep::unload, [&] { report = f.shutdown(); });
+        during(*bench.world, FakeStep::unload, [&] { report = bench.shutdown(); });
         old.value().release();
-        f.run();
+        bench.run();
     } else {
-        report = f.shutdown();
-        f.run();
+        report = bench.shutdown();
+        bench.run();
         CHECK(report.calls() == 0);
         old.value().release();
-        f.run();
+        bench.run();
     }
     REQUIRE(report.calls() == 1);
     CHECK(other.code() == errc::shutting_down);
     CHECK(late.code() == errc::shutting_down);
-    CHECK(f.world->counts().loads == 1);
-    f.check_nothing_left(4);
+    CHECK(bench.world->counts().loads == 1);
+    bench.check_ended(4);
 }
 
 TEST_CASE("S30: shutdown lets a model call end, and its caller have the answer", "[S30][R12][R1]") {
-    VirtualManager f;
+    ManagerBench bench;
     Outcome<ShutdownReport> report;
     bool stop_requested = true;
-    f.world->on(FakeStep::inference, [&](const testing::FakeCall& call) {
-        report = f.shutdown();
-        f.run_control();
-        testing::run_ready(f.loading);
+    bench.world->on(FakeStep::inference, [&](const testing::FakeCall& call) {
+        report = bench.shutdown();
+        bench.run_control();
+        testing::run_ready(bench.loading);
         stop_requested = call.stop.stop_requested();
         CHECK(report.calls() == 0);
-        CHECK(f.world->counts(a).live == 1);
+        CHECK(bench.world->counts(a).live == 1);
     });
-    auto answer = f.embed(a);
-    f.run();
+    auto answer = bench.embed(a);
+    bench.run();
     CHECK_FALSE(stop_requested);
     REQUIRE(answer.calls() == 1);
     CHECK(answer.value().size() == 1);
     REQUIRE(report.calls() == 1);
-    f.check_nothing_left(2);
+    bench.check_ended(2);
 }
 
 TEST_CASE("S30: shutdown from inside a handler: asynchronous, for a blocking one would hang", "[S30][R12][R10]") {
-    VirtualSlot f;
+    SlotBench bench;
     Outcome<ShutdownReport> report;
     boost::system::error_code blocking;
-    f.slot->async_acquire(a, f.handlers.count([&](const std::exception_ptr&, FakeLease lease) {
-        blocking = code_of([&] { f.slot->shutdown(); });
-        report = f.shutdown();
+    bench.slot->async_acquire(a, bench.handlers.count([&](const std::exception_ptr&, FakeLease lease) {
+        blocking = code_of([&] { bench.slot->shutdown(); });
+        report = bench.shutdown();
         CHECK(report.calls() == 0);
         lease.release();
     }));
-    f.run();
+    bench.run();
     CHECK(blocking == errc::would_deadlock);
     REQUIRE(report.calls() == 1);
     CHECK(report.value().clean());
-    f.check_nothing_left(2);
+    bench.check_ended(2);
 }
 
 TEST_CASE("S30: threads shut down at once while others load, lease, answer and unload", "[S30][R12][R9]") {
     SlotOptions options = with_leases(3);
     options.keep_alive = 0ms;
-    ThreadedManager f(options);
+    ThreadedManager bench({.embedding = options});
     std::atomic<int> wrong{0};
     std::atomic<int> refused{0};
     {
@@ -206,7 +206,7 @@ TEST_CASE("S30: threads shut down at once while others load, lease, answer and u
                 // Until it is refused, and that it always is in the end.
                 for (int call = 0;; ++call) {
                     const ModelKey& key = (thread + call) % 3 == 0 ? b : a;
-                    const boost::system::error_code code = code_of([&] { (void)f.models->embed(key, {"text"}); });
+                    const boost::system::error_code code = code_of([&] { (void)bench.manager->embed(key, {"text"}); });
                     if (call == 2) {
                         busy.count_down();
                     }
@@ -221,15 +221,15 @@ TEST_CASE("S30: threads shut down at once while others load, lease, answer and u
         busy.wait();
         for (int thread = 0; thread < 3; ++thread) {
             threads.emplace_back([&] {
-                wrong += f.models->shutdown().clean() ? 0 : 1;
+                wrong += bench.manager->shutdown().clean() ? 0 : 1;
                 // When it has returned there is no model, whatever else is still on the way.
-                wrong += f.world->counts().live == 0 && f.world->counts().loading == 0 ? 0 : 1;
+                wrong += bench.world->counts().live == 0 && bench.world->counts().loading == 0 ? 0 : 1;
             });
         }
     }
     CHECK(wrong == 0);
     CHECK(refused == 4);
-    f.finish(0);
+    bench.finish(0);
 }
 
 // -- 31 ---------------------------------------------------------------------------------------------------------------
@@ -238,64 +238,64 @@ TEST_CASE("S31: at its deadline a shutdown names what is still leased, and nothi
           "[S31][R12][R1]") {
     SlotOptions options;
     options.max_resident = 2;
-    VirtualManager f(options);
-    auto first = f.acquire(a);
-    auto second = f.acquire(a);
-    const auto idle = f.ensure(b);
-    f.run();
+    ManagerBench bench({.embedding = options});
+    auto first = bench.acquire(a);
+    auto second = bench.acquire(a);
+    const auto idle = bench.ensure(b);
+    bench.run();
     CHECK(idle.calls() == 1);
-    auto report = f.shutdown(5s);
-    auto patient = f.shutdown(7s);
-    const auto most_patient = f.shutdown();
-    f.pass(5s - 1ns);
+    auto report = bench.shutdown(5s);
+    auto patient = bench.shutdown(7s);
+    const auto most_patient = bench.shutdown();
+    bench.advance(5s - 1ns);
     CHECK(report.calls() == 0);
-    CHECK(f.world->counts(b).live == 0);
-    f.pass(1ns);
+    CHECK(bench.world->counts(b).live == 0);
+    bench.advance(1ns);
     REQUIRE(report.calls() == 1);
     CHECK_FALSE(report.value().clean());
     CHECK(report.value().leftovers ==
           std::vector<Leftover>{{.slot = "embedding", .key = a, .state = ResidentState::draining, .leases = 2}});
     CHECK(patient.calls() == 0);
-    CHECK(f.world->counts(a).live == 1);
+    CHECK(bench.world->counts(a).live == 1);
     CHECK(first.value()->serial() == second.value()->serial());
 
     first.value().release();
-    f.pass(2s);
+    bench.advance(2s);
     REQUIRE(patient.calls() == 1);
     REQUIRE(patient.value().leftovers.size() == 1);
     CHECK(patient.value().leftovers.front().leases == 1);
     CHECK(most_patient.calls() == 0);
-    CHECK(f.world->counts(a).live == 1);
+    CHECK(bench.world->counts(a).live == 1);
 
     second.value().release();
-    f.run();
+    bench.run();
     CHECK(most_patient.calls() == 1);
-    CHECK(f.world->counts(a).live == 0);
-    f.check_nothing_left(6);
+    CHECK(bench.world->counts(a).live == 0);
+    bench.check_ended(6);
 }
 
 TEST_CASE("S31: what is loading or unloading at the deadline is named as well", "[S31][R12]") {
     const bool loading = GENERATE(true, false);
-    VirtualSlot f;
+    SlotBench bench;
     Outcome<ShutdownReport> report;
     const auto past_deadline = [&] {
-        report = f.shutdown(1s);
+        report = bench.shutdown(1s);
         VirtualClock::advance(1s);
-        f.run_without_loading();
+        bench.run_without_loading();
         REQUIRE(report.calls() == 1);
     };
     std::size_t handlers = 2;
     Outcome<FakeLease> waits;
     if (loading) {
-        during(*f.world, FakeStep::load, past_deadline);
-        waits = f.acquire(a);
-        f.run();
+        during(*bench.world, FakeStep::load, past_deadline);
+        waits = bench.acquire(a);
+        bench.run();
         CHECK(waits.code() == errc::shutting_down);
     } else {
-        f.load(a);
-        during(*f.world, FakeStep::unload, past_deadline);
-        const auto unload = f.unload(a);
-        f.run();
+        bench.load(a);
+        during(*bench.world, FakeStep::unload, past_deadline);
+        const auto unload = bench.unload(a);
+        bench.run();
         CHECK(unload.calls() == 1);
         ++handlers;
     }
@@ -304,44 +304,44 @@ TEST_CASE("S31: what is loading or unloading at the deadline is named as well", 
     CHECK(report.value().leftovers.front().state == (loading ? ResidentState::loading : ResidentState::unloading));
     CHECK(report.value().leftovers.front().leases == 0);
     // What outlived the deadline has gone all the same.
-    f.check_nothing_left(handlers);
+    bench.check_ended(handlers);
 }
 
 TEST_CASE("S31: a deadline that has passed already still closes", "[S31][R12]") {
     const auto deadline = GENERATE(0ms, -1ms, std::chrono::milliseconds::min());
-    VirtualSlot f;
-    auto lease = f.acquire(a);
-    f.run();
-    const auto report = f.shutdown(deadline);
+    SlotBench bench;
+    auto lease = bench.acquire(a);
+    bench.run();
+    const auto report = bench.shutdown(deadline);
     CHECK(report.calls() == 0);
-    f.run();
+    bench.run();
     REQUIRE(report.calls() == 1);
     CHECK(Outcome<ShutdownReport>(report).value().leftovers.size() == 1);
-    CHECK_FALSE(f.slot->try_acquire(a));
-    CHECK(f.world->counts(a).live == 1);
+    CHECK_FALSE(bench.slot->try_acquire(a));
+    CHECK(bench.world->counts(a).live == 1);
     lease.value().release();
-    f.run();
-    f.check_nothing_left(2);
+    bench.run();
+    bench.check_ended(2);
 }
 
 TEST_CASE("S31: a thread that shuts down with a deadline learns what other threads hold", "[S31][R12][R1]") {
-    ThreadedManager f;
-    const auto gate = f.world->block(FakeStep::inference, a);
-    const auto running = f.embed(a);
+    ThreadedManager bench;
+    const auto gate = bench.world->block(FakeStep::inference, a);
+    const auto running = bench.embed(a);
     gate->await_held();
-    FakeLease lease = f.models->embedding().acquire(a);
-    const ShutdownReport report = f.models->shutdown(1ms);
+    FakeLease lease = bench.manager->embedding().acquire(a);
+    const ShutdownReport report = bench.manager->shutdown(1ms);
     REQUIRE(report.leftovers.size() == 1);
     CHECK(report.leftovers.front().key == a);
     CHECK(report.leftovers.front().leases == 2);
-    CHECK(f.world->counts(a).live == 1);
+    CHECK(bench.world->counts(a).live == 1);
     CHECK(running.calls() == 0);
     gate->open();
     running.wait();
     CHECK_FALSE(running.exception());
     CHECK(lease->serial() == 1);
     lease.release();
-    f.finish(1);
+    bench.finish(1);
 }
 
 // -- 32 ---------------------------------------------------------------------------------------------------------------
@@ -378,18 +378,18 @@ TEST_CASE("S32: after a shutdown no timer is pending, and run() returns", "[S32]
 }
 
 TEST_CASE("S32: the alarm is gone when the shutdown says so, not some time later", "[S32][R12][R7]") {
-    VirtualSlot f;
-    f.load(a);
+    SlotBench bench;
+    bench.load(a);
     bool idle = false;
-    f.slot->async_shutdown(f.handlers.count([&](const std::exception_ptr&, const ShutdownReport& report) {
+    bench.slot->async_shutdown(bench.handlers.count([&](const std::exception_ptr&, const ShutdownReport& report) {
         CHECK(report.clean());
-        CHECK(f.world->counts().live == 0);
+        CHECK(bench.world->counts().live == 0);
         // Apart from this very handler nothing is left to run.
-        idle = f.run_control() == 0;
+        idle = bench.run_control() == 0;
     }));
-    f.run();
+    bench.run();
     CHECK(idle);
-    f.check_nothing_left(2);
+    bench.check_ended(2);
 }
 
 TEST_CASE("S32: after a shutdown a host's threads come to an end", "[S32][R12]") {
@@ -428,54 +428,54 @@ TEST_CASE("S32: after a shutdown a host's threads come to an end", "[S32][R12]")
 // -- 33 ---------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S33: the destructor alone fails those that wait, stops the load, and leaves nothing", "[S33][R12][R9]") {
-    VirtualSlot f;
-    const auto waits = f.acquire(a);
-    const auto waits_too = f.ensure(a);
-    const auto unload = f.unload(a);
+    SlotBench bench;
+    const auto waits = bench.acquire(a);
+    const auto waits_too = bench.ensure(a);
+    const auto unload = bench.unload(a);
     bool stop_requested = false;
-    f.world->on(FakeStep::load, [&](const testing::FakeCall& call) {
-        f.slot.reset();
+    bench.world->on(FakeStep::load, [&](const testing::FakeCall& call) {
+        bench.slot.reset();
         stop_requested = call.stop.stop_requested();
-        f.run_without_loading();
+        bench.run_without_loading();
     });
-    f.run();
+    bench.run();
     CHECK(stop_requested);
     CHECK(waits.code() == errc::shutting_down);
     CHECK(waits_too.code() == errc::shutting_down);
     CHECK(unload.calls() == 1);
-    f.check_gone(3);
+    bench.check_gone(3);
 }
 
 TEST_CASE("S33: the destructor alone unloads what is idle and takes its timer back", "[S33][R12][R7]") {
-    VirtualManager f;
-    const auto answer = f.embed(a);
-    const auto ranking = f.rerank(b);
-    f.run();
+    ManagerBench bench;
+    const auto answer = bench.embed(a);
+    const auto ranking = bench.rerank(b);
+    bench.run();
     CHECK(answer.calls() == 1);
     CHECK(ranking.calls() == 1);
-    CHECK(f.world->counts().live == 2);
-    f.models.reset();
-    f.run();
-    f.check_gone(2);
+    CHECK(bench.world->counts().live == 2);
+    bench.manager.reset();
+    bench.run();
+    bench.check_gone(2);
 }
 
 TEST_CASE("S33: the destructor completes a running call early, asks the model to stop, and the call owns what it needs",
           "[S33][R12][R1]") {
-    VirtualManager f;
+    ManagerBench bench;
     bool stop_requested = false;
     Outcome<Embeddings> answer;
-    f.world->on(FakeStep::inference, [&](const testing::FakeCall& call) {
-        f.models.reset();
+    bench.world->on(FakeStep::inference, [&](const testing::FakeCall& call) {
+        bench.manager.reset();
         stop_requested = call.stop.stop_requested();
-        f.run_control();
+        bench.run_control();
         CHECK(answer.calls() == 1);
-        CHECK(f.world->counts(a).live == 1);
+        CHECK(bench.world->counts(a).live == 1);
     });
-    answer = f.embed(a, {"texts", "that", "it", "still", "reads"});
-    f.run();
+    answer = bench.embed(a, {"texts", "that", "it", "still", "reads"});
+    bench.run();
     CHECK(stop_requested);
     CHECK(answer.code() == errc::shutting_down);
-    f.check_gone(1);
+    bench.check_gone(1);
 }
 
 TEST_CASE("S33: the destructor with a host executor that has stopped running", "[S33][R12][R9]") {
@@ -520,53 +520,53 @@ TEST_CASE("S33: the destructor with a host executor that has stopped running", "
 }
 
 TEST_CASE("S33: the destructor waits for what its own threads do, and then there is no thread", "[S33][R12][R9]") {
-    ThreadedManager f;
-    const auto loads = f.world->block(FakeStep::load, b);
-    const auto calls = f.world->block(FakeStep::inference, a);
-    const auto running = f.embed(a);
-    const auto loading = f.rerank(b);
+    ThreadedManager bench;
+    const auto loads = bench.world->block(FakeStep::load, b);
+    const auto calls = bench.world->block(FakeStep::inference, a);
+    const auto running = bench.embed(a);
+    const auto loading = bench.rerank(b);
     calls->await_held();
     loads->await_held();
     std::atomic<bool> destroyed{false};
     bool lived = false;
     {
         const std::jthread destroys([&] {
-            f.models.reset();
+            bench.manager.reset();
             destroyed = true;
         });
         // The callers get their errors at once; the model and the load have yet to end.
         running.wait();
         loading.wait();
-        lived = f.world->counts().calling == 1 && f.world->counts().loading == 1 && !destroyed;
+        lived = bench.world->counts().calling == 1 && bench.world->counts().loading == 1 && !destroyed;
         calls->open();
         loads->open();
     }
     CHECK(lived);
     CHECK(running.code() == errc::shutting_down);
     CHECK(loading.code() == errc::shutting_down);
-    f.check_gone(2);
+    bench.check_gone(2);
 }
 
 TEST_CASE("S33: destroyed in the middle of what threads have started, every handler has run", "[S33][R12][R9]") {
     SlotOptions options = with_leases(2);
     options.keep_alive = 0ms;
     for (int round = 0; round < 10; ++round) {
-        ThreadedManager f(options, options);
+        ThreadedManager bench({.embedding = options, .reranker = options});
         std::vector<Outcome<Embeddings>> answers(20);
         std::vector<Outcome<Ranking>> rankings(20);
         {
             const std::jthread embeds([&] {
                 for (std::size_t call = 0; call < answers.size(); ++call) {
-                    answers[call] = f.embed(call % 3 == 0 ? b : a);
+                    answers[call] = bench.embed(call % 3 == 0 ? b : a);
                 }
             });
             const std::jthread reranks([&] {
                 for (auto& ranking : rankings) {
-                    ranking = f.rerank(c);
+                    ranking = bench.rerank(c);
                 }
             });
         }
-        f.models.reset();
+        bench.manager.reset();
         for (const auto& answer : answers) {
             REQUIRE(answer.calls() == 1);
             CHECK((!answer.exception() || answer.code() == errc::shutting_down));
@@ -575,7 +575,7 @@ TEST_CASE("S33: destroyed in the middle of what threads have started, every hand
             REQUIRE(ranking.calls() == 1);
             CHECK((!ranking.exception() || ranking.code() == errc::shutting_down));
         }
-        f.check_gone(40);
+        bench.check_gone(40);
     }
 }
 

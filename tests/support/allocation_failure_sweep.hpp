@@ -292,7 +292,7 @@ Trial try_start(const Setting& setting, std::size_t nth, FaultPattern scarcity) 
     bench.run();
     trial.expect(bench.handlers.ran() == bench.handlers.made(), "a handler was not called once");
     trial.expect(bench.world.live == 0, "a model is left");
-    trial.expect(bench.idle(), "something is left to do");
+    trial.expect(bench.at_rest(), "something is left to do");
     return trial;
 }
 

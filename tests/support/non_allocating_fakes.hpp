@@ -9,6 +9,7 @@
 
 #include "support/allocation_faults.hpp"
 #include "support/catch.hpp"
+#include "support/contexts.hpp"
 #include "support/handler_tally.hpp"
 #include "support/request.hpp"
 
@@ -29,8 +30,6 @@
 namespace residency::test {
 
 using testing::Outcome;
-using testing::run_ready;
-using testing::VirtualClock;
 
 /// What frugal models do, and how many of them there are. All of it but `live` is for one thread.
 struct NonAllocatingWorld {
@@ -108,29 +107,27 @@ struct NonAllocatingBackend {
 /// A lease on one.
 using FrugalLease = Lease<NonAllocatingModel>;
 
+/// Is destroyed after the contexts, in which models may be left.
+struct NonAllocatingScene {
+    NonAllocatingWorld world{};
+};
+
 /// A manager of the models of `Backend`, which are frugal, on the virtual clock, with executors that the test polls.
 /// Both slots have the same options, which by default need no timer.
 template <class Backend>
-struct NonAllocatingBenchOf {
+struct NonAllocatingBenchOf : NonAllocatingScene, Contexts {
     using Manager = ModelManager<Backend, Backend, VirtualClock>;
     using LeaseType = Lease<typename Backend::model_type>;
 
     explicit NonAllocatingBenchOf(const SlotOptions& options = {.keep_alive = keep_alive_forever},
                                   const Observer& observer = {}) {
-        VirtualClock::reset();
         models.emplace(Backend{&world}, Backend{&world},
                        ManagerOptions{.embedding = options, .reranker = options, .observer = observer}, executors());
     }
-    [[nodiscard]] Executors executors() {
-        return {control.get_executor(), inference.get_executor(), loading.get_executor()};
-    }
     [[nodiscard]] auto& slot() { return models->embedding(); }
 
-    /// Runs all that is ready.
-    void run() { run_ready(control, inference, loading); }
-    /// The same but loads and unloads, which stay where they are.
-    void run_without_loading() { run_ready(control, inference); }
-    /// The same without an allocation of the test's own; for use where they fail. Gives how many handlers ran.
+    /// Runs all that is ready without an allocation of the test's own; for use where they fail. Gives how many handlers
+    /// ran.
     std::size_t run_without_memory() {
         std::size_t count = 0;
         std::size_t before = 0;
@@ -142,15 +139,6 @@ struct NonAllocatingBenchOf {
     }
     /// Runs what is ready on control; also for use within a model call.
     std::size_t run_control_without_memory() { return round(control); }
-
-    /// Whether nothing is left to do or to wait for.
-    [[nodiscard]] bool idle() {
-        const auto idle = [](asio::io_context& context) {
-            context.restart();
-            return context.poll() == 0 && context.stopped();
-        };
-        return idle(control) && idle(inference) && idle(loading);
-    }
 
     /// Takes a lease, which can be had without waiting for anybody.
     [[nodiscard]] LeaseType lease(const ModelKey& key) {
@@ -166,10 +154,6 @@ struct NonAllocatingBenchOf {
         return text.str();
     }
 
-    NonAllocatingWorld world;
-    asio::io_context control;
-    asio::io_context inference;
-    asio::io_context loading;
     HandlerTally handlers;
     std::vector<LeaseType> held;
     std::optional<Manager> models;

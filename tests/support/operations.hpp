@@ -11,9 +11,7 @@ namespace residency::test::operations {
 
 using namespace std::chrono_literals;
 
-/// The keys of these tests.
-inline const ModelKey a("a");
-inline const ModelKey b("b");
+/// A key that no call takes.
 inline const ModelKey nameless("");
 
 using EmbedderLease = Lease<testing::FakeEmbedder>;

@@ -3,7 +3,7 @@
 // The virtual clock with real threads: one thread moves the time on and runs the timers, the others do what they like
 // meanwhile.
 
-#include "support/slot_fixture.hpp"
+#include "support/bench.hpp"
 
 #include <atomic>
 #include <thread>
@@ -16,7 +16,7 @@ namespace residency::test {
 /// of the test.
 class TimeMachine {
 public:
-    TimeMachine(PolledContexts& contexts, VirtualClock::duration step)
+    TimeMachine(Contexts& contexts, VirtualClock::duration step)
         : thread_([&contexts, step](const std::stop_token& stop) {
               while (!stop.stop_requested()) {
                   VirtualClock::advance(step);

@@ -1,14 +1,11 @@
 #pragma once
 
-// What a test keeps of a slot's doings: how many completion handlers there were and ran, and the events in their order.
-
 #include "residency/event.hpp"
 #include "residency/options.hpp"
 #include "residency/runtime/mutex.hpp"
 
-#include "support/handler_tally.hpp"
-
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <memory>
 #include <sstream>
@@ -18,16 +15,17 @@
 
 namespace residency::test {
 
-/// Keeps the events that an observer gets, as short lines: `unload_started a (idle)`. Any thread.
+/// Keeps the events of a slot or a manager, in order. From any thread.
 class EventLog {
     struct State {
         mutable runtime::Mutex mutex;
         std::vector<Event> events RESIDENCY_GUARDED_BY(mutex);
         Observer reaction RESIDENCY_GUARDED_BY(mutex);
+        std::atomic<std::size_t> kept{0};
     };
 
 public:
-    /// The observer.
+    /// An observer that writes here.
     [[nodiscard]] Observer observer() const {
         return [state = state_](const Event& event) {
             Observer reaction;
@@ -36,38 +34,53 @@ public:
                 state->events.push_back(event);
                 reaction = state->reaction;
             }
+            ++state->kept;
+            state->kept.notify_all();
             if (reaction) {
                 reaction(event);
             }
         };
     }
-
     /// Calls `reaction` with each event from now on, after it was kept. It may throw, and call the library.
     void on_event(Observer reaction) const {
         const runtime::MutexLock lock(state_->mutex);
         state_->reaction.swap(reaction);
     }
+    /// Blocks until one of this type was delivered: neither a shutdown nor a destructor waits for that (H19).
+    void wait_for(EventType type) const {
+        for (std::size_t kept = state_->kept; count(type) == 0; kept = state_->kept) {
+            state_->kept.wait(kept);
+        }
+    }
 
-    /// The events.
-    [[nodiscard]] std::vector<Event> events() const {
+    /// All of them.
+    [[nodiscard]] std::vector<Event> all() const {
         const runtime::MutexLock lock(state_->mutex);
         return state_->events;
     }
-
-    /// The events, a line each.
+    /// Those of one type.
+    [[nodiscard]] std::vector<Event> all(EventType type) const {
+        std::vector<Event> chosen = all();
+        std::erase_if(chosen, [type](const Event& event) { return event.type != type; });
+        return chosen;
+    }
+    /// How many of one type.
+    [[nodiscard]] std::size_t count(EventType type) const { return all(type).size(); }
+    /// The types, in order.
+    [[nodiscard]] std::vector<EventType> types() const {
+        std::vector<EventType> types;
+        for (const Event& event : all()) {
+            types.push_back(event.type);
+        }
+        return types;
+    }
+    /// All of them as short lines: `unload_started a (idle)`.
     [[nodiscard]] std::vector<std::string> lines() const {
         std::vector<std::string> lines;
-        for (const Event& event : events()) {
+        for (const Event& event : all()) {
             lines.push_back(line(event));
         }
         return lines;
-    }
-
-    /// How many events there were of a type.
-    [[nodiscard]] std::size_t count(EventType type) const {
-        const std::vector<Event> all = events();
-        return static_cast<std::size_t>(
-            std::count_if(all.begin(), all.end(), [type](const Event& event) { return event.type == type; }));
     }
 
     /// Forgets what there was.
