@@ -49,9 +49,9 @@ if [ -n "$install" ]; then
     fi
 fi
 
-some="core_slot_scheduler_test scenarios_lease_test scenarios_idle_test model_manager_test tokens_test"
-all="$some core_slot_scheduler_hard_cases_test core_slot_scheduler_memory_test scenarios_load_test scenarios_switch_test scenarios_admission_test
-     scenarios_errors_test scenarios_shutdown_test hard_cases_language_test hard_cases_handlers_test lease_test model_slot_test
+some="core_slot_scheduler_test behaviour_lease_test behaviour_idle_test model_manager_test tokens_test"
+all="$some core_slot_scheduler_hard_cases_test core_slot_scheduler_memory_test behaviour_load_test behaviour_switch_test behaviour_admission_test
+     behaviour_errors_test behaviour_shutdown_test behaviour_language_test behaviour_handlers_test lease_test model_slot_test
      associations_test error_test backend_test lexical_test simulate"
 
 failed=0

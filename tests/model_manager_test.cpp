@@ -1,5 +1,4 @@
-// The face: blocking calls, results, both slots, and many threads at once. What a slot decides is tested in scenarios/
-// and hard_cases/.
+// The face: blocking calls, results, both slots, and many threads at once. What a slot decides is tested in behaviour/.
 
 #include "residency/model_manager.hpp"
 

@@ -1,5 +1,5 @@
 // A slot by itself: the forms a backend may have, the blocking calls, and what errors and status say. What it decides
-// is tested in scenarios/ and hard_cases/.
+// is tested in behaviour/.
 
 #include "residency/model_slot.hpp"
 

@@ -59,7 +59,7 @@ def unseen_messages() -> list:
     quoted = {text for row in rows for text in re.findall(r"`([^`]+)`", row[2])}
     if len(quoted) < len(rows) / 2:
         return [f"{name}: the guide to mistakes was not understood"]
-    folders = ["tests/must_not_compile", "tests/bad_input", "include/residency"]
+    folders = ["tests/must_not_compile", "tests/behaviour", "include/residency"]
     known = "\n".join(file.read_text() for folder in folders for file in sorted((root / folder).rglob("*.?pp")))
     return [f"{name}: nothing in {', '.join(folders)} says `{text}`" for text in sorted(quoted) if text not in known]
 

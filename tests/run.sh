@@ -7,7 +7,7 @@ usage="Usage: tests/run.sh [debug|release|asan|tsan] [CTEST OPTION...]
 
 Builds residency with its tests and examples under build/ and runs all tests; debug unless said otherwise.
 asan is AddressSanitizer with UndefinedBehaviorSanitizer, tsan is ThreadSanitizer. Options after it go to ctest, for
-instance: tests/run.sh tsan -R scenarios
+instance: tests/run.sh tsan -R behaviour
 
 reference installs doxygen, too, and writes the reference of the public headers to build/debug/tests/reference/html. It builds nothing else.
 

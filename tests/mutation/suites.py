@@ -6,7 +6,7 @@ from pathlib import Path
 # Tests of what is not mutated, and of the tools that the tests use.
 LEFT_OUT = ("observe/", "testing/", "backends/", "llama_cpp/", "lexical_test", "embeddings_test", "error_test", "event_test", "ranking_test",
             "backend_test", "model_key_test")
-FOLDERS = ("", "core/", "runtime/", "scenarios/", "review/", "hard_cases/", "bad_input/", "faults/")
+FOLDERS = ("", "core/", "runtime/", "behaviour/", "faults/")
 # Programs with a main of their own: where, their target, and what they are asked, one question after the other. The tests' own doses.
 OTHERS = (
     ("fuzz/scheduler_replay.cpp", "tests/fuzz", [["corpus"]]),

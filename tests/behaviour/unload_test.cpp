@@ -14,7 +14,7 @@
 #include <cstdint>
 #include <thread>
 
-namespace unloading_test {
+namespace unload_test {
 
 using namespace residency;
 using namespace residency::test;
@@ -205,4 +205,4 @@ TEST_CASE("Review: no request meets a model that is being unloaded, while thread
     bench.finish(0);
 }
 
-}  // namespace unloading_test
+}  // namespace unload_test

@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-namespace shutdown_test {
+namespace shutdown2_test {
 
 using namespace residency;
 using namespace residency::test;
@@ -284,4 +284,4 @@ TEST_CASE("What is started after its slot was destroyed completes at once with w
     CHECK(world.use_count() == 1);
 }
 
-}  // namespace shutdown_test
+}  // namespace shutdown2_test

@@ -5,7 +5,7 @@
 #include <stdexcept>
 #include <vector>
 
-namespace admission_test {
+namespace admission2_test {
 
 using namespace residency;
 using namespace residency::test;
@@ -264,4 +264,4 @@ TEST_CASE("Checks come in order: cooling_down comes before overloaded", "[H5]") 
     bench.check_end();
 }
 
-}  // namespace admission_test
+}  // namespace admission2_test

@@ -11,7 +11,7 @@
 #include <cstdint>
 #include <thread>
 
-namespace switching_test {
+namespace switching2_test {
 
 using namespace residency;
 using namespace residency::test;
@@ -226,4 +226,4 @@ TEST_CASE("Review: what threads load is there when they use it, while others tak
     bench.finish(0);
 }
 
-}  // namespace switching_test
+}  // namespace switching2_test

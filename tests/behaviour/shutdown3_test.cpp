@@ -8,7 +8,7 @@
 #include <atomic>
 #include <thread>
 
-namespace shutdown_and_overload_test {
+namespace shutdown3_test {
 
 using namespace residency;
 using namespace residency::test;
@@ -202,4 +202,4 @@ TEST_CASE("Review: a flood from threads is answered to the last request, within 
     bench.finish(800);
 }
 
-}  // namespace shutdown_and_overload_test
+}  // namespace shutdown3_test

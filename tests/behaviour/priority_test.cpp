@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-namespace priorities_test {
+namespace priority_test {
 
 using namespace residency;
 using namespace residency::test;
@@ -468,4 +468,4 @@ TEST_CASE("The key of the oldest aged waiter gets every second place", "[R15][S2
     bench.check_end();
 }
 
-}  // namespace priorities_test
+}  // namespace priority_test
