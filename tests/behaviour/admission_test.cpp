@@ -1,14 +1,11 @@
-// Scenarios 23 to 26: who is let in, and in which order.
+// S23 to S25, H4, H5, R8: which requests are let in, how long they wait, and that they give back what they took.
 
 #include "support/bench.hpp"
 
-#include <algorithm>
-#include <array>
 #include <atomic>
 #include <functional>
 #include <stdexcept>
 #include <thread>
-#include <utility>
 
 namespace admission_test {
 
@@ -31,24 +28,19 @@ RequestOptions with_timeout(std::chrono::milliseconds timeout) {
     return options;
 }
 
-RequestOptions with_priority(Priority priority) {
-    RequestOptions options;
-    options.priority = priority;
-    return options;
-}
-
 void check_overloaded(const Error& error) {
     CHECK(error.code() == errc::overloaded);
     CHECK(error.code() == condition::capacity);
     CHECK(error.code() == condition::retryable);
     CHECK(error.stage() == Stage::admission);
+    CHECK_THAT(error.what(), contains_text("try again later"));
 }
 
 }  // namespace
 
 // -- 23 ---------------------------------------------------------------------------------------------------------------
 
-TEST_CASE("S23: a full queue rejects at once, with the model ready, one text or a thousand", "[S23][R8]") {
+TEST_CASE("S23: a full queue rejects at once, with the model ready, one text or a thousand", "[S23][R8][R9][H4]") {
     ManagerBench bench({.embedding = limits(2, 3)});
     std::vector<Outcome<FakeLease>> leases;
     for (int lease = 0; lease < 2; ++lease) {
@@ -67,7 +59,7 @@ TEST_CASE("S23: a full queue rejects at once, with the model ready, one text or 
     const auto lease = bench.acquire(a);
     const auto other_key = bench.acquire(b);
     const auto other_load = bench.ensure(b);
-    const auto urgent = bench.acquire(a, with_priority(Priority::high));
+    const auto urgent = bench.acquire(a, {.priority = Priority::high});
     CHECK(bench.handlers.ran() == before);
     bench.run_control();
     CHECK(bench.handlers.ran() == before + 6);
@@ -109,19 +101,57 @@ TEST_CASE("S23: a full queue rejects at once, with the model ready, one text or 
     bench.finish(13);
 }
 
-TEST_CASE("S23: the queue is as full while nothing is loaded", "[S23][R8]") {
-    SlotBench bench(limits(1, 2));
-    auto first = bench.acquire(a);
-    auto second = bench.ensure(a);
-    const auto third = bench.acquire(a);
-    CHECK(bench.slot->status().waiting == 2);
-    bench.run_control();
-    check_overloaded(third.error());
+TEST_CASE("A request that can be granted at once needs no place in the queue", "[H4][R8]") {
+    SlotBench bench({.max_resident = 2, .max_leases = 3, .max_queue = 1});
+    FakeLease held = bench.lease(a);
+    Request<FakeLease> waiter;
+    bench.slot->async_acquire(b, waiter.token());
+    REQUIRE(bench.slot->status().waiting == 1);
+
+    // The queue is full, and this one does not need it.
+    Outcome<FakeLease> quick;
+    Outcome<Generation> known;
+    bench.slot->async_acquire(a, quick.handler());
+    bench.slot->async_ensure_loaded(a, known.handler());
+    run_ready(bench.control);
+    CHECK(quick.calls() == 1);
+    CHECK(known.calls() == 1);
+    CHECK(quick.value()->serial() == held->serial());
+    CHECK(known.value() == held.generation());
+    CHECK(bench.slot->status().counters.overloaded == 0);
     bench.run();
-    REQUIRE(first.calls() == 1);
+    REQUIRE(waiter.calls() == 1);
+    waiter.value().release(), quick.value().release(), held.release();
+    bench.check_end();
+}
+
+TEST_CASE("Any request that must wait needs a place, ensure_loaded like acquire", "[S23][H4][R8]") {
+    SlotBench bench({.max_queue = 2});
+    Outcome<Generation> first;
+    Outcome<FakeLease> second;
+    Outcome<Generation> third;
+    Outcome<FakeLease> fourth;
+    bench.slot->async_ensure_loaded(a, first.handler());
+    bench.slot->async_acquire(a, second.handler());
+    bench.slot->async_ensure_loaded(a, third.handler());
+    bench.slot->async_acquire(a, fourth.handler());
+    CHECK(bench.slot->status().waiting == 2);
+    run_ready(bench.control);
+    REQUIRE(third.calls() == 1);
+    REQUIRE(fourth.calls() == 1);
+    check_overloaded(third.error());
+    check_overloaded(fourth.error());
+    CHECK(first.calls() == 0);
+    bench.run();
+    CHECK(first.calls() == 1);
     REQUIRE(second.calls() == 1);
-    first.value().release();
-    bench.finish(3);
+    CHECK(bench.slot->status().counters.overloaded == 2);
+    // Summed up: one at once, the other with the next second (H19).
+    CHECK(bench.events.count(EventType::rejected) == 1);
+    bench.advance(1s);
+    CHECK(bench.events.count(EventType::rejected) == 2);
+    second.value().release();
+    bench.check_end();
 }
 
 TEST_CASE("S23: a flood of threads is answered, one by one, within the limits", "[S23][R8][R9]") {
@@ -158,6 +188,96 @@ TEST_CASE("S23: a flood of threads is answered, one by one, within the limits", 
     bench.finish(40);
 }
 
+TEST_CASE("S23: a flood of threads over two keys is answered to the last request, within the limits", "[S23][R8][R9]") {
+    SlotOptions options;
+    options.max_leases = 2;
+    options.max_queue = 8;
+    ThreadedManager bench({.embedding = options});
+    std::vector<Outcome<Embeddings>> answers(800);
+    {
+        std::vector<std::jthread> threads;
+        for (std::size_t thread = 0; thread < 4; ++thread) {
+            threads.emplace_back([&, thread] {
+                for (std::size_t index = thread; index < answers.size(); index += 4) {
+                    answers[index] = bench.embed(index % 5 == 0 ? b : a);
+                }
+            });
+        }
+    }
+    std::size_t answered = 0;
+    std::size_t overloaded = 0;
+    for (const auto& answer : answers) {
+        answer.wait();
+        answered += answer.exception() ? 0 : 1;
+        overloaded += answer.code() == errc::overloaded ? 1 : 0;
+    }
+    CHECK(answered + overloaded == 800);
+    const SlotCounters counters = bench.manager->embedding().status().counters;
+    CHECK(counters.overloaded == overloaded);
+    CHECK(counters.leases_granted == answered);
+    CHECK(counters.most_leases <= 2);
+    CHECK(counters.most_waiting <= 8);
+    CHECK(bench.world->counts().most_calling <= 2);
+    bench.finish(800);
+}
+
+TEST_CASE("try_acquire gives nothing while its key has waiters or its resident drains", "[H4]") {
+    SlotBench bench({.keep_alive = keep_alive_forever, .max_leases = 2});
+    CHECK_FALSE(bench.slot->try_acquire(a));
+    CHECK(bench.world->counts().loads == 0);
+    CHECK_FALSE(bench.resident(a));
+
+    FakeLease held = bench.lease(a);
+    FakeLease tried = bench.slot->try_acquire(a);
+    REQUIRE(tried);
+    CHECK(tried->serial() == held->serial());
+    CHECK_FALSE(bench.slot->try_acquire(a));
+
+    SECTION("waiters") {
+        Outcome<FakeLease> waiter;
+        bench.slot->async_acquire(a, waiter.handler());
+        tried.release();
+        // The waiter alone has it now.
+        CHECK(bench.slot->status().leases == 2);
+        bench.run();
+        REQUIRE(waiter.calls() == 1);
+        waiter.value().release();
+    }
+    SECTION("drain for a switch") {
+        tried.release();
+        Request<FakeLease> other;
+        bench.slot->async_acquire(b, other.token());
+        REQUIRE(bench.is(a, ResidentState::draining));
+        CHECK_FALSE(bench.slot->try_acquire(a));
+        other.cancel();
+        REQUIRE(bench.is(a, ResidentState::ready));
+        CHECK(bench.slot->try_acquire(a));
+        bench.run();
+    }
+    SECTION("drain for an unload") {
+        tried.release();
+        Outcome<> unloaded;
+        bench.slot->async_unload(a, unloaded.handler());
+        REQUIRE(bench.is(a, ResidentState::draining));
+        CHECK_FALSE(bench.slot->try_acquire(a));
+        held.release();
+        CHECK_FALSE(bench.slot->try_acquire(a));
+        bench.run();
+        CHECK(unloaded.calls() == 1);
+    }
+    SECTION("shutdown") {
+        tried.release();
+        held.release();
+        Outcome<ShutdownReport> report;
+        bench.slot->async_shutdown(report.handler());
+        CHECK_FALSE(bench.slot->try_acquire(a));
+        bench.run();
+        CHECK(report.calls() == 1);
+    }
+    tried.release(), held.release();
+    bench.check_end();
+}
+
 // -- 24 ---------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S24: a timeout fires while the load is stuck, and says so", "[S24][R9]") {
@@ -190,7 +310,7 @@ TEST_CASE("S24: a timeout fires while the load is stuck, and says so", "[S24][R9
     bench.finish(2);
 }
 
-TEST_CASE("S24: a timeout names the stage that it ended in: queue, load or inference", "[S24][R9]") {
+TEST_CASE("S24: a timeout names the stage that it ended in: queue, load or inference", "[S24][R9][H13][H14]") {
     ManagerBench bench({.embedding = limits(1, 10)});
     // In the queue for a lease.
     auto lease = bench.acquire(a);
@@ -198,18 +318,28 @@ TEST_CASE("S24: a timeout names the stage that it ended in: queue, load or infer
     const auto queued = bench.embed(a, {"text"}, with_timeout(1s));
     // In the queue for a place: the model that it waits for is not even loading.
     const auto needs_place = bench.embed(b, {"text"}, with_timeout(1s));
-    bench.advance(1s);
+    bench.advance(1s - 1ns);
+    CHECK(queued.calls() == 0);
+    // By the alarm alone.
+    bench.advance(1ns);
     CHECK(queued.code() == errc::timed_out);
     CHECK(queued.error().stage() == Stage::queue);
     CHECK(needs_place.code() == errc::timed_out);
     CHECK(needs_place.error().stage() == Stage::queue);
+    CHECK(bench.manager->embedding().status().waiting == 0);
+    CHECK(bench.manager->embedding().status().counters.timed_out == 2);
+    CHECK(bench.events.count(EventType::timed_out) == 2);
     lease.value().release();
 
     // In the model: its caller goes at once, the lease lives until the model returns, and the model is asked to stop.
     const auto running = bench.embed(a, {"text"}, with_timeout(1s));
     bool stop_requested = false;
     bench.world->on(FakeStep::inference, [&](const testing::FakeCall& call) {
-        VirtualClock::advance(1s);
+        VirtualClock::advance(1s - 1ns);
+        bench.run_control();
+        CHECK(running.calls() == 0);
+        CHECK_FALSE(call.stop.stop_requested());
+        VirtualClock::advance(1ns);
         bench.run_control();
         CHECK(running.calls() == 1);
         CHECK(bench.manager->embedding().status().leases == 1);
@@ -230,7 +360,10 @@ TEST_CASE("S24: a timeout names the stage that it ended in: queue, load or infer
     bench.run_control();
     REQUIRE(no_thread.calls() == 1);
     CHECK(no_thread.error().stage() == Stage::inference);
+    // Its lease lives until the thread would have been there.
+    CHECK(bench.manager->embedding().status().leases == 1);
     bench.run();
+    CHECK(bench.manager->embedding().status().leases == 0);
     CHECK(bench.world->counts(a).calls == calls);
     bench.finish(5);
 }
@@ -260,6 +393,23 @@ TEST_CASE("S24: threads whose load is stuck return when their time is up", "[S24
     CHECK_FALSE(patient.exception());
     CHECK(bench.world->counts(a).calls == 1);
     bench.finish(1);
+}
+
+TEST_CASE("S24: a deadline in the past gets what can be had at once, and nothing else", "[S24][bad_input]") {
+    SlotBench bench;
+    for (const auto timeout : {0ms, -1ms, -5'000ms, std::chrono::milliseconds::min()}) {
+        auto late = bench.acquire(a, {.timeout = timeout});
+        bench.run();
+        CHECK(late.code() == errc::timed_out);
+        CHECK(late.error().stage() == Stage::queue);
+    }
+    CHECK(bench.world->counts().loads == 0);
+    bench.load(a);
+    auto lease = bench.acquire(a, {.timeout = -1ms});
+    bench.run();
+    CHECK(lease.value());
+    lease.value().release();
+    bench.finish(6);
 }
 
 // -- 25 ---------------------------------------------------------------------------------------------------------------
@@ -493,111 +643,124 @@ TEST_CASE("S25: threads that cancel while others are granted leave the capacity 
 
 // -- 26 ---------------------------------------------------------------------------------------------------------------
 
-TEST_CASE("S26: within a key the waiters are served by priority, then by arrival", "[S26][R9][H6]") {
-    SlotBench bench(limits(1, 100));
-    auto held = bench.acquire(a);
+// -- The order of the checks ------------------------------------------------------------------------------------------
+
+TEST_CASE("Checks come in order: an invalid request is that first of all", "[H5]") {
+    ManagerBench bench;
+    auto& models = *bench.manager;
+    Outcome<ShutdownReport> report;
+    models.async_shutdown(report.handler());
     bench.run();
-    std::vector<Outcome<FakeLease>> waiters;
-    for (const Priority priority : {Priority::low, Priority::normal, Priority::high, Priority::low, Priority::high}) {
-        waiters.push_back(bench.acquire(a, with_priority(priority)));
-    }
-    FakeLease last = std::move(held.value());
-    for (const std::size_t next : {2U, 4U, 1U, 0U, 3U}) {
-        auto& waiter = waiters[next];
-        CHECK(waiter.calls() == 0);
-        last.release();
-        bench.run();
-        REQUIRE(waiter.calls() == 1);
-        last = std::move(waiter.value());
-    }
-    last.release();
-    bench.finish(6);
+    REQUIRE(report.calls() == 1);
+    Outcome<Embeddings> nameless;
+    Outcome<Embeddings> nameless_and_empty;
+    Outcome<Ranking> no_query;
+    models.async_embed(ModelKey(""), {"text"}, nameless.handler());
+    models.async_embed(ModelKey(""), {}, nameless_and_empty.handler());
+    models.async_rerank(a, "", {}, no_query.handler());
+    bench.run();
+    CHECK(nameless.code() == errc::invalid_request);
+    CHECK(nameless_and_empty.code() == errc::invalid_request);
+    CHECK(no_query.code() == errc::invalid_request);
+    bench.check_nothing_left();
 }
 
-TEST_CASE(
-    "S26: of several ready models the one whose best waiter ranks first is next, and every second lease goes by age",
-    "[S26][R15]") {
-    SlotOptions options = limits(1, 100);
-    options.max_resident = 4;
-    options.aging = 30s;
-    SlotBench bench(options);
-    const ModelKey d{"d", "f16"};
-    for (const ModelKey& key : {a, b, c, d}) {
-        bench.load(key);
-    }
-    auto held = bench.acquire(d);
+TEST_CASE("Checks come in order: after shutdown even an empty list is refused", "[H5]") {
+    ManagerBench bench;
+    auto& models = *bench.manager;
+    Outcome<Embeddings> empty_before;
+    Outcome<Ranking> no_documents_before;
+    models.async_embed(a, {}, empty_before.handler());
+    models.async_rerank(a, "query", {}, no_documents_before.handler());
     bench.run();
-    auto low = bench.acquire(a, with_priority(Priority::low));
-    auto normal = bench.acquire(b);
-    auto high = bench.acquire(c, with_priority(Priority::high));
-    bench.advance(29s);
-    auto late = bench.acquire(d, with_priority(Priority::high));
-    std::vector<Outcome<FakeLease>*> order{&high, &late, &normal, &low};
-    if (GENERATE(false, true)) {
-        // The first three have now waited for the aging: the oldest of them has every second lease. The last has not.
-        bench.advance(1s);
-        order = {&low, &high, &normal, &late};
-    }
-    held.value().release();
-    for (auto* next : order) {
-        bench.run();
-        CHECK(bench.slot->status().leases == 1);
-        REQUIRE(next->calls() == 1);
-        next->value().release();
-    }
-    CHECK(bench.world->counts().loads == 4);
-    bench.finish(9);
+    CHECK(empty_before.value().empty());
+    CHECK(no_documents_before.value().empty());
+    CHECK(bench.world->counts().loads == 0);
+    bench.check_end();
+
+    Outcome<Embeddings> empty;
+    Outcome<Ranking> no_documents;
+    Outcome<Embeddings> changed;
+    models.async_embed(a, {}, empty.handler());
+    models.async_rerank(a, "query", {}, no_documents.handler());
+    models.async_embed(a, {"text"}, {.expected_generation = Generation{7}}, changed.handler());
+    bench.run();
+    CHECK(empty.code() == errc::shutting_down);
+    CHECK(no_documents.code() == errc::shutting_down);
+    CHECK(changed.code() == errc::shutting_down);
+    bench.check_nothing_left();
 }
 
-TEST_CASE("S26: a place goes to the key whose best waiter ranks first when the place becomes free", "[S26][R2][H6]") {
-    SlotBench bench(limits(1, 100));
-    const ModelKey d{"d", "f16"};
-    auto held = bench.acquire(d);
+TEST_CASE("Checks come in order: an empty list is answered before the generation is compared", "[H5]") {
+    ManagerBench bench;
+    Outcome<Embeddings> empty;
+    Outcome<Embeddings> changed;
+    bench.manager->async_embed(a, {}, {.expected_generation = Generation{7}}, empty.handler());
+    bench.manager->async_embed(a, {"text"}, {.expected_generation = Generation{7}}, changed.handler());
     bench.run();
-    auto low = bench.acquire(a, with_priority(Priority::low));
-    // The resident drains for the first by now; that gives it no claim.
-    auto low_too = bench.acquire(b, with_priority(Priority::low));
-    auto high = bench.acquire(c, with_priority(Priority::high));
-    held.value().release();
-    for (auto* next : {&high, &low, &low_too}) {
-        bench.run();
-        REQUIRE(next->calls() == 1);
-        next->value().release();
-    }
-    CHECK(bench.world->counts().most_resident == 1);
-    bench.finish(4);
+    CHECK(empty.code() == boost::system::error_code());
+    CHECK(empty.value().empty());
+    CHECK(changed.code() == errc::model_changed);
+    CHECK(bench.world->counts().loads == 0);
+    bench.check_end();
 }
 
-TEST_CASE("S26: a thread's requests are served in the order it made them", "[S26][R9]") {
-    ThreadedSlot bench(limits(1, 1000));
-    FakeLease held = bench.slot->acquire(a);
-    // All on one executor, so that the order in which they are called is the order of the grants.
-    asio::io_context here;
-    std::vector<std::pair<int, int>> of_thread;
-    {
-        std::vector<std::jthread> threads;
-        for (int thread = 0; thread < 4; ++thread) {
-            threads.emplace_back([&, thread] {
-                for (int request = 0; request < 25; ++request) {
-                    bench.slot->async_acquire(
-                        a, asio::bind_executor(
-                               here,
-                               bench.handlers.count([&, thread, request](const std::exception_ptr&, FakeLease lease) {
-                                   of_thread.emplace_back(thread, request);
-                                   lease.release();
-                               })));
-                }
-            });
-        }
-    }
+TEST_CASE("Checks come in order: model_changed comes before grant, cooling_down and overloaded", "[H5]") {
+    SlotBench bench({.max_resident = 2, .max_leases = 1, .max_queue = 1});
+    bench.world->fail_next(FakeStep::load, b, std::runtime_error("broken"));
+    Outcome<Generation> broken;
+    bench.slot->async_ensure_loaded(b, broken.handler());
+    bench.run();
+    REQUIRE(broken.code() == errc::load_failed);
+
+    FakeLease held = bench.lease(a);
     held.release();
-    here.run();
-    REQUIRE(of_thread.size() == 100);
-    std::array<int, 4> next{};
-    for (const auto& [thread, request] : of_thread) {
-        CHECK(next[static_cast<std::size_t>(thread)]++ == request);
-    }
-    bench.finish(100);
+    const RequestOptions other{.expected_generation = Generation{99}};
+    Outcome<FakeLease> ready;
+    bench.slot->async_acquire(a, other, ready.handler());
+    Outcome<FakeLease> cooling;
+    bench.slot->async_acquire(b, other, cooling.handler());
+    held = bench.lease(a);
+    Outcome<FakeLease> waits;
+    bench.slot->async_acquire(a, waits.handler());
+    Outcome<FakeLease> full;
+    bench.slot->async_acquire(a, other, full.handler());
+    bench.run();
+    CHECK(ready.code() == errc::model_changed);
+    CHECK(cooling.code() == errc::model_changed);
+    CHECK(full.code() == errc::model_changed);
+    CHECK(full.error().stage() == Stage::admission);
+    held.release();
+    bench.run();
+    REQUIRE(waits.calls() == 1);
+    waits.value().release();
+    bench.check_end();
+}
+
+TEST_CASE("Checks come in order: cooling_down comes before overloaded", "[H5]") {
+    SlotBench bench({.max_queue = 1, .cooldown = 1s});
+    bench.world->fail_next(FakeStep::load, b, std::runtime_error("broken"));
+    Outcome<Generation> broken;
+    bench.slot->async_ensure_loaded(b, broken.handler());
+    bench.run();
+    REQUIRE(broken.code() == errc::load_failed);
+
+    Request<FakeLease> waits;
+    bench.slot->async_acquire(a, waits.token());
+    Outcome<FakeLease> cooling;
+    Outcome<FakeLease> refused;
+    bench.slot->async_acquire(b, cooling.handler());
+    bench.slot->async_acquire(ModelKey("c"), refused.handler());
+    run_ready(bench.control);
+    CHECK(cooling.code() == errc::cooling_down);
+    CHECK(cooling.error().retry_after() == 1s);
+    CHECK(cooling.error().stage() == Stage::admission);
+    CHECK(refused.code() == errc::overloaded);
+    CHECK(bench.world->counts(b).loads == 1);
+    waits.cancel();
+    bench.run();
+    CHECK(waits.calls() == 1);
+    bench.check_end();
 }
 
 }  // namespace admission_test

@@ -125,15 +125,23 @@ void visit_all(Places& places, std::atomic<Manager*>& models) {
 
 }  // namespace
 
-TEST_CASE("A blocking call on a manager whose thread runs user code is refused there", "[H15]") {
+TEST_CASE("A blocking call on a manager whose thread runs user code is refused there", "[H15][bad_input]") {
     std::atomic<Manager*> models = nullptr;
     std::atomic<int> refused = 0;
     Places places;
     // Not CHECK: Catch2's assertions belong to one thread.
-    places.visit = [&](const std::string&) { refused += block_on(*models) == Answer::refused ? 1 : 0; };
+    places.visit = [&](const std::string&) {
+        Manager& here = *models;
+        refused += block_on(here) == Answer::refused ? 1 : 0;
+        // Nothing to do is no exception, nor is the end.
+        refused += code_of([&] { (void)here.embed(b, {}); }) == errc::would_deadlock ? 1 : 0;
+        refused += code_of([&] { (void)here.shutdown(); }) == errc::would_deadlock ? 1 : 0;
+        refused += code_of([&] { (void)here.shutdown(1ms); }) == errc::would_deadlock ? 1 : 0;
+        refused += code_of([&] { (void)here.reranker().shutdown(); }) == errc::would_deadlock ? 1 : 0;
+    };
     visit_all(places, models);
     CHECK(places.visited.load() == 6);
-    CHECK(refused.load() == 6);
+    CHECK(refused.load() == 6 * 5);
 }
 
 TEST_CASE("Another manager with idle threads of its own may be blocked on from inside user code", "[H15]") {
@@ -148,6 +156,33 @@ TEST_CASE("Another manager with idle threads of its own may be blocked on from i
     CHECK(served.load() == 6);
     CHECK(unrelated->shutdown().clean());
     CHECK(unrelated_world->counts().live == 0);
+}
+
+TEST_CASE("A blocking call in what a load's or an inference's stop runs is refused", "[H15]") {
+    for (const FakeStep step : {FakeStep::load, FakeStep::inference}) {
+        INFO("step " << static_cast<int>(step));
+        const auto world = std::make_shared<FakeWorld>();
+        const std::unique_ptr<Manager> models = make_manager(world);
+        Gate gate;
+        boost::system::error_code code;
+        world->on(step, [&](const FakeCall& call) {
+            const std::stop_callback stopped(call.stop,
+                                             [&] { code = code_of([&] { models->embedding().unload(b); }); });
+            gate.pass(call.stop);
+        });
+        std::promise<void> done;
+        asio::cancellation_signal signal;
+        models->async_embed(
+            a, {"text"}, asio::bind_cancellation_slot(signal.slot(), [&](const std::exception_ptr&, const Embeddings&) {
+                done.set_value();
+            }));
+        gate.await_held();
+        // On this thread, which is none of the library's: only the stop is.
+        signal.emit(asio::cancellation_type::terminal);
+        done.get_future().get();
+        CHECK(models->shutdown().clean());
+        CHECK(code == errc::would_deadlock);
+    }
 }
 
 TEST_CASE("A handler that runs on a context of the host's own may block: it occupies no thread of the manager's",

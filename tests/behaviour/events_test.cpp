@@ -7,7 +7,6 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
-#include <thread>
 #include <vector>
 
 namespace events_test {
@@ -91,21 +90,6 @@ TEST_CASE("ready is published after the model can be leased", "[H19]") {
     bench.check_end();
 }
 
-TEST_CASE("An unload waits for no event", "[H19]") {
-    SlotBench bench;
-    bench.lease(a).release();
-    Outcome<> unloaded;
-    bench.slot->async_unload(a, unloaded.handler());
-    // The callbacks executor does not run: the event is on its way, and the model goes all the same.
-    run_ready(bench.loading);
-    CHECK(bench.world->counts().live == 0);
-    CHECK(bench.events.count(EventType::unload_started) == 0);
-    bench.run();
-    CHECK(bench.events.count(EventType::unload_started) == 1);
-    CHECK(unloaded.calls() == 1);
-    bench.check_end();
-}
-
 TEST_CASE("An overflow is one event with a count, and what follows is delivered", "[H19]") {
     SlotBench bench;
     // Callbacks stands still while one load logs far too much.
@@ -184,25 +168,6 @@ TEST_CASE("Both slots of a manager share one queue, and each event names its slo
         slots.push_back(event.slot + " " + event.key.name);
     }
     CHECK(slots == std::vector<std::string>{"embedding a", "reranker b"});
-    bench.check_end();
-}
-
-TEST_CASE("An observer that throws is ignored, and gets the next event all the same", "[H19]") {
-    SlotBench bench;
-    int events = 0;
-    bench.slot.emplace(PlainBackend(bench.world), SlotOptions{}, bench.executors(), [&](const Event&) {
-        if (++events % 2 == 1) {
-            throw std::runtime_error("an observer's own failure");
-        }
-        throw 5;
-    });
-    bench.lease(a).release();
-    Outcome<> unloaded;
-    bench.slot->async_unload(a, unloaded.handler());
-    bench.run();
-    CHECK(unloaded.calls() == 1);
-    // load_started, ready, unload_started, unloaded
-    CHECK(events == 4);
     bench.check_end();
 }
 

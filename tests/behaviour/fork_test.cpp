@@ -13,7 +13,6 @@
 #include <chrono>
 #include <cstdlib>
 #include <exception>
-#include <future>
 #include <memory>
 #include <string>
 #include <string_view>

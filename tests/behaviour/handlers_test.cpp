@@ -5,9 +5,7 @@
 #include <boost/asio/associated_cancellation_slot.hpp>
 #include <boost/asio/bind_executor.hpp>
 
-#include <atomic>
 #include <memory>
-#include <thread>
 #include <utility>
 
 namespace handlers_test {

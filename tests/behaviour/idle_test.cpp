@@ -1,14 +1,18 @@
-// Scenarios 13 to 19: when a model that is not used is unloaded.
-
-#include "residency/core/slot_scheduler.hpp"
+// S13, S14, S16 to S19, H7: when a model that is not used is unloaded. What wakes the slot for it: alarm_test.cpp.
 
 #include "support/bench.hpp"
 #include "support/time_machine.hpp"
 
-#include <algorithm>
+#include <array>
 #include <atomic>
-#include <stdexcept>
+#include <barrier>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
 #include <thread>
+#include <vector>
 
 namespace idle_test {
 
@@ -42,7 +46,7 @@ void check_goes_in(SlotBench& bench, VirtualClock::duration due) {
 
 // -- 13 ---------------------------------------------------------------------------------------------------------------
 
-TEST_CASE("S13: the countdown begins with the end of the last of overlapping leases", "[S13][R5]") {
+TEST_CASE("S13: the countdown begins with the end of the last of overlapping leases", "[S13][R5][H7]") {
     SlotBench bench(keeping(10s));
     auto first = bench.acquire(a);
     bench.run();
@@ -107,7 +111,7 @@ TEST_CASE("S13: of threads that use a model at once, only the last one's end cou
 
 // -- 14 ---------------------------------------------------------------------------------------------------------------
 
-TEST_CASE("S14: a request in the tick of the expiry keeps the model if it comes first", "[S14][R5][R7]") {
+TEST_CASE("S14: a request in the tick of the expiry keeps the model if it comes first", "[S14][R5][R7][R1][R4]") {
     SlotBench bench(keeping(10s));
     bench.use(a);
     VirtualClock::advance(10s);
@@ -123,7 +127,7 @@ TEST_CASE("S14: a request in the tick of the expiry keeps the model if it comes 
     bench.finish(2);
 }
 
-TEST_CASE("S14: a request in the tick of the expiry gets a fresh load if it comes second", "[S14][R5][R6]") {
+TEST_CASE("S14: a request in the tick of the expiry gets a fresh load if it comes second", "[S14][R5][R6][R1][R4]") {
     SlotBench bench(keeping(10s));
     bench.use(a);
     VirtualClock::advance(10s);
@@ -160,125 +164,9 @@ TEST_CASE("S14: requests of threads that race with the expiry always succeed", "
 
 // -- 15 ---------------------------------------------------------------------------------------------------------------
 
-TEST_CASE("S15: ten thousand requests need one timer", "[S15][R7]") {
-    SlotBench bench(keeping(10s));
-    bench.load(a);
-    CHECK(bench.slot->status().counters.timer_waits == 1);
-    for (int request = 0; request < 10'000; ++request) {
-        bench.slot->try_acquire(a).release();
-        VirtualClock::advance(1ms);
-        bench.run_control();
-    }
-    CHECK(bench.slot->status().counters.leases_granted == 10'000);
-    // The first wait ended after 10 s, and found that there was nothing to do but to wait again.
-    CHECK(bench.slot->status().counters.timer_waits == 2);
-    CHECK(bench.world->counts(a).loads == 1);
-    // The last release was 1 ms ago.
-    check_goes_in(bench, 10s - 1ms);
-    CHECK(bench.slot->status().counters.timer_waits == 2);
-    bench.finish(1);
-}
-
-TEST_CASE("S15: ten thousand requests of threads need one timer", "[S15][R7]") {
-    ThreadedSlot bench(keeping(1h));
-    bench.slot->ensure_loaded(a);
-    {
-        std::vector<std::jthread> threads;
-        for (int thread = 0; thread < 4; ++thread) {
-            threads.emplace_back([&] {
-                for (int request = 0; request < 2'500; ++request) {
-                    bench.slot->acquire(a).release();
-                }
-            });
-        }
-    }
-    CHECK(bench.slot->status().counters.leases_granted == 10'000);
-    CHECK(bench.slot->status().counters.timer_waits == 1);
-    CHECK(bench.world->counts(a).loads == 1);
-    bench.finish(0);
-}
-
-TEST_CASE("S15: an expiry that comes late finds a model in use and leaves it alone", "[S15][R7][R5]") {
-    SlotBench bench(keeping(10s));
-    bench.use(a);
-    // The slot does not look for an hour; meanwhile the model is used again, and again given back.
-    VirtualClock::advance(1h);
-    auto lease = bench.slot->try_acquire(a);
-    CHECK(lease);
-    bench.run();
-    CHECK(bench.world->counts(a).live == 1);
-    VirtualClock::advance(1h);
-    lease.release();
-    bench.run();
-    CHECK(bench.world->counts(a).live == 1);
-    check_goes_in(bench, 10s);
-    bench.finish(1);
-}
-
-TEST_CASE("S15: a wait that was replaced after it had expired decides nothing", "[S15][R7][R5]") {
-    SlotBench bench(keeping(10s));
-    bench.use(a);
-    // The wait for 10 s is due and not looked at, when a shorter one is wanted: for the 5 s after this release.
-    VirtualClock::advance(10s);
-    bench.slot->acquire(a, request_keeping(5s)).release();
-    bench.run();
-    CHECK(bench.world->counts(a).live == 1);
-    CHECK(bench.only_resident().unloads_in == 5s);
-    check_goes_in(bench, 5s);
-    CHECK(bench.world->counts(a).loads == 1);
-    bench.finish(1);
-}
-
-TEST_CASE("S15: a wait that stands too late is replaced by an earlier one, once", "[S15][R7][R5]") {
-    SlotBench bench(keeping(10s));
-    bench.use(a);
-    CHECK(bench.slot->status().counters.timer_waits == 1);
-    // The shortest comes first; the longer ones that follow need no replacement.
-    for (const auto keep_alive : {2s, 4s, 8s}) {
-        bench.slot->try_acquire(a).release();
-        bench.use(a, request_keeping(keep_alive));
-    }
-    CHECK(bench.slot->status().counters.timer_waits == 2);
-    check_goes_in(bench, 8s);
-    bench.finish(4);
-}
-
-TEST_CASE("S15: the scheduler takes early, late and repeated ticks for nothing", "[S15][R7]") {
-    core::SlotScheduler scheduler(keeping(10s));
-    core::Actions actions;
-    const core::Enqueued enqueued = scheduler.enqueue(a, core::RequestSpec{}, 0s, actions);
-    CHECK(enqueued.request.valid());
-    const auto load = std::find_if(actions.begin(), actions.end(),
-                                   [](const core::Action& action) { return action.type == core::ActionType::load; });
-    REQUIRE(load != actions.end());
-    const core::ResidentId resident = scheduler.residents().handle(load->resident);
-    scheduler.loaded(resident, 1, 0s, actions);
-    scheduler.release({resident, {}}, 0s, actions);
-    CHECK(scheduler.next_alarm() == 10s);
-
-    actions.clear();
-    const core::SlotScheduler before = scheduler;
-    for (const auto early : {1s, 1s, 9s}) {
-        scheduler.tick(early, actions);
-        CHECK(actions.empty());
-        CHECK(scheduler == before);
-    }
-    scheduler.tick(1h, actions);
-    CHECK(std::count_if(actions.begin(), actions.end(),
-                        [](const core::Action& action) { return action.type == core::ActionType::unload; }) == 1);
-    actions.clear();
-    const core::SlotScheduler unloading = scheduler;
-    scheduler.tick(1h, actions);
-    scheduler.tick(2h, actions);
-    CHECK(actions.empty());
-    CHECK(scheduler == unloading);
-    scheduler.unloaded(resident, 2h, actions);
-    CHECK(scheduler.next_alarm() == core::never);
-}
-
 // -- 16 ---------------------------------------------------------------------------------------------------------------
 
-TEST_CASE("S16: a model that was loaded ahead and never used gets one full keep-alive", "[S16][R5]") {
+TEST_CASE("S16: a model that was loaded ahead and never used gets one full keep-alive", "[S16][R5][H7]") {
     SlotBench bench(keeping(10s));
     const auto load = bench.ensure(a);
     bench.run();
@@ -291,22 +179,30 @@ TEST_CASE("S16: a model that was loaded ahead and never used gets one full keep-
     bench.finish(1);
 }
 
-TEST_CASE("S16: loading ahead what is resident starts its keep-alive again, without a load", "[S16][R5]") {
+TEST_CASE("S16: loading ahead what is resident is a use: its keep-alive starts again, and an override holds",
+          "[S16][R5][H7]") {
     SlotBench bench(keeping(10s));
     bench.load(a);
     bench.advance(6s);
-    const auto again = bench.ensure(a);
+    auto again = bench.ensure(a);
     bench.run();
     REQUIRE(again.calls() == 1);
+    CHECK(again.value() == bench.slot->generation());
     CHECK(bench.only_resident().unloads_in == 10s);
-    check_goes_in(bench, 10s);
+    bench.advance(10s - 1ns);
+    CHECK(bench.world->counts(a).live == 1);
+    const auto shorter = bench.ensure(a, request_keeping(3s));
+    bench.run();
+    CHECK(shorter.calls() == 1);
+    CHECK(bench.only_resident().unloads_in == 3s);
+    check_goes_in(bench, 3s);
     CHECK(bench.world->counts(a).loads == 1);
-    bench.finish(2);
+    bench.finish(3);
 }
 
 // -- 17 ---------------------------------------------------------------------------------------------------------------
 
-TEST_CASE("S17: a keep-alive of zero unloads when the model is free", "[S17][R5]") {
+TEST_CASE("S17: a keep-alive of zero unloads when the model is free", "[S17][R5][H7]") {
     const bool by_request = GENERATE(true, false);
     SlotBench bench(keeping(by_request ? 5min : 0ms));
     RequestOptions options;
@@ -328,26 +224,9 @@ TEST_CASE("S17: a keep-alive of zero unloads when the model is free", "[S17][R5]
     CHECK(load.calls() == 1);
     CHECK(bench.world->counts(a).loads == 2);
     CHECK(bench.world->counts(a).live == 0);
+    CHECK(bench.slot->status().counters.unloads[static_cast<std::size_t>(Reason::idle)] == 2);
     CHECK(bench.slot->status().counters.timer_waits == 0);
     bench.finish(3);
-}
-
-TEST_CASE("S17: a negative keep-alive is refused, by name", "[S17]") {
-    SlotBench bench;
-    const auto with_negative = [&] {
-        const SlotBench::Slot slot(FakeEmbeddingBackend(bench.world), keeping(-1ms), bench.executors());
-    };
-    CHECK_THROWS_AS(with_negative(), std::invalid_argument);
-    CHECK_THROWS_WITH(with_negative(), contains_text("keep_alive"));
-    const auto lease = bench.acquire(a, request_keeping(-1ms));
-    const auto load = bench.ensure(a, request_keeping(std::chrono::milliseconds::min()));
-    bench.run();
-    REQUIRE(lease.calls() == 1);
-    CHECK(lease.code() == errc::invalid_request);
-    CHECK(lease.error().stage() == Stage::admission);
-    CHECK(load.code() == errc::invalid_request);
-    CHECK(bench.world->counts().loads == 0);
-    bench.finish(2);
 }
 
 TEST_CASE("S17: a model that is kept for ever stays, without a timer", "[S17][R5]") {
@@ -383,7 +262,7 @@ TEST_CASE("S17: a huge keep-alive does not overflow", "[S17][R5]") {
     bench.finish(1);
 }
 
-TEST_CASE("S17: a keep-alive of one request's holds until the next grant", "[S17][R5]") {
+TEST_CASE("S17: a keep-alive of one request's holds until the next grant", "[S17][R5][H7]") {
     SlotBench bench(keeping(10s));
     bench.use(a, request_keeping(1min));
     CHECK(bench.only_resident().unloads_in == 1min);
@@ -394,12 +273,80 @@ TEST_CASE("S17: a keep-alive of one request's holds until the next grant", "[S17
     bench.advance(1h);
     bench.use(a, request_keeping(2s));
     check_goes_in(bench, 2s);
-    bench.finish(4);
+    // It ended with its residency.
+    bench.use(a);
+    CHECK(bench.only_resident().unloads_in == 10s);
+    bench.finish(5);
+}
+
+namespace {
+
+// In how long `key` is unloaded, if that is due.
+std::optional<std::chrono::nanoseconds> unloads_in(const SlotBench& bench, const ModelKey& key) {
+    const std::optional<ResidentStatus> resident = bench.resident(key);
+    REQUIRE(resident);
+    return resident->unloads_in;
+}
+
+}  // namespace
+
+TEST_CASE("Of several grants the last one's keep-alive wins, in whichever order the leases end", "[H7]") {
+    SlotBench bench({.keep_alive = 1min});
+    FakeLease first = bench.lease(a, {.keep_alive = 5min});
+    FakeLease last = bench.lease(a, {.keep_alive = 10s});
+    last.release();
+    first.release();
+    CHECK(unloads_in(bench, a) == 10s);
+    bench.advance(10s);
+    CHECK_FALSE(bench.resident(a));
+    bench.check_end();
+}
+
+TEST_CASE("An override is applied at grant, not when the request is made", "[H7]") {
+    SlotBench bench({.keep_alive = 1min, .max_leases = 1});
+    FakeLease held = bench.lease(a, {.keep_alive = 20s});
+    Request<FakeLease> waiter;
+    bench.slot->async_acquire(a, {.keep_alive = 5s}, waiter.token());
+    bench.run();
+    waiter.cancel();
+    bench.run();
+    held.release();
+    CHECK(unloads_in(bench, a) == 20s);
+    bench.check_end();
+}
+
+TEST_CASE("Forever exempts from idleness, not from switch, unload and shutdown", "[H7]") {
+    SlotBench bench({.keep_alive = 1min});
+    const auto pin = [&] {
+        bench.lease(a, {.keep_alive = keep_alive_forever}).release();
+        bench.advance(24h * 365);
+        REQUIRE(bench.is(a, ResidentState::ready));
+        CHECK(unloads_in(bench, a) == std::nullopt);
+    };
+    pin();
+    SECTION("switch") {
+        bench.lease(b).release();
+        CHECK_FALSE(bench.resident(a));
+    }
+    SECTION("unload") {
+        Outcome<> unloaded;
+        bench.slot->async_unload(a, unloaded.handler());
+        bench.run();
+        CHECK(unloaded.calls() == 1);
+        CHECK_FALSE(bench.resident(a));
+    }
+    SECTION("shutdown") {}
+    SECTION("a grant without an override restores the slot's") {
+        bench.lease(a).release();
+        bench.advance(1min);
+        CHECK_FALSE(bench.resident(a));
+    }
+    bench.check_end();
 }
 
 // -- 18 ---------------------------------------------------------------------------------------------------------------
 
-TEST_CASE("S18: looking at a model does not keep it alive", "[S18][R5]") {
+TEST_CASE("S18: looking at a model does not keep it alive", "[S18][R5][H7]") {
     ManagerBench bench({.embedding = keeping(10s)});
     const auto answer = bench.embed(a);
     bench.run();
@@ -439,7 +386,7 @@ TEST_CASE("S18: threads that look at a model all the time do not keep it alive",
 
 // -- 19 ---------------------------------------------------------------------------------------------------------------
 
-TEST_CASE("S19: a request during the unload waits, and gets a new generation", "[S19][R6][R2]") {
+TEST_CASE("S19: a request during the unload waits, and gets a new generation", "[S19][R6][R2][H3][R1][R4]") {
     SlotBench bench(keeping(10s));
     auto first = bench.acquire(a);
     bench.run();
@@ -512,6 +459,138 @@ TEST_CASE("S19: a thread that asks during the unload waits, and gets a new gener
     CHECK(bench.world->counts(a).most_resident == 1);
     fresh.release();
     bench.finish(2);
+}
+
+// -- The time of the last use -----------------------------------------------------------------------------------------
+
+// The end of a lease stamps it under the slot's mutex. In these tests threads use a model while a time machine lets it
+// expire: when an idle unload begins, a full keep-alive must have passed since each end of use that any thread knew of.
+// ThreadSanitizer sees the rest.
+
+namespace {
+
+constexpr auto keep_alive = 4ms;
+
+// When each residency was last in use for sure, as its users know it.
+class Uses {
+public:
+    void note(Generation generation, VirtualClock::time_point time) {
+        std::atomic<std::int64_t>& last = last_.at(generation.value() % last_.size());
+        std::int64_t known = last;
+        while (known < time.time_since_epoch().count() &&
+               !last.compare_exchange_weak(known, time.time_since_epoch().count())) {}
+    }
+    [[nodiscard]] VirtualClock::time_point last(Generation generation) const {
+        return VirtualClock::time_point(VirtualClock::duration(last_.at(generation.value() % last_.size())));
+    }
+
+private:
+    std::array<std::atomic<std::int64_t>, 1U << 16U> last_{};
+};
+
+// Counts the idle unloads, and those that came too early.
+struct Watch {
+    Uses uses;
+    std::atomic<int> idle_unloads{0};
+    std::atomic<int> too_early{0};
+
+    [[nodiscard]] Observer observer() {
+        return [this](const Event& event) {
+            if (event.type == EventType::unload_started && event.reason == Reason::idle) {
+                // The time machine let no time pass since the slot decided this.
+                too_early += VirtualClock::now() - uses.last(event.generation) < keep_alive ? 1 : 0;
+                ++idle_unloads;
+            }
+        };
+    }
+};
+
+// Has each of `users` use the model on a thread of its own, several times with pauses in which it could expire, and
+// then lets it expire for sure, as it is not used until it is gone; again and again.
+void use_and_let_expire(Contexts& contexts, const FakeWorld& world, const std::vector<std::function<void()>>& users) {
+    constexpr int phases = 8;
+    constexpr int uses = 6;
+    const TimeMachine time(contexts, 1ms);
+    std::barrier all_used(static_cast<std::ptrdiff_t>(users.size()));
+    std::vector<std::jthread> threads;
+    for (std::size_t user = 0; user < users.size(); ++user) {
+        threads.emplace_back([&, user] {
+            for (int phase = 0; phase < phases; ++phase) {
+                for (int use = 0; use < uses; ++use) {
+                    users[user]();
+                    const auto until =
+                        VirtualClock::now() + std::chrono::milliseconds((user * 3 + static_cast<std::size_t>(use)) % 7);
+                    while (VirtualClock::now() < until) {
+                        std::this_thread::yield();
+                    }
+                }
+                all_used.arrive_and_wait();
+                world.await(a, [](const auto& counts) { return counts.live == 0; });
+                all_used.arrive_and_wait();
+            }
+        });
+    }
+    threads.clear();
+}
+
+}  // namespace
+
+TEST_CASE("S13: the last use is stamped under the lock, whichever of many threads ends it", "[S13][R4][R5]") {
+    SlotBench bench(keeping(keep_alive));
+    const auto watch = std::make_unique<Watch>();
+    bench.events.on_event(watch->observer());
+    use_and_let_expire(bench, *bench.world, std::vector<std::function<void()>>(4, [&] {
+                           FakeLease lease = bench.slot->acquire(a);
+                           watch->uses.note(lease.generation(), VirtualClock::now());
+                           lease.release();
+                       }));
+    CHECK(watch->too_early == 0);
+    CHECK(watch->idle_unloads >= 8);
+    CHECK(bench.world->counts(a).most_resident == 1);
+    bench.finish(0);
+}
+
+TEST_CASE("S13: nothing that counts as use writes its time without the lock", "[S13][R4][R5]") {
+    ManagerBench bench({.embedding = keeping(keep_alive)});
+    const auto watch = std::make_unique<Watch>();
+    bench.events.on_event(watch->observer());
+    auto& slot = bench.manager->embedding();
+    std::atomic<int> wrong{0};
+    {
+        auto guard = asio::make_work_guard(bench.inference);
+        const std::jthread answers([&] { bench.inference.run(); });
+        // Each way in which a model is used, beside all others; and looking at it, which is no use.
+        use_and_let_expire(bench, *bench.world,
+                           {[&] {
+                                const auto now = VirtualClock::now();
+                                watch->uses.note(slot.ensure_loaded(a), now);
+                            },
+                            [&] {
+                                if (FakeLease lease = slot.try_acquire(a)) {
+                                    watch->uses.note(lease.generation(), VirtualClock::now());
+                                    lease.release();
+                                }
+                            },
+                            [&] {
+                                const Embeddings rows = bench.manager->embed(a, {"text"});
+                                wrong += bench.world->model(testing::answered_by(rows)).key == a ? 0 : 1;
+                            },
+                            [&] {
+                                FakeLease lease = slot.acquire(a);
+                                watch->uses.note(lease.generation(), VirtualClock::now());
+                                lease = FakeLease();
+                            },
+                            [&] {
+                                for (const ResidentStatus& resident : slot.status().residents) {
+                                    wrong += resident.idle_for && *resident.idle_for < 0ns ? 1 : 0;
+                                }
+                            }});
+        guard.reset();
+    }
+    CHECK(watch->too_early == 0);
+    CHECK(watch->idle_unloads >= 8);
+    CHECK(wrong == 0);
+    bench.finish(0);
 }
 
 }  // namespace idle_test

@@ -1,4 +1,4 @@
-// Scenarios 9 to 12: what a lease holds, and how it ends.
+// S9 to S12: what a lease holds, and how it ends.
 
 #include "support/bench.hpp"
 
@@ -60,7 +60,7 @@ TEST_CASE("S9: a lease keeps its model through idleness, a switch, an unload and
     bench.check_ended(4);
 }
 
-TEST_CASE("S9: a revoked lease says so, and keeps its model all the same", "[S9][R1][R6]") {
+TEST_CASE("S9: a revoked lease says so, and keeps its model all the same", "[S9][R1][R6][H8]") {
     SlotBench bench;
     auto lease = bench.acquire(a);
     bench.run();
@@ -73,7 +73,9 @@ TEST_CASE("S9: a revoked lease says so, and keeps its model all the same", "[S9]
     CHECK(unload.calls() == 0);
     CHECK(bench.world->counts(a).live == 1);
     CHECK(lease.value()->serial() == 1);
+    CHECK(lease.value()->key() == a);
     lease.value().release();
+    CHECK(unload.calls() == 0);
     bench.run();
     CHECK(unload.calls() == 1);
     CHECK(bench.world->counts(a).live == 0);
@@ -197,6 +199,69 @@ TEST_CASE("S10: unloads that race with grants see every lease", "[S10][R4][R1]")
     bench.finish(0);
 }
 
+TEST_CASE("S10: a request that is granted when its load ends keeps that model, however late it is run",
+          "[S10][R1][R4]") {
+    SlotOptions options;
+    options.keep_alive = 0ms;
+    ManagerBench bench({.embedding = options});
+    auto answer = bench.embed(a);
+    testing::run_ready(bench.loading);
+    // Loaded and granted; no thread has taken the call. Whatever would take the model away comes now.
+    CHECK(answer.calls() == 0);
+    CHECK(bench.manager->embedding().status().leases == 1);
+    const auto unload = bench.unload(a);
+    const auto other = bench.embed(b);
+    VirtualClock::advance(1h);
+    bench.run_control();
+    testing::run_ready(bench.loading);
+    CHECK(bench.world->counts(a).live == 1);
+    CHECK(unload.calls() == 0);
+    bench.run();
+    REQUIRE(answer.calls() == 1);
+    CHECK(testing::answered_by(answer.value()) == 1);
+    CHECK(unload.calls() == 1);
+    CHECK_FALSE(other.exception());
+    CHECK(bench.world->counts(a).loads == 1);
+    bench.finish(3);
+}
+
+TEST_CASE("S10: what threads load is there when they use it, while others take every chance to take it away",
+          "[S10][R1][R4][R11]") {
+    SlotOptions options;
+    options.keep_alive = 0ms;
+    ThreadedManager bench({.embedding = options});
+    std::atomic<int> failed{0};
+    std::atomic<int> using_it{2};
+    {
+        std::vector<std::jthread> threads;
+        for (int thread = 0; thread < 2; ++thread) {
+            threads.emplace_back([&] {
+                for (int call = 0; call < 60; ++call) {
+                    // By the keep-alive this model is gone before anything can be done with it...
+                    bench.manager->embedding().ensure_loaded(a);
+                    // ...but a request loads and uses it in one, and never fails for that.
+                    failed += code_of([&] { (void)bench.manager->embed(a, {"text"}); }) ? 1 : 0;
+                }
+                --using_it;
+            });
+        }
+        threads.emplace_back([&] {
+            while (using_it != 0) {
+                (void)bench.manager->embed(b, {"text"});
+            }
+        });
+        threads.emplace_back([&] {
+            while (using_it != 0) {
+                bench.manager->embedding().unload();
+            }
+        });
+    }
+    CHECK(failed == 0);
+    CHECK(bench.world->counts(a).calls == 120);
+    CHECK(bench.world->counts().most_resident == 1);
+    bench.finish(0);
+}
+
 // -- 11 ---------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S11: a lease that was moved from, and one that was released, hold nothing", "[S11][R1]") {
@@ -284,15 +349,19 @@ TEST_CASE("S11: leases may be released on any thread", "[S11][R1][R4]") {
 }
 
 TEST_CASE("S11: a lease that outlives its slot keeps its model, and the thread that drops it destroys it there",
-          "[S11][R1][R12]") {
+          "[S11][R1][R12][H11]") {
     SlotBench bench;
     auto first = bench.acquire(a);
     auto second = bench.acquire(a);
     bench.run();
+    const Generation generation = first.value().generation();
     bench.slot.reset();
+    bench.run();
     CHECK(bench.world->counts(a).live == 1);
     CHECK(first.value()->serial() == 1);
     CHECK(first.value().key() == a);
+    CHECK(first.value().generation() == generation);
+    CHECK_FALSE(first.value().revoked());
     first.value().release();
     bench.run();
     CHECK(bench.world->counts(a).live == 1);
@@ -304,7 +373,7 @@ TEST_CASE("S11: a lease that outlives its slot keeps its model, and the thread t
 }
 
 TEST_CASE("S11: a lease that outlives its slot's threads keeps its model for another thread to drop",
-          "[S11][R1][R12]") {
+          "[S11][R1][R12][H11][H12]") {
     ThreadedSlot bench;
     FakeLease lease = bench.slot->acquire(a);
     bench.slot.reset();
@@ -318,6 +387,8 @@ TEST_CASE("S11: a lease that outlives its slot's threads keeps its model for ano
         });
     }
     CHECK(bench.world->model(1).unloaded_on == dropped_on);
+    // Nothing of the slot is left either: only the bench has the world.
+    CHECK(bench.world.use_count() == 1);
     bench.check_gone(0);
 }
 

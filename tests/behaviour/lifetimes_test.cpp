@@ -6,14 +6,9 @@
 #include <boost/asio/bind_executor.hpp>
 #include <boost/asio/post.hpp>
 
-#include <future>
 #include <memory>
 #include <optional>
-#include <stdexcept>
-#include <string>
-#include <thread>
 #include <utility>
-#include <vector>
 
 namespace lifetimes_test {
 
@@ -62,50 +57,6 @@ struct MortalBench {
 };
 
 }  // namespace
-
-TEST_CASE("A lease held beyond its slot keeps its model, and who drops the last one destroys it there", "[H11][R1]") {
-    SlotBench bench;
-    FakeLease first = bench.lease(a);
-    FakeLease second = bench.lease(a);
-    const Generation generation = first.generation();
-    bench.slot.reset();
-    bench.run();
-    CHECK(bench.world->counts().live == 1);
-    CHECK(first->key() == a);
-    CHECK(first.key() == a);
-    CHECK(first.generation() == generation);
-    CHECK_FALSE(first.revoked());
-    first.release();
-    bench.run();
-    CHECK(bench.world->counts().live == 1);
-    CHECK(second->serial() == 1);
-
-    std::thread::id dropper;
-    std::thread([&dropper, lease = std::move(second)]() mutable {
-        dropper = std::this_thread::get_id();
-        lease.release();
-    }).join();
-    CHECK(bench.world->counts().live == 0);
-    CHECK(bench.world->model(1).unloaded_on == dropper);
-    bench.check_nothing_left();
-}
-
-TEST_CASE("The destructor does not wait for a lease, with threads of its own either", "[H11][H12]") {
-    const auto world = std::make_shared<FakeWorld>();
-    FakeLease held;
-    {
-        ModelSlot<PlainBackend> slot{PlainBackend(world)};
-        held = slot.acquire(a);
-        CHECK(slot.acquire(a)->serial() == held->serial());
-    }
-    CHECK(world->counts().live == 1);
-    CHECK(held->serial() == 1);
-    held.release();
-    CHECK(world->counts().live == 0);
-    CHECK(world->model(1).unloaded_on == std::this_thread::get_id());
-    // Nothing of the slot is left either: only the world's own reference.
-    CHECK(world.use_count() == 1);
-}
 
 TEST_CASE("A lease on its way to a handler outlives its slot like any other", "[H11][R9]") {
     SlotBench bench;

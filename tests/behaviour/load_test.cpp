@@ -1,4 +1,4 @@
-// Scenarios 1 to 8: how models are loaded.
+// S1 to S8, H1, H2, H13: how models are loaded.
 
 #include "support/bench.hpp"
 
@@ -295,30 +295,47 @@ TEST_CASE("S4: one who leaves does not take the load from the others", "[S4][R3]
     bench.finish(3);
 }
 
-TEST_CASE("S4: a load that is abandoned for too long is asked to stop; one that stops leaves no trace",
-          "[S4][R3][R11]") {
-    SlotOptions options;
-    options.abandon_after = 0ms;
-    SlotBench bench(options);
+TEST_CASE("S4: with an abandon_after of zero a load is asked to stop when the last of its waiters leaves, not before",
+          "[S4][R3][R11][H1]") {
+    const bool by_timeout = GENERATE(true, false);
+    SlotBench bench({.abandon_after = 0ms});
     asio::cancellation_signal first_leaves;
     asio::cancellation_signal second_leaves;
     const auto first = bench.acquire(a, {}, first_leaves.slot());
-    const auto second = bench.ensure(a, {}, second_leaves.slot());
+    const auto second = bench.ensure(a, {.timeout = 1s}, second_leaves.slot());
     // It honours the stop: the gate would hold it for ever.
     const auto gate = bench.world->block(FakeStep::load, a, FakeStop::honour);
-    during(*bench.world, FakeStep::load, [&] {
+    bench.world->on(FakeStep::load, [&](const FakeCall& call) {
+        if (call.serial != 1) {
+            return;
+        }
         first_leaves.emit(asio::cancellation_type::partial);
-        second_leaves.emit(asio::cancellation_type::terminal);
+        bench.run_without_loading();
+        CHECK(bench.handlers.ran() == 1);
+        CHECK_FALSE(call.stop.stop_requested());
+        if (by_timeout) {
+            VirtualClock::advance(1s);
+        } else {
+            second_leaves.emit(asio::cancellation_type::terminal);
+        }
         bench.run_without_loading();
         CHECK(bench.handlers.ran() == 2);
+        CHECK(call.stop.stop_requested());
     });
     bench.run();
     CHECK(first.code() == asio::error::operation_aborted);
-    CHECK(second.code() == asio::error::operation_aborted);
+    CHECK(first.error().stage() == Stage::queue);
+    if (by_timeout) {
+        CHECK(second.code() == errc::timed_out);
+    } else {
+        CHECK(second.code() == asio::error::operation_aborted);
+    }
     CHECK(bench.slot->status().residents.empty());
     CHECK(bench.slot->status().counters.loads_aborted == 1);
     CHECK(bench.slot->status().failures.empty());
-    CHECK(bench.events.lines() == Lines{"load_started a", "load_aborted a (abandoned)"});
+    CHECK(bench.events.all().front().type == EventType::load_started);
+    CHECK(bench.events.lines().back() == "load_aborted a (abandoned)");
+    CHECK(bench.events.all().size() == (by_timeout ? 3 : 2));
 
     // It was no failure: the next one need not wait for a cooldown.
     gate->open();
@@ -330,24 +347,26 @@ TEST_CASE("S4: a load that is abandoned for too long is asked to stop; one that 
     bench.finish(3);
 }
 
-TEST_CASE("S4: an abandoned load that finishes anyway stays for its keep-alive", "[S4][R5]") {
-    SlotOptions options;
-    options.abandon_after = 0ms;
-    options.keep_alive = 10s;
-    SlotBench bench(options);
+TEST_CASE("S4: an abandoned load that finishes anyway, asked to stop or not, stays for its keep-alive",
+          "[S4][R5][H1]") {
+    const auto abandon_after = GENERATE(0ms, 3000ms, 10'000ms);
+    SlotBench bench({.keep_alive = 10s, .abandon_after = abandon_after});
     asio::cancellation_signal leave;
     const auto only = bench.acquire(a, {}, leave.slot());
     bool stop_requested = false;
-    bench.world->on(FakeStep::load, [&](const testing::FakeCall& call) {
+    bench.world->on(FakeStep::load, [&](const FakeCall& call) {
         leave.emit(asio::cancellation_type::terminal);
         bench.run_without_loading();
-        stop_requested = call.stop.stop_requested();
+        CHECK(call.stop.stop_requested() == (abandon_after == 0ms));
         VirtualClock::advance(3s);
+        bench.run_without_loading();
+        stop_requested = call.stop.stop_requested();
     });
     bench.run();
-    CHECK(stop_requested);
+    CHECK(stop_requested == (abandon_after <= 3s));
     CHECK(only.code() == asio::error::operation_aborted);
     CHECK(bench.only_resident().state == ResidentState::ready);
+    CHECK(bench.slot->status().counters.loads_aborted == 0);
     bench.advance(10s - 1ns);
     CHECK(bench.world->counts(a).live == 1);
     bench.advance(1ns);
@@ -355,8 +374,9 @@ TEST_CASE("S4: an abandoned load that finishes anyway stays for its keep-alive",
     bench.finish(1);
 }
 
-TEST_CASE("S4: a load that all have left serves who comes before it ends", "[S4][R3]") {
-    SlotBench bench;
+TEST_CASE("S4: a load that all have left serves who comes before it ends", "[S4][R3][H1]") {
+    const auto abandon_after = GENERATE(0ms, 10'000ms);
+    SlotBench bench({.abandon_after = abandon_after});
     asio::cancellation_signal leave;
     const auto left = bench.acquire(a, {}, leave.slot());
     Outcome<FakeLease> late;
@@ -369,6 +389,8 @@ TEST_CASE("S4: a load that all have left serves who comes before it ends", "[S4]
     CHECK(left.code() == asio::error::operation_aborted);
     REQUIRE(late.calls() == 1);
     CHECK(late.value()->serial() == 1);
+    // Also if it was asked to stop, and has not cared.
+    CHECK(bench.slot->status().counters.loads_aborted == 0);
     late.value().release();
     bench.finish(2);
 }
@@ -572,7 +594,7 @@ TEST_CASE(
 // -- 8 ----------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S8: unload while a load runs: what it yields is not used, and who waits gets a fresh load",
-          "[S8][R3][R11]") {
+          "[S8][R3][R11][H2]") {
     const bool honours = GENERATE(true, false);
     SlotBench bench;
     auto waiter = bench.acquire(a);
@@ -591,9 +613,19 @@ TEST_CASE("S8: unload while a load runs: what it yields is not used, and who wai
         } else {
             // The memory is back before the fresh load begins, and the unload has completed.
             CHECK(bench.world->counts(a).live == 0);
+            bench.run_control();
+            CHECK(unload.calls() == 1);
+            CHECK_FALSE(call.stop.stop_requested());
             gate->open();
         }
     });
+    if (!honours) {
+        // It completes when the model is gone.
+        during(*bench.world, FakeStep::unload, [&] {
+            bench.run_without_loading();
+            CHECK(unload.calls() == 0);
+        });
+    }
     bench.run();
     CHECK(stop_requested);
     REQUIRE(unload.calls() == 1);
@@ -603,7 +635,9 @@ TEST_CASE("S8: unload while a load runs: what it yields is not used, and who wai
     CHECK(bench.world->counts(a).loads == 2);
     CHECK(bench.world->counts(a).most_resident == 1);
     CHECK(bench.slot->status().failures.empty());
-    // The first one was never usable, so it never had a number.
+    // The first one was never usable: no request was served with it, and it never had a number.
+    CHECK(bench.events.count(EventType::ready) == 1);
+    CHECK((honours || bench.world->model(1).calls == 0));
     CHECK(waiter.value().generation() == Generation(1));
     waiter.value().release();
     bench.finish(2);
@@ -667,6 +701,93 @@ TEST_CASE("S8: cancelling, unloading and shutting down from threads while a load
     CHECK(waiter.code() == errc::shutting_down);
     CHECK(bench.world->counts(a).failed_loads == 2);
     bench.finish(2);
+}
+
+// -- Stopped, and beside others ---------------------------------------------------------------------------------------
+
+TEST_CASE("A load that throws after it was asked to stop is aborted, not failed", "[H1][R11]") {
+    SlotBench bench({.abandon_after = 0ms});
+    Request<FakeLease> leaver;
+    Request<FakeLease> joiner;
+    bench.world->fail_next(FakeStep::load, a, std::runtime_error("stopped half-way"));
+    bool joins = true;
+    bench.world->on(FakeStep::load, [&](const FakeCall& call) {
+        if (!joins) {
+            return;
+        }
+        joins = false;
+        leaver.cancel();
+        run_ready(bench.control);
+        CHECK(call.stop.stop_requested());
+        // Joins a load that was asked to stop: what becomes of that is not its business.
+        bench.slot->async_acquire(a, joiner.token());
+    });
+    bench.slot->async_acquire(a, leaver.token());
+    bench.run();
+    CHECK(leaver.code() == asio::error::operation_aborted);
+    REQUIRE(joiner.calls() == 1);
+    CHECK(joiner.value()->serial() == 2);
+
+    const SlotStatus status = bench.slot->status();
+    CHECK(status.failures.empty());
+    CHECK(status.counters.load_failures == 0);
+    CHECK(status.counters.loads_aborted == 1);
+    CHECK(bench.events.count(EventType::load_failed) == 0);
+    REQUIRE(bench.events.count(EventType::load_aborted) == 1);
+    CHECK(bench.events.all(EventType::load_aborted).front().reason == Reason::abandoned);
+    joiner.value().release();
+    bench.check_end();
+}
+
+TEST_CASE("Unloading a key whose load then throws is no failure, and who waited gets a fresh load", "[H2]") {
+    SlotBench bench;
+    Outcome<FakeLease> waiter;
+    Outcome<> unloaded;
+    bench.world->fail_next(FakeStep::load, a, std::runtime_error("stopped half-way"));
+    bench.world->on(FakeStep::load, [&](const FakeCall& call) {
+        if (call.serial == 1) {
+            bench.slot->async_unload(a, UnloadMode::revoke, unloaded.handler());
+        }
+    });
+    bench.slot->async_acquire(a, waiter.handler());
+    bench.run();
+    CHECK(unloaded.calls() == 1);
+    REQUIRE(waiter.calls() == 1);
+    CHECK(waiter.value()->serial() == 2);
+    CHECK(bench.slot->status().failures.empty());
+    CHECK(bench.slot->status().counters.loads_aborted == 1);
+    waiter.value().release();
+    bench.check_end();
+}
+
+TEST_CASE("A slow load delays neither a ready model, nor a deadline, nor the other slot", "[H13]") {
+    ManagerBench bench({.embedding = {.max_resident = 2}});
+    auto& models = *bench.manager;
+    Outcome<Embeddings> before;
+    models.async_embed(a, {"one"}, before.handler());
+    bench.run();
+    REQUIRE(before.calls() == 1);
+
+    // The loading executor stands still from here on: a load as slow as can be.
+    Outcome<Embeddings> slow;
+    Outcome<Embeddings> late;
+    Outcome<Embeddings> quick;
+    models.async_embed(b, {"two"}, slow.handler());
+    models.async_embed(b, {"three"}, {.timeout = 10ms}, late.handler());
+    models.async_embed(a, {"four"}, quick.handler());
+    run_ready(bench.control, bench.inference);
+    CHECK(quick.calls() == 1);
+    CHECK(quick.value().size() == 1);
+    VirtualClock::advance(10ms);
+    run_ready(bench.control, bench.inference);
+    REQUIRE(late.calls() == 1);
+    CHECK(late.code() == errc::timed_out);
+    // Its load has a place, but the backend was not called.
+    CHECK(late.error().stage() == Stage::queue);
+    CHECK(slow.calls() == 0);
+    bench.run();
+    CHECK(slow.calls() == 1);
+    bench.check_end();
 }
 
 }  // namespace load_test

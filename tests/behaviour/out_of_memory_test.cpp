@@ -9,13 +9,9 @@
 #include <array>
 #include <cstddef>
 #include <exception>
-#include <functional>
-#include <future>
-#include <latch>
 #include <memory>
 #include <new>
 #include <stdexcept>
-#include <stop_token>
 #include <string>
 #include <utility>
 #include <vector>

@@ -1,14 +1,16 @@
-// H3, H6, R8 and R15: which request is served first within a key, for a place and for a model's call; no request
+// S26, H3, H6, R8 and R15: which request is served first within a key, for a place and for a model's call; no request
 // starves.
 
 #include "support/bench.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <deque>
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -25,6 +27,7 @@ const ModelKey a("a");
 const ModelKey b("b");
 const ModelKey c("c");
 const ModelKey d("d");
+const ModelKey e("e");
 
 /// Leases in the order in which they are granted, each with its request's name.
 class Grants {
@@ -101,7 +104,7 @@ Names numbered(char letter, int count) {
 // -- Rank -------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("Within one key high overtakes normal, and normal overtakes low; equals come in the order of arrival",
-          "[H6][S26][S39]") {
+          "[H6][S26][S39][R9]") {
     SlotBench bench({.max_leases = 1});
     Grants grants(bench);
     grants.ask("first", a, Priority::low);
@@ -116,21 +119,57 @@ TEST_CASE("Within one key high overtakes normal, and normal overtakes low; equal
     bench.check_end();
 }
 
-TEST_CASE("Keys rank by their best waiter, not by their first", "[H6][S26]") {
-    SlotBench bench({.max_resident = 2, .max_leases = 1});
-    bench.lease(b).release();
+TEST_CASE("Keys rank by their best waiter, not by their first, and equals by arrival", "[H6][S26]") {
+    SlotBench bench({.keep_alive = keep_alive_forever, .max_resident = 5, .max_leases = 1});
+    for (const ModelKey& key : {a, b, c, d, e}) {
+        bench.lease(key).release();
+    }
     Grants grants(bench);
     grants.ask("first", a, Priority::normal);
     grants.ask("l0", b, Priority::low);
-    grants.ask("n0", a, Priority::normal);
-    grants.ask("h0", b, Priority::high);
+    grants.ask("n0", c, Priority::normal);
+    grants.ask("n1", d, Priority::normal);
+    grants.ask("h0", e, Priority::high);
+    grants.ask("h1", b, Priority::high);
     grants.release_all();
-    CHECK(grants.names() == Names{"first", "h0", "n0", "l0"});
+    CHECK(grants.names() == Names{"first", "h0", "h1", "n0", "n1", "l0"});
     bench.check_end();
 }
 
+TEST_CASE("S26: a thread's requests are served in the order it made them", "[S26][R9]") {
+    ThreadedSlot bench({.max_leases = 1, .max_queue = 1000});
+    FakeLease held = bench.slot->acquire(a);
+    // All on one executor, so that the order in which they are called is the order of the grants.
+    asio::io_context here;
+    std::vector<std::pair<int, int>> of_thread;
+    {
+        std::vector<std::jthread> threads;
+        for (int thread = 0; thread < 4; ++thread) {
+            threads.emplace_back([&, thread] {
+                for (int request = 0; request < 25; ++request) {
+                    bench.slot->async_acquire(
+                        a, asio::bind_executor(
+                               here,
+                               bench.handlers.count([&, thread, request](const std::exception_ptr&, FakeLease lease) {
+                                   of_thread.emplace_back(thread, request);
+                                   lease.release();
+                               })));
+                }
+            });
+        }
+    }
+    held.release();
+    here.run();
+    REQUIRE(of_thread.size() == 100);
+    std::array<int, 4> next{};
+    for (const auto& [thread, request] : of_thread) {
+        CHECK(next[static_cast<std::size_t>(thread)]++ == request);
+    }
+    bench.finish(100);
+}
+
 TEST_CASE("A place goes to the key that ranks first when it becomes free, not to the one that asked first",
-          "[H6][H3]") {
+          "[H6][H3][S26][R2]") {
     SlotBench bench({.keep_alive = keep_alive_forever});
     std::vector<std::string> loads;
     bench.world->on(FakeStep::load, [&](const FakeCall& call) { loads.push_back(call.key.name); });
@@ -145,6 +184,7 @@ TEST_CASE("A place goes to the key that ranks first when it becomes free, not to
     grants.release_all();
     CHECK(loads == std::vector<std::string>{"a", "d", "c", "b"});
     CHECK(grants.names() == Names{"first", "h0", "n0", "l0", "l1", "l2", "l3", "l4"});
+    CHECK(bench.world->counts().most_resident == 1);
     bench.check_end();
 }
 
@@ -167,6 +207,24 @@ TEST_CASE("A place that an unload makes free goes to the key that ranks first by
     REQUIRE(low.calls() == 1);
     low.value().release();
     CHECK(loads == std::vector<std::string>{"a", "c", "b"});
+    bench.check_end();
+}
+
+TEST_CASE("A place that a load still has goes on to the key that ranks first when it becomes free", "[H6]") {
+    SlotBench bench({.keep_alive = keep_alive_forever});
+    Outcome<FakeLease> now;
+    Outcome<FakeLease> later;
+    Outcome<FakeLease> sooner;
+    bench.slot->async_acquire(a, now.handler());
+    // Nothing can drain for either: the place is taken by a load.
+    bench.slot->async_acquire(b, {.priority = Priority::low}, later.handler());
+    bench.slot->async_acquire(c, sooner.handler());
+    for (Outcome<FakeLease>* const next : {&now, &sooner, &later}) {
+        CHECK(next->calls() == 0);
+        bench.run();
+        REQUIRE(next->calls() == 1);
+        next->value().release();
+    }
     bench.check_end();
 }
 
@@ -427,6 +485,37 @@ TEST_CASE("With an aging of zero every second lease goes by arrival", "[R15]") {
     CHECK(of(grants.names(), 'l') == numbered('l', 4));
     CHECK(of(grants.names(), 'h') == numbered('h', 4));
     bench.check_end();
+}
+
+TEST_CASE(
+    "S26: of several ready models the one whose best waiter ranks first is next, and every second lease goes by age",
+    "[S26][R15]") {
+    SlotBench bench({.max_resident = 4, .max_leases = 1, .aging = 30s});
+    for (const ModelKey& key : {a, b, c, d}) {
+        bench.load(key);
+    }
+    auto held = bench.acquire(d);
+    bench.run();
+    auto low = bench.acquire(a, {.priority = Priority::low});
+    auto normal = bench.acquire(b);
+    auto high = bench.acquire(c, {.priority = Priority::high});
+    bench.advance(30s - 1ns);
+    auto late = bench.acquire(d, {.priority = Priority::high});
+    std::vector<Outcome<FakeLease>*> order{&high, &late, &normal, &low};
+    if (GENERATE(false, true)) {
+        // The first three have now waited for the aging: the oldest of them has every second lease. The last has not.
+        bench.advance(1ns);
+        order = {&low, &high, &normal, &late};
+    }
+    held.value().release();
+    for (auto* next : order) {
+        bench.run();
+        CHECK(bench.slot->status().leases == 1);
+        REQUIRE(next->calls() == 1);
+        next->value().release();
+    }
+    CHECK(bench.world->counts().loads == 4);
+    bench.finish(9);
 }
 
 TEST_CASE("The key of the oldest aged waiter gets every second place", "[R15][S20]") {

@@ -1,11 +1,16 @@
-// Scenarios 30 to 33: how it ends.
+// S30 to S33, H9: how a slot and a manager end.
 
 #include "support/bench.hpp"
 
-#include <array>
+#include <boost/asio/deferred.hpp>
+
 #include <atomic>
 #include <latch>
+#include <memory>
+#include <optional>
 #include <thread>
+#include <utility>
+#include <vector>
 
 namespace shutdown_test {
 
@@ -72,38 +77,106 @@ TEST_CASE("S30: shutdown refuses what is new, fails those that wait, lets leases
     bench.check_ended(11);
 }
 
-TEST_CASE("S30: shutdown of what was never used, and again, and twice at once", "[S30][R12]") {
+TEST_CASE("S30: shutdown of what was never used, and again, and twice at once; then every call is answered",
+          "[S30][R12][bad_input]") {
     ManagerBench bench;
     const auto first = bench.shutdown();
     const auto second = bench.shutdown();
     CHECK(bench.handlers.ran() == 0);
     bench.run();
     const auto third = bench.shutdown();
+    const auto embed = bench.embed(a);
+    const auto empty = bench.embed(a, {});
+    const auto rerank = bench.rerank(a);
+    const auto acquire = bench.acquire(a);
+    const auto ensure = bench.ensure(a);
+    const auto unload = bench.unload(a);
+    CHECK_FALSE(bench.manager->embedding().try_acquire(a));
     bench.run();
     for (const auto* report : {&first, &second, &third}) {
         REQUIRE(report->calls() == 1);
         CHECK(Outcome<ShutdownReport>(*report).value().clean());
     }
+    CHECK(embed.code() == errc::shutting_down);
+    CHECK(empty.code() == errc::shutting_down);
+    CHECK(rerank.code() == errc::shutting_down);
+    CHECK(acquire.code() == errc::shutting_down);
+    CHECK(ensure.code() == errc::shutting_down);
+    CHECK(unload.calls() == 1);
+    CHECK_FALSE(unload.exception());
     CHECK(bench.world->counts().loads == 0);
-    bench.check_ended(3);
+    bench.check_ended(9);
 }
 
-TEST_CASE("S30: shutdown during an unload waits for it, and does it once", "[S30][R12]") {
-    SlotBench bench;
-    bench.load(a);
+TEST_CASE("S30: a shutdown waits for whatever is under way, wherever it is", "[S30][R1][R12]") {
+    enum class Work { loading, leased, has_no_thread, running, unloading };
+    const Work work = GENERATE(Work::loading, Work::leased, Work::has_no_thread, Work::running, Work::unloading);
+    ManagerBench bench;
     Outcome<ShutdownReport> report;
-    during(*bench.world, FakeStep::unload, [&] {
+    bool completed_too_early = false;
+    std::size_t handlers = 2;
+    // All that is not the work itself is given every chance to end the shutdown.
+    const auto shut_down = [&] {
         report = bench.shutdown();
-        bench.run_without_loading();
-        CHECK(report.calls() == 0);
-    });
-    const auto unload = bench.unload(a);
-    bench.run();
-    CHECK(unload.calls() == 1);
+        VirtualClock::advance(1h);
+        bench.run_control();
+        completed_too_early = report.calls() != 0;
+    };
+    Outcome<Embeddings> answer;
+    switch (work) {
+        case Work::loading:
+            during(*bench.world, FakeStep::load, shut_down);
+            answer = bench.embed(a);
+            bench.run();
+            CHECK(answer.code() == errc::shutting_down);
+            break;
+        case Work::leased: {
+            auto lease = bench.acquire(a);
+            bench.run();
+            shut_down();
+            bench.run();
+            CHECK(report.calls() == 0);
+            CHECK(bench.world->counts(a).live == 1);
+            lease.value().release();
+            bench.run();
+            break;
+        }
+        case Work::has_no_thread:
+            answer = bench.embed(a);
+            testing::run_ready(bench.loading);
+            shut_down();
+            testing::run_ready(bench.loading);
+            CHECK(bench.world->counts(a).live == 1);
+            bench.run();
+            CHECK_FALSE(answer.exception());
+            break;
+        case Work::running:
+            during(*bench.world, FakeStep::inference, [&] {
+                shut_down();
+                testing::run_ready(bench.loading);
+                CHECK(bench.world->counts(a).live == 1);
+            });
+            answer = bench.embed(a);
+            bench.run();
+            CHECK_FALSE(answer.exception());
+            break;
+        case Work::unloading: {
+            const auto loaded = bench.ensure(a);
+            bench.run();
+            CHECK(loaded.calls() == 1);
+            during(*bench.world, FakeStep::unload, shut_down);
+            const auto unload = bench.unload(a);
+            bench.run();
+            CHECK(unload.calls() == 1);
+            handlers = 3;
+            break;
+        }
+    }
+    CHECK_FALSE(completed_too_early);
     REQUIRE(report.calls() == 1);
     CHECK(report.value().clean());
     CHECK(bench.world->counts(a).unloads == 1);
-    bench.check_ended(3);
+    bench.check_ended(handlers);
 }
 
 TEST_CASE("S30: shutdown in the tick of an idle expiry, before it and after it", "[S30][R12][R7]") {
@@ -154,15 +227,19 @@ TEST_CASE("S30: shutdown during a switch loads nothing more", "[S30][R12]") {
     bench.check_ended(4);
 }
 
-TEST_CASE("S30: shutdown lets a model call end, and its caller have the answer", "[S30][R12][R1]") {
-    ManagerBench bench;
+TEST_CASE("S30: shutdown lets a model call end, its caller have the answer, and fails what waits",
+          "[S30][R12][R1][H9]") {
+    ManagerBench bench({.embedding = with_leases(1)});
     Outcome<ShutdownReport> report;
+    Outcome<Embeddings> waits;
     bool stop_requested = true;
-    bench.world->on(FakeStep::inference, [&](const testing::FakeCall& call) {
+    bench.world->on(FakeStep::inference, [&](const FakeCall& call) {
+        waits = bench.embed(a);
         report = bench.shutdown();
         bench.run_control();
         testing::run_ready(bench.loading);
         stop_requested = call.stop.stop_requested();
+        CHECK(waits.calls() == 1);
         CHECK(report.calls() == 0);
         CHECK(bench.world->counts(a).live == 1);
     });
@@ -171,8 +248,11 @@ TEST_CASE("S30: shutdown lets a model call end, and its caller have the answer",
     CHECK_FALSE(stop_requested);
     REQUIRE(answer.calls() == 1);
     CHECK(answer.value().size() == 1);
+    CHECK(waits.code() == errc::shutting_down);
+    CHECK(waits.error().stage() == Stage::queue);
     REQUIRE(report.calls() == 1);
-    bench.check_ended(2);
+    CHECK(report.value().clean());
+    bench.check_ended(3);
 }
 
 TEST_CASE("S30: shutdown from inside a handler: asynchronous, for a blocking one would hang", "[S30][R12][R10]") {
@@ -232,10 +312,59 @@ TEST_CASE("S30: threads shut down at once while others load, lease, answer and u
     bench.finish(0);
 }
 
+TEST_CASE("S30: when a shutdown completes nothing runs, whatever threads had started", "[S30][R9][R12]") {
+    SlotOptions options;
+    options.keep_alive = 0ms;
+    options.max_leases = 3;
+    for (int round = 0; round < 5; ++round) {
+        ThreadedManager bench({.embedding = options, .reranker = options});
+        std::vector<Outcome<Embeddings>> answers(40);
+        std::vector<Outcome<Ranking>> rankings(40);
+        std::atomic<int> left{0};
+        std::atomic<std::size_t> begun{0};
+        {
+            const std::jthread embeds([&] {
+                for (auto& answer : answers) {
+                    answer = bench.embed(++begun % 3 == 0 ? b : a);
+                }
+            });
+            const std::jthread reranks([&] {
+                for (auto& ranking : rankings) {
+                    ranking = bench.rerank(++begun % 3 == 0 ? b : c);
+                }
+            });
+            while (begun < 20) {
+                std::this_thread::yield();
+            }
+            CHECK(bench.manager->shutdown().clean());
+            const testing::FakeCounts counts = bench.world->counts();
+            left += counts.live + counts.loading + counts.calling == 0 ? 0 : 1;
+        }
+        CHECK(left == 0);
+        std::size_t answered = 0;
+        std::size_t refused = 0;
+        const auto count = [&](const auto& outcome) {
+            outcome.wait();
+            answered += outcome.exception() ? 0 : 1;
+            refused += outcome.code() == errc::shutting_down ? 1 : 0;
+        };
+        for (const auto& answer : answers) {
+            count(answer);
+        }
+        for (const auto& ranking : rankings) {
+            count(ranking);
+        }
+        CHECK(answered + refused == 80);
+        // What reached a model was answered: a shutdown interrupts no call.
+        CHECK(bench.world->counts().calls == answered);
+        bench.finish(80);
+    }
+}
+
 // -- 31 ---------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("S31: at its deadline a shutdown names what is still leased, and nothing is freed under it",
-          "[S31][R12][R1]") {
+          "[S31][R12][R1][H9]") {
     SlotOptions options;
     options.max_resident = 2;
     ManagerBench bench({.embedding = options});
@@ -269,7 +398,8 @@ TEST_CASE("S31: at its deadline a shutdown names what is still leased, and nothi
 
     second.value().release();
     bench.run();
-    CHECK(most_patient.calls() == 1);
+    REQUIRE(most_patient.calls() == 1);
+    CHECK(Outcome<ShutdownReport>(most_patient).value().clean());
     CHECK(bench.world->counts(a).live == 0);
     bench.check_ended(6);
 }
@@ -307,7 +437,7 @@ TEST_CASE("S31: what is loading or unloading at the deadline is named as well", 
     bench.check_ended(handlers);
 }
 
-TEST_CASE("S31: a deadline that has passed already still closes", "[S31][R12]") {
+TEST_CASE("S31: a deadline that has passed already still closes", "[S31][R12][H9]") {
     const auto deadline = GENERATE(0ms, -1ms, std::chrono::milliseconds::min());
     SlotBench bench;
     auto lease = bench.acquire(a);
@@ -316,7 +446,8 @@ TEST_CASE("S31: a deadline that has passed already still closes", "[S31][R12]") 
     CHECK(report.calls() == 0);
     bench.run();
     REQUIRE(report.calls() == 1);
-    CHECK(Outcome<ShutdownReport>(report).value().leftovers.size() == 1);
+    CHECK(Outcome<ShutdownReport>(report).value().leftovers ==
+          std::vector<Leftover>{{"model", a, ResidentState::draining, 1}});
     CHECK_FALSE(bench.slot->try_acquire(a));
     CHECK(bench.world->counts(a).live == 1);
     lease.value().release();
@@ -519,34 +650,6 @@ TEST_CASE("S33: the destructor with a host executor that has stopped running", "
     CHECK(handlers.ran() == handlers.made() - 1);
 }
 
-TEST_CASE("S33: the destructor waits for what its own threads do, and then there is no thread", "[S33][R12][R9]") {
-    ThreadedManager bench;
-    const auto loads = bench.world->block(FakeStep::load, b);
-    const auto calls = bench.world->block(FakeStep::inference, a);
-    const auto running = bench.embed(a);
-    const auto loading = bench.rerank(b);
-    calls->await_held();
-    loads->await_held();
-    std::atomic<bool> destroyed{false};
-    bool lived = false;
-    {
-        const std::jthread destroys([&] {
-            bench.manager.reset();
-            destroyed = true;
-        });
-        // The callers get their errors at once; the model and the load have yet to end.
-        running.wait();
-        loading.wait();
-        lived = bench.world->counts().calling == 1 && bench.world->counts().loading == 1 && !destroyed;
-        calls->open();
-        loads->open();
-    }
-    CHECK(lived);
-    CHECK(running.code() == errc::shutting_down);
-    CHECK(loading.code() == errc::shutting_down);
-    bench.check_gone(2);
-}
-
 TEST_CASE("S33: destroyed in the middle of what threads have started, every handler has run", "[S33][R12][R9]") {
     SlotOptions options = with_leases(2);
     options.keep_alive = 0ms;
@@ -577,6 +680,165 @@ TEST_CASE("S33: destroyed in the middle of what threads have started, every hand
         }
         bench.check_gone(40);
     }
+}
+
+// -- Several, deadlines, and what outlives them -----------------------------------------------------------------------
+
+TEST_CASE("A deadline that is not needed leaves no timer behind", "[H9][R12]") {
+    SlotBench bench;
+    FakeLease held = bench.lease(a);
+    Outcome<ShutdownReport> report;
+    bench.slot->async_shutdown(1h, report.handler());
+    bench.run();
+    CHECK_FALSE(bench.at_rest());
+    held.release();
+    bench.run();
+    REQUIRE(report.calls() == 1);
+    CHECK(report.value().clean());
+    bench.check_nothing_left();
+}
+
+TEST_CASE("A shutdown completes after the last handler of the alarm has run", "[H9][R7][R12]") {
+    SlotBench bench({.keep_alive = 1min});
+    bench.slot.emplace(PlainBackend(bench.world), SlotOptions{.keep_alive = 1min}, bench.executors());
+    Outcome<Generation> loaded;
+    bench.slot->async_ensure_loaded(a, loaded.handler());
+    bench.run();
+    REQUIRE(loaded.calls() == 1);
+    // The alarm stands. The handler is on a context of its own, so that nothing of control's need have run before it.
+    asio::io_context elsewhere;
+    Outcome<ShutdownReport> report;
+    bench.slot->async_shutdown(asio::bind_executor(elsewhere, report.handler()));
+    while (report.calls() == 0) {
+        bench.loading.restart();
+        bench.control.restart();
+        REQUIRE(run_ready(elsewhere) + bench.loading.poll_one() + bench.control.poll_one() != 0);
+    }
+    CHECK(is_idle(bench.control));
+    bench.slot.reset();
+    bench.check_nothing_left();
+}
+
+TEST_CASE("A shutdown names queued and unloading residents in its report", "[H9]") {
+    SlotBench bench({.max_resident = 2});
+    Outcome<FakeLease> waiter;
+    bench.lease(a).release();
+    Outcome<> unloaded;
+    bench.slot->async_unload(a, unloaded.handler());
+    bench.slot->async_acquire(b, waiter.handler());
+    Outcome<ShutdownReport> report;
+    bench.slot->async_shutdown(1s, report.handler());
+    run_ready(bench.control);
+    REQUIRE(waiter.calls() == 1);
+    CHECK(waiter.code() == errc::shutting_down);
+    // The backend was not called yet.
+    CHECK(waiter.error().stage() == Stage::queue);
+    VirtualClock::advance(1s);
+    run_ready(bench.control);
+    REQUIRE(report.calls() == 1);
+    CHECK(report.value().leftovers ==
+          std::vector<Leftover>{{"model", a, ResidentState::unloading, 0}, {"model", b, ResidentState::queued, 0}});
+    Outcome<ShutdownReport> clean;
+    bench.slot->async_shutdown(clean.handler());
+    bench.run();
+    CHECK(clean.value().clean());
+    CHECK(unloaded.calls() == 1);
+    bench.check_nothing_left();
+}
+
+TEST_CASE("A manager's shutdown waits for both its slots, and reports on both", "[H9]") {
+    ManagerBench bench;
+    auto& models = *bench.manager;
+    Outcome<Lease<testing::FakeEmbedder>> embedder;
+    Outcome<Lease<testing::FakeReranker>> reranker;
+    models.embedding().async_acquire(a, embedder.handler());
+    models.reranker().async_acquire(b, reranker.handler());
+    bench.run();
+    Outcome<ShutdownReport> early;
+    Outcome<ShutdownReport> patient;
+    models.async_shutdown(5s, early.handler());
+    models.async_shutdown(patient.handler());
+    bench.advance(5s);
+    REQUIRE(early.calls() == 1);
+    REQUIRE(early.value().leftovers.size() == 2);
+    CHECK(early.value().leftovers[0].slot != early.value().leftovers[1].slot);
+    embedder.value().release();
+    bench.run();
+    CHECK(patient.calls() == 0);
+    reranker.value().release();
+    bench.run();
+    REQUIRE(patient.calls() == 1);
+    CHECK(patient.value().clean());
+    bench.check_nothing_left();
+}
+
+TEST_CASE("An unload that is waited for when its slot is destroyed fails with shutting_down", "[H9][R12]") {
+    SlotBench bench;
+    FakeLease held = bench.lease(a);
+    Outcome<> unloaded;
+    bench.slot->async_unload(a, unloaded.handler());
+    bench.run();
+    bench.slot.reset();
+    bench.run();
+    REQUIRE(unloaded.calls() == 1);
+    // Its model is still there: that must not look like success.
+    CHECK(bench.world->counts().live == 1);
+    CHECK(unloaded.code() == errc::shutting_down);
+    CHECK(unloaded.error().stage() == Stage::unload);
+    held.release();
+    bench.check_nothing_left();
+}
+
+TEST_CASE("A shutdown that is waited for when its slot is destroyed reports what is left", "[H9]") {
+    SlotBench bench;
+    FakeLease held = bench.lease(a);
+    Outcome<ShutdownReport> report;
+    bench.slot->async_shutdown(report.handler());
+    bench.run();
+    bench.slot.reset();
+    bench.run();
+    REQUIRE(report.calls() == 1);
+    CHECK(report.value().leftovers == std::vector<Leftover>{{"model", a, ResidentState::draining, 1}});
+    held.release();
+    bench.check_nothing_left();
+}
+
+TEST_CASE("What is started after its slot was destroyed completes at once with what is left, with an observer too",
+          "[H9][R9][R12]") {
+    // On the real clock, with threads of its own.
+    const auto world = std::make_shared<FakeWorld>();
+    EventLog events;
+    asio::io_context elsewhere;
+    FakeLease held;
+    for (const bool leased : {false, true}) {
+        INFO("leased: " << leased);
+        Outcome<ShutdownReport> shut;
+        Outcome<ShutdownReport> shut_in_time;
+        Outcome<> unloaded;
+        std::optional<ModelSlot<PlainBackend>> slot(std::in_place, PlainBackend(world), SlotOptions{}, Executors{},
+                                                    events.observer());
+        if (leased) {
+            held = slot->acquire(a);
+        }
+        auto shutdown = slot->async_shutdown(asio::deferred);
+        auto shutdown_in_time = slot->async_shutdown(1h, asio::deferred);
+        auto unload = slot->async_unload(a, asio::deferred);
+        slot.reset();
+        std::move(shutdown)(asio::bind_executor(elsewhere, shut.handler()));
+        std::move(shutdown_in_time)(asio::bind_executor(elsewhere, shut_in_time.handler()));
+        std::move(unload)(asio::bind_executor(elsewhere, unloaded.handler()));
+        run_ready(elsewhere);
+        REQUIRE(shut.calls() == 1);
+        REQUIRE(shut_in_time.calls() == 1);
+        REQUIRE(unloaded.calls() == 1);
+        CHECK(shut.value().leftovers.size() == (leased ? 1 : 0));
+        CHECK(shut_in_time.value().leftovers.size() == (leased ? 1 : 0));
+        CHECK((unloaded.code() == errc::shutting_down) == leased);
+    }
+    held.release();
+    // Nothing of the slots is left: only the world's own reference.
+    CHECK(world->counts().live == 0);
+    CHECK(world.use_count() == 1);
 }
 
 }  // namespace shutdown_test

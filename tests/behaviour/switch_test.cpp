@@ -1,10 +1,13 @@
-// Scenarios 20 to 22: how a place goes from one model to another.
+// S20 to S22, H3: how a place goes from one model to another, and which resident makes room.
 
 #include "support/bench.hpp"
 
 #include <algorithm>
 #include <atomic>
+#include <string>
 #include <thread>
+#include <utility>
+#include <vector>
 
 namespace switch_test {
 
@@ -86,25 +89,34 @@ TEST_CASE("S20: requests of two models that never stop coming are served in the 
     bench.finish(13);
 }
 
-TEST_CASE("S20: threads that pull a slot to and fro between models all get through", "[S20][R1][R2][R3]") {
-    SlotOptions options;
-    options.max_leases = 2;
-    ThreadedManager bench({.embedding = options});
+TEST_CASE("S20: threads that pull a slot to and fro between models all get through, each to the model it asked for",
+          "[S20][R1][R2][R3][R11]") {
+    ThreadedManager bench({.embedding = {.max_leases = 2}});
     std::atomic<int> wrong{0};
     {
         std::vector<std::jthread> threads;
         for (const ModelKey* key : {&a, &a, &b, &b, &c}) {
             threads.emplace_back([&, key] {
                 for (int call = 0; call < 40; ++call) {
-                    const Embeddings rows = bench.manager->embed(*key, {"text"});
-                    wrong += bench.world->model(testing::answered_by(rows)).key == *key ? 0 : 1;
+                    if (call % 4 == 0) {
+                        const FakeLease lease = bench.manager->embedding().acquire(*key);
+                        wrong += lease.key() == *key && lease->key() == *key ? 0 : 1;
+                        const Embeddings rows = lease->embed(std::vector<std::string>{"text"});
+                        wrong += testing::answered_by(rows) == lease->serial() ? 0 : 1;
+                    } else {
+                        const Embeddings rows = bench.manager->embed(*key, {"text"});
+                        wrong += bench.world->model(testing::answered_by(rows)).key == *key ? 0 : 1;
+                    }
+                    const Ranking ranking = bench.manager->rerank(*key, "query", {"text"});
+                    wrong += bench.world->model(testing::answered_by(ranking)).key == *key ? 0 : 1;
                 }
             });
         }
     }
     CHECK(wrong == 0);
-    CHECK(bench.world->counts().calls == 200);
-    CHECK(bench.world->counts().most_resident == 1);
+    CHECK(bench.world->counts().calls == 400);
+    // One in each slot.
+    CHECK(bench.world->counts().most_resident <= 2);
     bench.finish(0);
 }
 
@@ -310,7 +322,7 @@ TEST_CASE("S22: threads that want another model and change their minds leave the
 
 // -- Which one goes ---------------------------------------------------------------------------------------------------
 
-TEST_CASE("S20: with several places, the least recently used model makes room", "[S20][R2]") {
+TEST_CASE("S20: with several places, the least recently used model makes room", "[S20][R2][H3][H6]") {
     SlotOptions options;
     options.max_resident = 2;
     SlotBench bench(options);
@@ -332,9 +344,173 @@ TEST_CASE("S20: with several places, the least recently used model makes room", 
     REQUIRE(fourth.calls() == 1);
     CHECK(bench.world->counts(c).live == 1);
     CHECK(bench.world->counts(a).live == 0);
+    CHECK(bench.slot->status().counters.unloads[static_cast<std::size_t>(Reason::switched)] == 2);
     third.value().release();
     fourth.value().release();
     bench.finish(6);
+}
+
+// -- Drains -----------------------------------------------------------------------------------------------------------
+
+namespace {
+
+const ModelKey d("d");
+const ModelKey e("e");
+
+// A request that writes down when it is granted, and keeps its lease.
+class Taker {
+public:
+    Taker(SlotBench& bench, const ModelKey& key, std::string mark, std::string& order,
+          const RequestOptions& options = {}) {
+        bench.slot->async_acquire(key, options,
+                                  [this, mark = std::move(mark), &order](std::exception_ptr error, FakeLease lease) {
+                                      order += error ? "!" : mark;
+                                      lease_ = std::move(lease);
+                                      ++calls_;
+                                  });
+    }
+    Taker(const Taker&) = delete;
+    Taker& operator=(const Taker&) = delete;
+
+    void release() { lease_.release(); }
+    [[nodiscard]] FakeLease& lease() { return lease_; }
+    [[nodiscard]] int calls() const { return calls_; }
+
+private:
+    FakeLease lease_;
+    int calls_ = 0;
+};
+
+}  // namespace
+
+TEST_CASE("Only as many residents drain as places are wanted beyond those that are coming free", "[H3]") {
+    SlotBench bench({.keep_alive = keep_alive_forever, .max_resident = 3, .max_loads = 3});
+    FakeLease on_a = bench.lease(a);
+    FakeLease on_b = bench.lease(b);
+    FakeLease on_c = bench.lease(c);
+    std::string order;
+    Taker first(bench, d, "d", order);
+    bench.run();
+    CHECK(bench.is(a, ResidentState::draining));
+    CHECK(bench.is(b, ResidentState::ready));
+    CHECK(bench.is(c, ResidentState::ready));
+
+    // A second request for the same key wants no second place.
+    Taker again(bench, d, "d", order);
+    bench.run();
+    CHECK(bench.is(b, ResidentState::ready));
+    Taker second(bench, e, "e", order);
+    bench.run();
+    CHECK(bench.is(b, ResidentState::draining));
+    CHECK(bench.is(c, ResidentState::ready));
+    CHECK(order.empty());
+
+    on_a.release();
+    bench.run();
+    CHECK(order == "dd");
+    on_b.release();
+    bench.run();
+    CHECK(order == "dde");
+    CHECK(bench.is(c, ResidentState::ready));
+    CHECK(bench.world->counts().most_resident == 3);
+    first.release(), again.release(), second.release(), on_c.release();
+    bench.check_end();
+}
+
+TEST_CASE("A place that is unloading already is waited for, and nothing else drains", "[H3]") {
+    SlotBench bench({.keep_alive = keep_alive_forever, .max_resident = 2});
+    bench.lease(a).release();
+    FakeLease on_b = bench.lease(b);
+    Outcome<> unloaded;
+    bench.slot->async_unload(a, unloaded.handler());
+    run_ready(bench.control);
+    CHECK(bench.is(a, ResidentState::unloading));
+    std::string order;
+    Taker taker(bench, c, "c", order);
+    run_ready(bench.control);
+    CHECK(bench.is(b, ResidentState::ready));
+    bench.run();
+    CHECK(order == "c");
+    CHECK(bench.events.count(EventType::drain_started) == 0);
+    taker.release(), on_b.release();
+    bench.check_end();
+}
+
+TEST_CASE("The least recently granted resident drains first", "[H3]") {
+    SlotBench bench({.keep_alive = keep_alive_forever, .max_resident = 2});
+    FakeLease on_a = bench.lease(a);
+    FakeLease on_b = bench.lease(b);
+    // A second lease on a makes b the one that was granted longest ago.
+    FakeLease again = bench.lease(a);
+    std::string order;
+    Taker taker(bench, c, "c", order);
+    bench.run();
+    CHECK(bench.is(a, ResidentState::ready));
+    CHECK(bench.is(b, ResidentState::draining));
+    on_b.release();
+    bench.run();
+    CHECK(order == "c");
+    taker.release(), on_a.release(), again.release();
+    bench.check_end();
+}
+
+TEST_CASE(
+    "The drain that began last is the first to end, and who waits for a key that returns is granted on it in order",
+    "[H3]") {
+    SlotBench bench({.keep_alive = keep_alive_forever, .max_resident = 2, .max_loads = 2});
+    FakeLease on_a = bench.lease(a);
+    FakeLease on_b = bench.lease(b);
+    Request<FakeLease> on_c;
+    Request<FakeLease> on_d;
+    bench.slot->async_acquire(c, on_c.token());
+    bench.slot->async_acquire(d, on_d.token());
+    bench.run();
+    CHECK(bench.is(a, ResidentState::draining));
+    CHECK(bench.is(b, ResidentState::draining));
+    std::string order;
+    Taker first(bench, b, "1", order);
+    Taker second(bench, b, "2", order);
+    Taker third(bench, b, "3", order);
+    bench.run();
+    CHECK(order.empty());
+
+    // One place less is wanted: of the two, b began to drain last.
+    on_d.cancel();
+    bench.run();
+    CHECK(bench.is(a, ResidentState::draining));
+    CHECK(bench.is(b, ResidentState::ready));
+    CHECK(order == "123");
+    CHECK(first.lease()->serial() == on_b->serial());
+    CHECK(bench.events.count(EventType::drain_ended) == 1);
+    CHECK(first.lease().generation() == on_b.generation());
+
+    on_a.release();
+    bench.run();
+    CHECK(on_c.calls() == 1);
+    CHECK(on_d.code() == asio::error::operation_aborted);
+    on_c.value().release();
+    first.release(), second.release(), third.release(), on_b.release();
+    bench.check_end();
+}
+
+TEST_CASE("A request for a key that drains for an unload gets a fresh load", "[H3]") {
+    SlotBench bench({.keep_alive = keep_alive_forever});
+    FakeLease held = bench.lease(a);
+    Outcome<> unloaded;
+    bench.slot->async_unload(a, unloaded.handler());
+    bench.run();
+    REQUIRE(bench.is(a, ResidentState::draining));
+    Outcome<FakeLease> next;
+    bench.slot->async_acquire(a, next.handler());
+    bench.run();
+    CHECK(next.calls() == 0);
+    held.release();
+    bench.run();
+    CHECK(unloaded.calls() == 1);
+    REQUIRE(next.calls() == 1);
+    CHECK(next.value()->serial() == 2);
+    next.value().release();
+    bench.check_end();
 }
 
 }  // namespace switch_test

@@ -145,7 +145,7 @@ TEST_CASE("A manager destroyed in its own observer returns, and the observer is 
     CHECK(world->counts().live == 0);
 }
 
-TEST_CASE("The destructor waits for model calls, loads and unloads that run, and joins", "[H12][R12]") {
+TEST_CASE("The destructor waits for model calls, loads and unloads that run, and joins", "[H12][R12][S33][R9]") {
     for (const FakeStep step : {FakeStep::inference, FakeStep::load, FakeStep::unload}) {
         INFO("step " << static_cast<int>(step));
         const auto world = std::make_shared<FakeWorld>();
@@ -229,54 +229,6 @@ TEST_CASE("What a handler throws leaves run() on the host's executors, and harms
     // A blocking call is not refused for what was thrown earlier: the mark is gone.
     CHECK_THROWS_AS(bench.slot->acquire(ModelKey("")), Error);
     bench.check_end();
-}
-
-TEST_CASE("A blocking call is refused in user code on the manager's threads, and another manager's is not", "[H15]") {
-    const auto world = std::make_shared<FakeWorld>();
-    const auto unrelated = make_manager(std::make_shared<FakeWorld>());
-    std::unique_ptr<Manager> models;
-    std::atomic<int> places = 0;
-    std::atomic<int> observed = 0;
-    const auto check_here = [&] {
-        // Not CHECK: Catch2's assertions belong to one thread.
-        if (all_refused(*models) && unrelated->embed(a, {"text"}).size() == 1) {
-            ++places;
-        }
-    };
-    for (const FakeStep step : {FakeStep::load, FakeStep::inference, FakeStep::unload}) {
-        world->on(step, [&](const FakeCall&) { check_here(); });
-    }
-    ManagerOptions options;
-    options.observer = [&](const Event& event) {
-        if (event.type == EventType::ready && observed++ == 0) {
-            check_here();
-        }
-    };
-    models = make_manager(world, options);
-    std::promise<void> handled;
-    models->async_embed(a, {"text"}, [&](std::exception_ptr, const Embeddings&) {
-        check_here();
-        handled.set_value();
-    });
-    handled.get_future().get();
-    models->embedding().unload(a);
-    CHECK(models->shutdown().clean());
-    // load, ready, inference, handler, unload
-    CHECK(places == 5);
-    CHECK(world->counts().loads == 1);
-    CHECK(unrelated->status().embedding.counters.loads == 1);
-}
-
-TEST_CASE("A blocking call is allowed in a handler on an executor of the caller's own", "[H15]") {
-    const auto world = std::make_shared<FakeWorld>();
-    asio::io_context elsewhere;
-    const auto models = make_manager(world);
-    std::size_t rows = 0;
-    models->async_embed(a, {"text"}, asio::bind_executor(elsewhere, [&](std::exception_ptr, const Embeddings&) {
-                            rows = models->embed(a, {"text"}).size();
-                        }));
-    CHECK(elsewhere.run() >= 1);
-    CHECK(rows == 1);
 }
 
 TEST_CASE("A blocking call is refused on a thread that runs one of the manager's executors", "[H15]") {

@@ -1,17 +1,9 @@
-// Two faults of an earlier manager: a task that was to unload a model when its time came was cancelled, went on all the
-// same, and unloaded what its successor had just begun to use; and a model could be unloaded while a request for it
-// arrived.
-//
-// Here there is one timer, whose expiry decides nothing, one unload of a residency, and a request that comes meanwhile
-// waits for the next.
+// R1 to R4, R9: unloads that are abandoned, and requests that come meanwhile: a residency is unloaded once, nothing
+// runs beside that, and a request waits for the next.
 
 #include "support/bench.hpp"
-#include "support/time_machine.hpp"
 
-#include <algorithm>
-#include <array>
 #include <atomic>
-#include <cstdint>
 #include <thread>
 
 namespace unload_test {
@@ -20,7 +12,7 @@ using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
 
-TEST_CASE("Review: a cancelled unload and its successor are one unload, and the next residency is none of theirs",
+TEST_CASE("A cancelled unload and its successor are one unload, and the next residency is none of theirs",
           "[R2][R6][R9]") {
     SlotOptions options;
     options.keep_alive = 10s;
@@ -63,8 +55,7 @@ TEST_CASE("Review: a cancelled unload and its successor are one unload, and the 
     bench.finish(5);
 }
 
-TEST_CASE("Review: unloads that threads begin and abandon never run beside one another, nor beside a load",
-          "[R2][R3][R9]") {
+TEST_CASE("Unloads that threads begin and abandon never run beside one another, nor beside a load", "[R2][R3][R9]") {
     ThreadedSlot bench;
     std::atomic<int> at_work{0};
     std::atomic<int> beside{0};
@@ -101,80 +92,7 @@ TEST_CASE("Review: unloads that threads begin and abandon never run beside one a
     bench.finish(180);
 }
 
-TEST_CASE("Review: a timer that was replaced unloads no other model, while threads have it replaced all the time",
-          "[R5][R7]") {
-    constexpr std::size_t users = 3;
-    SlotOptions options;
-    options.max_resident = users;
-    options.keep_alive = 50ms;
-    SlotBench bench(options);
-    const std::array<ModelKey, users> keys{a, b, c};
-    // Each key has one user, who knows until when its model must stay. All share the alarm.
-    std::array<std::atomic<std::int64_t>, users> stays_until{};
-    std::atomic<int> idle_unloads{0};
-    std::atomic<int> too_early{0};
-    bench.events.on_event([&](const Event& event) {
-        if (event.type == EventType::unload_started) {
-            const auto user = static_cast<std::size_t>(std::find(keys.begin(), keys.end(), event.key) - keys.begin());
-            too_early += VirtualClock::now().time_since_epoch().count() < stays_until.at(user) ? 1 : 0;
-            ++idle_unloads;
-        }
-    });
-    {
-        const TimeMachine time(bench, 1ms);
-        std::vector<std::jthread> threads;
-        for (std::size_t user = 0; user < users; ++user) {
-            threads.emplace_back([&, user] {
-                for (std::size_t round = user; idle_unloads < 40; ++round) {
-                    RequestOptions stay;
-                    stay.keep_alive = std::chrono::milliseconds(1 + round * 7 % 11);
-                    FakeLease lease = bench.slot->acquire(keys[user], stay);
-                    stays_until[user] = (VirtualClock::now().time_since_epoch() + *stay.keep_alive).count();
-                    lease.release();
-                    const auto until = VirtualClock::now() + std::chrono::milliseconds(round * 5 % 13);
-                    while (VirtualClock::now() < until) {
-                        std::this_thread::yield();
-                    }
-                    // No longer: by the next grant it may have another.
-                    stays_until[user] = 0;
-                }
-            });
-        }
-    }
-    CHECK(too_early == 0);
-    // The alarm was started no more often than there was a reason to: once for each request, and once for each expiry.
-    const SlotCounters counters = bench.slot->status().counters;
-    CHECK(counters.timer_waits <= 2 * counters.leases_granted + counters.unloaded());
-    bench.finish(0);
-}
-
-TEST_CASE("Review: a request that arrives at any point of an unload is served", "[R1][R4][R6]") {
-    enum class Point { due, decided, destroying };
-    const Point point = GENERATE(Point::due, Point::decided, Point::destroying);
-    SlotOptions options;
-    options.keep_alive = 10s;
-    ManagerBench bench({.embedding = options});
-    const auto before = bench.embed(a);
-    bench.run();
-    CHECK(before.calls() == 1);
-    VirtualClock::advance(10s);
-    Outcome<Embeddings> answer;
-    switch (point) {
-        case Point::due: answer = bench.embed(a); break;
-        case Point::decided:
-            bench.run_control();
-            answer = bench.embed(a);
-            break;
-        case Point::destroying: during(*bench.world, FakeStep::unload, [&] { answer = bench.embed(a); }); break;
-    }
-    bench.run();
-    REQUIRE(answer.calls() == 1);
-    CHECK(testing::answered_by(answer.value()) == (point == Point::due ? 1U : 2U));
-    CHECK(bench.world->counts(a).most_resident == 1);
-    bench.finish(2);
-}
-
-TEST_CASE("Review: no request meets a model that is being unloaded, while threads unload it all the time", "[R1][R4]") {
+TEST_CASE("No request meets a model that is being unloaded, while threads unload it all the time", "[R1][R4]") {
     SlotOptions options;
     options.keep_alive = 0ms;
     ThreadedManager bench({.embedding = options, .reranker = options});
