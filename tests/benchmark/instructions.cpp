@@ -45,8 +45,10 @@ struct Entry {
 };
 constexpr Entry paths[] = {
     {"lease", run<LeasePath>},
+    {"lease_in_budget", run<BudgetLeasePath>},
     {"acquire", run<AcquirePath>},
     {"embed", run<EmbedPath>},
+    {"embed_in_budget", run<BudgetEmbedPath>},
     {"embed_any", run<AnyEmbedPath>},
     {"async_embed", run<AsyncEmbedPath>},
     {"co_spawn", run<SpawnPath>},

@@ -34,6 +34,18 @@ class Judgement(unittest.TestCase):
         (problem,) = instructions.judge({"lease": 1000}, {})
         self.assertIn("nothing is counted", problem)
 
+    def test_a_budget_may_not_cost_a_lease_one_instruction(self):
+        kept = {"lease": 1000, "lease_in_budget": 1000}
+        self.assertEqual(instructions.judge(kept, kept), [])
+        (problem,) = instructions.judge(kept, {**kept, "lease_in_budget": 1001})
+        for words in ("lease_in_budget: 1001 instructions, lease takes 1000", "+0.1%", "at most +0%"):
+            self.assertIn(words, problem)
+
+    def test_a_budget_may_cost_two_percent_of_an_embed(self):
+        kept = {"embed": 1000, "embed_in_budget": 1000}
+        self.assertEqual(instructions.judge(kept, {**kept, "embed_in_budget": 1020}), [])
+        self.assertEqual(len(instructions.judge(kept, {**kept, "embed_in_budget": 1021})), 1)
+
 
 class Comparability(unittest.TestCase):
     def test_same_conditions_compare(self):

@@ -4,6 +4,7 @@
 #include "no_op.hpp"
 
 #include "residency/backends/any.hpp"
+#include "residency/memory_budget.hpp"
 #include "residency/model_manager.hpp"
 #include "residency/model_slot.hpp"
 #include "residency/runtime/asio.hpp"
@@ -14,6 +15,7 @@
 
 #include <cstddef>
 #include <exception>
+#include <memory>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -46,14 +48,29 @@ struct OneThread {
     }
 };
 
+/// The options of a slot that never says no while a benchmark runs.
+struct Roomy {
+    [[nodiscard]] static SlotOptions options() { return roomy(); }
+};
+/// The same in a memory budget that is not under pressure.
+struct RoomyInBudget {
+    [[nodiscard]] static SlotOptions options() {
+        SlotOptions options = roomy();
+        options.memory = std::make_shared<MemoryBudget>(1'000'000);
+        options.model_memory = 1'000;
+        return options;
+    }
+};
+
 // A path: `turn` does `operations` of it and says how many of them went as they should.
 
 /// try_acquire and release.
-class LeasePath : OneThread {
+template <class Given>
+class LeasePathOf : OneThread {
 public:
     static constexpr std::size_t operations = chain_length;
 
-    LeasePath() { load(slot_, usual_key()); }
+    LeasePathOf() { load(slot_, usual_key()); }
     std::size_t turn() {
         std::size_t granted = 0;
         for (std::size_t index = 0; index < operations; ++index) {
@@ -64,8 +81,12 @@ public:
     }
 
 private:
-    Slot slot_{NoOpBackend(), roomy(), Executors::all(context.get_executor())};
+    Slot slot_{NoOpBackend(), Given::options(), Executors::all(context.get_executor())};
 };
+
+using LeasePath = LeasePathOf<Roomy>;
+/// The same with a memory budget.
+using BudgetLeasePath = LeasePathOf<RoomyInBudget>;
 
 // What is called is named, not a lambda: callgrind cannot read the names of all that is made of generic ones.
 
@@ -105,7 +126,7 @@ private:
 };
 
 /// async_embed of one text by a model that does nothing.
-template <class Backend, class Made = Backend>
+template <class Backend, class Made = Backend, class Given = Roomy>
 class EmbedPathOf : OneThread {
 public:
     static constexpr std::size_t operations = chain_length;
@@ -136,13 +157,15 @@ private:
     };
 
     ModelManager<Backend, NoOpRerankerBackend> manager_{
-        Made(), {}, {.embedding = roomy()}, Executors::all(context.get_executor())};
+        Made(), {}, {.embedding = Given::options()}, Executors::all(context.get_executor())};
     std::size_t answered_ = 0;
 };
 
 using EmbedPath = EmbedPathOf<NoOpBackend>;
 /// The same, where the backend's type is erased.
 using AnyEmbedPath = EmbedPathOf<AnyEmbeddingBackend, NoOpBackend>;
+/// The same with a memory budget.
+using BudgetEmbedPath = EmbedPathOf<NoOpBackend, NoOpBackend, RoomyInBudget>;
 /// The same where the model answers asynchronously.
 using AsyncEmbedPath = EmbedPathOf<NoOpAsyncBackend>;
 
