@@ -38,6 +38,11 @@ struct NonAllocatingWorld {
     std::function<void()> in_load{};
     std::function<void()> in_call{};
     std::function<void()> in_unload{};
+    /// Called where the backend is asked how much a model needs, which only a memory budget does. May throw.
+    std::function<void()> in_sizing{};
+    /// How many bytes a model needs, and how many it holds then; zero: it does not say.
+    std::size_t memory_needed = 60;
+    std::size_t memory_used = 0;
     /// How many rows or scores too many a model answers.
     std::size_t too_many = 0;
     /// How much one call of a model does best with.
@@ -71,6 +76,7 @@ public:
         return rows;
     }
     [[nodiscard]] BatchLimits batch_limits() const noexcept { return world_->batch_limits; }
+    [[nodiscard]] std::size_t memory_used() const noexcept { return world_->memory_used; }
     std::vector<float> rerank(std::string_view /*query*/, std::span<const std::string> documents) {
         return score(documents.size(), [&](std::size_t row) { return documents[row].size(); });
     }
@@ -101,6 +107,10 @@ struct NonAllocatingBackend {
         NonAllocatingWorld::visit(world->in_load);
         const AmpleMemory mine;
         return std::make_unique<NonAllocatingModel>(*world);
+    }
+    [[nodiscard]] std::size_t memory_needed(const ModelKey& /*key*/) const {
+        NonAllocatingWorld::visit(world->in_sizing);
+        return world->memory_needed;
     }
 };
 

@@ -311,8 +311,6 @@ private:
         Time now;
         Actions& actions;
         std::size_t left = slice;
-        // Whether the budget is to look again already.
-        bool looked = false;
     };
     // Places that come free without a switch.
     struct Coming {
@@ -454,7 +452,7 @@ private:
     void refuse_keys(Step& step);
     [[nodiscard]] MemoryRank memory_rank(Index key) const noexcept;
     void say(MemoryRequest::Type type, Index key, MemoryId id, std::size_t bytes);
-    void look_again(Step& step);
+    void look_again();
 
     void wake_by(Time due) noexcept { wake_ = due < wake_ ? due : wake_; }
     void recompute_alarm() noexcept;

@@ -203,6 +203,7 @@ private:
         switch (request.type) {
             case core::MemoryRequest::Type::reserve:
                 try {
+                    make_room();
                     ledger_.reserve({slot, request.key}, request.bytes, request.rank, request.aged_at, request.clears);
                 } catch (...) {
                     return false;
@@ -216,17 +217,35 @@ private:
         return true;
     }
 
+    // So that settling needs no memory: what is lost there would leave a key without an answer. Throws bad_alloc.
+    void make_room() RESIDENCY_REQUIRES(mutex_) {
+        const std::size_t entries = ledger_.most_answers() / 2 + 1;
+        if (room_ < entries) {
+            next_uses_.reserve(2 * entries);
+            next_answers_.reserve(4 * entries);
+            room_ = 2 * entries;
+        }
+    }
+    // Empties a vector of the settling thread's, and gives it the room that was made meanwhile.
+    template <class Element>
+    static void empty(std::vector<Element>& used, std::vector<Element>& next) noexcept {
+        used.clear();
+        if (used.capacity() < next.capacity()) {
+            used.swap(next);
+        }
+    }
+
     // Whether there is something to settle. If not, this thread settles no more.
     [[nodiscard]] bool begin_round() noexcept {
         const Lock lock(mutex_);
+        empty(uses_, next_uses_);
         settles_ = std::exchange(is_stale_, false);
         lacks_ = ledger_.lacks();
         return settles_;
     }
 
-    // Without memory for what the slots say, nothing is evicted in this round.
+    // There is room for all that holds memory. If there were not, nothing would be evicted in this round.
     void read_uses() noexcept {
-        uses_.clear();
         if (!lacks_) {
             return;
         }
@@ -244,13 +263,9 @@ private:
     }
 
     void decide() noexcept {
-        answers_.clear();
         const Lock lock(mutex_);
-        try {
-            answers_.reserve(ledger_.most_answers());
-            ledger_.settle(now_, uses_, answers_);
-        } catch (...) {  // NOLINT(bugprone-empty-catch): out of memory: what waits does so until the next message
-        }
+        empty(answers_, next_answers_);
+        ledger_.settle(now_, uses_, answers_);
         lacks_ = ledger_.lacks();
         next_look_ = ledger_.next_look();
         look_for_ = ledger_.looks_for();
@@ -302,6 +317,10 @@ private:
     core::Index next_number_ RESIDENCY_GUARDED_BY(mutex_) = 0;
     const void* clock_ RESIDENCY_GUARDED_BY(mutex_) = nullptr;
     core::Time now_ RESIDENCY_GUARDED_BY(mutex_){0};
+    // For so many entries there is room in the settling thread's vectors, or in those that take their place.
+    std::size_t room_ RESIDENCY_GUARDED_BY(mutex_) = 0;
+    std::vector<core::MemoryUse> next_uses_ RESIDENCY_GUARDED_BY(mutex_){};
+    core::MemoryAnswers next_answers_ RESIDENCY_GUARDED_BY(mutex_){};
     // Whether something has come that was not settled.
     bool is_stale_ RESIDENCY_GUARDED_BY(mutex_) = false;
     // Whether a thread settles. What follows is that thread's.

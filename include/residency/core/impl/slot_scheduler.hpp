@@ -20,6 +20,8 @@ inline SlotScheduler::SlotScheduler(const SlotOptions& options, std::size_t limi
     has_budget_ = true;
     backend_sizes_ = backend_sizes;
     memory_limit_ = limit;
+    // The budget may ask a slot that has had no request.
+    reserve_memory();
 }
 
 // Entries of keys of which nothing is known any more go at the beginning of the next call: until then the actions may
@@ -273,7 +275,7 @@ inline void SlotScheduler::release(const Grant& grant, Time now, Actions& action
         refresh(resident.key);
         decide(step);
     } else if (queue_.is_watched()) {  // 4.
-        look_again(step);
+        look_again();
     }
     note_idle(index, step);  // 5.
 }

@@ -14,16 +14,18 @@ inline bool SlotScheduler::may_claim_place(Index key) const noexcept {
     return !has_budget() || key_memory_[key].phase == MemoryPhase::sized || key_memory_[key].phase == MemoryPhase::held;
 }
 
-// Makes room for one more key, and for what the calls up to the next may have to say. Throws bad_alloc.
+// Makes room for one more key, and for what the calls up to the next may have to say, though the budget hears none of
+// it meanwhile: each key asks for memory or gives it back, each resident says what it uses, gives it back, and its key
+// asks for more. Throws bad_alloc.
 inline void SlotScheduler::reserve_memory() {
     const std::size_t keys = std::size_t{queue_.keys().end_index()} + 1;
     while (key_memory_.size() < keys) {
         key_memory_.push_back({});
     }
     constexpr std::size_t some = 16;
-    const std::size_t most = 2 * (residents_.size() + 1) + (std::min)(keys, slice) + some;
+    const std::size_t most = memory_requests_.size() + keys + 3 * (residents_.size() + 1) + some;
     if (memory_requests_.capacity() < most) {
-        memory_requests_.reserve(2 * most);
+        memory_requests_.reserve(most + most / 2);
     }
 }
 
@@ -360,9 +362,9 @@ inline void SlotScheduler::say(MemoryRequest::Type type, Index key, MemoryId id,
     memory_requests_.push_back(request);
 }
 
-// While memory is lacking, the budget looks again after each decision that may change what there is.
-inline void SlotScheduler::look_again(Step& step) {
-    if (queue_.is_watched() && !std::exchange(step.looked, true)) {
+// The budget looks again after this decision. It does so after whatever else it has yet to hear, too.
+inline void SlotScheduler::look_again() {
+    if (memory_requests_.empty()) {
         say(MemoryRequest::Type::look, none, {}, 0);
     }
 }

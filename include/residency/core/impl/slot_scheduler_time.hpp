@@ -55,7 +55,7 @@ inline void SlotScheduler::tick(Time now, Actions& actions) {
     refuse_keys(step);      // 7.
     if (look_at_ <= now) {  // 8.
         look_at_ = never;
-        say(MemoryRequest::Type::look, none, {}, 0);
+        look_again();
     }
     for (Index index = 0; index < teardowns_.end_index(); ++index) {
         if (teardowns_.used(index) && teardowns_[index].deadline <= now) {  // 9.
