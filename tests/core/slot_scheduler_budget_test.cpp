@@ -203,6 +203,27 @@ TEST_CASE("A model that used more than was thought is known by it the next time"
     CHECK(world.is_ready(reranker, "b"));
 }
 
+TEST_CASE("A key that waits asks anew once a limit has what its model used forgotten", "[core][H34][H35][H38]") {
+    MemoryWorld world = two_slots(120);
+    world.request(embedding, "a");
+    world.load(embedding, 110);
+    world.request(reranker, "b", false);
+    world.release(embedding);
+    // It is asked for while it goes for the other.
+    world.request(embedding, "a");
+    world.unload(embedding);
+    world.load(reranker);
+    REQUIRE(world.is_ready(reranker, "b"));
+    REQUIRE(world.ledger.waiting() == 1);
+    // What it used would never fit, but it needs 60.
+    world.set_limit(105);
+    CHECK(world.slots[embedding].failures.empty());
+    CHECK(world.ledger.waiting() == 1);
+    world.set_limit(110);
+    CHECK(world.ledger.reserved() == 110);
+    CHECK(world.slots[embedding].loads.size() == 1);
+}
+
 TEST_CASE("A lower limit has idle models go, the others when they are idle", "[core][H38]") {
     MemoryWorld world = two_slots(110);
     world.request(embedding, "a");
@@ -261,6 +282,30 @@ TEST_CASE("A shutdown gives back what waits for memory", "[core][H33]") {
     CHECK(world.ledger.waiting() == 0);
     REQUIRE(world.slots[reranker].failures.size() == 1);
     CHECK(world.slots[reranker].failures.front() == std::pair(errc::shutting_down, Stage::memory));
+}
+
+TEST_CASE("A slot says once that it is to be looked at, however much changes before its budget listens",
+          "[core][H18][H33]") {
+    MemoryWorld world(100);
+    SlotOptions busy = options(60);
+    busy.max_leases = 4;
+    busy.min_stay = 1h;
+    world.add(busy);
+    world.add(options(50));
+    world.request(embedding, "a");
+    world.load(embedding);
+    // Memory is lacking, so that the budget wants to hear of each change.
+    world.request(reranker, "b");
+    core::SlotScheduler& scheduler = world.slots[embedding].scheduler;
+    REQUIRE(scheduler.memory_requests().empty());
+    for (int times = 0; times < 100; ++times) {
+        core::Actions actions;
+        core::Grant grant;
+        REQUIRE(scheduler.try_grant(ModelKey("a"), {}, grant) == core::Attempt::granted);
+        REQUIRE_FALSE(scheduler.release_quietly(grant, world.now));
+        scheduler.release(grant, world.now, actions);
+    }
+    CHECK(scheduler.memory_requests().size() == 1);
 }
 
 TEST_CASE("A budget keeps as much in memory as a cache that forgets the least recently used", "[core][H36]") {

@@ -1,6 +1,8 @@
-// H18 with a memory budget: its making and that of a manager with it, and what goes on when there is no memory, to the
-// end. Each story runs again and again, with its first, second, ... allocation failing.
+// Memory budgets, and what goes wrong: allocations that fail (H18), in their making and that of a manager with one, in
+// the start of each operation, and in stories that run again and again, with their first, second, ... allocation
+// failing; models that hold more than was said; and sizes as large as a number can be.
 
+#include "support/allocation_failure_sweep.hpp"
 #include "support/memory.hpp"
 #include "support/non_allocating_fakes.hpp"
 
@@ -11,9 +13,11 @@
 #include <deque>
 #include <exception>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <new>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -32,6 +36,7 @@ const ModelKey b("bge-small-en-v1.5-of-another-kind", "q8_0-with-a-long-name");
 
 // Room for one model, of 60 bytes each.
 constexpr std::size_t limit = 100;
+constexpr std::size_t huge = (std::numeric_limits<std::size_t>::max)();
 
 SlotOptions with_budget(const std::shared_ptr<MemoryBudget>& budget) {
     SlotOptions options;
@@ -65,6 +70,15 @@ struct Scene : NonAllocatingBench {
     void rerank(Manager& manager, const ModelKey& key) {
         manager.async_rerank(key, "query", {"text"},
                              cancellable(handlers.count([](std::exception_ptr, const Ranking&) {})));
+    }
+    // The code of the embedding slot's refusal, and its words.
+    std::pair<boost::system::error_code, std::string> refusal(const ModelKey& key) {
+        Outcome<Embeddings> answer;
+        models->async_embed(key, {"text"}, answer.handler());
+        run();
+        REQUIRE(answer.calls() == 1);
+        REQUIRE(answer.exception());
+        return {answer.error().code(), answer.error().what()};
     }
     void hold(const ModelKey& key) { held.push_back(lease(key)); }
     // The model is ready and idle.
@@ -376,6 +390,164 @@ TEST_CASE("A manager that finds no memory leaves nothing of it in its budget", "
         }
         CHECK(nth > 2);
     }
+}
+
+TEMPLATE_TEST_CASE("A start that finds no memory throws and has begun nothing, also with a budget",
+                   "[H18][H33][R9][R11][R12]", starving::Acquire, starving::AcquireInTime, starving::EnsureLoaded,
+                   starving::Embed, starving::EmbedInTime, starving::Rerank, starving::Unload, starving::ShutManager) {
+    // Each slot holds one model, which is pinned, and there is room for both.
+    std::size_t threw = 0;
+    for (const starving::Setting& setting : starving::settings) {
+        for (const FaultPattern scarcity : {FaultPattern::only, FaultPattern::from}) {
+            const auto start = [&](std::size_t nth, const std::string* answer) {
+                SlotOptions options = starving::tight;
+                options.memory = std::make_shared<MemoryBudget>(180);
+                starving::Trial trial = answer == nullptr
+                                            ? starving::try_start<TestType>(setting, nth, scarcity, options)
+                                            : starving::try_start<TestType>(setting, nth, scarcity, *answer, options);
+                trial.expect(options.memory->used() == 0, "memory is still reserved");
+                return trial;
+            };
+            const std::string answer = start(0, nullptr).answer;
+            std::size_t nth = 1;
+            for (bool failed = true; failed; ++nth) {
+                INFO(TestType::name << ", " << setting.name << ": allocation " << nth << " fails"
+                                    << (scarcity == FaultPattern::from ? " and all that follow" : " alone"));
+                REQUIRE(nth < 1000);
+                const starving::Trial trial = start(nth, &answer);
+                REQUIRE(trial.problem == "");
+                threw += trial.threw ? 1 : 0;
+                failed = trial.failures != 0;
+            }
+        }
+    }
+    CHECK(threw > 0);
+}
+
+TEST_CASE("A model that holds twice its estimate has idle ones go, and is known by it the next time",
+          "[H34][H36][R13]") {
+    Scene scene;
+    scene.budget->set_limit(130);
+    scene.have(a);
+    scene.world.memory_used = 120;
+    scene.rerank(*scene.models, a);
+    scene.run();
+    CHECK(scene.handlers.ran() == 1);
+    CHECK(scene.world.live == 1);
+    CHECK(scene.budget->used() == 120);
+    CHECK(scene.models->embedding().status().residents.empty());
+    // It does not fit beside another any more: while it goes for that, it is asked for again.
+    scene.world.memory_used = 0;
+    Outcome<FrugalLease> lease;
+    scene.slot().async_acquire(a, lease.handler());
+    scene.loading.restart();
+    scene.loading.run_one();
+    scene.rerank(*scene.models, a);
+    scene.run();
+    REQUIRE(lease.calls() == 1);
+    CHECK(scene.handlers.ran() == 1);
+    CHECK(scene.world.live == 1);
+    CHECK(scene.budget->used() == 60);
+    const MemoryStatus status = scene.budget->status();
+    REQUIRE(status.waiting.size() == 1);
+    CHECK(status.waiting.front().bytes == 120);
+    // That is forgotten with a new limit.
+    scene.budget->set_limit(120);
+    scene.run();
+    CHECK(scene.handlers.ran() == 2);
+    lease.value().release();
+    check_as_new(scene, *scene.models);
+    CHECK(scene.budget->used() == 0);
+}
+
+TEST_CASE("A model that holds more than the limit serves what waited for it, and goes", "[H34][R13]") {
+    Scene scene;
+    scene.have(b);
+    scene.world.memory_used = 250;
+    Outcome<FrugalLease> held;
+    scene.slot().async_acquire(a, held.handler());
+    scene.embed(*scene.models, a);
+    scene.run();
+    REQUIRE(held.calls() == 1);
+    CHECK(scene.handlers.ran() == 1);
+    CHECK(scene.budget->used() == 250);
+    // Nothing is loaded beside it.
+    scene.rerank(*scene.other, a);
+    scene.run();
+    CHECK(scene.handlers.ran() == 1);
+    scene.world.memory_used = 0;
+    held.value().release();
+    scene.run();
+    CHECK(scene.handlers.ran() == 2);
+    CHECK(scene.budget->used() == 60);
+    CHECK(scene.world.live == 1);
+    check_as_new(scene, *scene.models);
+    check_as_new(scene, *scene.other);
+    CHECK(scene.budget->used() == 0);
+}
+
+TEST_CASE("Sizes near the greatest number are reckoned with, and said, as they are", "[H34][H35][R13]") {
+    constexpr std::size_t half = huge / 2 + 1;
+    Scene scene;
+    SECTION("a model as large as that") {
+        scene.world.memory_needed = huge;
+        CHECK(scene.refusal(a).second.find("needs " + std::to_string(huge) + " bytes") != std::string::npos);
+        scene.budget->set_limit(huge - 1);
+        CHECK(scene.refusal(a).second.find("limit of " + std::to_string(huge - 1) + " bytes") != std::string::npos);
+        CHECK(scene.world.live == 0);
+        scene.budget->set_limit(huge);
+        scene.have(a);
+        CHECK(scene.budget->used() == huge);
+        scene.rerank(*scene.models, a);
+        scene.run();
+        CHECK(scene.handlers.ran() == 1);
+        CHECK(scene.world.live == 1);
+        CHECK(scene.budget->used() == huge);
+        scene.budget->trim(huge);
+        scene.run();
+        CHECK(scene.budget->used() == 0);
+    }
+    SECTION("two whose sum is too large for a number") {
+        scene.world.memory_needed = half;
+        scene.budget->set_limit(half - 1);
+        CHECK(scene.refusal(a).second.find("needs " + std::to_string(half) + " bytes") != std::string::npos);
+        scene.budget->set_limit(huge);
+        scene.hold(a);
+        scene.rerank(*scene.models, a);
+        scene.run();
+        CHECK(scene.handlers.ran() == 0);
+        CHECK(scene.world.live == 1);
+        scene.held.clear();
+        scene.run();
+        CHECK(scene.handlers.ran() == 1);
+        CHECK(scene.budget->used() == half);
+    }
+    SECTION("models that hold as much, and did not say so") {
+        scene.world.memory_used = huge;
+        scene.budget->set_limit(huge);
+        scene.hold(a);
+        CHECK(scene.budget->used() == huge);
+        scene.budget->set_limit(1);
+        CHECK(scene.budget->used() == huge);
+        scene.held.clear();
+        scene.run();
+        CHECK(scene.budget->used() == 0);
+    }
+    SECTION("nothing at all") {
+        scene.budget->set_limit(0);
+        CHECK(scene.refusal(a).first == errc::insufficient_memory);
+        // Not a size, but none.
+        scene.world.memory_needed = 0;
+        const auto [code, words] = scene.refusal(b);
+        CHECK(code == errc::load_failed);
+        CHECK(words.find("does not say how much memory") != std::string::npos);
+    }
+    scene.world.memory_needed = 60;
+    scene.world.memory_used = 0;
+    scene.budget->set_limit(limit);
+    check_as_new(scene, *scene.models);
+    check_as_new(scene, *scene.other);
+    CHECK(scene.budget->used() == 0);
 }
 
 }  // namespace memory_budget_faults_test

@@ -235,13 +235,16 @@ inline std::string without_grants(std::string status) {
     return status;
 }
 
+/// The options of a slot whose settings these are: they need no timer.
+inline const SlotOptions tight{.keep_alive = keep_alive_forever, .max_leases = 2, .max_queue = 2};
+
 /// Starts `Operation` in `setting` with the `nth` allocation failing (none, with zero), goes on with all the memory
 /// that is wanted, ends everything, and looks at what is left.
 template <class Operation>
-Trial try_start(const Setting& setting, std::size_t nth, FaultPattern scarcity) {
+Trial try_start(const Setting& setting, std::size_t nth, FaultPattern scarcity, const SlotOptions& options = tight) {
     using Result = typename Operation::Result;
     Trial trial;
-    NonAllocatingBench bench({.keep_alive = keep_alive_forever, .max_leases = 2, .max_queue = 2});
+    NonAllocatingBench bench(options);
     setting.prepare(bench);
     const std::string before = bench.status();
     const std::size_t waiting = bench.slot().status().waiting;
@@ -299,13 +302,15 @@ Trial try_start(const Setting& setting, std::size_t nth, FaultPattern scarcity) 
 /// Whether a request that had begun may complete with `answer` because there was no memory for a step of it.
 inline bool says_lack_of_memory(const std::string& answer) {
     return answer == "bad_alloc" || answer == make_error_code(errc::load_failed).message() ||
-           answer == make_error_code(errc::inference_failed).message();
+           answer == make_error_code(errc::inference_failed).message() ||
+           answer == make_error_code(errc::insufficient_memory).message();
 }
 
 /// The same, compared with what comes of it when no allocation fails, which was `answer`.
 template <class Operation>
-Trial try_start(const Setting& setting, std::size_t nth, FaultPattern scarcity, const std::string& answer) {
-    Trial trial = try_start<Operation>(setting, nth, scarcity);
+Trial try_start(const Setting& setting, std::size_t nth, FaultPattern scarcity, const std::string& answer,
+                const SlotOptions& options = tight) {
+    Trial trial = try_start<Operation>(setting, nth, scarcity, options);
     // Once it has begun, an operation may fail for want of memory, and a refusal may be without its words; nothing else
     // may be spared.
     const bool begun = !trial.threw && trial.failures != 0;

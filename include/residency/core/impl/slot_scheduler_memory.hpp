@@ -15,7 +15,7 @@ inline bool SlotScheduler::may_claim_place(Index key) const noexcept {
 }
 
 // Makes room for one more key, and for what the calls up to the next may have to say, though the budget hears none of
-// it meanwhile: each key asks for memory or gives it back, each resident says what it uses, gives it back, and its key
+// it meanwhile: each key gives memory back and asks for it, each resident says what it uses, gives it back, and its key
 // asks for more. Throws bad_alloc.
 inline void SlotScheduler::reserve_memory() {
     const std::size_t keys = std::size_t{queue_.keys().end_index()} + 1;
@@ -23,7 +23,7 @@ inline void SlotScheduler::reserve_memory() {
         key_memory_.push_back({});
     }
     constexpr std::size_t some = 16;
-    const std::size_t most = memory_requests_.size() + keys + 3 * (residents_.size() + 1) + some;
+    const std::size_t most = memory_requests_.size() + 2 * keys + 3 * (residents_.size() + 1) + some;
     if (memory_requests_.capacity() < most) {
         memory_requests_.reserve(most + most / 2);
     }
@@ -274,7 +274,12 @@ inline void SlotScheduler::set_memory_limit(std::size_t bytes, Time now, Actions
     Step step{now, actions};
     memory_limit_ = bytes;
     for (std::size_t key = 0; key < key_memory_.size(); ++key) {
-        key_memory_[key].used = 0;
+        KeyMemory& memory = key_memory_[key];
+        if (std::exchange(memory.used, 0) > memory.estimate && memory.phase == MemoryPhase::lacking) {
+            // It waits for more than it now needs.
+            drop_memory(static_cast<Index>(key));
+            refresh(static_cast<Index>(key));
+        }
     }
     refusing_ = 0;
     refuse_keys(step);
