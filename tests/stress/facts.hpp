@@ -41,6 +41,9 @@ struct ModelFacts {
     std::uint32_t serial = 0;
     std::size_t capacity = 0;
     BatchLimits limits{};
+    /// How many bytes it says that it holds, and how many of them count.
+    std::size_t memory_used = 0;
+    std::size_t counted_bytes = 0;
     /// Which of its key's models it is, from 1; 0 before it is loaded.
     Relaxed<std::uint64_t> ordinal{0};
     /// From the end of its load to the beginning of its destructor.
@@ -74,10 +77,12 @@ struct FakeError : Error {
     FakeError(std::uint32_t of, const Error& error) : Error(error), call(of) {}
     std::uint32_t call;
 };
-/// The same of a call that finds no memory.
+/// The same of a load or a call that finds no memory.
 struct FakeShortage : std::bad_alloc {
+    explicit FakeShortage(ModelFacts& failed) : load(&failed) {}
     explicit FakeShortage(std::uint32_t of) : call(of) {}
-    std::uint32_t call;
+    ModelFacts* load = nullptr;
+    std::uint32_t call = 0;
 };
 
 /// What the latest call of a request means to it.

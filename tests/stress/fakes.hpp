@@ -74,6 +74,7 @@ public:
 
     [[nodiscard]] std::size_t max_concurrency() const noexcept { return facts_.capacity; }
     [[nodiscard]] BatchLimits batch_limits() const noexcept { return facts_.limits; }
+    [[nodiscard]] std::size_t memory_used() const noexcept { return facts_.memory_used; }
     [[nodiscard]] ModelFacts& facts() const noexcept { return facts_; }
 
     Embeddings embed(std::span<const std::string> texts, EmbedAs as,
@@ -260,6 +261,11 @@ public:
         witness_->call_back();
         dawdle(50);
         if (dice().once_in(12) || (stop.stop_requested() && dice().coin())) {
+            if (witness_->memory_limit != 0 && dice().coin()) {
+                witness_->load_failed(facts, false);
+                witness_->out_of_memory();
+                throw FakeShortage(facts);
+            }
             const bool refuses = dice().once_in(4);
             witness_->load_failed(facts, refuses);
             if (refuses) {
@@ -268,8 +274,14 @@ public:
             throw FakeFailure(facts);
         }
         auto model = std::make_unique<model_type>(*witness_, *requests_, facts);
-        witness_->loaded(facts);
+        const std::size_t bytes = bytes_of(Slot, number);
+        witness_->loaded(facts, std::array{bytes, bytes, bytes - 5, bytes + most_overrun}[dice().below(4)]);
         return model;
+    }
+    /// With a memory budget, on a thread of the library's.
+    [[nodiscard]] std::size_t memory_needed(const ModelKey& key) const {
+        witness_->call_back();
+        return bytes_of(Slot, static_cast<std::uint32_t>(key.name.front() - 'a'));
     }
     /// On the caller's thread, which may call back; now and then a key is not known, or that cannot be said.
     [[nodiscard]] bool knows(const ModelKey& key) const {

@@ -22,6 +22,9 @@ public:
     /// Takes one away and gives what is left.
     Value uncount() noexcept { return value_.fetch_sub(1, std::memory_order_relaxed) - 1; }
     void add(Value more) noexcept { value_.fetch_add(more, std::memory_order_relaxed); }
+    /// The same; gives what it was.
+    Value exchange_add(Value more) noexcept { return value_.fetch_add(more, std::memory_order_relaxed); }
+    void subtract(Value less) noexcept { value_.fetch_sub(less, std::memory_order_relaxed); }
     /// Sets these bits, or takes them away; gives what it was.
     Value include(Value bits) noexcept { return value_.fetch_or(bits, std::memory_order_relaxed); }
     Value exclude(Value bits) noexcept { return value_.fetch_and(~bits, std::memory_order_relaxed); }

@@ -3,6 +3,7 @@
 #include "stress/caller.hpp"
 #include "stress/host.hpp"
 #include "stress/settings.hpp"
+#include "stress/shared_memory.hpp"
 #include "stress/tally.hpp"
 #include "stress/watcher.hpp"
 #include "stress/world.hpp"
@@ -40,6 +41,11 @@ public:
             tally.did(settings.slow_observer ? Deed::observed_slowly : Deed::observed);
             options.observer = [this](const Event& event) { watcher_(event); };
         }
+        if (settings.memory_limit != 0) {
+            tally.did(Deed::budget);
+            memory_.emplace(box, tally, world_.witness.held, settings.memory_limit);
+            options.memory = memory_->budget();
+        }
         world_.manager = std::make_unique<Manager>(
             StressedBackend<0>(world_.witness, world_.requests, settings.batches[0]),
             StressedBackend<1>(world_.witness, world_.requests, settings.batches[1]), options, host_.executors());
@@ -55,10 +61,18 @@ public:
             on_host_thread() = true;
             tidy();
         });
+        std::thread keeper([this, seed = dice().next()] {
+            seed_thread(seed);
+            on_host_thread() = true;
+            while (memory_ && phase_ != Phase::over) {
+                memory_->act();
+            }
+        });
         until([this] { return arrived_ == callers_.size(); });
         janitor.join();
         end();
         phase_ = Phase::over;
+        keeper.join();
         for (std::thread& thread : threads) {
             thread.join();
         }
@@ -80,6 +94,9 @@ public:
         // All threads of the library's have ended: those that it detached, soon; all others, by now.
         if (world_.settings.end == End::on_own_thread || world_.settings.end == End::as_shut_down) {
             until([] { return threads_alive == 1; });
+        }
+        if (memory_) {
+            until([this] { return memory_->is_empty(); });
         }
         Witness& witness = world_.witness;
         witness.require(threads_alive == 1, "R12: a thread of the library's is left");
@@ -294,6 +311,7 @@ private:
     }
 
     World world_;
+    std::optional<SharedMemory> memory_;
     Watcher watcher_;
     Host host_;
     std::vector<std::unique_ptr<Caller>> callers_;

@@ -75,6 +75,8 @@ struct Settings {
     /// Whether some of the threads shut it down, after half of their steps or later.
     bool shuts_down = false;
     std::uint32_t pool_threads = 1;
+    /// The limit of the memory budget of both slots, and of other managers; zero if there is none.
+    std::size_t memory_limit = 0;
     /// How often each thread does something.
     std::uint32_t steps = 0;
 
@@ -117,6 +119,13 @@ struct Settings {
         settings.pool_threads = 1 + random.below(4);
         // Few enough for an observer's queue to have room for all of their events.
         settings.steps = settings.observed ? 20 + random.below(80) : 20 + random.below(400);
+        if (random.coin()) {
+            // One of the largest models alone, two of the smallest, or most of them.
+            settings.memory_limit = std::array<std::size_t, 3>{41, 65, 130}[random.below(3)];
+            for (SlotOptions& slot : settings.slots) {
+                slot.max_resident = random.coin() ? 0 : slot.max_resident;
+            }
+        }
         return settings;
     }
 
@@ -137,6 +146,9 @@ struct Settings {
             << "): on " << homes[static_cast<std::size_t>(home)] << " (" << pool_threads << "), ends "
             << ends[static_cast<std::size_t>(end)] << (observed ? ", observed" : "") << (slow_observer ? " slowly" : "")
             << (calls_back ? ", calls back" : "") << (shuts_down ? ", shut down" : "") << ", " << steps << " steps";
+        if (memory_limit != 0) {
+            out << ", a budget of " << memory_limit << " bytes";
+        }
         for (std::size_t index = 0; index < 2; ++index) {
             const SlotOptions& slot = slots[index];
             out << (index == 0 ? "\n  embedding:" : "\n  reranker:") << " keep_alive ";

@@ -13,7 +13,8 @@ inline void check_status(World& world, std::uint32_t slot, const SlotStatus& sta
     const auto require = [&](bool holds, const char* sentence) { world.witness.require(holds, sentence); };
     const SlotOptions& options = world.settings.slots.at(slot);
     const SlotCounters& counters = status.counters;
-    require(status.residents.size() <= options.max_resident, "R2: the status shows more than max_resident");
+    require(options.max_resident == 0 || status.residents.size() <= options.max_resident,
+            "R2: the status shows more than max_resident");
     require(status.leases <= options.max_leases && counters.most_leases <= options.max_leases,
             "R8: the status shows more than max_leases");
     require(status.waiting <= options.max_queue && counters.most_waiting <= options.max_queue,

@@ -2,8 +2,8 @@
 // and holds the rules (R1 to R16) against what the models, the observers and the callers see. Built with
 // ThreadSanitizer or AddressSanitizer it also looks at what those see.
 //
-// Covers [S34] [R1] [R2] [R3] [R4] [R5] [R6] [R8] [R9] [R10] [R11] [R12] [R14]
-// [H24] [H25] [H29] [H30] [H31] [H39]
+// Covers [S34] [S48] [R1] [R2] [R3] [R4] [R5] [R6] [R8] [R9] [R10] [R11] [R12] [R13] [R14]
+// [H24] [H25] [H29] [H30] [H31] [H33] [H37] [H38] [H39]
 
 #include "stress/death.hpp"
 #include "stress/round.hpp"

@@ -70,6 +70,15 @@ enum class Deed : std::uint8_t {
     part_failed,
     part_halved,
     parts_on_two_models,
+    budget,
+    trimmed,
+    limit_lowered,
+    limit_in_vain,
+    seen_waiting,
+    neighbour,
+    neighbour_served,
+    load_out_of_memory,
+    overrun,
 };
 inline constexpr std::array deed_names{"try_acquire served",
                                        "try_acquire refused",
@@ -124,15 +133,24 @@ inline constexpr std::array deed_names{"try_acquire served",
                                        "parts of one request at once",
                                        "parts that failed",
                                        "parts called again in halves",
-                                       "requests with parts on two models"};
+                                       "requests with parts on two models",
+                                       "managers with a memory budget",
+                                       "budgets trimmed",
+                                       "limits lowered and kept",
+                                       "limits raised again before they were",
+                                       "keys seen to wait for memory",
+                                       "other managers of the budget",
+                                       "requests that those served",
+                                       "loads out of memory",
+                                       "models that held more than they were to need"};
 
 /// What was done, and what came of it. A run in which something of it never happened has not looked at everything.
 struct Tally {
     std::array<std::array<Relaxed<std::uint64_t>, ways>, kinds> requests{};
     /// By errc; 0 is success, the last one operation_aborted.
-    std::array<Relaxed<std::uint64_t>, 12> outcomes{};
+    std::array<Relaxed<std::uint64_t>, 14> outcomes{};
     std::array<Relaxed<std::uint64_t>, deed_names.size()> deeds{};
-    std::array<Relaxed<std::uint64_t>, 10> unloads{};
+    std::array<Relaxed<std::uint64_t>, 13> unloads{};
     Relaxed<std::uint64_t> loads{0};
     Relaxed<std::uint64_t> loads_failed{0};
     Relaxed<std::uint64_t> loads_aborted{0};
@@ -193,7 +211,7 @@ struct Tally {
         figure("loads failed", loads_failed.get());
         figure("loads aborted", loads_aborted.get());
         for (const Reason reason :
-             {Reason::idle, Reason::switched, Reason::unload, Reason::revoked, Reason::shutdown}) {
+             {Reason::idle, Reason::switched, Reason::unload, Reason::revoked, Reason::shutdown, Reason::memory}) {
             figure("unloads, " + std::string(to_string(reason)), unloads[static_cast<std::size_t>(reason)].get());
         }
         figure("most leases at once", most_leases.get());

@@ -7,6 +7,7 @@
 #include "stress/facts.hpp"
 #include "stress/relaxed.hpp"
 #include "stress/settings.hpp"
+#include "stress/shared_memory.hpp"
 #include "stress/tally.hpp"
 
 #include <array>
@@ -70,8 +71,9 @@ public:
         Relaxed<std::uint32_t> next{0};
     };
 
-    /// With room for `most_models` in each slot.
-    Witness(BlackBox& black_box, std::size_t most_models) : box(black_box) {
+    /// With room for `most_models` in each slot. `limit`: of the memory budget; zero if there is none.
+    Witness(BlackBox& black_box, std::size_t most_models, std::size_t limit)
+        : box(black_box), memory_limit(limit), held(black_box, limit) {
         for (Slot& slot : slots) {
             slot.all = std::vector<ModelFacts>(most_models);
         }
@@ -87,8 +89,10 @@ public:
         box.note(Note::load_begun, slot, key, static_cast<std::uint32_t>(in.loads.count()));
         require(of.loading.count() == 1, "R3: two loads of one key at once");
         require(of.residents.count() == 1, "R3: two residents of one key");
-        require(in.residents.count() <= static_cast<int>(in.options.max_resident),
+        const int residents = in.residents.count();
+        require(in.options.max_resident == 0 || residents <= static_cast<int>(in.options.max_resident),
                 "R2: more residents than max_resident");
+        held.add(bytes_of(slot, key));
         require(in.loading.count() <= in.limits.max_loads, "H13: more loads at once than max_loads");
         require(!clean.get(), "R12: a load after a clean shutdown");
         if (of.failed != nullptr) {
@@ -102,6 +106,7 @@ public:
         model.key = key;
         model.serial = serial;
         model.capacity = capacity;
+        model.memory_used = model.counted_bytes = bytes_of(slot, key);
         return model;
     }
     void load_failed(ModelFacts& model, bool refused) {
@@ -119,14 +124,25 @@ public:
         end_load(in, of);
         of.residents.uncount();
         in.residents.uncount();
+        held.remove(model.counted_bytes);
         box.note(Note::load_failed, model.slot, model.key, model.serial);
     }
+    /// A load that failed found no memory.
+    void out_of_memory() { did(Deed::load_out_of_memory); }
     /// A caller learnt that this load failed.
     void failure_seen(ModelFacts& load) {
         load.counted.set(true);
         check_cooldown(load);
     }
-    void loaded(ModelFacts& model) {
+    /// `memory_used`: what it will say that it holds.
+    void loaded(ModelFacts& model, std::size_t memory_used) {
+        if (memory_used < model.counted_bytes) {
+            held.remove(model.counted_bytes - memory_used);
+            model.counted_bytes = memory_used;
+        } else if (memory_used > model.counted_bytes && memory_limit != 0) {
+            did(Deed::overrun);
+        }
+        model.memory_used = memory_used;
         Slot& in = slots[model.slot];
         Key& of = in.keys[model.key];
         model.used.set(Clock::now().time_since_epoch().count());
@@ -150,6 +166,7 @@ public:
         in.unloads.count();
         of.residents.uncount();
         in.residents.uncount();
+        held.remove(model.counted_bytes);
     }
 
     // -- Leases and calls ---------------------------------------------------------------------------------------------
@@ -297,11 +314,14 @@ public:
             require(slot.leases.get() == 0, "S34: a lease is left");
             require(slot.models.get() == slot.unloads.get(), "S34: loads are not unloads");
         }
+        require(held.now() == 0, "S34: bytes are held by no model");
     }
 
     BlackBox& box;
     /// Where deeds are counted, if anywhere.
     Tally* tally = nullptr;
+    const std::size_t memory_limit;
+    HeldMemory held;
     std::array<Slot, 2> slots{};
     /// A shutdown has begun.
     Relaxed<bool> shut_down{false};

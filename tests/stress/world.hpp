@@ -46,7 +46,7 @@ public:
     World(BlackBox& box, Tally& all, const Settings& chosen, std::size_t most_requests)
         : settings(chosen),
           tally(all),
-          witness(box, most_requests * 2),
+          witness(box, most_requests * 2, chosen.memory_limit),
           judge(witness, all, requests),
           parked(all),
           requests(most_requests),
