@@ -62,7 +62,8 @@ public:
 /// with a slot's (H33).
 ///
 /// The thread that brings a message settles: it asks the slots what their residents do, lets the ledger decide, and
-/// delivers the answers. What other threads bring meanwhile, or the answers lead to, that thread settles, too.
+/// delivers the answers. What other threads bring meanwhile, or the answers lead to, that thread settles, too, unless
+/// another one is about to: so that none is kept here for as long as others are busy.
 class MemoryBroker {
 public:
     explicit MemoryBroker(std::size_t limit) : limit_(limit), ledger_(limit) {}
@@ -96,7 +97,7 @@ public:
         settle();
     }
 
-    /// What a slot says, in its order; `settle` follows. `now` is the slot's time.
+    /// What a slot says, in its order; `settle` with their number follows. `now` is the slot's time.
     void post(core::Index slot, core::Time now, std::span<const core::MemoryRequest> requests) noexcept {
         for (const core::MemoryRequest& request : requests) {
             if (!take(slot, now, request)) {
@@ -106,16 +107,17 @@ public:
         }
     }
 
-    /// Lets the ledger decide about what has come, and delivers its answers; unless another thread does so already, and
-    /// then that goes on with it.
-    void settle() noexcept {
+    /// Lets the ledger decide about what has come, `posted` of it from this thread, and delivers its answers; unless
+    /// another thread does so already, and then that goes on with it.
+    void settle(std::size_t posted = 0) noexcept {
         {
             const Lock lock(mutex_);
+            coming_ -= posted;
             if (std::exchange(settles_, true)) {
                 return;
             }
         }
-        while (begin_round()) {
+        for (bool is_first = true; begin_round(is_first); is_first = false) {
             read_uses();
             decide();
             for (const core::MemoryAnswer& each : answers_) {
@@ -198,6 +200,7 @@ private:
     // False if there is no memory for it.
     [[nodiscard]] bool take(core::Index slot, core::Time now, const core::MemoryRequest& request) noexcept {
         const Lock lock(mutex_);
+        ++coming_;
         is_stale_ = true;
         now_ = (std::max)(now_, now);
         switch (request.type) {
@@ -235,9 +238,13 @@ private:
         }
     }
 
-    // Whether there is something to settle. If not, this thread settles no more.
-    [[nodiscard]] bool begin_round() noexcept {
+    // Whether there is something to settle that no other thread will. If not, this thread settles no more.
+    [[nodiscard]] bool begin_round(bool is_first) noexcept {
         const Lock lock(mutex_);
+        if (!is_first && coming_ != 0) {
+            settles_ = false;
+            return false;
+        }
         empty(uses_, next_uses_);
         settles_ = std::exchange(is_stale_, false);
         lacks_ = ledger_.lacks();
@@ -321,6 +328,8 @@ private:
     std::size_t room_ RESIDENCY_GUARDED_BY(mutex_) = 0;
     std::vector<core::MemoryUse> next_uses_ RESIDENCY_GUARDED_BY(mutex_){};
     core::MemoryAnswers next_answers_ RESIDENCY_GUARDED_BY(mutex_){};
+    // How many messages were brought by threads that have not called `settle` since.
+    std::size_t coming_ RESIDENCY_GUARDED_BY(mutex_) = 0;
     // Whether something has come that was not settled.
     bool is_stale_ RESIDENCY_GUARDED_BY(mutex_) = false;
     // Whether a thread settles. What follows is that thread's.

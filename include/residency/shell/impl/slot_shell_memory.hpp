@@ -45,14 +45,25 @@ public:
     void leave() noexcept { broker_->leave(number_); }
 
     /// Brings the budget what the scheduler has to say, one thread at a time, so that it comes in order; then has it
-    /// settled.
+    /// settled. A thread that comes while another one is here leaves it to that, or takes
+    /// over from it.
     void deliver(Shell& shell) noexcept {
-        for (;;) {
+        std::size_t posted = 0;
+        for (bool is_first = true;; is_first = false) {
             std::array<core::MemoryRequest, 16> some;
             std::size_t count = 0;
             core::Time now{0};
             {
                 const Lock lock(shell.mutex_);
+                if (is_first) {
+                    --coming_;
+                    if (delivers_) {
+                        return;
+                    }
+                } else if (coming_ != 0) {
+                    delivers_ = false;
+                    break;
+                }
                 std::vector<core::MemoryRequest>& all = shell.state_.scheduler.memory_requests();
                 count = (std::min)(some.size(), all.size());
                 std::copy_n(all.begin(), count, some.begin());
@@ -61,15 +72,18 @@ public:
                 now = shell.now();
             }
             if (count == 0) {
-                broker_->settle();
-                return;
+                break;
             }
             broker_->post(number_, now, {some.data(), count});
+            posted += count;
         }
+        broker_->settle(posted);
     }
     /// Whether this thread is to deliver; under the slot's mutex.
     [[nodiscard]] bool begin_delivery(core::SlotScheduler& scheduler) noexcept {
-        return !scheduler.memory_requests().empty() && !std::exchange(delivers_, true);
+        const bool has_news = !scheduler.memory_requests().empty();
+        coming_ += has_news ? 1U : 0U;
+        return has_news;
     }
 
     /// Has the backend asked how much a key needs, where models are unloaded: there no load is in the way.
@@ -191,8 +205,9 @@ private:
     const std::shared_ptr<MemoryBroker> broker_;
     const std::weak_ptr<Shell> shell_;
     core::Index number_ = core::none;
-    // Whether a thread delivers; guarded by the slot's mutex.
+    // Whether a thread delivers, and how many more are about to; guarded by the slot's mutex.
     bool delivers_ = false;
+    std::size_t coming_ = 0;
 };
 
 }  // namespace residency::detail
