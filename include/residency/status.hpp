@@ -84,7 +84,7 @@ struct SlotCounters {
     std::uint64_t loads = 0;
     /// Loads that gave a model.
     std::uint64_t loaded = 0;
-    /// Loads that failed.
+    /// Loads that failed, and estimates of how much memory a model needs.
     std::uint64_t load_failures = 0;
     /// Loads that ended without a model after they were asked to stop.
     std::uint64_t loads_aborted = 0;
