@@ -88,6 +88,8 @@ struct MemoryUse {
     MemoryRank rank{};
     /// Until when it keeps its place, if nothing happens (H32).
     Time keeps_until = (Time::min)();
+    /// In use: whether it was never granted since its load.
+    bool unused = false;
 
     /// Same in every field.
     friend bool operator==(const MemoryUse&, const MemoryUse&) = default;

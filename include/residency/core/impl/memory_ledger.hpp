@@ -294,15 +294,15 @@ inline Index MemoryLedger::aged(Time now) const noexcept {
 }
 
 // Whether a resident gives its memory to a key that waits (H32): its stay is over, and it is idle, or the key ranks
-// before what it serves; one that goes by age, if it came before that.
+// before what it serves; one that goes by age, if it came before that and the resident was used since its load. Were it
+// evicted unused, the two could be loaded and evicted for ever while their slots have no lease free.
 inline bool MemoryLedger::yields(const Entry& holder, Index to, Time now) const noexcept {
     if (to == none || holder.seen.hold == MemoryHold::idle) {
         return to == none || holder.seen.keeps_until <= now;
     }
     const Entry& key = entries_[to];
-    const bool ranks =
-        key.rank < holder.seen.rank || (by_age_ && key.aged_at <= now && key.rank.since < holder.seen.rank.since);
-    return holder.seen.keeps_until <= now && ranks;
+    const bool goes_by_age = by_age_ && key.aged_at <= now && key.rank.since < holder.seen.rank.since;
+    return holder.seen.keeps_until <= now && (key.rank < holder.seen.rank || (goes_by_age && !holder.seen.unused));
 }
 
 // Of those that hold memory in this way and yield, the one that was used the longest time ago; or none.

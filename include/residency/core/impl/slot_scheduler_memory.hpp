@@ -329,6 +329,7 @@ inline void SlotScheduler::memory_uses(Time now, std::vector<MemoryUse>& uses) {
             use.idle_since = resident.idle_since;
         } else {  // 6.
             use.hold = resident.for_memory ? MemoryHold::draining : MemoryHold::in_use;
+            use.unused = resident.unused();
             use.rank = memory_rank(resident.key);
             const Priority serves = resident.served(now);
             if (const MemoryRank served{static_cast<unsigned>(serves), never};
