@@ -16,6 +16,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <new>
 #include <optional>
 #include <set>
@@ -40,7 +41,15 @@ struct FakeFailure : std::runtime_error {
     bool stopped;
 };
 
-/// A call for which the fake has no memory.
+/// A backend that cannot say how much memory the model of a key needs.
+struct FakeSizeFailure : std::runtime_error {
+    FakeSizeFailure(int of_slot, int of_key)
+        : std::runtime_error("the fake does not know the size"), slot(of_slot), key(of_key) {}
+    int slot;
+    int key;
+};
+
+/// A load or a call for which the fake has no memory.
 struct FakeShortage : std::bad_alloc {
     explicit FakeShortage(int by) : serial(by) {}
     int serial;
@@ -124,6 +133,14 @@ enum class Sight : std::uint8_t {
     wait_together,
     cancelled,
     resumed_unwanted,
+    waits_for_memory,
+    evicted_for_other_slot,
+    without_memory,
+    size_failed,
+    tried_again,
+    beyond_limit,
+    lied,
+    trimmed,
 };
 inline constexpr std::array sight_names{
     "several requests in a call",
@@ -151,6 +168,14 @@ inline constexpr std::array sight_names{
     "asynchronous calls waited together",
     "an asynchronous call was cancelled",
     "an asynchronous call ignored that it was cancelled",
+    "a request waits for memory",
+    "an idle model unloaded for a model of the other slot",
+    "a request that can never have its memory",
+    "an estimate that throws",
+    "a load tried again after a shortage of memory",
+    "a limit set below what models hold",
+    "a model that holds more than was reserved for it",
+    "memory wanted back by the host",
 };
 using Sights = std::array<std::uint64_t, sight_names.size()>;
 
@@ -192,6 +217,8 @@ struct RequestFacts {
     bool starting = true;
     /// When the call that started it had returned.
     std::uint64_t returned = 0;
+    /// When everything had last been carried out before it.
+    std::uint64_t quiet_before = 0;
     /// When its handler was posted, and within how many others' steps; only known of handlers with an executor of their
     /// own.
     std::uint64_t posted = 0;
@@ -250,6 +277,15 @@ struct ModelFacts {
     int held = 0;
     bool stopped = false;
     bool refused = false;
+    /// How much it holds, how much the backend had said that it would, and how much the model says; zero: nothing.
+    std::size_t holds = 0;
+    std::size_t estimate = 0;
+    std::size_t says = 0;
+    /// Its load failed for want of memory; with an error of the library's own kind.
+    bool lacked_memory = false;
+    bool says_lacking = false;
+
+    [[nodiscard]] bool holds_memory() const noexcept { return state != State::failed && state != State::gone; }
 };
 
 /// One key of one slot.
@@ -266,6 +302,34 @@ struct KeyFacts {
     std::uint64_t vacant = 0;
     std::uint64_t unload = 0;
     std::uint64_t revoke = 0;
+    /// How much it needs, as the backend said last; zero if it never did. What its last model said that it uses.
+    std::size_t estimate = 0;
+    std::size_t used = 0;
+    bool sizing = false;
+    /// A request asked for its model to be pinned.
+    bool may_be_pinned = false;
+    /// Its last load failed for want of memory, and none has succeeded since.
+    bool lacked_memory = false;
+    /// When its memory may last have been more than pinned models leave of the limit.
+    std::uint64_t impossible = 0;
+
+    /// No more than this is reserved for it.
+    [[nodiscard]] std::size_t most() const noexcept { return std::max(estimate, used); }
+};
+
+/// The budget that the slots share.
+struct MemoryFacts {
+    bool limited = false;
+    std::size_t limit = 0;
+    /// No more than this is reserved, but by what models said after their load: the limit, or what was more than that
+    /// when it was lowered.
+    std::size_t ceiling = 0;
+    /// The lowest limit that a slot may go by: while the limit is being set, an earlier one.
+    std::size_t lowest = 0;
+    int setting = 0;
+    std::uint64_t changes = 0;
+    /// When idle models may last have had to go although no request waits for their memory.
+    std::uint64_t pressed = 0;
 };
 
 /// One residency, as the slot's status showed it.
@@ -294,9 +358,10 @@ struct EventFacts {
     Time latest{Time::min()};
     /// How many there were of each type.
     std::array<std::uint64_t, static_cast<std::size_t>(EventType::dropped) + 1> counts{};
-    /// Requests refused as overloaded, cooling_down and unknown_model, and when an event last said so.
-    std::array<std::uint64_t, 3> refused{};
-    std::array<Time, 3> refused_at{Time::min(), Time::min(), Time::min()};
+    /// Requests refused as overloaded, cooling_down, unknown_model and insufficient_memory, and when an event last said
+    /// so.
+    std::array<std::uint64_t, 4> refused{};
+    std::array<Time, 4> refused_at{Time::min(), Time::min(), Time::min(), Time::min()};
 
     [[nodiscard]] std::uint64_t of(EventType type) const noexcept { return counts[static_cast<std::size_t>(type)]; }
 };
@@ -325,6 +390,10 @@ struct SlotFacts {
     SlotCounters counters{};
     EventFacts events{};
 
+    /// How many models there may be at once.
+    [[nodiscard]] std::size_t places() const noexcept {
+        return options.max_resident == 0 ? std::numeric_limits<std::size_t>::max() : options.max_resident;
+    }
     /// How many model calls may run at once.
     [[nodiscard]] std::size_t max_calls() const noexcept {
         return options.max_calls == 0 ? options.max_leases : std::min(options.max_calls, options.max_leases);

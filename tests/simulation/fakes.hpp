@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <span>
 #include <stop_token>
 #include <string>
@@ -71,6 +72,8 @@ public:
 
     /// The backend is asked whether it knows the key of the request that is being started.
     virtual bool knows(int slot, const ModelKey& key) = 0;
+    /// The backend is asked how much memory the key needs: throws to fail; none if it does not say.
+    virtual std::optional<std::size_t> memory_needed(int slot, const ModelKey& key) = 0;
     /// A load runs: throws to fail; null for a null model.
     virtual ModelFacts* load(int slot, const ModelKey& key, LoadContext& context) = 0;
     /// A model is called; throws to fail.
@@ -92,6 +95,9 @@ public:
 
     [[nodiscard]] std::size_t max_concurrency() const noexcept { return facts_.capacity; }
     [[nodiscard]] BatchLimits batch_limits() const noexcept { return facts_.limits; }
+    [[nodiscard]] std::optional<std::size_t> memory_used() const noexcept {
+        return facts_.says == 0 ? std::nullopt : std::optional(facts_.says);
+    }
     [[nodiscard]] ModelFacts& facts() noexcept { return facts_; }
 
 protected:
@@ -239,6 +245,9 @@ public:
         return facts == nullptr ? nullptr : std::make_unique<Model>(*stage_, *facts);
     }
     [[nodiscard]] bool knows(const ModelKey& key) const { return stage_->knows(Slot, key); }
+    [[nodiscard]] std::optional<std::size_t> memory_needed(const ModelKey& key) {
+        return stage_->memory_needed(Slot, key);
+    }
 
 private:
     FakeStage* stage_;

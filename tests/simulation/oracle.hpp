@@ -55,6 +55,9 @@ public:
         require(static_cast<std::size_t>(facts.loading) < facts.options.max_loads,
                 "H13: more loads of one slot at once than max_loads, slot ", slot);
         require(now >= of_key.cooling_until, "R11: a load during its key's cooldown, key ", key);
+        if (of_key.lacked_memory) {
+            see(Sight::tried_again);
+        }
         ModelFacts& model = models.emplace_back();
         model.serial = static_cast<int>(models.size());
         model.slot = slot;
@@ -71,6 +74,8 @@ public:
                             }),
                 "H1: a load that no request waits for, key ", key);
         check_places(slot);
+        model.estimate = of_key.estimate;
+        require(!memory.limited || model.estimate != 0, "H34: a load of a key whose size is not known, key ", key);
         return model;
     }
     // The load is asked to stop: there was no waiter for `abandon_after`. The request may come later than the decision.
@@ -88,14 +93,23 @@ public:
             ++facts.alive;
             of_key.failures = of_key.maybe_failures = 0;
             of_key.cooling_until = of_key.maybe_cooling_until = Time::min();
+            of_key.lacked_memory = false;
+            of_key.used = model.says != 0 ? model.says : of_key.used;
+            memory.pressed = model.says > model.estimate ? ++sequence : memory.pressed;
             check_places(model.slot);
+            note_change();
             return;
         }
         model.state = ModelFacts::State::failed;
         of_key.vacant = ++sequence;
+        if (model.lacked_memory) {
+            of_key.lacked_memory = true;
+            memory.pressed = ++sequence;
+        }
         if (!model.stopped && cools_down) {
             of_key.maybe_cooling_until = now + cooldown(facts.options, of_key.maybe_failures++);
-            if (!may_be_stopped(model, now)) {
+            // Without memory it is tried once more (H37).
+            if (!may_be_stopped(model, now) && !model.lacked_memory) {
                 of_key.cooling_until = now + cooldown(facts.options, of_key.failures++);
             }
         }
@@ -184,6 +198,30 @@ public:
     // Where it is: oracle_status.hpp.
     void observe(int slot, const SlotStatus& status, Generation counter, Time now);
 
+    // -- Memory: oracle_memory.hpp ------------------------------------------------------------------------------------
+
+    /// The backend is asked how much the key needs, and answers; throws if `bytes` is zero.
+    void begin_size(int slot, int key);
+    void end_size(int slot, int key, std::size_t bytes, Time now);
+    /// A model holds so much from now on.
+    void hold_memory(ModelFacts& model, std::size_t bytes);
+    /// The host sets another limit, and has; `used`: what is reserved then, as the budget says.
+    std::uint64_t begin_limit(std::size_t bytes);
+    void end_limit(std::uint64_t change, std::size_t used);
+    /// What is reserved, as the budget says.
+    void observe_memory(std::size_t used);
+    /// Nothing is left to run now.
+    void check_quiet_memory(std::size_t used);
+    /// Something has changed that makes a need impossible, perhaps.
+    void note_change();
+    /// Whether idle models may go for what waits in another slot.
+    [[nodiscard]] bool makes_room_for(const RequestFacts& request, int residency_slot,
+                                      const ResidencyFacts& residency) const;
+    [[nodiscard]] bool is_pressed(int slot, const ResidencyFacts& residency) const;
+    [[nodiscard]] std::size_t pinned_beside(int slot, int key) const;
+    [[nodiscard]] bool is_resident(int slot, int key) const;
+    void check_waits_for_memory(const RequestFacts& request, std::size_t used);
+
     // -- Time: oracle_time.hpp ----------------------------------------------------------------------------------------
 
     /// How long a residency stays when it is idle, as far as that is known.
@@ -222,6 +260,7 @@ public:
     [[nodiscard]] bool may_end_early(const RequestFacts& request, Time now) const;
 
     std::array<SlotFacts, 2> slots{};
+    MemoryFacts memory{};
     /// The manager was destroyed; how many loads gave a null model; what was answered so far.
     bool destroyed = false;
     int null_models = 0;
@@ -243,6 +282,8 @@ public:
     }
 
     std::uint64_t sequence = 0;
+    /// When what had been decided had last been carried out.
+    std::uint64_t carried_out = 0;
     /// When nothing was left to run last.
     Time rested{0};
     /// Within how many others' steps this is.
@@ -296,7 +337,7 @@ private:
 
     void check_places(int slot) {
         const SlotFacts& facts = slots[index(slot)];
-        require(static_cast<std::size_t>(facts.alive + facts.loading) <= facts.options.max_resident,
+        require(static_cast<std::size_t>(facts.alive + facts.loading) <= facts.places(),
                 "R2: more models than max_resident, slot ", slot);
     }
     void check_called(const RequestFacts& request, const ModelFacts& model, const FakeCall& made);
@@ -321,6 +362,7 @@ private:
 #include "simulation/oracle_answers.hpp"  // IWYU pragma: export
 #include "simulation/oracle_calls.hpp"    // IWYU pragma: export
 #include "simulation/oracle_events.hpp"   // IWYU pragma: export
+#include "simulation/oracle_memory.hpp"   // IWYU pragma: export
 #include "simulation/oracle_order.hpp"    // IWYU pragma: export
 #include "simulation/oracle_status.hpp"   // IWYU pragma: export
 #include "simulation/oracle_time.hpp"     // IWYU pragma: export

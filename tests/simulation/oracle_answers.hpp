@@ -6,7 +6,23 @@
 
 namespace residency::simulation {
 
-/// The failure of a fake's that is nested in an error, if there is one.
+/// The failure of a fake's that is nested in an error, if there is one: that it does not know a size, or any other.
+[[nodiscard]] inline std::optional<FakeSizeFailure> nested_size_failure(const std::exception_ptr& error) {
+    try {
+        std::rethrow_exception(error);
+    } catch (const std::exception& outer) {
+        try {
+            std::rethrow_if_nested(outer);
+        } catch (const FakeSizeFailure& failure) {
+            return failure;
+        } catch (...) {
+            return std::nullopt;
+        }
+    } catch (...) {
+        return std::nullopt;
+    }
+    return std::nullopt;
+}
 [[nodiscard]] inline std::optional<FakeFailure> nested_failure(const std::exception_ptr& error) {
     try {
         std::rethrow_exception(error);
@@ -139,6 +155,20 @@ inline void Oracle::check_answer(RequestFacts& request, const std::exception_ptr
         require(request.due() <= now, "timed out before its timeout, " + who);
         require(stage != Stage::inference || request.kind == Kind::call,
                 "timed out in a call that it does not make, " + who);
+    } else if (code == errc::insufficient_memory) {
+        const KeyFacts& key = facts.keys[index(request.key)];
+        const bool thrown = std::any_of(models.begin(), models.end(), [&](const ModelFacts& model) {
+            return model.says_lacking && model.slot == request.slot && model.key == request.key;
+        });
+        require(memory.limited && (thrown || key.impossible >= request.quiet_before),
+                "H35: insufficient_memory, and it could be had, " + who);
+        see(Sight::without_memory);
+    } else if (code == errc::load_failed && nested_size_failure(error)) {
+        const FakeSizeFailure failure = *nested_size_failure(error);
+        require(failure.slot == request.slot && failure.key == request.key,
+                "R11: failed because another key's size is not known, " + who);
+        require(retry_after.has_value(), "load_failed without retry_after, " + who);
+        see(Sight::size_failed);
     } else if (code == errc::load_failed) {
         const auto failure = nested_failure(error);
         if (!failure) {
@@ -180,7 +210,8 @@ inline void Oracle::check_answer(RequestFacts& request, const std::exception_ptr
     } else if (request.denied) {
         require(code == errc::unknown_model, "H5: an unknown key failed with something else, " + who);
     } else if (asks && (request.cooling_at_call || (request.full_at_call && !request.maybe_cooling_at_call))) {
-        require(code == (request.cooling_at_call ? errc::cooling_down : errc::overloaded),
+        const bool too_large = memory.limited && !request.cooling_at_call && code == errc::insufficient_memory;
+        require(too_large || code == (request.cooling_at_call ? errc::cooling_down : errc::overloaded),
                 "H5: a request that had to be refused failed with something else, " + who);
     }
     if (request.closed_at_call && request.wants_model() && !request.invalid) {

@@ -14,7 +14,6 @@ inline void Oracle::note_event(int slot, int key, const Event& event) {
     ++events.counts[index(static_cast<std::size_t>(event.type))];
     switch (event.type) {
         case EventType::ready:
-        case EventType::drain_started:
         case EventType::drain_ended:
         case EventType::inference_failed:
             require(event.generation != Generation{}, "H19: an event without its generation, slot ", slot);
@@ -40,11 +39,12 @@ inline void Oracle::note_event(int slot, int key, const Event& event) {
             break;
         }
         case EventType::rejected: {
-            const std::size_t reason = event.reason == Reason::overloaded     ? 0
-                                       : event.reason == Reason::cooling_down ? 1
-                                                                              : 2;
-            require(event.count != 0 && (reason != 2 || event.reason == Reason::unknown_model),
-                    "H19: a refusal without its reason or its count, slot ", slot);
+            constexpr std::array reasons{Reason::overloaded, Reason::cooling_down, Reason::unknown_model,
+                                         Reason::insufficient_memory};
+            const auto found = std::find(reasons.begin(), reasons.end(), event.reason);
+            const auto reason = found == reasons.end() ? 0 : index(found - reasons.begin());
+            require(event.count != 0 && found != reasons.end(), "H19: a refusal without its reason or its count, slot ",
+                    slot);
             require(facts.closing || events.refused_at[reason] == Time::min() ||
                         event.time >= events.refused_at[reason] + std::chrono::seconds(1),
                     "H19: refusals are not summed up, slot ", slot);
@@ -52,6 +52,12 @@ inline void Oracle::note_event(int slot, int key, const Event& event) {
             events.refused_at[reason] = event.time;
             break;
         }
+        case EventType::drain_started:
+        case EventType::unloaded:
+            require(event.type == EventType::unloaded || event.generation != Generation{},
+                    "H19: an event without its generation, slot ", slot);
+            require(memory.limited || event.reason != Reason::memory, "H36: room is made for memory without a budget");
+            break;
         default: break;
     }
     const bool concerns_slot = event.type == EventType::shutdown_started || event.type == EventType::shutdown_completed;
@@ -70,7 +76,8 @@ inline void Oracle::check_events(int slot, const SlotStatus& status, Time now) {
     matches(EventType::unloaded, counters.unloaded());
     matches(EventType::timed_out, counters.timed_out);
     matches(EventType::shutdown_started, status.shutting_down ? 1 : 0);
-    const std::array<std::uint64_t, 3> refused{counters.overloaded, counters.cooling_down, counters.unknown_model};
+    const std::array<std::uint64_t, 4> refused{counters.overloaded, counters.cooling_down, counters.unknown_model,
+                                               counters.insufficient_memory};
     for (std::size_t reason = 0; reason < refused.size(); ++reason) {
         const bool all = status.shutting_down || events.refused_at[reason] == Time::min() ||
                          now >= events.refused_at[reason] + std::chrono::seconds(1);

@@ -9,7 +9,7 @@ namespace residency::simulation {
 inline void Oracle::observe(int slot, const SlotStatus& status, Generation counter, Time now) {
     SlotFacts& facts = slots[index(slot)];
     const SlotOptions& options = facts.options;
-    require(status.residents.size() <= options.max_resident, "R2: more residents than max_resident, slot ", slot);
+    require(status.residents.size() <= facts.places(), "R2: more residents than max_resident, slot ", slot);
     require(status.leases <= options.max_leases, "R8: more leases than max_leases, slot ", slot);
     require(status.waiting <= options.max_queue, "R8: more waiters than max_queue, slot ", slot);
     require(counter == status.generation, "R6: two readings of the counter differ, slot ", slot);
@@ -112,7 +112,14 @@ inline void Oracle::note_unload(int slot, ResidencyFacts residency, Time now) {
         return request.slot == slot && request.wants_model() && (request.outstanding() || may_claim(request)) &&
                request.key != residency.key;
     });
-    if (!facts.closing && facts.keys[index(residency.key)].unload < residency.ready && !switched) {
+    const bool made_room = memory.limited && std::any_of(requests.begin(), requests.end(), [&](const auto& request) {
+                               return request.slot != slot && makes_room_for(request, slot, residency);
+                           });
+    if (made_room && !switched && residency.leases == 0) {
+        see(Sight::evicted_for_other_slot);
+    }
+    if (!facts.closing && facts.keys[index(residency.key)].unload < residency.ready && !switched && !made_room &&
+        !is_pressed(slot, residency)) {
         slots[index(slot)].idle_unloads.push_back({residency, now, sequence});
     }
 }

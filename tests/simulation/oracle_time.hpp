@@ -148,17 +148,27 @@ inline void Oracle::check_claim(int slot, const SlotStatus& status, const Reques
     const bool begun = std::any_of(models.begin(), models.end(), [&](const ModelFacts& model) {
         return model.slot == slot && model.key == request.key && model.entered > request.sequence;
     });
-    require(ended || begun || status.residents.size() >= facts.options.max_resident,
+    // With a budget it may have to wait for memory, or its size may not be known.
+    require(ended || begun || memory.limited || status.residents.size() >= facts.places(),
             "H1: a key has lost its turn with its last waiter's timeout, request ", request.id);
 }
 
 inline void Oracle::check_waits_for_something(int slot, const SlotStatus& status, const RequestFacts& request) {
     const SlotFacts& facts = slots[index(slot)];
-    const bool stays = std::any_of(facts.residencies.begin(), facts.residencies.end(), [&](const auto& residency) {
-        return residency.key != request.key && rested < stays_until(slot, residency);
-    });
-    require(facts.held != 0 || stays, "R9: a request waits though no lease is held: lost wake-up, request ",
-            request.id);
+    bool stays = false;
+    bool held = false;
+    for (int other = 0; other < 2; ++other) {
+        const SlotFacts& each = slots[index(other)];
+        // What models of the other slot hold may be what is lacking.
+        if (other == slot || memory.limited) {
+            held = held || each.held != 0;
+            stays =
+                stays || std::any_of(each.residencies.begin(), each.residencies.end(), [&](const auto& residency) {
+                    return (other != slot || residency.key != request.key) && rested < stays_until(other, residency);
+                });
+        }
+    }
+    require(held || stays, "R9: a request waits though no lease is held: lost wake-up, request ", request.id);
     bool resident = false;
     for (const ResidencyFacts& residency : facts.residencies) {
         if (residency.key == request.key) {
@@ -174,7 +184,7 @@ inline void Oracle::check_waits_for_something(int slot, const SlotStatus& status
                     "R9: a request waits for a model that could be leased: lost wake-up, request ", request.id);
         }
     }
-    require(resident || status.residents.size() >= facts.options.max_resident,
+    require(resident || memory.limited || status.residents.size() >= facts.places(),
             "R9: a request waits though a place is free: lost wake-up, request ", request.id);
 }
 

@@ -30,6 +30,12 @@ struct Settings {
     bool one_executor = false;
     /// Whether the backends know each key only sometimes.
     bool denies = false;
+    /// Whether the slots share a memory budget, and its limit; how much the models need, by slot and key.
+    bool budgeted = false;
+    std::size_t memory = 0;
+    std::array<std::array<std::size_t, 3>, 2> sizes{};
+    /// Whether models may hold more or less than that.
+    bool lies = false;
     std::uint32_t length = 40;
 
     static Settings choose(Choices& choices) {
@@ -67,7 +73,28 @@ struct Settings {
         settings.callbacks_apart = one_of(true, false) && !settings.one_executor;
         settings.length = one_of(40U, 20U, 80U);
         settings.denies = one_of(false, false, true);
+        settings.budgeted = one_of(false, false, true);
+        if (settings.budgeted) {
+            settings.choose_memory(choices);
+        }
         return settings;
+    }
+    // Little against the sizes. The slots share it, so that more often than without one both are used.
+    void choose_memory(Choices& choices) {
+        constexpr std::array<std::size_t, 5> budgets{4, 3, 2, 6, 9};
+        constexpr std::array<std::size_t, 6> needs{1, 2, 2, 3, 3, 5};
+        memory = budgets[choices.below(budgets.size())];
+        both = both || choices.below(3) != 0;
+        lies = choices.once_in(2);
+        for (std::size_t slot = 0; slot < slots.size(); ++slot) {
+            for (std::size_t& size : sizes[slot]) {
+                size = needs[choices.below(needs.size())];
+            }
+            slots[slot].model_memory = choices.below(4);
+            if (choices.once_in(2)) {
+                slots[slot].max_resident = 0;
+            }
+        }
     }
 
     [[nodiscard]] std::string text() const {
@@ -87,6 +114,16 @@ struct Settings {
             << (bound ? ", handlers with an executor" : ", handlers on callbacks")
             << (callbacks_apart ? ", callbacks apart" : "") << (one_executor ? ", one executor" : "")
             << (denies ? ", unknown keys" : "") << '\n';
+        if (budgeted) {
+            out << "memory " << memory << ", models need";
+            for (std::size_t slot = 0; slot < slots.size(); ++slot) {
+                for (const std::size_t size : sizes[slot]) {
+                    out << ' ' << size;
+                }
+                out << " (" << slots[slot].model_memory << " by the options)";
+            }
+            out << (lies ? ", or another amount" : "") << '\n';
+        }
         return out.str();
     }
 };

@@ -1,8 +1,8 @@
 // Simulates whole managers on the virtual clock, one for each seed, and holds the rules (R1 to R16) against
 // what happens.
 //
-// Covers [S35] [R1] [R2] [R3] [R4] [R5] [R6] [R7] [R8] [R9] [R10] [R11] [R12] [R14] [R15] [R16]
-// [H1] [H4] [H5] [H6] [H7] [H8] [H9] [H13] [H14] [H19] [H24] [H25] [H29] [H30] [H31] [H39]
+// Covers [S35] [R1] [R2] [R3] [R4] [R5] [R6] [R7] [R8] [R9] [R10] [R11] [R12] [R13] [R14] [R15] [R16]
+// [H1] [H4] [H5] [H6] [H7] [H8] [H9] [H13] [H14] [H19] [H24] [H25] [H29] [H30] [H31] [H34] [H35] [H38] [H39]
 
 // Timers are then looked at when the simulation says so, and not when the kernel reports them.
 #define BOOST_ASIO_DISABLE_EPOLL

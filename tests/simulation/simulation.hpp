@@ -1,5 +1,6 @@
 #pragma once
 
+#include "residency/memory_budget.hpp"
 #include "residency/model_manager.hpp"
 #include "residency/testing/virtual_clock.hpp"
 #include "simulation/choices.hpp"
@@ -71,7 +72,13 @@ public:
         : stream_(stream),
           choices_(std::move(choices)),
           settings_(Settings::choose(choices_)),
-          oracle_(settings_.slots[0], settings_.slots[1], settings_.keys) {}
+          oracle_(settings_.slots[0], settings_.slots[1], settings_.keys) {
+        if (settings_.budgeted) {
+            budget_ = std::make_shared<MemoryBudget>(settings_.memory);
+            oracle_.memory.limited = true;
+            oracle_.memory.limit = oracle_.memory.ceiling = oracle_.memory.lowest = settings_.memory;
+        }
+    }
 
     std::string run() override;
 
@@ -160,6 +167,8 @@ private:
     void cancel(RequestFacts& request, asio::cancellation_type type);
     void look();
     void block_in_vain();
+    void squeeze();
+    void set_limit(std::size_t bytes);
     void destroy();
 
     // -- simulation_leases.hpp: what it does with bare leases ---------------------------------------------------------
@@ -179,7 +188,9 @@ private:
     void check_value(RequestFacts& request, const std::exception_ptr& error, Lease<Model>& lease);
     void event(const Event& event);
     bool knows(int slot, const ModelKey& key) override;
+    std::optional<std::size_t> memory_needed(int slot, const ModelKey& key) override;
     ModelFacts* load(int slot, const ModelKey& key, LoadContext& context) override;
+    void say_memory(ModelFacts& model);
     FakeAnswer call(ModelFacts& model, const FakeCall& made) override;
     asio::awaitable<FakeAnswer> call_later(ModelFacts& model, const FakeCall& made) override;
     [[nodiscard]] CallFacts& begin_call(ModelFacts& model, const FakeCall& made);
@@ -219,6 +230,7 @@ private:
     std::vector<HeldLease> leases_;
     // What asynchronous calls wait for, and the numbers of these.
     std::vector<std::pair<int, std::shared_ptr<Timer>>> suspended_;
+    std::shared_ptr<MemoryBudget> budget_;
     std::unique_ptr<Manager> manager_;
     std::vector<Frame> frames_;
     std::string trace_;

@@ -146,6 +146,54 @@ bool SimulationOf<Asynchronous>::knows(int slot, const ModelKey& key) {
 }
 
 template <bool Asynchronous>
+std::optional<std::size_t> SimulationOf<Asynchronous>::memory_needed(int slot, const ModelKey& key) {
+    require_frame(loading_, "H34: a size is asked for outside the loading executor");
+    const int number = key.name.front() - 'a';
+    oracle_.begin_size(slot, number);
+    const auto of = static_cast<std::size_t>(slot);
+    std::optional<std::size_t> bytes = settings_.sizes[of][static_cast<std::size_t>(number)];
+    std::size_t ending = 0;
+    {
+        const LibraryFrame frame(*this);
+        if (!calm()) {
+            nest(3);
+            ending = calm() ? 0 : choices_.weighted({8, 1, 1, 1});
+        }
+    }
+    const std::size_t by_options = settings_.slots[of].model_memory;
+    switch (ending) {
+        case 1: bytes.reset(); break;
+        case 2: bytes = *bytes + 1; break;
+        default: break;
+    }
+    const bool throws = ending == 3;
+    const std::size_t needs = throws ? 0 : bytes.value_or(by_options);
+    note("slot ", slot, " key ", number, " needs ", needs, throws ? ": not known" : bytes ? "" : " by the options");
+    oracle_.end_size(slot, number, needs, now());
+    if (throws) {
+        throw FakeSizeFailure(slot, number);
+    }
+    // The library then fails it in its own words.
+    oracle_.null_models += needs == 0 ? 1 : 0;
+    return bytes;
+}
+
+// What a model says of what it holds.
+template <bool Asynchronous>
+void SimulationOf<Asynchronous>::say_memory(ModelFacts& model) {
+    if (!budget_ || calm()) {
+        return;
+    }
+    const std::uint32_t lies = settings_.lies ? 1 : 0;
+    switch (choices_.weighted({3, 3, lies, lies})) {
+        case 1: model.says = model.holds; break;
+        case 2: model.says = model.holds + 1; break;
+        case 3: model.says = std::max<std::size_t>(1, model.holds - 1); break;
+        default: break;
+    }
+}
+
+template <bool Asynchronous>
 ModelFacts* SimulationOf<Asynchronous>::load(int slot, const ModelKey& key, LoadContext& context) {
     require_frame(loading_, "a load outside the loading executor");
     const Frame job = frames_.back();
@@ -153,7 +201,12 @@ ModelFacts* SimulationOf<Asynchronous>::load(int slot, const ModelKey& key, Load
     model.limits = settings_.limits[static_cast<std::size_t>(slot)];
     model.most_texts = model.limits.texts;
     model.capacity = calm() ? 100 : choices_.weighted({3, 1, 1}) == 0 ? 100 : 1 + choices_.below(2);
-    note("load ", model.serial, ": slot ", slot, " key ", model.key);
+    if (budget_) {
+        const std::uint32_t lies = settings_.lies && !calm() ? 1 : 0;
+        const std::array<std::size_t, 3> holds{model.estimate, 1, model.estimate + 2};
+        oracle_.hold_memory(model, holds[choices_.weighted({3, lies, lies})]);
+    }
+    note("load ", model.serial, ": slot ", slot, " key ", model.key, " holds ", model.holds);
     std::size_t ending = 0;
     {
         bool at_once = true;
@@ -169,11 +222,17 @@ ModelFacts* SimulationOf<Asynchronous>::load(int slot, const ModelKey& key, Load
             context.progress(0.5F);
             // Some loads take long: waiters come and leave meanwhile.
             nest(choices_.once_in(4) ? 16 : 4);
-            ending = calm() ? 0 : choices_.weighted({8, 2, 1, 1});
+            const std::uint32_t lacks = budget_ ? 1 : 0;
+            ending = calm() ? 0 : choices_.weighted({8, 2, 1, 1, 2 * lacks, lacks});
         }
     }
     model.stopped = context.stop_token().stop_requested();
-    note("loaded ", model.serial, ": ", ending);
+    model.lacked_memory = ending > 3;
+    model.says_lacking = ending == 5;
+    if (ending == 0) {
+        say_memory(model);
+    }
+    note("loaded ", model.serial, ": ", ending, " says ", model.says);
     oracle_.end_load(model, ending != 0, ending != 3, now());
     switch (ending) {
         case 1: throw FakeFailure(model.serial, model.stopped);
@@ -181,6 +240,8 @@ ModelFacts* SimulationOf<Asynchronous>::load(int slot, const ModelKey& key, Load
         case 3:
             model.refused = true;
             throw Error(errc::invalid_request, key, Stage::load, "the fake knows no such model");
+        case 4: throw FakeShortage(model.serial);
+        case 5: throw Error(errc::insufficient_memory, key, Stage::load, "the fake has no memory");
         default: return &model;
     }
 }

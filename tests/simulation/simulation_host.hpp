@@ -14,7 +14,7 @@ void SimulationOf<Asynchronous>::act() {
     if (oracle_.requests.size() >= most_requests) {
         return;
     }
-    switch (choices_.weighted({10, 8, 3, 4, 8, 7, 4, 2, 1, 1, 8})) {
+    switch (choices_.weighted({10, 8, 3, 4, 8, 7, 4, 2, 1, 1, 8, settings_.budgeted ? 3U : 0U})) {
         case 0: start(ask(Kind::call)); break;
         case 1: start(ask(Kind::acquire)); break;
         case 2: attempt(); break;
@@ -30,6 +30,7 @@ void SimulationOf<Asynchronous>::act() {
             }
             break;
         case 10: burst(); break;
+        case 11: squeeze(); break;
     }
 }
 
@@ -112,6 +113,7 @@ template <class Slot>
 void SimulationOf<Asynchronous>::start_in(Slot& slot, RequestFacts& request) {
     const SlotFacts& facts = oracle_.slots[static_cast<std::size_t>(request.slot)];
     const SlotStatus status = slot.status();
+    request.quiet_before = oracle_.carried_out;
     request.closing_at_call = facts.closing;
     request.closed_at_call = facts.closed;
     const auto overdue = static_cast<std::size_t>(
@@ -134,6 +136,12 @@ void SimulationOf<Asynchronous>::start_in(Slot& slot, RequestFacts& request) {
     request.cooling_at_call = now() < key_facts.cooling_until;
     request.maybe_cooling_at_call = now() < key_facts.maybe_cooling_until;
     const ModelKey key = request.invalid ? ModelKey() : key_of(request.key);
+    if (request.options.keep_alive == keep_alive_forever) {
+        oracle_.slots[static_cast<std::size_t>(request.slot)]
+            .keys[static_cast<std::size_t>(request.key)]
+            .may_be_pinned = true;
+        oracle_.note_change();
+    }
     RequestFacts* const outer = std::exchange(asking_, &request);
     if (request.kind == Kind::acquire) {
         using LeaseType = typename Slot::lease_type;
@@ -334,6 +342,40 @@ void SimulationOf<Asynchronous>::block_in_vain() {
         oracle_.require(error.code() == errc::would_deadlock,
                         "H15: a blocking call inside a model failed with something else");
     }
+}
+
+// The memory budget changes, or its memory is wanted elsewhere.
+template <bool Asynchronous>
+void SimulationOf<Asynchronous>::squeeze() {
+    switch (choices_.weighted({4, 2, 1})) {
+        case 0: {
+            const std::array<std::size_t, 6> limits{settings_.memory, 0, 1, 2, 4, 12};
+            set_limit(limits[choices_.below(limits.size())]);
+            break;
+        }
+        case 1: {
+            const std::size_t bytes = 1 + choices_.below(6);
+            note("trim ", bytes);
+            oracle_.memory.pressed = ++oracle_.sequence;
+            oracle_.see(Sight::trimmed);
+            budget_->trim(bytes);
+            break;
+        }
+        case 2: {
+            std::ostringstream out;
+            out << budget_->status();
+            note(out.str());
+            break;
+        }
+    }
+}
+
+template <bool Asynchronous>
+void SimulationOf<Asynchronous>::set_limit(std::size_t bytes) {
+    note("set the limit to ", bytes);
+    const std::uint64_t change = oracle_.begin_limit(bytes);
+    budget_->set_limit(bytes);
+    oracle_.end_limit(change, budget_->used());
 }
 
 template <bool Asynchronous>

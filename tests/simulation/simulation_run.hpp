@@ -29,6 +29,7 @@ void SimulationOf<Asynchronous>::make_manager() {
     ManagerOptions options;
     options.embedding = settings_.slots[0];
     options.reranker = settings_.slots[1];
+    options.memory = budget_;
     if (settings_.observed) {
         options.observer = [this](const Event& published) { event(published); };
     }
@@ -213,6 +214,9 @@ void SimulationOf<Asynchronous>::check_quiet() {
     }
     oracle_.check_quiet(0, manager_->embedding().status(), now());
     oracle_.check_quiet(1, manager_->reranker().status(), now());
+    if (budget_) {
+        oracle_.check_quiet_memory(budget_->used());
+    }
     if (settings_.observed) {
         oracle_.check_events(0, manager_->embedding().status(), now());
         oracle_.check_events(1, manager_->reranker().status(), now());
@@ -245,6 +249,12 @@ void SimulationOf<Asynchronous>::posting() noexcept {
 
 template <bool Asynchronous>
 void SimulationOf<Asynchronous>::observe() {
+    if (oracle_.depth == 0 && frames_.empty()) {
+        oracle_.carried_out = oracle_.sequence;
+    }
+    if (budget_ && oracle_.violation.empty()) {
+        oracle_.observe_memory(budget_->used());
+    }
     if (manager_ && oracle_.violation.empty()) {
         oracle_.observe(0, manager_->embedding().status(), manager_->embedding().generation(), now());
         oracle_.observe(1, manager_->reranker().status(), manager_->reranker().generation(), now());
@@ -263,6 +273,11 @@ void SimulationOf<Asynchronous>::finish() {
     note("the end");
     come_to_rest();
     check_quiet();
+    if (budget_ && choices_.below(2) == 0) {
+        set_limit(settings_.memory);
+        come_to_rest();
+        check_quiet();
+    }
     if (manager_) {
         serve_all();
         for (const RequestFacts& request : oracle_.requests) {
@@ -277,6 +292,8 @@ void SimulationOf<Asynchronous>::finish() {
                             oracle_.requests.back().id);
             oracle_.require(&handlers() == &control_ || !oracle_.requests.back().both_slots || control_.tracked() == 0,
                             "R12: a timer waits after shutdown");
+            oracle_.require(!budget_ || !oracle_.requests.back().both_slots || !leases_.empty() || budget_->used() == 0,
+                            "R12: memory is reserved after shutdown");
         }
         const std::size_t held = choices_.below(2);
         if (held != 0) {
@@ -373,6 +390,8 @@ void SimulationOf<Asynchronous>::check_gone() {
         gone += model.state == ModelFacts::State::gone ? 1 : 0;
     }
     oracle_.require(loaded == gone, "S34: loads are not unloads, left: ", loaded - gone);
+    oracle_.require(!budget_ || (budget_->used() == 0 && budget_->status().waiting.empty()),
+                    "R12: memory is reserved for nothing, bytes: ", budget_ ? static_cast<int>(budget_->used()) : 0);
     for (const SeededQueue* queue : {&control_, &inference_, &loading_, &callbacks_, &client_}) {
         oracle_.require(queue->tracked() == 0, "R12: an executor still counts work that has ended");
     }
