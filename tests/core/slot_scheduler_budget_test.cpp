@@ -104,6 +104,31 @@ TEST_CASE("Two slots without a free lease do not load and evict each other's mod
     CHECK(world.slots[reranker].scheduler.queue().empty());
 }
 
+TEST_CASE("What waits for a model that unloads fails once it is gone if it can never fit again", "[core][H35][R13]") {
+    MemoryWorld world(100);
+    world.add(options(0, 1), true);
+    world.request(embedding, "a", false);
+    world.size(embedding, 60);
+    world.work();
+    REQUIRE(world.slots[embedding].grants.size() == 1);
+    world.decide(embedding, [&](core::SlotScheduler& scheduler, core::Actions& actions) {
+        const ModelKey a{"a"};
+        scheduler.unload(&a, UnloadMode::drain, world.now, actions);
+    });
+    CHECK(world.request(embedding, "a"));
+    CHECK(world.request(embedding, "b", false, Priority::high));
+    world.size(embedding, 20);
+    world.set_limit(50);
+    CHECK(world.slots[embedding].failures.empty());
+    world.release(embedding);
+    world.unload(embedding);
+    REQUIRE(world.slots[embedding].failures.size() == 1);
+    CHECK(world.slots[embedding].failures.front() == std::pair(errc::insufficient_memory, Stage::memory));
+    world.work();
+    CHECK(world.is_ready(embedding, "b"));
+    CHECK(world.slots[embedding].scheduler.queue().empty());
+}
+
 TEST_CASE("The longest idle model of all slots goes for one that does not fit beside it", "[core][H36]") {
     MemoryWorld world = two_slots(180);
     for (const char* name : {"a", "b"}) {

@@ -136,6 +136,10 @@ inline void SlotScheduler::gone(Index index, Step& step) {
     }
     complete_teardowns(step);
     refresh(key);
+    // While there was a resident, a lower limit, or what its model used, did not matter to those that wait.
+    if (has_budget_) {
+        refuse_key(key, step);
+    }
     decide(step);
     collect_later(key);
     recompute_alarm();
