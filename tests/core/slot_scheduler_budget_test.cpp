@@ -129,6 +129,45 @@ TEST_CASE("What waits for a model that unloads fails once it is gone if it can n
     CHECK(world.slots[embedding].scheduler.queue().empty());
 }
 
+TEST_CASE("A late answer about memory that was given back is not taken for the answer to a later question",
+          "[core][H33]") {
+    SlotOptions slot = options(2, 1);
+    core::SlotScheduler scheduler(slot, 10, false);
+    core::Actions actions;
+    core::RequestSpec spec;
+    const core::Time now{0};
+    const core::Enqueued first = scheduler.enqueue(ModelKey{"a"}, spec, now, actions);
+    REQUIRE(scheduler.memory_requests().size() == 1);
+    const core::Index key = scheduler.memory_requests().front().key;
+    scheduler.memory_requests().clear();
+    const core::MemoryId earlier{0, 1};
+    const core::MemoryId later{1, 2};
+    scheduler.memory_answered(key, earlier, core::MemoryVerdict::lacking, now, actions);
+    // The budget reserves it; before that is known here, the waiter has left, and another has come.
+    REQUIRE(scheduler.cancel(first.request, now, actions));
+    REQUIRE(scheduler.memory_requests().size() == 1);
+    CHECK(scheduler.memory_requests().front().type == core::MemoryRequest::Type::give_back);
+    scheduler.memory_requests().clear();
+    const std::string name = GENERATE("a", "b");
+    REQUIRE(scheduler.enqueue(ModelKey{name}, spec, now, actions).request.valid());
+    REQUIRE(scheduler.memory_requests().size() == 1);
+    REQUIRE(scheduler.memory_requests().front().type == core::MemoryRequest::Type::reserve);
+    REQUIRE(scheduler.memory_requests().front().key == key);
+    scheduler.memory_requests().clear();
+    actions.clear();
+    SECTION("that it is reserved") {
+        scheduler.memory_answered(key, earlier, core::MemoryVerdict::reserved, now, actions);
+    }
+    SECTION("that it can never be") {
+        scheduler.memory_answered(key, earlier, core::MemoryVerdict::impossible, now, actions);
+    }
+    CHECK(actions.empty());
+    CHECK(scheduler.residents().size() == 0);
+    scheduler.memory_answered(key, later, core::MemoryVerdict::reserved, now, actions);
+    REQUIRE(scheduler.residents().size() == 1);
+    CHECK(scheduler.residents()[0].memory == later);
+}
+
 TEST_CASE("The longest idle model of all slots goes for one that does not fit beside it", "[core][H36]") {
     MemoryWorld world = two_slots(180);
     for (const char* name : {"a", "b"}) {

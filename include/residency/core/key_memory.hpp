@@ -37,6 +37,9 @@ struct KeyMemory {
     std::size_t used = 0;
     /// Its memory, while it is lacking or held.
     MemoryId id{};
+    /// What was last given back while the key had no resident: an answer about that may still be on its way, also when
+    /// the entry is another key's.
+    MemoryId given_back{};
     /// Where it stands.
     MemoryPhase phase = MemoryPhase::unsized;
     /// Whether its load ran out of memory and was, or is to be, tried once more, and it has not loaded since.

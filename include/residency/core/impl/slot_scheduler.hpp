@@ -33,7 +33,8 @@ inline void SlotScheduler::begin_call() noexcept {
         unused_ = std::exchange(entry.texts, Index{0});
         entry.unused = false;
         if (has_budget_) {
-            key_memory_[key] = {};
+            KeyMemory& memory = key_memory_[key];
+            memory = KeyMemory{.given_back = memory.given_back};
         }
         queue_.collect(key);
     }

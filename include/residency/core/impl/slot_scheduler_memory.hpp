@@ -104,7 +104,7 @@ inline void SlotScheduler::ask_for_memory(Index key) {
 //  1. It is about a resident, which is gone: nothing happens.
 //  2. The resident is to go.
 //  3. It need not any more: if that is why it drains, it returns.
-//  4. It is about memory that the key does not wait for, or no longer: nothing happens.
+//  4. It is about memory that the key gave back, or does not wait for: nothing happens.
 //  5. The memory can never be there: the key's waiters fail.
 //  6. It is reserved, and the key may have a place; or it is lacking, the key waits for it, and another may have the
 //     place.
@@ -129,6 +129,9 @@ inline void SlotScheduler::memory_answered(Index key, MemoryId id, MemoryVerdict
         return;
     }
     KeyMemory& memory = key_memory_[key];
+    if (id.valid() && id == memory.given_back) {  // 4.
+        return;
+    }
     if (memory.phase == MemoryPhase::asking) {
         --asking_;
         memory.id = id;
@@ -209,7 +212,8 @@ inline void SlotScheduler::evict_for_memory(Index index, Step& step) {
 inline void SlotScheduler::drop_memory(Index key) noexcept {
     KeyMemory& memory = key_memory_[key];
     if (memory.id.valid()) {
-        say(MemoryRequest::Type::give_back, key, std::exchange(memory.id, {}), 0);
+        memory.given_back = std::exchange(memory.id, {});
+        say(MemoryRequest::Type::give_back, key, memory.given_back, 0);
         enter(memory, MemoryPhase::sized);
     }
 }
