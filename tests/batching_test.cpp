@@ -274,6 +274,31 @@ TEST_CASE("Nothing is run again once the slot shuts down", "[H30]") {
     bench.check_nothing_left();
 }
 
+TEST_CASE("What memory has split off is called also after the slot began to shut down, whatever the others threw",
+          "[H30][R14]") {
+    BatchBench bench;
+    bench.occupy_before({{"b"}, {"c"}, {"d"}, {"e"}});
+    Outcome<ShutdownReport> shutdown;
+    bench.hook = [&](const FakeCall& call) {
+        if (call.rows == 4) {
+            throw std::bad_alloc();
+        }
+        if (call.rows == 2 && call.texts.front() == "b") {
+            throw std::runtime_error("broken");
+        }
+        if (call.texts.front() == "b") {
+            bench.manager->async_shutdown(shutdown.handler());
+        }
+    };
+    bench.run();
+    bench.check_answer(1);
+    CHECK(bench.answers[2].code() == errc::inference_failed);
+    bench.check_answer(3);
+    bench.check_answer(4);
+    CHECK(shutdown.value().clean());
+    bench.check_nothing_left();
+}
+
 TEST_CASE("What goes on of a call with a text at fault is one call, without others that memory has split off",
           "[H30]") {
     BatchBench bench({8});

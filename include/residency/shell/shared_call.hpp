@@ -43,7 +43,7 @@ public:
     /// Whether the model is to be called once more. Then come `call`, and `gave` or `threw`.
     [[nodiscard]] bool next() noexcept {
         if (failed_together_ && first().slot().closed()) {
-            for_each_left([&](Call& each) {
+            members_.for_each_at(Turn::alone, [&](Call& each) {
                 if (!each.completed_early) {
                     each.answer.error = each.failure(failed_together_, std::nullopt);
                 }
@@ -51,9 +51,10 @@ public:
             });
         }
         size_ = 0;
-        take(Turn::again);
-        if (size_ == 0) {
-            take(Turn::waits);
+        for (const Turn turn : {Turn::again, Turn::alone, Turn::waits}) {
+            if (size_ == 0) {
+                take(turn);
+            }
         }
         return size_ != 0;
     }
@@ -105,8 +106,9 @@ private:
 
     template <class Visit>
     void for_each_left(const Visit& visit) const {
-        members_.for_each_at(Turn::again, visit);
-        members_.for_each_at(Turn::waits, visit);
+        for (const Turn turn : {Turn::again, Turn::alone, Turn::waits}) {
+            members_.for_each_at(turn, visit);
+        }
     }
 
     // The next call is about those that stand there, as many as it may be.
@@ -142,6 +144,7 @@ private:
         } else {
             failed_together_ = thrown;
             most_ = 1;
+            return Turn::alone;
         }
         return Turn::waits;
     }
