@@ -1,7 +1,7 @@
 // A libFuzzer target: finds histories that break one of the scheduler's promises. scheduler_replay prints a
 // history that it found.
 
-#include "fuzz/scheduler_bytes.hpp"
+#include "fuzz/histories.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -10,7 +10,7 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t size) {
     try {
-        residency::test::SchedulerHistory(bytes, size, nullptr).run();
+        residency::test::run_history(bytes, size, nullptr);
     } catch (const residency::test::Violation& violation) {
         std::fprintf(stderr, "VIOLATED: %s\n", violation.what());
         std::abort();

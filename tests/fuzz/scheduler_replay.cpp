@@ -3,7 +3,7 @@
 //   scheduler_replay FILE_OR_FOLDER...            each file is a history; folders are taken with all that is in them
 //   scheduler_replay --trace FILE                 prints every step of it and the state that it leads to
 
-#include "fuzz/scheduler_bytes.hpp"
+#include "fuzz/histories.hpp"
 
 #include <cstdint>
 #include <cstdlib>
@@ -29,7 +29,7 @@ std::vector<std::uint8_t> read(const std::filesystem::path& path) {
 bool holds(const std::filesystem::path& path, std::ostream* trace) {
     const std::vector<std::uint8_t> bytes = read(path);
     try {
-        residency::test::SchedulerHistory(bytes.data(), bytes.size(), trace).run();
+        residency::test::run_history(bytes.data(), bytes.size(), trace);
         return true;
     } catch (const residency::test::Violation& violation) {
         std::cerr << path.string() << ": VIOLATED: " << violation.what() << '\n';
