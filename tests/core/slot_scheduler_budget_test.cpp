@@ -75,8 +75,8 @@ TEST_CASE("Two slots without a free lease do not load and evict each other's mod
     world.work();
     REQUIRE(world.slots[embedding].grants.size() == 1);
     REQUIRE(world.slots[reranker].grants.size() == 1);
-    // 60 bytes are left: too little for the oldest key, so that the next reservation goes by age again and again. Of the
-    // other two the first came before the second, which ranks before it.
+    // 60 bytes are left: too little for the oldest key, so that the next reservation goes by age again and again. Of
+    // the other two the first came before the second, which ranks before it.
     request(embedding, "large", 70, true, Priority::low);
     request(embedding, "c", 60, true, Priority::low);
     request(reranker, "d", 50, true, Priority::normal);

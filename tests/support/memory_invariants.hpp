@@ -1,9 +1,9 @@
 #pragma once
 
-// A SlotScheduler with a memory budget, and a sceptic beside it: which key was sized, what was asked of the budget, what
-// it has given, reckoned from the calls, the actions and the messages alone. The budget is the test's: it may answer
-// anything that the messages between slots and budget allow (H33), late answers included. What does not concern memory
-// is looked at by support/scheduler_invariants.hpp, without a budget.
+// A SlotScheduler with a memory budget, and a sceptic beside it: which key was sized, what was asked of the budget,
+// what it has given, reckoned from the calls, the actions and the messages alone. The budget is the test's: it may
+// answer anything that the messages between slots and budget allow (H33), late answers included. What does not concern
+// memory is looked at by support/scheduler_invariants.hpp, without a budget.
 
 #include "residency/core/slot_scheduler.hpp"
 #include "support/scheduler_invariants.hpp"

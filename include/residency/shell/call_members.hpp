@@ -10,8 +10,8 @@ namespace residency::detail {
 template <class Work>
 class ModelCall;
 
-/// Where a request that shares a call stands: its model call is to come, or to come again without one that was at fault,
-/// or alone because the joint call failed; it is being made, or has given its answer.
+/// Where a request that shares a call stands: its model call is to come, or to come again without one that was at
+/// fault, or alone because the joint call failed; it is being made, or has given its answer.
 enum class Turn : std::uint8_t { waits, again, alone, in_call, over };
 
 /// The requests that share a lease, and those of them that the current model call is about.
