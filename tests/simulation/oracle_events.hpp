@@ -26,8 +26,8 @@ inline void Oracle::note_event(int slot, int key, const Event& event) {
             const bool known = std::any_of(requests.begin(), requests.end(), [&](const RequestFacts& request) {
                 return request.slot == slot && request.key == key && request.wants_model() &&
                        (request.begun + event.duration == event.time ||
-                        // It came to the queue once its backend had been asked.
-                        (request.overtaken && request.begun + event.duration <= event.time)) &&
+                        // It came to the queue once its backend had been asked, or what it needs to be cut was made.
+                        ((request.overtaken || request.rows > 1) && request.begun + event.duration <= event.time)) &&
                        request.due() <= event.time;
             });
             require(known, "H19: no request timed out then, slot ", slot);
