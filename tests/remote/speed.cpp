@@ -1,5 +1,9 @@
 // How fast requests come through residency::remote, beside a bare Beast client that sends each text by itself. Prints a
 // table for people. Usage: remote_speed [SECONDS for each row]
+//
+// The rows of a group take turns of a fortieth of a second. A figure is the median of a row's turns; a ratio is the median
+// of its ratios to the group's first row, each to the turn of the same round, so that whatever else the machine does
+// is in both.
 
 #include "residency/backends/remote.hpp"
 #include "residency/model_manager.hpp"
@@ -14,6 +18,8 @@
 #include <cstdlib>
 #include <ctime>
 #include <exception>
+#include <functional>
+#include <future>
 #include <memory>
 #include <string>
 #include <thread>
@@ -29,6 +35,12 @@ namespace {
 namespace http = boost::beast::http;
 using Tcp = asio::ip::tcp;
 using Clock = std::chrono::steady_clock;
+
+double microseconds_of(clockid_t clock) {
+    timespec time{};
+    clock_gettime(clock, &time);
+    return static_cast<double>(time.tv_sec) * 1e6 + static_cast<double>(time.tv_nsec) / 1e3;
+}
 
 // Answers with vectors of 384 floats in base64. One worker, which takes `each` for a request and `text` for each text.
 class Server {
@@ -47,6 +59,12 @@ public:
 
     [[nodiscard]] Tcp::endpoint endpoint() const { return acceptor_.local_endpoint(); }
     [[nodiscard]] std::size_t requests() const { return requests_; }
+    // Of its thread, in microseconds.
+    [[nodiscard]] double cpu() {
+        std::promise<double> cpu;
+        asio::post(io_, [&cpu] { cpu.set_value(microseconds_of(CLOCK_THREAD_CPUTIME_ID)); });
+        return cpu.get_future().get();
+    }
 
 private:
     asio::awaitable<void> accept() {
@@ -95,27 +113,63 @@ private:
 struct Result {
     double texts = 0;     // A second.
     double requests = 0;  // HTTP, a second.
-    double cpu = 0;       // Of the clients' threads, microseconds an HTTP request.
+    double latency = 0;   // The median of the callers' requests, microseconds.
+    double cpu = 0;       // Of all threads but the peer's, microseconds an HTTP request.
 };
 
-double cpu_of_thread() {
-    timespec time{};
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
-    return static_cast<double>(time.tv_sec) * 1e6 + static_cast<double>(time.tv_nsec) / 1e3;
+double median(std::vector<double> values) {
+    if (values.empty()) {
+        return 0;
+    }
+    const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+    std::nth_element(values.begin(), middle, values.end());
+    return *middle;
 }
 
-Result measured(Clock::duration time, std::size_t texts, std::size_t requests, double cpu) {
-    const double seconds = std::chrono::duration<double>(time).count();
-    return {static_cast<double>(texts) / seconds, static_cast<double>(requests) / seconds,
-            cpu / static_cast<double>(requests)};
-}
+// What the callers of one turn have got.
+struct Tally {
+    std::size_t texts = 0;
+    std::vector<double> latencies{};
 
-asio::awaitable<void> bare_caller(Tcp::endpoint endpoint, Clock::time_point until, std::size_t& texts) {
+    void count(std::size_t more, Clock::time_point since) {
+        texts += more;
+        latencies.push_back(std::chrono::duration<double, std::micro>(Clock::now() - since).count());
+    }
+};
+
+// What the clients have done since it was made.
+class Usage {
+public:
+    explicit Usage(Server& server) : server_(server), cpu_(cpu()), requests_(server.requests()) {}
+
+    [[nodiscard]] Result of(const Tally& tally) const {
+        const double seconds = std::chrono::duration<double>(Clock::now() - began_).count();
+        const auto requests = static_cast<double>(server_.requests() - requests_);
+        const double used = cpu() - cpu_;
+        return {static_cast<double>(tally.texts) / seconds, requests / seconds, median(tally.latencies),
+                used / requests};
+    }
+
+private:
+    [[nodiscard]] double cpu() const { return microseconds_of(CLOCK_PROCESS_CPUTIME_ID) - server_.cpu(); }
+
+    Server& server_;
+    double cpu_;
+    std::size_t requests_;
+    Clock::time_point began_ = Clock::now();
+};
+
+// With an `asker` each request comes from the thread of that, and its answer goes there.
+asio::awaitable<void> bare_caller(Tcp::endpoint endpoint, Clock::time_point until, Tally& tally,
+                                  asio::io_context* asker) {
     Tcp::socket socket(co_await asio::this_coro::executor);
     co_await socket.async_connect(endpoint, asio::use_awaitable);
     socket.set_option(Tcp::no_delay(true));
     boost::beast::flat_buffer buffer;
-    while (Clock::now() < until) {
+    for (Clock::time_point asked; (asked = Clock::now()) < until;) {
+        if (asker != nullptr) {
+            co_await asio::post(*asker, asio::use_awaitable);  // There, and back.
+        }
         http::request<http::string_body> request(http::verb::post, "/v1/embeddings", 11);
         request.set(http::field::host, "127.0.0.1");
         request.set(http::field::content_type, "application/json");
@@ -126,34 +180,44 @@ asio::awaitable<void> bare_caller(Tcp::endpoint endpoint, Clock::time_point unti
         co_await http::async_read(socket, buffer, response, asio::use_awaitable);
         const boost::json::value body = boost::json::parse(response.body());
         const auto& vector = body.at("data").at(0).at("embedding").as_string();
-        texts += detail::remote::floats_of_base64({vector.data(), vector.size()})->size() / 384;
+        tally.count(detail::remote::floats_of_base64({vector.data(), vector.size()})->size() / 384, asked);
     }
 }
 
-Result bare(const Server& server, std::size_t callers, Clock::duration time) {
+Result bare(Server& server, std::size_t callers, Clock::duration time, asio::io_context* asker = nullptr) {
     asio::io_context io(1);
-    std::size_t texts = 0;
-    const double cpu = cpu_of_thread();
+    Tally tally;
+    const Usage usage(server);
     for (std::size_t caller = 0; caller < callers; ++caller) {
-        asio::co_spawn(io, bare_caller(server.endpoint(), Clock::now() + time, texts),
+        asio::co_spawn(io, bare_caller(server.endpoint(), Clock::now() + time, tally, asker),
                        [](const std::exception_ptr&) {});
     }
     io.run();
-    return measured(time, texts, texts, cpu_of_thread() - cpu);
+    return usage.of(tally);
+}
+
+Result bare_across_threads(Server& server, std::size_t callers, Clock::duration time) {
+    asio::io_context asker(1);
+    auto work = asio::make_work_guard(asker);
+    std::thread thread([&asker] { asker.run(); });
+    const Result result = bare(server, callers, time, &asker);
+    work.reset();
+    thread.join();
+    return result;
 }
 
 using Models = ModelManager<RemoteEmbeddingBackend, RemoteRerankerBackend>;
 
-asio::awaitable<void> caller(Models& models, Clock::time_point until, std::size_t& texts) {
-    while (Clock::now() < until) {
+asio::awaitable<void> caller(Models& models, Clock::time_point until, Tally& tally) {
+    for (Clock::time_point asked; (asked = Clock::now()) < until;) {
         std::vector<std::string> one{"x"};
         const Embeddings rows = co_await models.async_embed("m", std::move(one), {}, asio::use_awaitable);
-        texts += rows.size();
+        tally.count(rows.size(), asked);
     }
 }
 
-// On the host's executor, or on threads of the manager's own, whose work is not in the CPU time.
-Result through(const Server& server, std::size_t callers, Clock::duration time, bool owned, std::size_t batch) {
+// On the host's executor, or on threads of the manager's own.
+Result through(Server& server, std::size_t callers, Clock::duration time, bool owned, std::size_t batch) {
     RemoteModelOptions model;
     model.endpoints = {{.url = "http://127.0.0.1:" + std::to_string(server.endpoint().port()) + "/v1"}};
     model.connections = 64;
@@ -165,7 +229,7 @@ Result through(const Server& server, std::size_t callers, Clock::duration time, 
     const RemoteRerankerBackend reranker({.model = model});
     auto models = owned ? std::make_unique<Models>(embedding, reranker, options)
                         : std::make_unique<Models>(embedding, reranker, options, Executors::all(io.get_executor()));
-    std::size_t texts = 0;
+    Tally tally;
     std::size_t running = 1;
     const auto ended = [&](const std::exception_ptr& thrown) {
         --running;
@@ -185,37 +249,73 @@ Result through(const Server& server, std::size_t callers, Clock::duration time, 
                    [&](const std::exception_ptr& thrown, Generation) { ended(thrown); });
     run();
     running = callers;
-    const std::size_t before = server.requests();
-    const double cpu = cpu_of_thread();
+    const Usage usage(server);
     for (std::size_t each = 0; each < callers; ++each) {
-        asio::co_spawn(io, caller(*models, Clock::now() + time, texts), ended);
+        asio::co_spawn(io, caller(*models, Clock::now() + time, tally), ended);
     }
     run();
-    return measured(time, texts, server.requests() - before, cpu_of_thread() - cpu);
+    return usage.of(tally);
 }
 
-void print(const char* what, const Result& result) {
-    std::printf("%-58s %10.0f texts/s %10.0f requests/s %8.1f us CPU a request\n", what, result.texts, result.requests,
-                result.cpu);
-    std::fflush(stdout);
+constexpr Clock::duration turn = 25ms;
+
+struct Row {
+    const char* what;
+    std::function<Result()> measure;
+    std::vector<Result> turns{};
+};
+
+void print(std::size_t rounds, std::vector<Row> rows) {
+    for (std::size_t round = 0; round < rounds; ++round) {
+        for (Row& row : rows) {
+            row.turns.push_back(row.measure());
+        }
+    }
+    const std::vector<Result>& first = rows.front().turns;
+    for (const Row& row : rows) {
+        const auto figure = [&](double Result::*of) {
+            std::vector<double> values;
+            for (const Result& each : row.turns) {
+                values.push_back(each.*of);
+            }
+            return median(std::move(values));
+        };
+        const auto ratio = [&](double Result::*of) {
+            std::vector<double> values;
+            for (std::size_t round = 0; round < rounds; ++round) {
+                values.push_back(row.turns[round].*of / (first[round].*of));
+            }
+            return median(std::move(values));
+        };
+        std::printf(
+            "%-50s %6.0f texts/s %5.2f x  %6.0f requests/s  latency %7.1f us %5.2f x  CPU %6.1f us a request %5.2f x\n",
+            row.what, figure(&Result::texts), ratio(&Result::texts), figure(&Result::requests),
+            figure(&Result::latency), ratio(&Result::latency), figure(&Result::cpu), ratio(&Result::cpu));
+        std::fflush(stdout);
+    }
 }
 
 }  // namespace
 
 int main(int count, char** arguments) {
-    const auto time = std::chrono::milliseconds(static_cast<int>((count > 1 ? std::atof(arguments[1]) : 3.0) * 1000));
+    const double seconds = count > 1 ? std::atof(arguments[1]) : 3.0;
+    const auto rounds =
+        (std::max)(std::size_t{1}, static_cast<std::size_t>(std::chrono::duration<double>(seconds) / turn));
     {
-        const Server slow(2ms, 100us);
-        print("64 callers, 2 ms + 0.1 ms a text: bare", bare(slow, 64, time));
-        print("  residency, host's executor", through(slow, 64, time, false, 32));
-        print("  residency, owned threads", through(slow, 64, time, true, 32));
+        Server slow(2ms, 100us);
+        print(rounds, {{"64 callers, 2 ms + 0.1 ms a text: bare", [&] { return bare(slow, 64, turn); }},
+                       {"  residency, host's executor", [&] { return through(slow, 64, turn, false, 32); }},
+                       {"  residency, owned threads", [&] { return through(slow, 64, turn, true, 32); }}});
     }
-    const Server quick(0ms, 0ms);
-    print("64 callers, no-op peer: bare", bare(quick, 64, time));
-    print("  residency, host's executor", through(quick, 64, time, false, 32));
-    print("  residency, owned threads", through(quick, 64, time, true, 32));
-    print("  residency, host's executor, each text by itself", through(quick, 64, time, false, 1));
-    print("1 caller, no-op peer: bare", bare(quick, 1, time));
-    print("  residency, host's executor", through(quick, 1, time, false, 32));
-    print("  residency, owned threads", through(quick, 1, time, true, 32));
+    Server quick(0ms, 0ms);
+    print(rounds,
+          {{"64 callers, no-op peer: bare", [&] { return bare(quick, 64, turn); }},
+           {"  residency, host's executor", [&] { return through(quick, 64, turn, false, 32); }},
+           {"  residency, owned threads", [&] { return through(quick, 64, turn, true, 32); }},
+           {"  residency, host's executor, each text by itself", [&] { return through(quick, 64, turn, false, 1); }},
+           {"  residency, owned threads, each text by itself", [&] { return through(quick, 64, turn, true, 1); }}});
+    print(rounds, {{"1 caller, no-op peer: bare", [&] { return bare(quick, 1, turn); }},
+                   {"  bare, asked for by another thread", [&] { return bare_across_threads(quick, 1, turn); }},
+                   {"  residency, host's executor", [&] { return through(quick, 1, turn, false, 32); }},
+                   {"  residency, owned threads", [&] { return through(quick, 1, turn, true, 32); }}});
 }

@@ -76,6 +76,7 @@ public:
         boost::system::error_code ignored;
         socket_.set_option(Tcp::no_delay(true), ignored);
         socket_.non_blocking(true, ignored);  // For `is_quiet`.
+        buffer_.reserve(read_at_once);
 #if defined(RESIDENCY_REMOTE_TLS)
         if (secured_) {
             co_await secured_->async_handshake(asio::ssl::stream_base::client,
@@ -140,6 +141,10 @@ private:
         return false;
 #endif
     }
+
+    // Beast reads as much as the buffer has room for, and half a kilobyte if it has none: a batch's answer has some ten
+    // kilobytes.
+    static constexpr std::size_t read_at_once = 64 * std::size_t{1024};
 
     Tcp::socket socket_;
     asio::execution_context* context_;
