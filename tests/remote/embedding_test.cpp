@@ -171,6 +171,16 @@ TEST_CASE("remote: more texts than texts_per_request are several requests") {
     CHECK(peer.seen().size() == 1 + 3);
 }
 
+TEST_CASE("remote: a request that is larger than what the system takes at once is written whole") {
+    Peer peer(openai);
+    Embedder embedder(options_for({peer.url()}));
+    const std::vector<std::string> texts(16, std::string(1024 * std::size_t{1024}, 'x'));
+    const Embeddings rows = embedder.embed(texts);
+    REQUIRE(rows.size() == texts.size());
+    CHECK(is_row_of(rows[15], texts[15]));
+    CHECK(peer.accepted() == 2);
+}
+
 TEST_CASE("remote: queries and documents get their prefixes") {
     Peer peer(openai);
     const auto model = load_embedder({.model = options_for({peer.url()}), .prefixes = [](const ModelKey&) {

@@ -39,6 +39,9 @@ struct Security {
 /// executor that the connection was made with, so that calls on different strands can use it one after the other.
 class Connection {
 public:
+    /// Writes a request part by part.
+    using Serializer = http::request_serializer<http::string_body>;
+
     /// One that is not open yet, of the context of `executor`. `security` outlives it.
     Connection(const asio::any_io_executor& executor, const Url& url, Security& security)
         : socket_(executor), context_(&asio::query(executor, asio::execution::context)) {
@@ -75,7 +78,7 @@ public:
         }
         boost::system::error_code ignored;
         socket_.set_option(Tcp::no_delay(true), ignored);
-        socket_.non_blocking(true, ignored);  // For `is_quiet`.
+        socket_.non_blocking(true, ignored);  // For `is_quiet` and `write_at_once`.
         buffer_.reserve(read_at_once);
 #if defined(RESIDENCY_REMOTE_TLS)
         if (secured_) {
@@ -86,9 +89,20 @@ public:
         co_return error;
     }
 
-    /// Writes a request; `error` says what went wrong, and outlives it.
-    [[nodiscard]] asio::awaitable<std::size_t> write(http::request<http::string_body>& request,
-                                                     boost::system::error_code& error) {
+    /// Writes as much of a request as the system takes at once, which is mostly all of it: the call then waits for its
+    /// answer alone, and no other thread of the context is woken to say that it is written. `error` says what went
+    /// wrong. False: the rest is for `write`.
+    [[nodiscard]] bool write_at_once(Serializer& request, boost::system::error_code& error) {
+        // TLS loses what the system does not take.
+        if (is_secured()) {
+            return false;
+        }
+        http::write(socket_, request, error);
+        return error != asio::error::would_block;
+    }
+
+    /// Writes what is left of a request; `error` says what went wrong, and outlives it.
+    [[nodiscard]] asio::awaitable<std::size_t> write(Serializer& request, boost::system::error_code& error) {
 #if defined(RESIDENCY_REMOTE_TLS)
         if (secured_) {
             return http::async_write(*secured_, request, asio::redirect_error(asio::use_awaitable, error));

@@ -88,8 +88,11 @@ private:
     asio::awaitable<Exchange> over(Connection& connection, http::request<http::string_body>& request, Watch& watch) {
         reusable_ = false;
         watch.uses(connection);
+        Connection::Serializer serializer(request);
         boost::system::error_code not_written;
-        co_await connection.write(request, not_written);
+        if (!connection.write_at_once(serializer, not_written)) {
+            co_await connection.write(serializer, not_written);
+        }
         // A peer may answer before it has read all, and close: its answer says more than the failed write.
         for (int interim = 0; interim < most_interim_answers; ++interim) {
             std::optional<http::response_parser<http::string_body>> parser;
