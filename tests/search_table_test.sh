@@ -38,7 +38,7 @@ refused "with a number for a text" '[{"keys": 7, "built_in": true}]' "line 1 has
 refused "with a folder of no name" '[{"keys": "*", "llama_cpp": ""}]' "line 1 has a 'llama_cpp' that is no text, or empty"
 refused "with a built_in that is false" '[{"keys": "*", "built_in": false}]' "line 1 has a built_in that is not true"
 refused "with a dialect of a local line" '[{"keys": "*", "built_in": true, "dialect": "tei"}]' "line 1 has a 'dialect' and is not remote"
-refused "with a dialect that there is not" '[{"keys": "*", "remote": "http://127.0.0.1:1", "dialect": "latin"}]' "dialect 'latin'; there are openai and tei"
+refused "with a dialect that there is not" '[{"keys": "*", "remote": "http://127.0.0.1:1", "dialect": "latin"}]' "dialect 'latin'; there are openai, tei and cohere"
 refused "with a variable that is not set" '[{"keys": "*", "remote": "http://127.0.0.1:1", "api_key_variable": "NOT_SET_ANYWHERE"}]' "'NOT_SET_ANYWHERE', which is not set"
 refused "without the models of the search" '[{"keys": "a*", "built_in": true}]' "no model 'lexical@f32' for --embedding in '$table'"
 table '[{"keys": "*", "built_in": true}]'
@@ -89,6 +89,15 @@ check "a wrong API key: exit code 1" ends_with 1
 check "a wrong API key: it says so" says err "$url: it answers 401: wrong key"
 check "a wrong API key: it is not said" bash -c "! grep -q wrong-secret '$room/err'"
 refuses "a model that no line has" "no model 'near@f16' for --embedding" loaf "$folder" --models "$table" --embedding near@f16
+
+table '[{"keys": "far-*", "remote": "'"${url%/v1}"'", "dialect": "cohere", "name": "org/far", "api_key_variable": "FAKE_KEY"},
+        {"keys": "lexical", "built_in": true}]'
+run "bake the loaf" "$folder" --json --models "$table" --embedding far-embedder --embedding lexical@f32 --reranker far-reranker
+check "Cohere's dialect beside a built-in model: exit code 0" ends_with 0
+check "Cohere's dialect beside a built-in model: each finds the bread" json '{r["embedding"] for r in j["results"] if r["file"].endswith("bread.txt")} == {"lexical@f32", "far-embedder"}'
+check "Cohere's dialect: the query is said to be one" asked "/v2/embed org/far search_query"
+check "Cohere's dialect: the passages are said to be documents" asked "/v2/embed org/far search_document"
+check "Cohere's dialect: it reranks" asked "/v2/rerank org/far"
 
 # ---- and OpenVINO
 

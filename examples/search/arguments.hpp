@@ -160,7 +160,7 @@ inline std::optional<Arguments> parse(int argc, const char* const* argv) {
         "   {\"keys\": \"*@f16\", \"llama_cpp\": \"FOLDER\"}, {\"keys\": \"*\", \"openvino\": \"FOLDER\"},\n"
         "   {\"keys\": \"bge-m3\", \"remote\": [\"http://HOST:8080/v1\"], \"dialect\": \"openai\",\n"
         "    \"name\": \"BAAI/bge-m3\", \"api_key_variable\": \"VARIABLE\"}]\n"
-        "`dialect` (openai or tei), `name` and `api_key_variable` may be left out.\n"
+        "`dialect` (openai, tei or cohere), `name` and `api_key_variable` may be left out.\n"
         "\nBinary and unreadable files, links and the folders of git, Mercurial and Subversion are skipped.\n"
         "Exit code: 0 found, 1 nothing found or failed, 2 bad usage, 130 interrupted.");
     try {

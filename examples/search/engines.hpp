@@ -5,6 +5,7 @@
 
 #include <residency/backends/any.hpp>
 #include <residency/backends/lexical.hpp>
+#include <residency/embed_as.hpp>
 #include <residency/error.hpp>
 #include <residency/model_key.hpp>
 
@@ -19,6 +20,7 @@
 #endif
 
 #include <algorithm>
+#include <cstddef>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -27,6 +29,10 @@
 #include <vector>
 
 namespace search {
+
+/// Lines of a table, whose backends are shared.
+template <class Backend>
+using Lines = std::shared_ptr<std::vector<residency::Route<Backend>>>;
 
 namespace detail {
 
@@ -60,10 +66,11 @@ inline std::pair<residency::AnyEmbeddingBackend, residency::AnyRerankerBackend> 
     }
 #if defined(SEARCH_WITH_REMOTE)
     residency::RemoteModelOptions model;
-    const bool is_tei = source.dialect == "tei";
+    const residency::RemoteDialect dialect = source.dialect == "tei"      ? residency::RemoteDialect::tei
+                                             : source.dialect == "cohere" ? residency::RemoteDialect::cohere
+                                                                          : residency::RemoteDialect::openai;
     for (const std::string& url : source.urls) {
-        model.endpoints.push_back(
-            {.url = url, .dialect = is_tei ? residency::RemoteDialect::tei : residency::RemoteDialect::openai});
+        model.endpoints.push_back({.url = url, .dialect = dialect});
     }
     if (!source.name.empty()) {
         model.name = [name = source.name](const residency::ModelKey&) { return name; };
@@ -78,12 +85,11 @@ inline std::pair<residency::AnyEmbeddingBackend, residency::AnyRerankerBackend> 
 //! [route]
 /// One backend of the lines: a key goes to the first line that matches it and whose engine knows it.
 template <class Backend>
-Backend first_that_knows(std::vector<residency::Route<Backend>> lines) {
-    const auto table = std::make_shared<const std::vector<residency::Route<Backend>>>(std::move(lines));
-    return residency::route([table](const residency::ModelKey& key) {
-        const auto line = std::find_if(table->begin(), table->end(),
+Backend first_that_knows(Lines<Backend> lines) {
+    return residency::route([lines = std::move(lines)](const residency::ModelKey& key) {
+        const auto line = std::find_if(lines->begin(), lines->end(),
                                        [&](const auto& each) { return each.matches(key) && each.backend.knows(key); });
-        return line == table->end() ? nullptr : &line->backend;
+        return line == lines->end() ? nullptr : &line->backend;
     });
 }
 //! [route]
@@ -94,22 +100,37 @@ Backend first_that_knows(std::vector<residency::Route<Backend>> lines) {
 struct Engines {
     residency::AnyEmbeddingBackend embedding{};
     residency::AnyRerankerBackend reranker{};
+    /// The lines of `embedding`, and of each whether its models want to know if a text is a query or a document: of
+    /// this program's only Cohere's do.
+    Lines<residency::AnyEmbeddingBackend> lines{};
+    std::vector<bool> distinguishes{};
+
+    /// What a text is, for the model of `key`.
+    [[nodiscard]] residency::EmbedAs as(residency::EmbedAs what, const residency::ModelKey& key) const {
+        const auto line = std::find_if(lines->begin(), lines->end(),
+                                       [&](const auto& each) { return each.matches(key) && each.backend.knows(key); });
+        const bool wants = line != lines->end() && distinguishes[static_cast<std::size_t>(line - lines->begin())];
+        return wants ? what : residency::EmbedAs::as_is;
+    }
 };
 
 /// The engines of these lines. Throws UsageError if one is not built in, or if its options are refused.
 inline Engines make_engines(const std::vector<ModelSource>& sources) {
-    std::vector<residency::EmbeddingRoute> embedding;
-    std::vector<residency::RerankerRoute> reranker;
+    const auto embedding = std::make_shared<std::vector<residency::EmbeddingRoute>>();
+    const auto reranker = std::make_shared<std::vector<residency::RerankerRoute>>();
+    std::vector<bool> distinguishes;
     for (const ModelSource& source : sources) {
         try {
             auto [embeds, reranks] = detail::engine_of(source);
-            embedding.push_back({source.keys, std::move(embeds)});
-            reranker.push_back({source.keys, std::move(reranks)});
+            embedding->push_back({source.keys, std::move(embeds)});
+            reranker->push_back({source.keys, std::move(reranks)});
+            distinguishes.push_back(source.dialect == "cohere");
         } catch (const std::invalid_argument& error) {
             throw UsageError("The models of '" + source.keys + "' cannot be had: " + error.what() + ".");
         }
     }
-    return {detail::first_that_knows(std::move(embedding)), detail::first_that_knows(std::move(reranker))};
+    return {detail::first_that_knows<residency::AnyEmbeddingBackend>(embedding),
+            detail::first_that_knows<residency::AnyRerankerBackend>(reranker), embedding, std::move(distinguishes)};
 }
 
 /// The keys of the models in the folders of these lines, as they are printed, in order. Throws UsageError if a folder

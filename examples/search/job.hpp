@@ -10,8 +10,11 @@
 #include "search/progress_bar.hpp"
 #include "search/report.hpp"
 
+#include <residency/embed_as.hpp>
+#include <residency/model_key.hpp>
 #include <residency/model_manager.hpp>
 #include <residency/observe/spdlog.hpp>
+#include <residency/options.hpp>
 
 #include <spdlog/logger.h>
 #include <spdlog/sinks/stdout_color_sinks.h>
@@ -43,7 +46,8 @@ public:
           interrupt_(interrupt),
           folder_(std::move(folder)),
           progress_(folder_.bytes * arguments.searches.size()),
-          models_(std::make_unique<Manager>(std::move(engines.embedding), std::move(engines.reranker), options())) {}
+          engines_(std::move(engines)),
+          models_(std::make_unique<Manager>(std::move(engines_.embedding), std::move(engines_.reranker), options())) {}
 
     /// Does it all, prints it, and gives the exit code. Throws what the models throw, and UsageError if there is no
     /// text.
@@ -97,6 +101,13 @@ private:
     static constexpr std::size_t lines_shown = 3;
 
     [[nodiscard]] bool interrupted() const { return interrupt_.signal() != 0; }
+
+    // For texts that are this.
+    [[nodiscard]] residency::RequestOptions as(residency::EmbedAs what, const residency::ModelKey& model) const {
+        residency::RequestOptions options;
+        options.as = engines_.as(what, model);
+        return options;
+    }
 
     residency::ManagerOptions options() {
         residency::Observer log;
@@ -183,7 +194,8 @@ private:
     }
 
     std::vector<Result> find(const ModelPair& models, Searched& searched) {
-        const residency::Embeddings query = models_->embed(models.embedding, {arguments_.query});
+        const residency::Embeddings query =
+            models_->embed(models.embedding, {arguments_.query}, as(residency::EmbedAs::query, models.embedding));
         const std::vector<Candidate> nearest = nearest_to(query[0], models.embedding, searched);
         if (nearest.empty() || give_up_ || interrupted()) {
             return {};
@@ -221,7 +233,8 @@ private:
             for (const Candidate& candidate : batch) {
                 texts.push_back(candidate.passage.text);
             }
-            const residency::Embeddings rows = models_->embed(model, std::move(texts));
+            const residency::Embeddings rows =
+                models_->embed(model, std::move(texts), as(residency::EmbedAs::document, model));
             for (std::size_t row = 0; row < rows.size(); ++row) {
                 batch[row].similarity = cosine(rows[row], query);
                 nearest.show(std::move(batch[row]));
@@ -291,7 +304,8 @@ private:
                 texts.push_back(line.text);
             }
         }
-        const residency::Embeddings rows = models_->embed(model, std::move(texts));
+        const residency::Embeddings rows =
+            models_->embed(model, std::move(texts), as(residency::EmbedAs::document, model));
         std::size_t row = 0;
         for (Result& result : results) {
             std::vector<std::pair<float, std::size_t>> order;
@@ -335,6 +349,7 @@ private:
     std::atomic<bool> give_up_ = false;
     ProgressBar progress_;
     History history_;
+    Engines engines_;
     // The last member: its events go to those above.
     std::unique_ptr<Manager> models_;
 };

@@ -30,7 +30,7 @@ struct ModelSource {
     std::filesystem::path folder{};
     /// The base URLs of `remote`.
     std::vector<std::string> urls{};
-    /// What these speak: `openai` or `tei`.
+    /// What these speak: `openai`, `tei` or `cohere`.
     std::string dialect = "openai";
     /// What they call the model; empty: as the key's name.
     std::string name{};
@@ -77,10 +77,10 @@ inline ModelSource parse_source(const nlohmann::json& line, const std::filesyste
             source.keys = text;
         } else if (is_engine) {
             source.folder = folder / text;
-        } else if (name == "dialect" && (text == "openai" || text == "tei")) {
+        } else if (name == "dialect" && (text == "openai" || text == "tei" || text == "cohere")) {
             source.dialect = text;
         } else if (name == "dialect") {
-            throw refuse("has the dialect '" + text + "'; there are openai and tei");
+            throw refuse("has the dialect '" + text + "'; there are openai, tei and cohere");
         } else if (name == "name") {
             source.name = text;
         } else if (name == "api_key_variable") {

@@ -1,5 +1,6 @@
-"""An engine for tests, on loopback: answers /v1/embeddings and /v1/rerank by the words of the texts. Prints its port; writes each request's
-path and model to the file in its argument. Refuses the model `none`, and a request without the key that FAKE_KEY names."""
+"""An engine for tests, on loopback: answers /v1/embeddings and /v1/rerank, and Cohere's /v2/embed and /v2/rerank, by the words of the texts.
+Prints its port; writes each request's path, model and input_type, if it has one, to the file in its argument. Refuses the model `none`, and a
+request without the key that FAKE_KEY names."""
 
 import base64
 import json
@@ -25,15 +26,17 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        print(self.path, body["model"], file=ASKED, flush=True)
+        print(self.path, *(body[field] for field in ("model", "input_type") if field in body), file=ASKED, flush=True)
         if os.environ.get("FAKE_KEY") and self.headers["Authorization"] != "Bearer " + os.environ["FAKE_KEY"]:
             self.answer(401, {"error": {"message": "wrong key"}})
         elif body["model"] == "none":
             self.answer(404, {"error": {"message": "no such model"}})
-        elif self.path == "/v1/rerank":
+        elif self.path in ("/v1/rerank", "/v2/rerank"):
             query = set(body["query"].lower().split())
             scores = [len(query & set(each.lower().split())) / len(query) for each in body["documents"]]
             self.answer(200, {"results": [{"index": i, "relevance_score": score} for i, score in enumerate(scores)]})
+        elif self.path == "/v2/embed":
+            self.answer(200, {"embeddings": {"float": [vector(text) for text in body["texts"]]}})
         else:
             rows = [base64.b64encode(struct.pack("<64f", *vector(text))).decode() for text in body["input"]]
             self.answer(200, {"data": [{"index": i, "embedding": row} for i, row in enumerate(rows)]})
