@@ -14,6 +14,11 @@ export CONAN_HOME=$work/home
 
 "$conan" profile detect
 before=$(ls -R "$source/cmake/packaging")
-"$conan" create "$source/cmake/packaging/conan" --no-remote -s compiler.cppstd=20 -c "tools.cmake.cmake_layout:test_folder=$work/test"
+create=("$conan" create "$source/cmake/packaging/conan" --no-remote -s compiler.cppstd=20 -c "tools.cmake.cmake_layout:test_folder=$work/test")
+"${create[@]}"
+# The component `remote`, if Boost.JSON is on this machine.
+if "${CXX:-g++}" -x c++ - -lboost_json -o /dev/null 2>/dev/null <<<'int main() {}'; then
+    "${create[@]}" -o 'residency/*:remote=True'
+fi
 # Nothing is written beside the sources.
 diff <(echo "$before") <(ls -R "$source/cmake/packaging")

@@ -3,6 +3,7 @@ import os
 import re
 
 from conan import ConanFile
+from conan.errors import ConanInvalidConfiguration
 from conan.tools.build import check_min_cppstd
 from conan.tools.cmake import CMake, CMakeToolchain, cmake_layout
 from conan.tools.files import copy, load
@@ -18,6 +19,9 @@ class Residency(ConanFile):
     description = "Keeps embedding and reranking models resident for exactly as long as they are needed"
     topics = ("embeddings", "reranking", "model-serving", "asio", "header-only")
     settings = "os", "arch", "compiler", "build_type"
+    # residency::remote, and https for it.
+    options = {"remote": [True, False], "remote_tls": [True, False]}
+    default_options = {"remote": False, "remote_tls": False}
     no_copy_source = True
 
     @property
@@ -37,6 +41,8 @@ class Residency(ConanFile):
         cmake_layout(self)
 
     def validate(self):
+        if self.options.remote_tls and not self.options.remote:
+            raise ConanInvalidConfiguration("remote_tls is for remote")
         if self.settings.get_safe("compiler.cppstd"):
             check_min_cppstd(self, 20)
 
@@ -45,10 +51,19 @@ class Residency(ConanFile):
         Apt(self).install_substitutes(["libboost1.81-dev"], ["libboost-dev"])
         Dnf(self).install(["boost-devel"])
         Brew(self).install(["boost"])
+        if self.options.remote:
+            Apt(self).install_substitutes(["libboost-json1.81-dev"], ["libboost-json-dev"])
+        if self.options.remote_tls:
+            Apt(self).install(["libssl-dev"])
+            Dnf(self).install(["openssl-devel"])
+            Brew(self).install(["openssl"])
 
     def generate(self):
-        # The components `spdlog` and `remote` are in the package if spdlog and Boost.JSON are on the system where it is made.
+        # The component `spdlog` is in the package if spdlog is on the system where it is made, and `remote` also without its option if
+        # Boost.JSON is.
         toolchain = CMakeToolchain(self)
+        toolchain.cache_variables["RESIDENCY_REMOTE"] = bool(self.options.remote)
+        toolchain.cache_variables["RESIDENCY_REMOTE_TLS"] = bool(self.options.remote_tls)
         toolchain.cache_variables["RESIDENCY_BUILD_TESTS"] = False
         toolchain.cache_variables["RESIDENCY_BUILD_EXAMPLES"] = False
         toolchain.generate()
@@ -61,7 +76,8 @@ class Residency(ConanFile):
         copy(self, "LICENSE", self.source_folder, os.path.join(self.package_folder, "licenses"))
 
     def package_id(self):
-        self.info.clear()
+        # Headers are the same for all; the options say what is in the CMake package.
+        self.info.settings.clear()
 
     def package_info(self):
         # The CMake package that residency itself installs, with its components, rather than one that Conan would write.

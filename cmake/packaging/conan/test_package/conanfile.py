@@ -20,6 +20,7 @@ class ResidencyTest(ConanFile):
         toolchain = CMakeToolchain(self)
         # Nothing is written beside the sources.
         toolchain.user_presets_path = False
+        toolchain.cache_variables["WITH_REMOTE"] = bool(self.dependencies["residency"].options.remote)
         toolchain.generate()
 
     def build(self):
@@ -30,3 +31,5 @@ class ResidencyTest(ConanFile):
     def test(self):
         if can_run(self):
             self.run(os.path.join(self.cpp.build.bindir, "first_program"), env="conanrun")
+            if self.dependencies["residency"].options.remote:
+                self.run(os.path.join(self.cpp.build.bindir, "remote_program"), env="conanrun")
