@@ -1,9 +1,12 @@
 // How fast requests come through residency::remote, beside a bare Beast client that sends each text by itself. Prints a
 // table for people. Usage: remote_speed [SECONDS for each row]
 //
-// The rows of a group take turns of a fortieth of a second. A figure is the median of a row's turns; a ratio is the median
-// of its ratios to the group's first row, each to the turn of the same round, so that whatever else the machine does
-// is in both.
+// The rows of a group take turns. A figure is the median of a row's turns; a ratio is the median of its ratios to the
+// group's first row, each to the turn of the same round, so that whatever else the machine does is in both.
+//
+// "asked for by another thread" is the same bare client with one hand-over to its thread and one back, which a manager
+// on threads of its own needs, too. With two calls it has two such threads, of which Asio wakes one to watch the
+// sockets whenever the other has something to do.
 
 #include "residency/backends/remote.hpp"
 #include "residency/model_manager.hpp"
@@ -217,13 +220,14 @@ asio::awaitable<void> caller(Models& models, Clock::time_point until, Tally& tal
 }
 
 // On the host's executor, or on threads of the manager's own.
-Result through(Server& server, std::size_t callers, Clock::duration time, bool owned, std::size_t batch) {
+Result through(Server& server, std::size_t callers, Clock::duration time, bool owned, std::size_t batch,
+               std::size_t calls) {
     RemoteModelOptions model;
     model.endpoints = {{.url = "http://127.0.0.1:" + std::to_string(server.endpoint().port()) + "/v1"}};
     model.connections = 64;
     model.texts_per_request = batch;
     ManagerOptions options;
-    options.embedding.max_leases = batch == 1 ? 64 : 2;
+    options.embedding.max_leases = calls;
     asio::io_context io(1);
     const RemoteEmbeddingBackend embedding({.model = model});
     const RemoteRerankerBackend reranker({.model = model});
@@ -257,18 +261,19 @@ Result through(Server& server, std::size_t callers, Clock::duration time, bool o
     return usage.of(tally);
 }
 
-constexpr Clock::duration turn = 25ms;
-
 struct Row {
     const char* what;
-    std::function<Result()> measure;
+    std::function<Result(Clock::duration)> measure;
     std::vector<Result> turns{};
 };
 
-void print(std::size_t rounds, std::vector<Row> rows) {
+// The rows have `seconds` each, in turns.
+void print(double seconds, std::chrono::milliseconds turn, std::vector<Row> rows) {
+    const auto rounds =
+        (std::max)(std::size_t{1}, static_cast<std::size_t>(seconds * 1000) / static_cast<std::size_t>(turn.count()));
     for (std::size_t round = 0; round < rounds; ++round) {
         for (Row& row : rows) {
-            row.turns.push_back(row.measure());
+            row.turns.push_back(row.measure(turn));
         }
     }
     const std::vector<Result>& first = rows.front().turns;
@@ -299,23 +304,34 @@ void print(std::size_t rounds, std::vector<Row> rows) {
 
 int main(int count, char** arguments) {
     const double seconds = count > 1 ? std::atof(arguments[1]) : 3.0;
-    const auto rounds =
-        (std::max)(std::size_t{1}, static_cast<std::size_t>(std::chrono::duration<double>(seconds) / turn));
+    constexpr bool owned = true;
+    constexpr bool hosts = false;
+    const auto bare_by = [](Server& server, std::size_t callers) {
+        return [&server, callers](Clock::duration turn) { return bare(server, callers, turn); };
+    };
+    const auto residency_by = [](Server& server, std::size_t callers, bool owns, std::size_t batch, std::size_t calls) {
+        return [&server, callers, owns, batch, calls](Clock::duration turn) {
+            return through(server, callers, turn, owns, batch, calls);
+        };
+    };
     {
         Server slow(2ms, 100us);
-        print(rounds, {{"64 callers, 2 ms + 0.1 ms a text: bare", [&] { return bare(slow, 64, turn); }},
-                       {"  residency, host's executor", [&] { return through(slow, 64, turn, false, 32); }},
-                       {"  residency, owned threads", [&] { return through(slow, 64, turn, true, 32); }}});
+        print(seconds, 100ms,
+              {{"64 callers, 2 ms + 0.1 ms a text: bare", bare_by(slow, 64)},
+               {"  residency, host's executor", residency_by(slow, 64, hosts, 32, 2)},
+               {"  residency, owned threads", residency_by(slow, 64, owned, 32, 2)}});
     }
     Server quick(0ms, 0ms);
-    print(rounds,
-          {{"64 callers, no-op peer: bare", [&] { return bare(quick, 64, turn); }},
-           {"  residency, host's executor", [&] { return through(quick, 64, turn, false, 32); }},
-           {"  residency, owned threads", [&] { return through(quick, 64, turn, true, 32); }},
-           {"  residency, host's executor, each text by itself", [&] { return through(quick, 64, turn, false, 1); }},
-           {"  residency, owned threads, each text by itself", [&] { return through(quick, 64, turn, true, 1); }}});
-    print(rounds, {{"1 caller, no-op peer: bare", [&] { return bare(quick, 1, turn); }},
-                   {"  bare, asked for by another thread", [&] { return bare_across_threads(quick, 1, turn); }},
-                   {"  residency, host's executor", [&] { return through(quick, 1, turn, false, 32); }},
-                   {"  residency, owned threads", [&] { return through(quick, 1, turn, true, 32); }}});
+    print(seconds, 100ms,
+          {{"64 callers, no-op peer: bare", bare_by(quick, 64)},
+           {"  residency, host's executor", residency_by(quick, 64, hosts, 32, 2)},
+           {"  residency, owned threads", residency_by(quick, 64, owned, 32, 2)},
+           {"  residency, host's executor, each text by itself", residency_by(quick, 64, hosts, 1, 64)},
+           {"  residency, owned threads, each text by itself", residency_by(quick, 64, owned, 1, 64)}});
+    print(seconds, 25ms,
+          {{"1 caller, no-op peer: bare", bare_by(quick, 1)},
+           {"  bare, asked for by another thread", [&](auto turn) { return bare_across_threads(quick, 1, turn); }},
+           {"  residency, host's executor", residency_by(quick, 1, hosts, 32, 2)},
+           {"  residency, owned threads", residency_by(quick, 1, owned, 32, 2)},
+           {"  residency, owned threads, one call at a time", residency_by(quick, 1, owned, 32, 1)}});
 }
