@@ -102,7 +102,7 @@ public:
         status.used = used();
         broker_->describe([&](detail::MemoryHolding&& each, std::size_t bytes, bool is_reserved) {
             (is_reserved ? status.holders : status.waiting)
-                .push_back({std::move(each.slot), std::move(each.key), bytes, each.state});
+                .push_back({std::move(each.slot), *each.key, bytes, each.state});
         });
         return status;
     }

@@ -7,7 +7,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
-#include <tuple>
 #include <vector>
 
 namespace residency::core {
@@ -39,7 +38,7 @@ struct MemoryRank {
 
     /// By level, then by time.
     friend constexpr bool operator<(const MemoryRank& left, const MemoryRank& right) noexcept {
-        return std::tie(left.level, left.since) < std::tie(right.level, right.since);
+        return left.level == right.level ? left.since < right.since : left.level < right.level;
     }
     /// Same level and time.
     friend constexpr bool operator==(const MemoryRank&, const MemoryRank&) = default;

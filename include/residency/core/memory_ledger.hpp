@@ -8,7 +8,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
-#include <span>
 #include <vector>
 
 namespace residency::core {
@@ -64,7 +63,7 @@ public:
     [[nodiscard]] bool lacks() const noexcept;
     /// Answers the keys that wait, and makes room for them. `uses` names each resident at most once; one that is not
     /// named cannot give its memory back.
-    void settle(Time now, std::span<const MemoryUse> uses, MemoryAnswers& answers);
+    void settle(Time now, const std::vector<MemoryUse>& uses, MemoryAnswers& answers);
     /// When the answer may change although no slot says anything; `never` if it may not.
     [[nodiscard]] Time next_look() const noexcept { return next_look_; }
     /// The slot that the time is of interest to: one of which a key waits; none if there is no such time.

@@ -3,8 +3,8 @@
 #include "residency/core/key_memory.hpp"
 #include "residency/core/memory.hpp"
 #include "residency/core/memory_ledger.hpp"
+#include "residency/core/shared_key.hpp"
 #include "residency/core/time.hpp"
-#include "residency/model_key.hpp"
 #include "residency/runtime/mutex.hpp"
 #include "residency/runtime/process.hpp"
 #include "residency/status.hpp"
@@ -14,7 +14,6 @@
 #include <cstddef>
 #include <memory>
 #include <optional>
-#include <span>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -30,7 +29,7 @@ inline constexpr char clock_tag = 0;
 struct MemoryHolding {
     core::MemoryId id{};
     std::string slot{};
-    ModelKey key{};
+    core::SharedKey key{};
     /// None while it waits.
     std::optional<ResidentState> state{};
 };
@@ -97,13 +96,12 @@ public:
         settle();
     }
 
-    /// What a slot says, in its order; `settle` with their number follows. `now` is the slot's time.
-    void post(core::Index slot, core::Time now, std::span<const core::MemoryRequest> requests) noexcept {
-        for (const core::MemoryRequest& request : requests) {
-            if (!take(slot, now, request)) {
-                // Without memory to remember that it asked, the key gets none.
-                answer({core::MemoryVerdict::impossible, {slot, request.key}, {}});
-            }
+    /// What a slot says, one message after the other; `settle` with their number follows the last. `now` is the slot's
+    /// time.
+    void post(core::Index slot, core::Time now, const core::MemoryRequest& request) noexcept {
+        if (!take(slot, now, request)) {
+            // Without memory to remember that it asked, the key gets none.
+            answer({core::MemoryVerdict::impossible, {slot, request.key}, {}});
         }
     }
 

@@ -6,8 +6,8 @@
 #include <array>
 #include <cstddef>
 #include <limits>
-#include <span>
 #include <utility>
+#include <vector>
 
 // MemoryLedger: messages first, then `settle` and its parts.
 
@@ -126,7 +126,7 @@ inline bool MemoryLedger::lacks() const noexcept {
 //  2. Keys are served or refused, one after the other, as long as there is one.
 //  3. Residents make room for the first key that could be served if all went that can.
 //  4. Residents that drain, and need not any more, are kept.
-inline void MemoryLedger::settle(Time now, std::span<const MemoryUse> uses, MemoryAnswers& answers) {
+inline void MemoryLedger::settle(Time now, const std::vector<MemoryUse>& uses, MemoryAnswers& answers) {
     for (const MemoryUse& each : uses) {
         if (is_reserved(each.id)) {
             entries_[each.id.index].seen = each;
@@ -308,14 +308,15 @@ inline bool MemoryLedger::yields(const Entry& holder, Index to, Time now) const 
 // Of those that hold memory in this way and yield, the one that was used the longest time ago; or none.
 inline Index MemoryLedger::next_to_go(MemoryHold hold, Index to, Time now) const noexcept {
     Index first = none;
-    const auto order = [this](Index index) {
-        const MemoryUse& seen = entries_[index].seen;
-        return std::pair(seen.idle_since, seen.granted);
+    const auto used_before = [this](Index one, Index other) {
+        const MemoryUse& left = entries_[one].seen;
+        const MemoryUse& right = entries_[other].seen;
+        return left.idle_since == right.idle_since ? left.granted < right.granted : left.idle_since < right.idle_since;
     };
     for (const Index each : holders_) {
         const Entry& entry = entries_[each];
         if (entry.seen.hold == hold && !entry.may_drain && yields(entry, to, now) &&
-            (first == none || order(each) < order(first))) {
+            (first == none || used_before(each, first))) {
             first = each;
         }
     }

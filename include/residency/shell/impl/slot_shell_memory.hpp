@@ -74,7 +74,9 @@ public:
             if (count == 0) {
                 break;
             }
-            broker_->post(number_, now, {some.data(), count});
+            for (std::size_t each = 0; each < count; ++each) {
+                broker_->post(number_, now, some[each]);
+            }
             posted += count;
         }
         broker_->settle(posted);
@@ -135,28 +137,25 @@ public:
         if (!shell) {
             return;
         }
-        std::vector<std::pair<core::SharedKey, MemoryHolding>> found;
+        const std::size_t first = all.size();
         {
             const Lock lock(shell->mutex_);
             const core::SlotScheduler& scheduler = shell->state_.scheduler;
             const auto& residents = scheduler.residents();
             for (core::Index index = 0; index < residents.end_index(); ++index) {
                 if (residents.used(index)) {
-                    found.push_back(
-                        {scheduler.key_of(index), {residents[index].memory, {}, {}, residents[index].state}});
+                    all.push_back({residents[index].memory, {}, scheduler.key_of(index), residents[index].state});
                 }
             }
             const core::KeyTable& keys = scheduler.queue().keys();
             for (core::Index key = 0; key < keys.end_index(); ++key) {
                 if (keys.used(key) && scheduler.key_memory(key).id.valid()) {
-                    found.push_back({keys[key].key, {scheduler.key_memory(key).id, {}, {}, std::nullopt}});
+                    all.push_back({scheduler.key_memory(key).id, {}, keys[key].key, std::nullopt});
                 }
             }
         }
-        for (auto& [key, holding] : found) {
-            holding.slot = shell->name_;
-            holding.key = *key;
-            all.push_back(std::move(holding));
+        for (std::size_t each = first; each < all.size(); ++each) {
+            all[each].slot = shell->name_;
         }
     }
 
