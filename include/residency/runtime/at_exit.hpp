@@ -3,7 +3,6 @@
 #include "residency/runtime/mutex.hpp"
 #include "residency/runtime/process.hpp"
 
-#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <functional>
@@ -73,11 +72,11 @@ private:
         static std::atomic<AtExit*> present{nullptr};
         AtExit* list = present.load(std::memory_order_acquire);
         while (list == nullptr || list->process_.is_left()) {
-            auto made = std::unique_ptr<AtExit>(new AtExit(list));
-            if (present.compare_exchange_strong(list, made.get())) {
-                list = made.release();
-                break;
+            auto* const made = new AtExit(list);
+            if (present.compare_exchange_strong(list, made)) {
+                return *made;
             }
+            delete made;
         }
         return *list;
     }
@@ -95,9 +94,12 @@ private:
         const MutexLock lock(mutex_);
         std::erase_if(entries_, [](const Entry& old) { return old.owner.expired(); });
         entries_.push_back(std::move(entry));
-        if (std::find(closes_.begin(), closes_.end(), close) == closes_.end()) {
-            closes_.push_back(close);
+        for (const Close known : closes_) {
+            if (known == close) {
+                return;
+            }
         }
+        closes_.push_back(close);
     }
 
     [[nodiscard]] bool pop(Entry& entry) noexcept {

@@ -11,7 +11,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
-#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -168,16 +167,36 @@ inline std::string_view take_until(std::string_view& text, char separator) noexc
     return path;
 }
 
+/// A file that is read; closed at the end of its life.
+class ReadFile {
+public:
+    /// Opens the file, or reads nothing if it cannot be opened.
+    // `e`: a program that the host starts at the same time does not inherit it.
+    explicit ReadFile(const std::string& path) noexcept : file_(std::fopen(path.c_str(), "re")) {}
+    ReadFile(const ReadFile&) = delete;
+    ReadFile& operator=(const ReadFile&) = delete;
+    ~ReadFile() {
+        if (file_ != nullptr) {
+            std::fclose(file_);
+        }
+    }
+
+    /// Reads up to `size` bytes; gives how many there were, zero at the end.
+    std::size_t read(char* to, std::size_t size) noexcept {
+        return file_ == nullptr ? 0 : std::fread(to, 1, size, file_);
+    }
+
+private:
+    std::FILE* file_;
+};
+
 /// The contents of a file; empty if it cannot be read.
 [[nodiscard]] inline std::string contents_of(const std::string& path) {
-    // `e`: a program that the host starts at the same time does not inherit it.
-    const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "re"), &std::fclose);
+    ReadFile file(path);
     std::string contents;
-    if (file) {
-        std::array<char, 4096> part{};
-        while (const std::size_t size = std::fread(part.data(), 1, part.size(), file.get())) {
-            contents.append(part.data(), size);
-        }
+    std::array<char, 4096> part{};
+    while (const std::size_t size = file.read(part.data(), part.size())) {
+        contents.append(part.data(), size);
     }
     return contents;
 }

@@ -9,7 +9,6 @@
 
 #include <cerrno>
 #include <cstdint>
-#include <memory>
 #include <optional>
 #include <sched.h>
 #include <string>
@@ -33,13 +32,15 @@ namespace runtime {
     // The kernel refuses a set that is smaller than its own, whose size it does not say.
     constexpr std::size_t most = std::size_t{1} << 22U;
     for (std::size_t processors = 1024; processors <= most; processors *= 2) {
-        const std::unique_ptr<cpu_set_t, void (*)(cpu_set_t*)> set(CPU_ALLOC(processors),
-                                                                   [](cpu_set_t* allocated) { CPU_FREE(allocated); });
+        cpu_set_t* const set = CPU_ALLOC(processors);
         const std::size_t size = CPU_ALLOC_SIZE(processors);
-        if (set && affinity(0, size, set.get()) == 0) {
-            return static_cast<std::size_t>((std::max)(1, CPU_COUNT_S(size, set.get())));
+        const int error = set == nullptr ? ENOMEM : affinity(0, size, set) == 0 ? 0 : errno;
+        const int found = error == 0 ? CPU_COUNT_S(size, set) : 0;
+        CPU_FREE(set);
+        if (error == 0) {
+            return static_cast<std::size_t>((std::max)(1, found));
         }
-        if (!set || errno != EINVAL) {
+        if (error != EINVAL) {
             break;
         }
     }

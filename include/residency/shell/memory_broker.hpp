@@ -90,7 +90,9 @@ public:
         {
             const Lock lock(mutex_);
             ledger_.give_back_all(slot);
-            std::erase_if(users_, [slot](const User& each) { return each.number == slot; });
+            if (const auto found = from(slot); found != users_.end() && found->number == slot) {
+                users_.erase(found);
+            }
             is_stale_ = true;
         }
         settle();
