@@ -7,14 +7,13 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <unistd.h>
 #include <utility>
 #include <vector>
@@ -81,9 +80,16 @@ inline std::string_view take_until(std::string_view& text, char separator) noexc
 
 /// The decimal number that `text` is; nothing if it is anything else, or past 2^64.
 [[nodiscard]] inline std::optional<std::uint64_t> cgroup_number(std::string_view text) noexcept {
+    constexpr std::uint64_t most = (std::numeric_limits<std::uint64_t>::max)();
     std::uint64_t value = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    return error == std::errc() && end == text.data() + text.size() ? std::optional(value) : std::nullopt;
+    for (const char each : text) {
+        const auto digit = static_cast<std::uint64_t>(each - '0');
+        if (each < '0' || each > '9' || value > (most - digit) / 10) {
+            return std::nullopt;
+        }
+        value = value * 10 + digit;
+    }
+    return text.empty() ? std::nullopt : std::optional(value);
 }
 
 /// The process's group, from the contents of `/proc/self/cgroup`: in version 1's hierarchy of `controller`, or in
@@ -108,11 +114,10 @@ inline std::string_view take_until(std::string_view& text, char separator) noexc
 [[nodiscard]] inline std::string without_escapes(std::string_view field) {
     std::string plain;
     while (!field.empty()) {
-        unsigned code = 0;
         const std::string_view digits = field.substr(1, 3);
-        if (field.front() == '\\' && digits.size() == 3 &&
-            std::from_chars(digits.data(), digits.data() + 3, code, 8).ptr == digits.data() + 3 && code < 256) {
-            plain += static_cast<char>(code);
+        if (field.front() == '\\' && digits.size() == 3 && digits.front() < '4' &&
+            digits.find_first_not_of("01234567") == std::string_view::npos) {
+            plain += static_cast<char>((digits[0] - '0') * 64 + (digits[1] - '0') * 8 + (digits[2] - '0'));
             field.remove_prefix(4);
         } else {
             plain += field.front();
