@@ -51,7 +51,7 @@ struct BrokerBench {
         request.type = type;
         request.key = 0;
         request.bytes = 60;
-        broker.post(number, core::Time{0}, {&request, 1});
+        broker.post(number, core::Time{0}, request);
     }
 
     MemoryBroker broker{100};
