@@ -34,7 +34,7 @@ newest_clang=22
 
 if [ -n "$install" ]; then
     needed_for+=([clang]="command clang++" ["clang-$newest_clang"]="command clang++-$newest_clang" [python3-pip]="command pip3")
-    need g++ cmake ninja-build git python3 libboost catch2 libspdlog-dev nlohmann-json3-dev libcli11-dev
+    need g++ cmake ninja-build git python3 libboost boost-json catch2 libspdlog-dev nlohmann-json3-dev libcli11-dev
     # Whatever cannot be had is 'not available' below.
     for what in clang "clang-$newest_clang" python3-pip; do
         (need "$what") || true
@@ -53,6 +53,8 @@ some="core_slot_scheduler_test behaviour_lease_test behaviour_idle_test model_ma
 all="$some core_slot_scheduler_hard_cases_test core_slot_scheduler_memory_test behaviour_load_test behaviour_switch_test behaviour_admission_test
      behaviour_errors_test behaviour_shutdown_test behaviour_language_test behaviour_handlers_test lease_test model_slot_test
      associations_test error_test backend_test lexical_test simulate"
+# Where Boost.JSON is built: the newest Boost is headers alone.
+remote="remote_dialects_test remote_embedding_test remote_hostile_answers_test"
 
 failed=0
 width=58
@@ -82,6 +84,8 @@ cell() {
     log=$build/log
     # shellcheck disable=SC2206
     [ -n "$corners" ] && targets=($some) || targets=($all)
+    # shellcheck disable=SC2206
+    [ -n "$corners" ] || [ "$boost" = newest ] || targets+=($remote)
     local pattern
     pattern="^($(IFS='|'; echo "${targets[*]}" | sed 's/simulate/simulation/'))(\$|: |\\.)"
     if cmake -S . -B "$build" "${options[@]}" >"$log" 2>&1 && cmake --build "$build" -j "$(nproc)" --target "${targets[@]}" >>"$log" 2>&1 &&
