@@ -35,6 +35,9 @@ TEST_CASE("a sub-batch more is made where it saves more padding than it costs") 
     CHECK(plan_batches(of_lengths({40, 24, 24}), 512).ends == std::vector<std::size_t>{1, 3});
     CHECK(plan_batches(of_lengths({40, 32, 32}), 512).ends == std::vector<std::size_t>{3});
     CHECK(plan_batches(of_lengths({40, 40, 8, 8, 8, 8}), 512).ends == std::vector<std::size_t>{2, 6});
+    // Not more than are quickly planned.
+    CHECK(plan_batches(of_lengths(std::vector<std::size_t>(600, 1)), 1'000'000).ends ==
+          std::vector<std::size_t>{256, 512, 600});
 }
 
 TEST_CASE("each sequence is in one sub-batch, and no other plan costs less") {

@@ -33,6 +33,9 @@ struct BatchPlan {
 /// all-MiniLM-L6 took 0.5 ms beside its tokens, which are 6 a millisecond; a faster processor has more of them in that.
 inline constexpr std::size_t tokens_for_a_batch = 16;
 
+/// The most sequences of a sub-batch: what one more costs is nothing beside so many, and to plan takes no longer.
+inline constexpr std::size_t most_in_a_batch = 256;
+
 /// Makes sub-batches of at most `batch_tokens` tokens each, the longest sequences first, so that padding and sub-batches
 /// together cost least. A sequence counts as long as the longest of its sub-batch, as it is padded to that. A longer
 /// sequence has a sub-batch of its own.
@@ -52,7 +55,8 @@ inline BatchPlan plan_batches(std::span<const Sequence> sequences, std::size_t b
         const std::size_t longest = sequences[plan.order[begin]].tokens.size();
         costs[begin] = longest + tokens_for_a_batch + costs[begin + 1];
         ends[begin] = begin + 1;
-        for (std::size_t end = begin + 2; end <= count && (end - begin) * longest <= batch_tokens; ++end) {
+        const std::size_t last = (std::min)(count, begin + most_in_a_batch);
+        for (std::size_t end = begin + 2; end <= last && (end - begin) * longest <= batch_tokens; ++end) {
             const std::size_t cost = (end - begin) * longest + tokens_for_a_batch + costs[end];
             if (cost <= costs[begin]) {
                 costs[begin] = cost;
