@@ -19,6 +19,7 @@ namespace {
 // A slot that does something where it is asked what its residents do: there another thread may.
 struct User final : detail::MemoryUser {
     std::function<void()> in_read{};
+    std::function<void()> in_limit_changed{};
     int reads = 0;
     std::vector<core::MemoryVerdict> answers{};
 
@@ -32,7 +33,11 @@ struct User final : detail::MemoryUser {
     void stop_watching() noexcept override {}
     void answer(const core::MemoryAnswer& answer) noexcept override { answers.push_back(answer.verdict); }
     void look_at(core::Time /*at*/) noexcept override {}
-    void limit_changed() noexcept override {}
+    void limit_changed() noexcept override {
+        if (in_limit_changed) {
+            in_limit_changed();
+        }
+    }
     void describe(std::vector<detail::MemoryHolding>& /*all*/) const override {}
 };
 
@@ -88,6 +93,32 @@ TEST_CASE("A thread that settles goes on with what another one has left to it", 
     bench.say(core::MemoryRequest::Type::look);
     bench.broker.settle(1);
     CHECK(bench.user->reads == 3);
+}
+
+TEST_CASE("Nothing is refused by a limit of which its slot has not heard", "[H33][H38]") {
+    BrokerBench bench;
+    const auto other = std::make_shared<User>();
+    const core::Index number = bench.broker.join(other, nullptr);
+    const auto say = [&](core::MemoryRequest::Type type, core::MemoryId id = {}) {
+        core::MemoryRequest request;
+        request.type = type;
+        request.key = 1;
+        request.bytes = 90;
+        request.id = id;
+        bench.broker.post(number, core::Time{0}, request);
+        bench.broker.settle(1);
+    };
+    say(core::MemoryRequest::Type::reserve);
+    REQUIRE(other->answers == std::vector{core::MemoryVerdict::lacking});
+    // The first slot hears of the limit, and has something to say at once.
+    bench.user->in_limit_changed = [&] {
+        bench.say(core::MemoryRequest::Type::look);
+        bench.broker.settle(1);
+    };
+    // The second then needs less than it has asked for.
+    other->in_limit_changed = [&] { CHECK(other->answers.size() == 1); };
+    bench.broker.set_limit(80);
+    CHECK(other->answers == std::vector{core::MemoryVerdict::lacking, core::MemoryVerdict::impossible});
 }
 
 }  // namespace memory_broker_test

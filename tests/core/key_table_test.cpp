@@ -64,7 +64,7 @@ TEST_CASE("an entry is forgotten when nothing is known of its key") {
         table[a].waiting = 0;
     }
     SECTION("a failure") {
-        table.note_failure(a, text("broken"), 5ms);
+        CHECK(table.note_failure(a, text("broken"), 5ms) == none);
         table.collect(a);
         CHECK(table.find("a") == a);
         table.clear_failures(a);
@@ -190,8 +190,9 @@ TEST_CASE("noting a failure allocates nothing", "[H18]") {
         indices.push_back(table.intern("key " + std::to_string(key)));
         const std::size_t before = Memory::here().allocations;
         // All that are known may have failed.
-        table.note_failure(indices.back(), message, 5ms);
+        const Index forgotten = table.note_failure(indices.back(), message, 5ms);
         REQUIRE(Memory::here().allocations == before);
+        REQUIRE((forgotten == none) == (indices.size() <= KeyTable::most_failures));
     }
     CHECK(table.failures().size() == KeyTable::most_failures);
     CHECK(table.failures().back().message == message);
@@ -201,7 +202,10 @@ TEST_CASE("the latest failures come first, and only so many are remembered") {
     KeyTable table;
     const auto note = [&](int key) {
         const Index index = table.intern("key " + std::to_string(key));
-        table.note_failure(index, text("message " + std::to_string(key)), Time(key));
+        const Index forgotten = table.note_failure(index, text("message " + std::to_string(key)), Time(key));
+        if (forgotten != none) {
+            table.collect(forgotten);
+        }
         return index;
     };
     for (int key = 0; key < 300; ++key) {
@@ -242,11 +246,15 @@ TEST_CASE("the latest failures come first, and only so many are remembered") {
 TEST_CASE("a failure that is forgotten leaves what else is known of its key") {
     KeyTable table;
     const Index old = table.intern("old");
-    table.note_failure(old, text("broken"), 5ms);
+    REQUIRE(table.note_failure(old, text("broken"), 5ms) == none);
     table[old].waiting = 1;
+    Index forgotten = none;
     for (int key = 0; key < 256; ++key) {
-        table.note_failure(table.intern("key " + std::to_string(key)), nullptr, 0ms);
+        REQUIRE(forgotten == none);
+        forgotten = table.note_failure(table.intern("key " + std::to_string(key)), nullptr, 0ms);
     }
+    REQUIRE(forgotten == old);
+    table.collect(old);
     CHECK(table.find("old") == old);
     CHECK(table.failures_of(old) == 0);
     CHECK(table.size() == 257);

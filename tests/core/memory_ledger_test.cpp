@@ -182,6 +182,12 @@ TEST_CASE("A lower limit, a trim and a model that needs more have idle residents
         say_both(MemoryHold::in_use, MemoryHold::idle);
         CHECK(budget.settle() == MemoryAnswers{answer(MemoryVerdict::evict, 2, second)});
     }
+    SECTION("two trims at once: the larger counts") {
+        budget.ledger.trim(6);
+        budget.ledger.trim(1);
+        say_both(MemoryHold::idle, MemoryHold::idle);
+        CHECK(budget.settle().size() == 2);
+    }
     SECTION("trim") {
         budget.ledger.trim(5);
         CHECK(budget.ledger.lacks());

@@ -336,6 +336,104 @@ TEST_CASE("A key that waits asks anew once a limit has what its model used forgo
     CHECK(world.slots[embedding].loads.size() == 1);
 }
 
+TEST_CASE("A key that asks while a limit is set asks anew for what it now needs", "[core][H34][H38]") {
+    MemoryWorld world = two_slots(120);
+    world.request(embedding, "a");
+    world.load(embedding, 110);
+    world.release(embedding);
+    core::SlotScheduler& scheduler = world.slots[embedding].scheduler;
+    const ModelKey a("a");
+    core::Actions actions;
+    scheduler.unload(&a, UnloadMode::drain, world.now, actions);
+    const core::ResidentId old = scheduler.residents().handle(actions.front().resident);
+    // It is asked for while it goes.
+    world.request(embedding, "a");
+    scheduler.memory_requests().clear();
+    actions.clear();
+    scheduler.unloaded(old, world.now, actions);
+    REQUIRE(scheduler.memory_requests().back().type == core::MemoryRequest::Type::reserve);
+    REQUIRE(scheduler.memory_requests().back().bytes == 110);
+    const core::Index key = scheduler.memory_requests().back().key;
+    scheduler.set_memory_limit(105, world.now, actions);
+    scheduler.memory_requests().clear();
+    actions.clear();
+    SECTION("refused") {
+        scheduler.memory_answered(key, {}, core::MemoryVerdict::impossible, world.now, actions);
+        REQUIRE(scheduler.memory_requests().size() == 1);
+    }
+    SECTION("lacking") {
+        core::MemoryId id;
+        id.index = 7;
+        id.serial = 1;
+        scheduler.memory_answered(key, id, core::MemoryVerdict::lacking, world.now, actions);
+        REQUIRE(scheduler.memory_requests().size() == 2);
+        CHECK(scheduler.memory_requests().front().type == core::MemoryRequest::Type::give_back);
+    }
+    for (const core::Action& action : actions) {
+        CHECK(action.type != core::ActionType::fail);
+    }
+    CHECK(scheduler.memory_requests().back().type == core::MemoryRequest::Type::reserve);
+    CHECK(scheduler.memory_requests().back().bytes == 60);
+}
+
+TEST_CASE("A key whose entry was another's is sized anew, also if that was forgotten for newer failures",
+          "[core][H34]") {
+    MemoryWorld world(1'000);
+    world.add(options(0), true);
+    const auto request = [&](int number) {
+        const std::string name = "key " + std::to_string(number);
+        REQUIRE(world.request(embedding, name.c_str()));
+        REQUIRE(world.slots[embedding].sizes.size() == 1);
+    };
+    constexpr int many = 300;
+    for (int number = 0; number < many; ++number) {
+        request(number);
+        world.size(embedding, 900);
+        const core::ResidentId id = world.slots[embedding].loads.at(0);
+        world.slots[embedding].loads.clear();
+        world.decide(embedding, [&](core::SlotScheduler& scheduler, core::Actions& actions) {
+            REQUIRE(scheduler.load_begins(id, world.now, actions));
+        });
+        world.decide(embedding, [&](core::SlotScheduler& scheduler, core::Actions& actions) {
+            scheduler.load_failed(id, errc::load_failed, nullptr, world.now, actions);
+        });
+    }
+    request(many);
+    CHECK(world.ledger.reserved() == 0);
+}
+
+TEST_CASE("What waits when its slot shuts down fails by that, whatever limit is set", "[core][H9][H38]") {
+    MemoryWorld world(120);
+    SlotOptions many = options(60);
+    many.max_queue = 4'000;
+    world.add(many);
+    world.request(embedding, "a");
+    world.load(embedding);
+    world.release(embedding);
+    const ModelKey a("a");
+    world.decide(embedding, [&](core::SlotScheduler& scheduler, core::Actions& actions) {
+        scheduler.unload(&a, UnloadMode::drain, world.now, actions);
+    });
+    // More than fail in one call.
+    constexpr std::size_t waiting = core::SlotScheduler::slice + 100;
+    for (std::size_t count = 0; count < waiting; ++count) {
+        REQUIRE(world.request(embedding, "a"));
+    }
+    world.decide(embedding, [&](core::SlotScheduler& scheduler, core::Actions& actions) {
+        scheduler.shut_down(core::never, world.now, actions);
+    });
+    REQUIRE(world.slots[embedding].failures.size() < waiting);
+    world.set_limit(10);
+    world.unload(embedding);
+    for (int times = 0; times < 10 && world.slots[embedding].failures.size() < waiting; ++times) {
+        world.wait(1ms);
+    }
+    REQUIRE(world.slots[embedding].failures.size() == waiting);
+    for (const auto& [code, stage] : world.slots[embedding].failures) {
+        REQUIRE(code == errc::shutting_down);
+    }
+}
+
 TEST_CASE("A lower limit has idle models go, the others when they are idle", "[core][H38]") {
     MemoryWorld world = two_slots(110);
     world.request(embedding, "a");

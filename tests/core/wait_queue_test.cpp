@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -342,6 +343,31 @@ TEST_CASE("wait queues are values") {
     CHECK(copy.queue == line.queue);
     copy.join("a");
     CHECK_FALSE(copy.queue == line.queue);
+}
+
+TEST_CASE("a request that finds no memory leaves the entry of its key, which another has made", "[H18]") {
+    Line line;
+    line.leave(line.join("a"));
+    const Index old = line.entry("a");
+    REQUIRE(old != none);
+    const SharedKey key = line.queue.keys().share("a");
+    RequestSpec spec;
+    spec.deadline = 5ms;
+    std::size_t failed = 0;
+    for (std::size_t nth = 1; nth < 100; ++nth) {
+        const test::AllocationFaults scarce(nth, test::FaultPattern::only);
+        try {
+            line.queue.prepare(key, spec, 100);
+        } catch (const std::bad_alloc&) {
+            ++failed;
+        }
+        const bool is_over = scarce.failures() == 0;
+        REQUIRE(line.entry("a") == old);
+        if (is_over) {
+            break;
+        }
+    }
+    CHECK(failed > 0);
 }
 
 }  // namespace residency::core::wait_queue_test

@@ -316,7 +316,7 @@ bool run(const Story& story, std::size_t nth, FaultPattern scarcity) {
     CHECK(status.holders.empty());
     CHECK(status.waiting.empty());
     CHECK(scene.world.live == 0);
-    CHECK(scene.idle());
+    CHECK(scene.at_rest());
     return failures != 0;
 }
 

@@ -45,6 +45,8 @@ struct KeyMemory {
     /// Whether its load ran out of memory and was, or is to be, tried once more, and it has not loaded since.
     bool was_tried_again = false;
     bool clears = false;
+    /// Whether it has asked for more than it now needs.
+    bool asked_too_much = false;
     /// Why it is refused.
     errc refusal = errc::insufficient_memory;
 

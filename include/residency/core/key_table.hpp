@@ -161,17 +161,19 @@ public:
         remove_buckets();
     }
 
-    /// Notes one more failure of the key; the oldest of too many is forgotten.
-    void note_failure(Index index, SharedText message, Time cooling_until) noexcept {
+    /// Notes one more failure of the key; of too many the oldest is forgotten. Gives the key whose failures those were,
+    /// to be collected if nothing else is known of it, or none.
+    [[nodiscard]] Index note_failure(Index index, SharedText message, Time cooling_until) noexcept {
         Failure failure{index, failures_of(index) + 1, cooling_until, std::move(message)};
         clear_failures(index);
         failures_.push_back(std::move(failure));
         entries_[index].failure = static_cast<std::uint16_t>(failures_.size());
-        if (failures_.size() > most_failures) {
-            const Index oldest = failures_.front().key;
-            clear_failures(oldest);
-            collect(oldest);
+        if (failures_.size() <= most_failures) {
+            return none;
         }
+        const Index oldest = failures_.front().key;
+        clear_failures(oldest);
+        return oldest;
     }
 
     /// The key's load succeeded: whatever failed before is forgotten.

@@ -4,6 +4,7 @@
 #include "residency/core/slab.hpp"
 #include "residency/core/time.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -54,7 +55,7 @@ public:
     /// Sets the limit.
     void set_limit(std::size_t bytes) noexcept { limit_ = bytes; }
     /// Has idle residents unloaded until so many bytes came back, or none is left; once, by the next `settle`.
-    void trim(std::size_t bytes) noexcept { trim_ = bytes; }
+    void trim(std::size_t bytes) noexcept { trim_ = (std::max)(trim_, bytes); }
 
     // -- Decisions ----------------------------------------------------------------------------------------------------
 

@@ -82,6 +82,7 @@ public:
         if (const std::size_t claims = (std::min)(most_claims, members_ + 1); claims_.capacity() < claims) {
             claims_.reserve((std::min)(most_claims, (std::max)(claims, claims_.capacity() * 2)));
         }
+        const std::size_t keys = keys_.size();
         const Index index = keys_.intern(key);
         try {
             const std::size_t most_keys = std::size_t{index} + 1;
@@ -90,7 +91,10 @@ public:
                 reserve_deadline();
             }
         } catch (...) {
-            collect(index);
+            // Not what stood there before: its memory may be on its way.
+            if (keys_.size() != keys) {
+                collect(index);
+            }
             throw;
         }
         return index;

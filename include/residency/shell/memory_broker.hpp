@@ -139,11 +139,16 @@ public:
         }
         {
             const Lock lock(mutex_);
+            ++changing_;
             ledger_.set_limit(bytes);
             limit_ = bytes;
             is_stale_ = true;
         }
         for_each_user([](MemoryUser& user) { user.limit_changed(); });
+        {
+            const Lock lock(mutex_);
+            --changing_;
+        }
         settle();
     }
     void trim(std::size_t bytes) noexcept {
@@ -241,7 +246,7 @@ private:
     // Whether there is something to settle that no other thread will. If not, this thread settles no more.
     [[nodiscard]] bool begin_round(bool is_first) noexcept {
         const Lock lock(mutex_);
-        if (!is_first && coming_ != 0) {
+        if (changing_ != 0 || (!is_first && coming_ != 0)) {
             settles_ = false;
             return false;
         }
@@ -272,6 +277,10 @@ private:
     void decide() noexcept {
         const Lock lock(mutex_);
         empty(answers_, next_answers_);
+        if (changing_ != 0) {
+            is_stale_ = true;
+            return;
+        }
         ledger_.settle(now_, uses_, answers_);
         lacks_ = ledger_.lacks();
         next_look_ = ledger_.next_look();
@@ -330,6 +339,9 @@ private:
     core::MemoryAnswers next_answers_ RESIDENCY_GUARDED_BY(mutex_){};
     // How many messages were brought by threads that have not called `settle` since.
     std::size_t coming_ RESIDENCY_GUARDED_BY(mutex_) = 0;
+    // How many threads set a limit that not all slots have heard of. Until they have, nothing is settled: what a key has
+    // asked for by the old limit would be refused by the new one. The last of these threads settles.
+    std::size_t changing_ RESIDENCY_GUARDED_BY(mutex_) = 0;
     // Whether something has come that was not settled.
     bool is_stale_ RESIDENCY_GUARDED_BY(mutex_) = false;
     // Whether a thread settles. What follows is that thread's.

@@ -396,7 +396,10 @@ inline void SlotScheduler::load_failed(ResidentId id, errc code, SharedText mess
 inline void SlotScheduler::note_failure(Index key, errc code, SharedText message, Time now) {
     if (code != errc::invalid_request && code != errc::unknown_model) {
         const Duration cooldown = cooldown_after(queue_.keys().failures_of(key));
-        queue_.keys().note_failure(key, std::move(message), later(now, cooldown));
+        const Index forgotten = queue_.keys().note_failure(key, std::move(message), later(now, cooldown));
+        if (forgotten != none) {
+            collect_later(forgotten);
+        }
     }
 }
 

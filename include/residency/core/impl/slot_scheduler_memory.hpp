@@ -105,10 +105,11 @@ inline void SlotScheduler::ask_for_memory(Index key) {
 //  2. The resident is to go.
 //  3. It need not any more: if that is why it drains, it returns.
 //  4. It is about memory that the key gave back, or does not wait for: nothing happens.
-//  5. The memory can never be there: the key's waiters fail.
-//  6. It is reserved, and the key may have a place; or it is lacking, the key waits for it, and another may have the
+//  5. There is not so much, but the key needs less by now: it asks anew.
+//  6. The memory can never be there: the key's waiters fail.
+//  7. It is reserved, and the key may have a place; or it is lacking, the key waits for it, and another may have the
 //     place.
-//  7. Nothing waits for the key any more: what it has, or waits for, is given back.
+//  8. Nothing waits for the key any more: what it has, or waits for, is given back.
 inline void SlotScheduler::memory_answered(Index key, MemoryId id, MemoryVerdict verdict, Time now, Actions& actions) {
     begin_call();
     Step step{now, actions};
@@ -138,14 +139,22 @@ inline void SlotScheduler::memory_answered(Index key, MemoryId id, MemoryVerdict
     } else if (memory.phase != MemoryPhase::lacking || memory.id != id) {  // 4.
         return;
     }
-    if (verdict == MemoryVerdict::impossible) {  // 5.
+    const bool asks_anew = std::exchange(memory.asked_too_much, false) && verdict != MemoryVerdict::reserved;
+    if (asks_anew) {  // 5.
+        if (verdict == MemoryVerdict::lacking) {
+            drop_memory(key);
+        }
+        memory.id = {};
+        enter(memory, MemoryPhase::sized);
+        refresh(key);
+    } else if (verdict == MemoryVerdict::impossible) {  // 6.
         memory.id = {};
         enter(memory, MemoryPhase::refused);
         memory.refusal = errc::insufficient_memory;
         refuse_key(key, step);
-    } else {  // 6.
+    } else {  // 7.
         enter(memory, verdict == MemoryVerdict::reserved ? MemoryPhase::held : MemoryPhase::lacking);
-        if (queue_.keys()[key].waiting == 0) {  // 7.
+        if (queue_.keys()[key].waiting == 0) {  // 8.
             drop_memory(key);
         }
         refresh(key);
@@ -279,8 +288,12 @@ inline void SlotScheduler::set_memory_limit(std::size_t bytes, Time now, Actions
     memory_limit_ = bytes;
     for (std::size_t key = 0; key < key_memory_.size(); ++key) {
         KeyMemory& memory = key_memory_[key];
-        if (std::exchange(memory.used, 0) > memory.estimate && memory.phase == MemoryPhase::lacking) {
-            // It waits for more than it now needs.
+        if (std::exchange(memory.used, 0) <= memory.estimate) {
+            continue;
+        }
+        // One that asks, or waits, wants more than it now needs.
+        memory.asked_too_much = memory.phase == MemoryPhase::asking;
+        if (memory.phase == MemoryPhase::lacking) {
             drop_memory(static_cast<Index>(key));
             refresh(static_cast<Index>(key));
         }

@@ -137,7 +137,7 @@ inline void SlotScheduler::gone(Index index, Step& step) {
     complete_teardowns(step);
     refresh(key);
     // While there was a resident, a lower limit, or what its model used, did not matter to those that wait.
-    if (has_budget_) {
+    if (has_budget_ && !closed_) {
         refuse_key(key, step);
     }
     decide(step);
