@@ -213,6 +213,9 @@ struct RequestFacts {
     int asked = 0;
     bool denied = false;
     bool overtaken = false;
+    /// Whether others wait for the key's memory meanwhile: the call itself may bring the answer, and with it a load,
+    /// before it joins the queue.
+    bool load_may_begin = false;
 
     bool starting = true;
     /// When the call that started it had returned.

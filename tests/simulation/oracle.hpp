@@ -282,6 +282,14 @@ public:
     }
 
     std::uint64_t sequence = 0;
+    /// Whether another request for the same model has no answer yet.
+    [[nodiscard]] bool others_want(const RequestFacts& request) const {
+        return std::any_of(requests.begin(), requests.end(), [&](const RequestFacts& other) {
+            return &other != &request && other.outstanding() && other.wants_model() && other.slot == request.slot &&
+                   other.key == request.key;
+        });
+    }
+
     /// When what had been decided had last been carried out.
     std::uint64_t carried_out = 0;
     /// When nothing was left to run last.

@@ -56,7 +56,8 @@ inline void Oracle::check_answer(RequestFacts& request, const std::exception_ptr
     require(request.asked == 0 || request.overtaken || !request.resident_at_call,
             "H5: a backend was asked about a resident's key, " + who);
     if (!error) {
-        require(!request.denied || request.overtaken, "H5: a request for an unknown key succeeded, " + who);
+        require(!request.denied || request.overtaken || request.load_may_begin,
+                "H5: a request for an unknown key succeeded, " + who);
         require(!asks || request.overtaken || (!request.cooling_at_call && !request.full_at_call),
                 "H5: a request succeeded that had to be refused, " + who);
         require(!request.invalid, "H5: a request that is not valid succeeded, " + who);

@@ -140,6 +140,7 @@ bool SimulationOf<Asynchronous>::knows(int slot, const ModelKey& key) {
     }
     ++asking_->asked;
     asking_->overtaken = oracle_.sequence != asking_->sequence || now() != asking_->begun;
+    asking_->load_may_begin = oracle_.others_want(*asking_) && oracle_.memory.limited;
     asking_->denied = settings_.denies && !calm() && choices_.once_in(4);
     note("request ", asking_->id, asking_->denied ? ": unknown key" : ": known key");
     return !asking_->denied;
