@@ -206,8 +206,8 @@ inline void Oracle::check_answer(RequestFacts& request, const std::exception_ptr
     } else {
         violate("an error that no request can have: " + code.message() + ", " + who);
     }
-    if (request.overtaken) {
-        // What is known of the slot is from before others came.
+    if (request.overtaken || (request.denied && request.load_may_begin)) {
+        // What is known of the slot is from before others came, or before a load began.
     } else if (request.denied) {
         require(code == errc::unknown_model, "H5: an unknown key failed with something else, " + who);
     } else if (asks && (request.cooling_at_call || (request.full_at_call && !request.maybe_cooling_at_call))) {
