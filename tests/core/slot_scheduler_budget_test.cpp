@@ -104,6 +104,54 @@ TEST_CASE("Two slots without a free lease do not load and evict each other's mod
     CHECK(world.slots[reranker].scheduler.queue().empty());
 }
 
+TEST_CASE("What is loaded beside a key that memory is kept for does not end that key's turn", "[core][H35][R15]") {
+    MemoryWorld world(170);
+    for (int slot = 0; slot < 2; ++slot) {
+        SlotOptions one = options(0, 0);
+        one.max_leases = 1;
+        one.aging = 0ms;
+        one.min_stay = 0ms;
+        world.add(one, true);
+    }
+    const auto request = [&](std::size_t slot, const char* name, std::size_t bytes, bool is_call, Priority priority) {
+        world.wait(1ms);
+        world.request(slot, name, is_call, priority);
+        world.size(slot, bytes);
+    };
+    request(embedding, "a", 60, false, Priority::normal);
+    request(reranker, "b", 50, false, Priority::normal);
+    world.work();
+    REQUIRE(world.slots[embedding].grants.size() == 1);
+    REQUIRE(world.slots[reranker].grants.size() == 1);
+    // 60 bytes are left, for the oldest key by age, or for the one that ranks before it; the small one fits beside
+    // either. No slot has a lease free, so that what is loaded is not used.
+    request(reranker, "oldest", 40, true, Priority::low);
+    request(reranker, "high", 40, true, Priority::high);
+    request(embedding, "small", 20, true, Priority::normal);
+    const auto is_busy = [](const MemorySlot& slot) { return !slot.loads.empty() || !slot.unloads.empty(); };
+    int rounds = 0;
+    for (; rounds < 20 && (is_busy(world.slots[embedding]) || is_busy(world.slots[reranker])); ++rounds) {
+        for (const std::size_t slot : {embedding, reranker}) {
+            if (!world.slots[slot].loads.empty()) {
+                world.load(slot);
+            } else if (!world.slots[slot].unloads.empty()) {
+                world.unload(slot);
+            }
+        }
+    }
+    REQUIRE(rounds < 20);
+    CHECK(world.is_ready(reranker, "high"));
+    CHECK(world.is_ready(embedding, "small"));
+    for (int lease = 0; lease < 5; ++lease) {
+        const std::size_t slot = world.slots[reranker].grants.empty() ? embedding : reranker;
+        REQUIRE(!world.slots[slot].grants.empty());
+        world.release(slot);
+        world.work();
+    }
+    CHECK(world.slots[embedding].scheduler.queue().empty());
+    CHECK(world.slots[reranker].scheduler.queue().empty());
+}
+
 TEST_CASE("What waits for a model that unloads fails once it is gone if it can never fit again", "[core][H35][R13]") {
     MemoryWorld world(100);
     world.add(options(0, 1), true);

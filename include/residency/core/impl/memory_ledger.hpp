@@ -166,7 +166,9 @@ inline void MemoryLedger::settle(Time now, const std::vector<MemoryUse>& uses, M
 //
 //  1. It needs more than the limit, or than pinned residents leave of it: impossible (H35).
 //  2. There is enough, beside what is kept for the leader: it is served; one whose load ran out of memory only once
-//     nothing leaves any more (H37).
+//     nothing leaves any more (H37). It is the leader's turn that is by rank or by age, and that lasts until it is
+//     served: were a key that needs less to end it, the oldest key and one that ranks before it could evict each other
+//     for ever while their slots have no lease free.
 //  3. There would be enough if all went that can, and no key before it is the leader: it is the leader.
 //  4. Else it is passed by.
 inline bool MemoryLedger::serve_one(Time now, Index& leader, MemoryAnswers& answers) {
@@ -192,7 +194,9 @@ inline bool MemoryLedger::serve_one(Time now, Index& leader, MemoryAnswers& answ
         const std::size_t kept = leader == none ? 0 : subtract_bytes(entries_[leader].bytes, all.leaving);
         const bool may_go = !entries_[index].follows || all.leaving == 0;
         if (may_go && fits_beside(add_bytes(kept, reserved_), bytes, limit_)) {  // 2.
-            by_age_ = !by_age_ || index != oldest;
+            if (leader == none) {
+                by_age_ = !by_age_ || index != oldest;
+            }
             hold(index);
             answer(MemoryVerdict::reserved, index, answers);
             return true;
