@@ -41,7 +41,11 @@ tests/run.sh -R '^(proof|simulation|fuzz\.scheduler_corpus)'
 for part in "${parts[@]}"; do
     echo "== $part"
     case $part in
-        states) "$build/tests/explorer" --dose full --jobs "$(nproc)" ;;
+        states)
+            "$build/tests/ledger_explorer"
+            "$build/tests/budget_explorer"
+            "$build/tests/explorer" --dose full --jobs "$(nproc)"
+            ;;
         simulation) "$build/tests/simulate" --seeds 1000000 ;;
         stress) tests/stress/full.sh ;;
         fuzzing)

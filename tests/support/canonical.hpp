@@ -59,6 +59,7 @@ private:
         add(options.aging.count());
         add(options.abandon_after.count());
         add(options.min_stay ? options.min_stay->count() : -1);
+        add(options.model_memory);
     }
 
     void write_state() {
@@ -84,6 +85,9 @@ private:
         for (const Reason reason : core::SlotScheduler::refusal_reasons) {
             add(scheduler_->refused(reason) != 0);
             add(remaining(scheduler_->next_refusal(reason)));
+        }
+        if (scheduler_->has_budget()) {
+            write_budget();
         }
         rank_everything();
         add(keys_.size());
@@ -151,7 +155,7 @@ private:
         for (core::Index key = 0; key < table.end_index(); ++key) {
             // An entry that waits to be collected is as good as gone.
             if (table.used(key) && (table[key].waiting != 0 || table[key].resident != core::none ||
-                                    table[key].ranks_last || table.failures_of(key) != 0)) {
+                                    table[key].ranks_last || table.failures_of(key) != 0 || is_on_its_way(key))) {
                 keys_.push_back(key);
             }
         }
@@ -204,6 +208,37 @@ private:
         return deadlines.contains(request) ? remaining(deadlines.rank(request)) : remaining(core::never);
     }
 
+    // Whether the key waits for an answer about its memory, or has some.
+    [[nodiscard]] bool is_on_its_way(core::Index key) const noexcept {
+        return scheduler_->has_budget() && !scheduler_->key_memory(key).is_at_rest();
+    }
+
+    // Which keys are still to be refused is left out: no test has as many waiters as one call can refuse.
+    void write_budget() {
+        add(scheduler_->memory_limit());
+        add(remaining(scheduler_->looks_at()));
+        add(scheduler_->queue().is_watched());
+        add(scheduler_->memory_requests().size());
+        for (const core::MemoryRequest& message : scheduler_->memory_requests()) {
+            add(message.type);
+            add(message.key);
+            add(message.id.index);
+            add(message.bytes);
+        }
+    }
+
+    // The name of memory that was given back is left out: it decides about answers that come late, and nothing else.
+    void write_memory(core::Index key) {
+        const core::KeyMemory& memory = scheduler_->key_memory(key);
+        add(memory.phase);
+        add(memory.estimate);
+        add(memory.used);
+        add(memory.id.valid());
+        add(memory.was_tried_again);
+        add(memory.clears);
+        add(memory.phase == core::MemoryPhase::refused ? static_cast<std::uint64_t>(memory.refusal) : 0);
+    }
+
     void write_key(core::Index key) {
         const core::KeyEntry& entry = scheduler_->queue().keys()[key];
         const core::Index failures = scheduler_->queue().keys().failures_of(key);
@@ -214,6 +249,9 @@ private:
             add(scheduler_->cooldown_after(failures).count());
             add(remaining(scheduler_->queue().keys().cooling_until(key)));
             add(rank(failed_, key));
+        }
+        if (scheduler_->has_budget()) {
+            write_memory(key);
         }
         add(entry.resident != core::none);
         if (entry.resident != core::none) {
@@ -258,6 +296,7 @@ private:
             case ResidentState::draining:
                 add(resident.for_good);
                 add(resident.revoked);
+                add(resident.for_memory);
                 break;
             case ResidentState::ready:
             case ResidentState::unloading: break;

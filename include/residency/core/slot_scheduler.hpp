@@ -187,8 +187,14 @@ public:
     void memory_uses(Time now, std::vector<MemoryUse>& uses);
     /// What the slot has to say to its budget since the last call, in order; the caller takes it, and leaves the room.
     [[nodiscard]] std::vector<MemoryRequest>& memory_requests() noexcept { return memory_requests_; }
+    /// The same, only to be looked at.
+    [[nodiscard]] const std::vector<MemoryRequest>& memory_requests() const noexcept { return memory_requests_; }
     /// Whether there is a budget.
     [[nodiscard]] bool has_budget() const noexcept { return has_budget_; }
+    /// The budget's limit, as far as the slot has heard.
+    [[nodiscard]] std::size_t memory_limit() const noexcept { return memory_limit_; }
+    /// When the budget wants to look again; `never` if it does not.
+    [[nodiscard]] Time looks_at() const noexcept { return look_at_; }
     /// How many residents there may be.
     [[nodiscard]] std::size_t max_resident() const noexcept { return max_resident_; }
     /// How many bytes a resident counts for in the budget; zero without one.
