@@ -339,8 +339,8 @@ private:
     core::MemoryAnswers next_answers_ RESIDENCY_GUARDED_BY(mutex_){};
     // How many messages were brought by threads that have not called `settle` since.
     std::size_t coming_ RESIDENCY_GUARDED_BY(mutex_) = 0;
-    // How many threads set a limit that not all slots have heard of. Until they have, nothing is settled: what a key has
-    // asked for by the old limit would be refused by the new one. The last of these threads settles.
+    // How many threads set a limit that not all slots have heard of. Until they have, nothing is settled: what a key
+    // has asked for by the old limit would be refused by the new one. The last of these threads settles.
     std::size_t changing_ RESIDENCY_GUARDED_BY(mutex_) = 0;
     // Whether something has come that was not settled.
     bool is_stale_ RESIDENCY_GUARDED_BY(mutex_) = false;
