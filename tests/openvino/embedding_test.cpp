@@ -331,6 +331,36 @@ TEST_CASE("an inference of OpenVINO that is asked to stop stops, and the next is
     CHECK(model->embed(texts) == whole);
 }
 
+TEST_CASE("after an inference of OpenVINO that was asked to stop, texts are computed as before it") {
+    const auto folder = openvino_models_or_skip();
+    if (!folder) {
+        return;
+    }
+    // One stream computes all of them; OpenVINO keeps there what shapes the inference before had.
+    const auto model = load({.model = {.folders = *folder, .streams = 1}});
+    const std::vector<std::string> few{"lift of a wing", "drag"};
+    const std::vector<std::string> many(4, text_of(300));
+    const Embeddings expected = model->embed(few);
+    for (int round = 0; round < 40; ++round) {
+        std::stop_source stop;
+        std::latch begun(1);
+        std::jthread stopper([&] {
+            begun.wait();
+            for (int spin = 0; spin < round * 50'000; ++spin) {
+                std::atomic_signal_fence(std::memory_order_seq_cst);
+            }
+            stop.request_stop();
+        });
+        begun.count_down();
+        try {
+            (void)model->embed(many, stop.get_token());
+        } catch (const Error& error) {
+            CHECK(error.code() == operation_aborted());
+        }
+        CHECK(model->embed(few) == expected);
+    }
+}
+
 TEST_CASE("many threads embed with one model of OpenVINO, each its own texts") {
     const auto folder = openvino_models_or_skip();
     if (!folder) {

@@ -153,8 +153,6 @@ public:
             throw;
         } catch (const std::bad_alloc&) {
             throw;
-        } catch (const ov::Cancelled&) {
-            throw aborted();
         } catch (const std::exception& failure) {
             throw error(errc::inference_failed, "OpenVINO could not compute it: " + words_of(failure.what()));
         }
@@ -172,7 +170,7 @@ public:
             go_on_unless(stop);
             const std::span<const std::size_t> batch(plan.order.data() + begin, end - begin);
             fill(worker.model, sequences, batch);
-            infer(worker.model, stop);
+            infer(worker.model);
             read(worker.model, sequences, batch, on_row);
             begin = end;
         }
@@ -223,15 +221,10 @@ private:
         }
     }
 
-    // Asked to stop, it ends in the middle; OpenVINO then throws ov::Cancelled.
-    static void infer(ov::InferRequest& request, const std::stop_token& stop) {
-        request.start_async();  // First, as cancelling what has not begun does nothing.
-        const std::stop_callback cancel(stop, [&request]() noexcept {
-            try {
-                request.cancel();
-            } catch (...) {  // It goes on to its end, then.
-            }
-        });
+    // To its end, whether it is asked to stop or not: InferRequest::cancel() leaves shapes of the inference that it
+    // ended in the stream, with which the next ones there fail, or give wrong vectors.
+    static void infer(ov::InferRequest& request) {
+        request.start_async();
         request.wait();
     }
 

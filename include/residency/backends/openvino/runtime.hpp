@@ -15,7 +15,6 @@
 
 #include <openvino/op/constant.hpp>
 #include <openvino/openvino.hpp>
-#include <openvino/runtime/exception.hpp>
 
 #pragma pop_macro("max")
 #pragma pop_macro("min")
