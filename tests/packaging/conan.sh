@@ -20,5 +20,9 @@ create=("$conan" create "$source/cmake/packaging/conan" --no-remote -s compiler.
 if "${CXX:-g++}" -x c++ - -lboost_json -o /dev/null 2>/dev/null <<<'int main() {}'; then
     "${create[@]}" -o 'residency/*:remote=True'
 fi
+# The component `openvino`, if the environment says where OpenVINO is.
+if [ -n "${OpenVINO_DIR:-}" ]; then
+    "${create[@]}" -o 'residency/*:openvino=True'
+fi
 # Nothing is written beside the sources.
 diff <(echo "$before") <(ls -R "$source/cmake/packaging")

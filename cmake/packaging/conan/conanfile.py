@@ -19,9 +19,9 @@ class Residency(ConanFile):
     description = "Keeps embedding and reranking models resident for exactly as long as they are needed"
     topics = ("embeddings", "reranking", "model-serving", "asio", "header-only")
     settings = "os", "arch", "compiler", "build_type"
-    # residency::remote, and https for it.
-    options = {"remote": [True, False], "remote_tls": [True, False]}
-    default_options = {"remote": False, "remote_tls": False}
+    # residency::remote, and https for it; residency::openvino, with the OpenVINO that CMake finds on the system or by OpenVINO_DIR.
+    options = {"remote": [True, False], "remote_tls": [True, False], "openvino": [True, False]}
+    default_options = {"remote": False, "remote_tls": False, "openvino": False}
     no_copy_source = True
 
     @property
@@ -64,6 +64,7 @@ class Residency(ConanFile):
         toolchain = CMakeToolchain(self)
         toolchain.cache_variables["RESIDENCY_REMOTE"] = bool(self.options.remote)
         toolchain.cache_variables["RESIDENCY_REMOTE_TLS"] = bool(self.options.remote_tls)
+        toolchain.cache_variables["RESIDENCY_OPENVINO"] = bool(self.options.openvino)
         toolchain.cache_variables["RESIDENCY_BUILD_TESTS"] = False
         toolchain.cache_variables["RESIDENCY_BUILD_EXAMPLES"] = False
         toolchain.generate()

@@ -21,6 +21,7 @@ class ResidencyTest(ConanFile):
         # Nothing is written beside the sources.
         toolchain.user_presets_path = False
         toolchain.cache_variables["WITH_REMOTE"] = bool(self.dependencies["residency"].options.remote)
+        toolchain.cache_variables["WITH_OPENVINO"] = bool(self.dependencies["residency"].options.openvino)
         toolchain.generate()
 
     def build(self):
@@ -31,5 +32,6 @@ class ResidencyTest(ConanFile):
     def test(self):
         if can_run(self):
             self.run(os.path.join(self.cpp.build.bindir, "first_program"), env="conanrun")
-            if self.dependencies["residency"].options.remote:
-                self.run(os.path.join(self.cpp.build.bindir, "remote_program"), env="conanrun")
+            for part in ("remote", "openvino"):
+                if self.dependencies["residency"].options.get_safe(part):
+                    self.run(os.path.join(self.cpp.build.bindir, f"{part}_program"), env="conanrun")

@@ -7,7 +7,12 @@ set(VCPKG_BUILD_TYPE release)
 
 vcpkg_check_features(
     OUT_FEATURE_OPTIONS features
-    FEATURES spdlog RESIDENCY_SPDLOG llama-cpp RESIDENCY_LLAMA_CPP remote RESIDENCY_REMOTE remote-tls RESIDENCY_REMOTE_TLS
+    FEATURES
+        spdlog RESIDENCY_SPDLOG
+        llama-cpp RESIDENCY_LLAMA_CPP
+        openvino RESIDENCY_OPENVINO
+        remote RESIDENCY_REMOTE
+        remote-tls RESIDENCY_REMOTE_TLS
 )
 
 vcpkg_cmake_configure(
