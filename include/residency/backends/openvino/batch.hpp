@@ -29,16 +29,16 @@ struct BatchPlan {
     std::vector<std::size_t> ends{};
 };
 
-/// What one more sub-batch costs, in tokens: as much as this much padding. Of all-MiniLM-L6 a sub-batch takes some 0.5 ms
-/// beside its tokens; two cores of an EPYC without AMX compute 12 tokens in that, those with AMX twice as many.
+/// What one more sub-batch costs, in tokens: as much as this much padding. Of all-MiniLM-L6 a sub-batch takes some
+/// 0.5 ms beside its tokens; two cores of an EPYC without AMX compute 12 tokens in that, those with AMX twice as many.
 inline constexpr std::size_t tokens_for_a_batch = 16;
 
 /// The most sequences of a sub-batch: what one more costs is nothing beside so many, and to plan takes no longer.
 inline constexpr std::size_t most_in_a_batch = 256;
 
-/// Makes sub-batches of at most `batch_tokens` tokens each, the longest sequences first, so that padding and sub-batches
-/// together cost least. A sequence counts as long as the longest of its sub-batch, as it is padded to that. A longer
-/// sequence has a sub-batch of its own.
+/// Makes sub-batches of at most `batch_tokens` tokens each, the longest sequences first, so that padding and
+/// sub-batches together cost least. A sequence counts as long as the longest of its sub-batch, as it is padded to that.
+/// A longer sequence has a sub-batch of its own.
 inline BatchPlan plan_batches(std::span<const Sequence> sequences, std::size_t batch_tokens) {
     BatchPlan plan;
     const std::size_t count = sequences.size();
