@@ -70,10 +70,9 @@ const std::vector<Bounds> all_bounds{
      .used = {0, 3},
      .limits = {1, 2},
      .loads_fail = true,
-     .watches = true,
      .unloads = true,
      .closes = true},
-    {.name = "two keys, one place", .kinds = {call}, .max_resident = 1, .closes = true},
+    {.name = "two keys, one place", .kinds = {call}, .max_resident = 1, .watches = true, .closes = true},
     {.name = "one key, two waiters",
      .kinds = {call, bare, load},
      .keys = 1,
@@ -221,6 +220,10 @@ private:
             if (name.empty() || other < name) {
                 name.swap(other);
             }
+        }
+        // With one key it is known what an answer is about that is still on its way.
+        if (bounds_.keys == 1 && !world.stale().empty() && world.stale().back().by_key) {
+            name.push_back('+');
         }
         return name;
     }

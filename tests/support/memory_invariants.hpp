@@ -196,7 +196,9 @@ public:
         const core::Index entry = holding.entry;
         const std::size_t key = holding.key;
         const core::Index resident = resident_with(id);
-        const bool must_go = verdict == core::MemoryVerdict::evict && resident != core::none && may_go(resident);
+        const bool is_wanted = verdict == core::MemoryVerdict::evict && resident != core::none;
+        const bool must_go = is_wanted && may_go(resident);
+        const bool must_stay = is_wanted && !must_go && scheduler_.residents()[resident].state == ResidentState::ready;
         if (verdict == core::MemoryVerdict::impossible) {
             holdings_.erase(id.index);
             failing_ = key;
@@ -214,6 +216,8 @@ public:
                 "H35 a key that can never have its memory fails all its waiters");
         require(!must_go || scheduler_.residents()[resident].state != ResidentState::ready,
                 "H36 a resident that may go does if the budget says so");
+        require(!must_stay || scheduler_.residents()[resident].reason != Reason::memory,
+                "H36 what is pinned or has a bare lease stays, whatever the budget says");
     }
     /// It says something about memory that was given back meanwhile: that changes nothing. Answers come in order, so
     /// that of a key that has waited twice only the later answer may be late.
