@@ -258,7 +258,9 @@ private:
         // Of texts of requests that had several and failed: whether they were given a part is not known.
         std::uint64_t doubtful = 0;
         for (const RequestFacts& request : world_.requests) {
-            if (!request.is_call() || request.slot != number || (!request.was_unseen.get() && !request.is_cut.get())) {
+            // A model may have begun with it just after it was complete.
+            const bool is_unseen = request.was_unseen.get() && request.calls.get() == 0;
+            if (!request.is_call() || request.slot != number || (!is_unseen && !request.is_cut.get())) {
                 continue;
             }
             if (request.rows > 1) {
