@@ -3,6 +3,7 @@
 #include "residency/core/slot_scheduler.hpp"
 
 #include "support/bench.hpp"
+#include "support/keep_alive.hpp"
 #include "support/time_machine.hpp"
 
 #include <algorithm>
@@ -18,30 +19,6 @@ namespace alarm_test {
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
-
-namespace {
-
-SlotOptions keeping(std::chrono::milliseconds keep_alive) {
-    SlotOptions options;
-    options.keep_alive = keep_alive;
-    return options;
-}
-
-RequestOptions request_keeping(std::chrono::milliseconds keep_alive) {
-    RequestOptions options;
-    options.keep_alive = keep_alive;
-    return options;
-}
-
-// Whether the model of `a` goes at exactly `due` from now.
-void check_goes_in(SlotBench& bench, VirtualClock::duration due) {
-    bench.advance(due - 1ns);
-    CHECK(bench.world->counts(a).live == 1);
-    bench.advance(1ns);
-    CHECK(bench.world->counts(a).live == 0);
-}
-
-}  // namespace
 
 // -- Expiry -----------------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 // S13, S14, S16 to S19, H7: when a model that is not used is unloaded. What wakes the slot for it: alarm_test.cpp.
 
 #include "support/bench.hpp"
+#include "support/keep_alive.hpp"
 #include "support/time_machine.hpp"
 
 #include <array>
@@ -19,30 +20,6 @@ namespace idle_test {
 using namespace residency;
 using namespace residency::test;
 using namespace std::chrono_literals;
-
-namespace {
-
-SlotOptions keeping(std::chrono::milliseconds keep_alive) {
-    SlotOptions options;
-    options.keep_alive = keep_alive;
-    return options;
-}
-
-RequestOptions request_keeping(std::chrono::milliseconds keep_alive) {
-    RequestOptions options;
-    options.keep_alive = keep_alive;
-    return options;
-}
-
-// Whether the model of `a` goes at exactly `due` from now.
-void check_goes_in(SlotBench& bench, VirtualClock::duration due) {
-    bench.advance(due - 1ns);
-    CHECK(bench.world->counts(a).live == 1);
-    bench.advance(1ns);
-    CHECK(bench.world->counts(a).live == 0);
-}
-
-}  // namespace
 
 // -- 13 ---------------------------------------------------------------------------------------------------------------
 

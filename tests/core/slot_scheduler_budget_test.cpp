@@ -42,6 +42,60 @@ MemoryWorld two_slots(std::size_t limit, std::size_t max_resident = 4) {
     return world;
 }
 
+// A request for a key of so many bytes, a millisecond after what came before.
+void request(MemoryWorld& world, std::size_t slot, const char* name, std::size_t bytes, bool is_call,
+             Priority priority) {
+    world.wait(1ms);
+    world.request(slot, name, is_call, priority);
+    world.size(slot, bytes);
+}
+
+// Two slots with one lease each, which is taken: what is loaded is not used. Of 170 bytes 60 are left.
+MemoryWorld without_leases() {
+    MemoryWorld world(170);
+    for (int slot = 0; slot < 2; ++slot) {
+        SlotOptions one = options(0, 0);
+        one.max_leases = 1;
+        one.aging = 0ms;
+        one.min_stay = 0ms;
+        world.add(one, true);
+    }
+    request(world, embedding, "a", 60, false, Priority::normal);
+    request(world, reranker, "b", 50, false, Priority::normal);
+    world.work();
+    REQUIRE(world.slots[embedding].grants.size() == 1);
+    REQUIRE(world.slots[reranker].grants.size() == 1);
+    return world;
+}
+
+// Loads and unloads end, in both slots, until there are none: which is soon.
+void load_and_unload(MemoryWorld& world) {
+    const auto is_busy = [](const MemorySlot& slot) { return !slot.loads.empty() || !slot.unloads.empty(); };
+    int rounds = 0;
+    for (; rounds < 20 && (is_busy(world.slots[embedding]) || is_busy(world.slots[reranker])); ++rounds) {
+        for (const std::size_t slot : {embedding, reranker}) {
+            if (!world.slots[slot].loads.empty()) {
+                world.load(slot);
+            } else if (!world.slots[slot].unloads.empty()) {
+                world.unload(slot);
+            }
+        }
+    }
+    REQUIRE(rounds < 20);
+}
+
+// So many leases end, one after the other, and with that all that waited was served.
+void end_leases(MemoryWorld& world, int count) {
+    for (int lease = 0; lease < count; ++lease) {
+        const std::size_t slot = world.slots[reranker].grants.empty() ? embedding : reranker;
+        REQUIRE(!world.slots[slot].grants.empty());
+        world.release(slot);
+        world.work();
+    }
+    CHECK(world.slots[embedding].scheduler.queue().empty());
+    CHECK(world.slots[reranker].scheduler.queue().empty());
+}
+
 }  // namespace
 
 TEST_CASE("Models that fit together are loaded beside each other, and nothing goes", "[core][H33][R13]") {
@@ -57,99 +111,29 @@ TEST_CASE("Models that fit together are loaded beside each other, and nothing go
 }
 
 TEST_CASE("Two slots without a free lease do not load and evict each other's models for ever", "[core][H32][R15]") {
-    MemoryWorld world(170);
-    for (int slot = 0; slot < 2; ++slot) {
-        SlotOptions one = options(0, 0);
-        one.max_leases = 1;
-        one.aging = 0ms;
-        one.min_stay = 0ms;
-        world.add(one, true);
-    }
-    const auto request = [&](std::size_t slot, const char* name, std::size_t bytes, bool is_call, Priority priority) {
-        world.wait(1ms);
-        world.request(slot, name, is_call, priority);
-        world.size(slot, bytes);
-    };
-    request(embedding, "a", 60, false, Priority::normal);
-    request(reranker, "b", 50, false, Priority::normal);
-    world.work();
-    REQUIRE(world.slots[embedding].grants.size() == 1);
-    REQUIRE(world.slots[reranker].grants.size() == 1);
+    MemoryWorld world = without_leases();
     // 60 bytes are left: too little for the oldest key, so that the next reservation goes by age again and again. Of
     // the other two the first came before the second, which ranks before it.
-    request(embedding, "large", 70, true, Priority::low);
-    request(embedding, "c", 60, true, Priority::low);
-    request(reranker, "d", 50, true, Priority::normal);
-    const auto is_busy = [](const MemorySlot& slot) { return !slot.loads.empty() || !slot.unloads.empty(); };
-    int rounds = 0;
-    for (; rounds < 20 && (is_busy(world.slots[embedding]) || is_busy(world.slots[reranker])); ++rounds) {
-        for (const std::size_t slot : {embedding, reranker}) {
-            if (!world.slots[slot].loads.empty()) {
-                world.load(slot);
-            } else if (!world.slots[slot].unloads.empty()) {
-                world.unload(slot);
-            }
-        }
-    }
-    REQUIRE(rounds < 20);
+    request(world, embedding, "large", 70, true, Priority::low);
+    request(world, embedding, "c", 60, true, Priority::low);
+    request(world, reranker, "d", 50, true, Priority::normal);
+    load_and_unload(world);
     CHECK(world.is_ready(reranker, "d"));
     // All are served once their slots have a lease free.
-    for (int lease = 0; lease < 5; ++lease) {
-        const std::size_t slot = world.slots[reranker].grants.empty() ? embedding : reranker;
-        REQUIRE(!world.slots[slot].grants.empty());
-        world.release(slot);
-        world.work();
-    }
-    CHECK(world.slots[embedding].scheduler.queue().empty());
-    CHECK(world.slots[reranker].scheduler.queue().empty());
+    end_leases(world, 5);
 }
 
 TEST_CASE("What is loaded beside a key that memory is kept for does not end that key's turn", "[core][H35][R15]") {
-    MemoryWorld world(170);
-    for (int slot = 0; slot < 2; ++slot) {
-        SlotOptions one = options(0, 0);
-        one.max_leases = 1;
-        one.aging = 0ms;
-        one.min_stay = 0ms;
-        world.add(one, true);
-    }
-    const auto request = [&](std::size_t slot, const char* name, std::size_t bytes, bool is_call, Priority priority) {
-        world.wait(1ms);
-        world.request(slot, name, is_call, priority);
-        world.size(slot, bytes);
-    };
-    request(embedding, "a", 60, false, Priority::normal);
-    request(reranker, "b", 50, false, Priority::normal);
-    world.work();
-    REQUIRE(world.slots[embedding].grants.size() == 1);
-    REQUIRE(world.slots[reranker].grants.size() == 1);
+    MemoryWorld world = without_leases();
     // 60 bytes are left, for the oldest key by age, or for the one that ranks before it; the small one fits beside
     // either. No slot has a lease free, so that what is loaded is not used.
-    request(reranker, "oldest", 40, true, Priority::low);
-    request(reranker, "high", 40, true, Priority::high);
-    request(embedding, "small", 20, true, Priority::normal);
-    const auto is_busy = [](const MemorySlot& slot) { return !slot.loads.empty() || !slot.unloads.empty(); };
-    int rounds = 0;
-    for (; rounds < 20 && (is_busy(world.slots[embedding]) || is_busy(world.slots[reranker])); ++rounds) {
-        for (const std::size_t slot : {embedding, reranker}) {
-            if (!world.slots[slot].loads.empty()) {
-                world.load(slot);
-            } else if (!world.slots[slot].unloads.empty()) {
-                world.unload(slot);
-            }
-        }
-    }
-    REQUIRE(rounds < 20);
+    request(world, reranker, "oldest", 40, true, Priority::low);
+    request(world, reranker, "high", 40, true, Priority::high);
+    request(world, embedding, "small", 20, true, Priority::normal);
+    load_and_unload(world);
     CHECK(world.is_ready(reranker, "high"));
     CHECK(world.is_ready(embedding, "small"));
-    for (int lease = 0; lease < 5; ++lease) {
-        const std::size_t slot = world.slots[reranker].grants.empty() ? embedding : reranker;
-        REQUIRE(!world.slots[slot].grants.empty());
-        world.release(slot);
-        world.work();
-    }
-    CHECK(world.slots[embedding].scheduler.queue().empty());
-    CHECK(world.slots[reranker].scheduler.queue().empty());
+    end_leases(world, 5);
 }
 
 TEST_CASE("What waits for a model that unloads fails once it is gone if it can never fit again", "[core][H35][R13]") {
