@@ -198,10 +198,12 @@ public:
         const core::Index resident = resident_with(id);
         const bool is_wanted = verdict == core::MemoryVerdict::evict && resident != core::none;
         const bool must_go = is_wanted && may_go(resident);
+        // It was asked for before the limit was set, and for more than the key needs since.
+        const bool asks_anew = holding.bytes > std::max(estimates_[key], used_[key]);
         const bool must_stay = is_wanted && !must_go && scheduler_.residents()[resident].state == ResidentState::ready;
         if (verdict == core::MemoryVerdict::impossible) {
             holdings_.erase(id.index);
-            failing_ = key;
+            failing_ = asks_anew ? no_key : key;
             failing_code_ = errc::insufficient_memory;
         } else if (verdict == core::MemoryVerdict::reserved) {
             holding.state = HoldingState::reserved;
@@ -212,7 +214,7 @@ public:
         scheduler_.memory_answered(entry, id, verdict, now_, actions_);
         carry_out();
         failing_ = no_key;
-        require(verdict != core::MemoryVerdict::impossible || waiters_of(key) == 0,
+        require(verdict != core::MemoryVerdict::impossible || asks_anew || waiters_of(key) == 0,
                 "H35 a key that can never have its memory fails all its waiters");
         require(!must_go || scheduler_.residents()[resident].state != ResidentState::ready,
                 "H36 a resident that may go does if the budget says so");

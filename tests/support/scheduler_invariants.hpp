@@ -2066,6 +2066,13 @@ private:
             if (old != nullptr && level_served(resident) != 2) {
                 times.push_back(core::later(old->since, core::to_duration(options().aging)));
             }
+            // A key whose last load failed counts from then on.
+            for (const std::size_t key : lacking()) {
+                const KnownWaiter* first = oldest([&](const KnownWaiter& each) { return each.key == key; });
+                if (keys_[key].failures != 0) {
+                    times.push_back(core::later(first->since, core::to_duration(options().aging)));
+                }
+            }
         }
         std::sort(times.begin(), times.end());
         const core::Time now = now_;

@@ -105,7 +105,7 @@ inline void SlotScheduler::ask_for_memory(Index key) {
 //  2. The resident is to go.
 //  3. It need not any more: if that is why it drains, it returns.
 //  4. It is about memory that the key gave back, or does not wait for: nothing happens.
-//  5. There is not so much, but the key needs less by now: it asks anew.
+//  5. There is not so much, but the key needs less by now: it asks anew, unless the limit is too low for that, too.
 //  6. The memory can never be there: the key's waiters fail.
 //  7. It is reserved, and the key may have a place; or it is lacking, the key waits for it, and another may have the
 //     place.
@@ -146,6 +146,7 @@ inline void SlotScheduler::memory_answered(Index key, MemoryId id, MemoryVerdict
         }
         memory.id = {};
         enter(memory, MemoryPhase::sized);
+        refuse_key(key, step);
         refresh(key);
     } else if (verdict == MemoryVerdict::impossible) {  // 6.
         memory.id = {};

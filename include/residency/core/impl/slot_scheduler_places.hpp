@@ -134,8 +134,9 @@ inline Index SlotScheduler::longest_idle(std::size_t served, Index aged, Time no
 }
 
 // When a resident next yields of itself that does not now, at the earliest: its stay ends, it has been idle for long
-// enough, what ran on it counts no more, or the oldest waiter without a resident comes of age, against which that never
-// counts. `never` if time alone changes nothing.
+// enough, what ran on it counts no more, or a waiter comes of age: the oldest without a resident, against which that
+// never counts, or that of a key whose last load failed, which counts from then on. `never` if time alone changes
+// nothing.
 inline Time SlotScheduler::next_to_yield(Time now) const noexcept {
     Time next = never;
     bool may_serve = false;
@@ -146,10 +147,17 @@ inline Time SlotScheduler::next_to_yield(Time now) const noexcept {
             may_serve = may_serve || resident.served(now) != Priority::low;
         }
     }
-    if (may_serve && !queue_.standings().needs_place_by_age().empty()) {
-        const Index oldest = queue_.oldest(queue_.standings().needs_place_by_age().top());
-        const Time aged = later(queue_.requests()[oldest].spec.since, aging_);
+    const auto comes_of_age = [&](Index key) {
+        const Time aged = later(queue_.requests()[queue_.oldest(key)].spec.since, aging_);
         next = aged > now ? (std::min)(next, aged) : next;
+    };
+    if (may_serve && !queue_.standings().needs_place_by_age().empty()) {
+        comes_of_age(queue_.standings().needs_place_by_age().top());
+    }
+    for (const Failure& failure : queue_.keys().failures()) {
+        if (queue_.standings().needs_place().contains(failure.key)) {
+            comes_of_age(failure.key);
+        }
     }
     return next;
 }
