@@ -165,6 +165,70 @@ TEST_CASE("Every second reservation goes by age once a key is aged", "[core][R15
     CHECK(budget.settle(Time(1000)).front() == answer(MemoryVerdict::reserved, 1, again));
 }
 
+TEST_CASE("An aged key waits for no turn by rank that never comes", "[core][R15]") {
+    Ledger budget(10);
+    const MemoryId high = budget.reserve(1, 4, 0);
+    const MemoryId pinned = budget.reserve(2, 3);
+    const MemoryId low = budget.reserve(3, 3, 2);
+    budget.settle(Time(1000));
+    REQUIRE_FALSE(budget.ledger.by_age());
+    const auto is_used_by = [&](MemoryId id, unsigned level, Time since) {
+        budget.uses.push_back({id, MemoryHold::in_use, Time(0), 0, {level, since}});
+    };
+    const Time before(0);
+    const Time after(900);
+    const MemoryId aged = budget.reserve(4, 3, 2);
+
+    SECTION("the key that is first by rank needs what is in use for those that rank before it") {
+        const MemoryId leader = budget.reserve(5, 4);
+        is_used_by(high, 0, before);
+        budget.say(pinned, MemoryHold::pinned);
+        is_used_by(low, 2, after);
+        CHECK(budget.settle(Time(1000)) == MemoryAnswers{answer(MemoryVerdict::evict, 3, low),
+                                                         answer(MemoryVerdict::lacking, 4, aged),
+                                                         answer(MemoryVerdict::lacking, 5, leader)});
+        CHECK(budget.ledger.by_age());
+        budget.ledger.give_back(low);
+        is_used_by(high, 0, before);
+        budget.say(pinned, MemoryHold::pinned);
+        CHECK(budget.settle(Time(1000)) == MemoryAnswers{answer(MemoryVerdict::reserved, 4, aged)});
+        CHECK_FALSE(budget.ledger.by_age());
+    }
+    SECTION("so does the aged key itself") {
+        is_used_by(high, 0, before);
+        budget.say(pinned, MemoryHold::pinned);
+        is_used_by(low, 1, after);
+        CHECK(budget.settle(Time(1000)) ==
+              MemoryAnswers{answer(MemoryVerdict::evict, 3, low), answer(MemoryVerdict::lacking, 4, aged)});
+    }
+    SECTION("what is free is kept for no key that cannot have the rest") {
+        budget.ledger.give_back(low);
+        const MemoryId leader = budget.reserve(5, 4);
+        is_used_by(high, 0, before);
+        budget.say(pinned, MemoryHold::pinned);
+        CHECK(budget.settle(Time(1000)) ==
+              MemoryAnswers{answer(MemoryVerdict::reserved, 4, aged), answer(MemoryVerdict::lacking, 5, leader)});
+    }
+    SECTION("but for one that can, once a load has ended") {
+        const MemoryId leader = budget.reserve(5, 4);
+        budget.say(high, MemoryHold::loading);
+        budget.say(pinned, MemoryHold::pinned);
+        is_used_by(low, 2, after);
+        CHECK(budget.settle(Time(1000)) ==
+              MemoryAnswers{answer(MemoryVerdict::lacking, 4, aged), answer(MemoryVerdict::lacking, 5, leader)});
+        CHECK_FALSE(budget.ledger.by_age());
+    }
+    SECTION("it takes no turn that brings it nothing") {
+        const MemoryId leader = budget.reserve(5, 4);
+        is_used_by(high, 0, before);
+        budget.say(pinned, MemoryHold::pinned);
+        budget.say(low, MemoryHold::leased);
+        CHECK(budget.settle(Time(1000)) ==
+              MemoryAnswers{answer(MemoryVerdict::lacking, 4, aged), answer(MemoryVerdict::lacking, 5, leader)});
+        CHECK_FALSE(budget.ledger.by_age());
+    }
+}
+
 TEST_CASE("A lower limit, a trim and a model that needs more have idle residents unloaded", "[core][H34][H38]") {
     Ledger budget(10);
     const MemoryId first = budget.reserve(1, 5);

@@ -165,6 +165,50 @@ bool could_be(const State& state, Index number) {
            state.ledger.limit();
 }
 
+// Whether a resident in use makes room for a key that waits (H32): never by age if it was not used since its load.
+bool yields(const State& state, const Setting& setting, Index holder, Index to, bool goes_by_age) {
+    const MemoryRank key = rank_of(state, setting, to);
+    const MemoryRank its = rank_of(state, setting, holder);
+    const bool by_age = goes_by_age && state.is_late && key.since < its.since;
+    return (state.is_late || state.key[holder].doing != Doing::stays) &&
+           (key < its || (by_age && state.key[holder].use != Use::unused));
+}
+
+// The first of these keys that could be served if all went that can, in the order of their rank; none if there is none.
+Index first_by_rank(const State& state, const Setting& setting, std::vector<Index> keys) {
+    std::sort(keys.begin(), keys.end(),
+              [&](Index one, Index other) { return rank_of(state, setting, one) < rank_of(state, setting, other); });
+    const auto first = std::find_if(keys.begin(), keys.end(), [&](Index each) { return could_be(state, each); });
+    return first == keys.end() ? none : *first;
+}
+
+// Whether what is in use for others that rank before it, pinned or leased keeps the key from its memory, whatever ends
+// (R15). `open` wait, or had not been served then.
+bool is_stuck(const State& state, const Setting& setting, Index number, const std::vector<Index>& open) {
+    std::size_t stays = state.ledger.bytes_of(state.key[number].id);
+    for (Index other = 0; other < setting.keys; ++other) {
+        const Doing doing = state.key[other].doing;
+        const bool is_used = doing == Doing::in_use || doing == Doing::stays || doing == Doing::draining;
+        const bool keeps = doing == Doing::pinned || doing == Doing::leased ||
+                           (is_used && !(rank_of(state, setting, number) < rank_of(state, setting, other)));
+        stays += keeps && std::find(open.begin(), open.end(), other) == open.end()
+                     ? state.ledger.bytes_of(state.key[other].id)
+                     : 0;
+    }
+    return stays > state.ledger.limit();
+}
+
+// Whether the key would have its memory if it went by age.
+bool has_room_by_age(const State& state, const Setting& setting, Index number) {
+    std::size_t room = sum_of(state, {Doing::leaving, Doing::idle});
+    for (Index other = 0; other < setting.keys; ++other) {
+        const Doing doing = state.key[other].doing;
+        const bool is_used = doing == Doing::in_use || doing == Doing::stays || doing == Doing::draining;
+        room += is_used && yields(state, setting, other, number, true) ? state.ledger.bytes_of(state.key[other].id) : 0;
+    }
+    return state.ledger.reserved() + state.ledger.bytes_of(state.key[number].id) <= state.ledger.limit() + room;
+}
+
 // R15 and H35: who was served, and who was not.
 void look_at_order(const MemoryLedger& before, const State& state, const Setting& setting,
                    const MemoryAnswers& answers) {
@@ -191,6 +235,9 @@ void look_at_order(const MemoryLedger& before, const State& state, const Setting
         });
         const bool is_oldest = state.is_late && served == oldest;
         const auto first = std::find_if(wait.begin(), wait.end(), [&](Index other) { return could_be(state, other); });
+        // If the key that is first by rank can have nothing, the oldest takes the turn.
+        const Index by_rank = first_by_rank(state, setting, open);
+        by_age = by_age || (is_oldest && by_rank != none && is_stuck(state, setting, by_rank, open));
         const bool goes_by_age = state.is_late && by_age;
         const Index leader = goes_by_age && could_be(state, oldest) ? oldest : first == wait.end() ? none : *first;
         const bool is_first = (goes_by_age && is_oldest) ||
@@ -212,7 +259,14 @@ void look_at_order(const MemoryLedger& before, const State& state, const Setting
         by_age = passes ? by_age : !by_age || !is_oldest;
         open.erase(std::find(open.begin(), open.end(), served));
     }
-    demand(answers.empty() || by_age == state.ledger.by_age(), "whose turn it is, is not what it should be");
+    const Index by_rank = first_by_rank(state, setting, wait);
+    if (!by_age && state.is_late && by_rank != none && is_stuck(state, setting, by_rank, wait)) {
+        const Index oldest = *std::min_element(wait.begin(), wait.end(), [&](Index one, Index other) {
+            return state.key[one].came < state.key[other].came;
+        });
+        by_age = could_be(state, oldest) && has_room_by_age(state, setting, oldest);
+    }
+    demand(by_age == state.ledger.by_age(), "whose turn it is, is not what it should be");
     for (const Index number : wait) {
         const bool follows = state.key[number].follows && sum_of(state, {Doing::leaving}) != 0;
         if (!follows && state.ledger.reserved() + state.ledger.bytes_of(state.key[number].id) <= state.ledger.limit()) {
@@ -221,15 +275,6 @@ void look_at_order(const MemoryLedger& before, const State& state, const Setting
                    "a key fits that nothing is kept from, and is not served");
         }
     }
-}
-
-// Whether a resident in use makes room for a key that waits (H32): never by age if it was not used since its load.
-bool yields(const State& state, const Setting& setting, Index holder, Index to) {
-    const MemoryRank key = rank_of(state, setting, to);
-    const MemoryRank its = rank_of(state, setting, holder);
-    const bool by_age = state.ledger.by_age() && state.is_late && key.since < its.since;
-    return (state.is_late || state.key[holder].doing != Doing::stays) &&
-           (key < its || (by_age && state.key[holder].use != Use::unused));
 }
 
 // H36: what goes, and that all of it is needed. `evicted` are those in use that do.
@@ -253,7 +298,7 @@ void look_at_room(const State& state, const Setting& setting, const MemoryAnswer
     for (Index number = 0; leader != wait.end() && number < setting.keys; ++number) {
         const Key& key = state.key[number];
         const bool goes = std::find(evicted.begin(), evicted.end(), number) != evicted.end();
-        const bool would_go = yields(state, setting, number, *leader);
+        const bool would_go = yields(state, setting, number, *leader, state.ledger.by_age());
         demand(would_go || (!goes && key.doing != Doing::draining), "evicts what does not yield");
         const bool is_used = key.doing == Doing::in_use || key.doing == Doing::stays;
         yielding += is_used && would_go ? state.ledger.bytes_of(key.id) : 0;

@@ -124,6 +124,14 @@ private:
         // What comes back without more being done.
         std::size_t leaving = 0;
     };
+    // What is lacking for a key, and what yields to it.
+    struct Room {
+        std::size_t lacking = 0;
+        std::size_t idle = 0;
+        std::size_t drained = 0;
+        std::size_t in_use = 0;
+        [[nodiscard]] bool suffices() const noexcept { return add_bytes(add_bytes(idle, drained), in_use) >= lacking; }
+    };
 
     [[nodiscard]] bool ranks_before(Index one, Index other) const noexcept;
     void insert_in_order(Index index) noexcept;
@@ -138,6 +146,9 @@ private:
     [[nodiscard]] Index next_to_go(MemoryHold hold, Index to, Time now) const noexcept;
     [[nodiscard]] std::size_t sum_of(MemoryHold hold, Index to, Time now) const noexcept;
     bool serve_one(Time now, Index& leader, MemoryAnswers& answers);
+    [[nodiscard]] bool is_stuck(Index leader) const noexcept;
+    bool gives_turn_to_age(Time now) noexcept;
+    [[nodiscard]] Room room_for(Index key, Time now) const noexcept;
     void make_room(Index leader, Time now, MemoryAnswers& answers);
     void evict(MemoryHold hold, std::size_t bytes, Index to, Time now, MemoryAnswers& answers);
     void note_changes(Time now) noexcept;
@@ -154,7 +165,7 @@ private:
     // Those that came since the last `settle`.
     std::vector<MemoryId> fresh_{};
     std::uint64_t arrivals_ = 0;
-    // Whether the next reservation goes by age, if a key is old enough: the last one went by rank.
+    // Whether the next reservation goes by age, if a key is old enough: the last one went by rank, or none can.
     bool by_age_ = true;
     Time next_look_ = never;
     // Whether the last `settle` left something lacking.

@@ -124,8 +124,10 @@ inline bool MemoryLedger::lacks() const noexcept {
 //  1. Idle residents go that are more than the limit, or that the host has no use for; all of them for a key whose load
 //     ran out of memory.
 //  2. Keys are served or refused, one after the other, as long as there is one.
-//  3. Residents make room for the first key that could be served if all went that can.
-//  4. Residents that drain, and need not any more, are kept.
+//  3. The turn is by rank, but the first key in it cannot have what it needs: what is in use for others that rank before
+//     it leaves too little. An aged key that can takes the turn: else it could wait for ever (R15).
+//  4. Residents make room for the first key that could be served if all went that can.
+//  5. Residents that drain, and need not any more, are kept.
 inline void MemoryLedger::settle(Time now, const std::vector<MemoryUse>& uses, MemoryAnswers& answers) {
     for (const MemoryUse& each : uses) {
         if (is_reserved(each.id)) {
@@ -141,8 +143,11 @@ inline void MemoryLedger::settle(Time now, const std::vector<MemoryUse>& uses, M
         }
     }
     Index leader = none;
-    while (serve_one(now, leader, answers)) {}  // 2.
-    if (leader != none) {                       // 3.
+    while (serve_one(now, leader, answers)) {}                           // 2.
+    if (leader != none && is_stuck(leader) && gives_turn_to_age(now)) {  // 3.
+        while (serve_one(now, leader, answers)) {}
+    }
+    if (leader != none) {  // 4.
         make_room(leader, now, answers);
     }
     note_changes(now);
@@ -154,7 +159,7 @@ inline void MemoryLedger::settle(Time now, const std::vector<MemoryUse>& uses, M
     fresh_.clear();
     for (const Index each : holders_) {
         Entry& entry = entries_[each];
-        if (!std::exchange(entry.may_drain, false) && entry.seen.hold == MemoryHold::draining) {  // 4.
+        if (!std::exchange(entry.may_drain, false) && entry.seen.hold == MemoryHold::draining) {  // 5.
             answer(MemoryVerdict::keep, each, answers);
         }
         entry.seen = {};
@@ -208,6 +213,45 @@ inline bool MemoryLedger::serve_one(Time now, Index& leader, MemoryAnswers& answ
     return false;
 }
 
+// Whether the key cannot be served by rank, whatever loads, leases and stays end: what is pinned, has bare leases, or is
+// in use for others that rank before it leaves too little.
+inline bool MemoryLedger::is_stuck(Index leader) const noexcept {
+    const Entry& key = entries_[leader];
+    std::size_t stays = 0;
+    for (const Index each : holders_) {
+        const MemoryUse& seen = entries_[each].seen;
+        const bool serves = seen.hold == MemoryHold::in_use || seen.hold == MemoryHold::draining;
+        if (seen.hold == MemoryHold::pinned || seen.hold == MemoryHold::leased || (serves && !(key.rank < seen.rank))) {
+            stays = add_bytes(stays, entries_[each].bytes);
+        }
+    }
+    return !fits_beside(stays, key.bytes, limit_);
+}
+
+// Has the next reservation go by age although the last one did, if the oldest key is aged and can be served so.
+inline bool MemoryLedger::gives_turn_to_age(Time now) noexcept {
+    const Index oldest = aged(now);
+    if (by_age_ || oldest == none) {
+        return false;
+    }
+    const Sums all = sums();
+    by_age_ = true;  // Who yields depends on it.
+    by_age_ = fits_beside(add_bytes(all.pinned, all.held), entries_[oldest].bytes, limit_) &&
+              room_for(oldest, now).suffices();
+    return by_age_;
+}
+
+inline MemoryLedger::Room MemoryLedger::room_for(Index key, Time now) const noexcept {
+    const std::size_t need = entries_[key].bytes;
+    const std::size_t room = add_bytes(limit_, sums().leaving);
+    Room result;
+    result.lacking = reserved_ <= room ? subtract_bytes(need, room - reserved_) : add_bytes(need, reserved_ - room);
+    result.idle = sum_of(MemoryHold::idle, key, now);
+    result.drained = sum_of(MemoryHold::draining, key, now);
+    result.in_use = sum_of(MemoryHold::in_use, key, now);
+    return result;
+}
+
 // Has residents make room for the leader:
 //
 //  1. What leaves already is enough, or what is idle beside it: as much as suffices goes, the longest idle first.
@@ -215,26 +259,20 @@ inline bool MemoryLedger::serve_one(Time now, Index& leader, MemoryAnswers& answ
 //  3. Residents in use that yield (H32) would be enough beside those: they drain, the least recently granted first.
 //  4. Nothing would be enough: nothing goes.
 inline void MemoryLedger::make_room(Index leader, Time now, MemoryAnswers& answers) {
-    const std::size_t need = entries_[leader].bytes;
-    const std::size_t room = add_bytes(limit_, sums().leaving);
-    const std::size_t lacking =
-        reserved_ <= room ? subtract_bytes(need, room - reserved_) : add_bytes(need, reserved_ - room);
-    const std::size_t idle = sum_of(MemoryHold::idle, leader, now);
-    const std::size_t drained = sum_of(MemoryHold::draining, leader, now);
-    const std::size_t in_use = sum_of(MemoryHold::in_use, leader, now);
-    if (add_bytes(add_bytes(idle, drained), in_use) < lacking) {  // 4.
+    const Room room = room_for(leader, now);
+    if (!room.suffices()) {  // 4.
         return;
     }
-    const std::size_t to_drain = subtract_bytes(lacking, idle);
-    evict(MemoryHold::draining, to_drain, leader, now, answers);                         // 2.
-    evict(MemoryHold::in_use, subtract_bytes(to_drain, drained), leader, now, answers);  // 3.
+    const std::size_t to_drain = subtract_bytes(room.lacking, room.idle);
+    evict(MemoryHold::draining, to_drain, leader, now, answers);                              // 2.
+    evict(MemoryHold::in_use, subtract_bytes(to_drain, room.drained), leader, now, answers);  // 3.
     // What drains may be more than is needed of it.
     std::size_t draining = 0;
     for (Index index = 0; index < entries_.end_index(); ++index) {
         draining =
             entries_.used(index) && entries_[index].may_drain ? add_bytes(draining, entries_[index].bytes) : draining;
     }
-    evict(MemoryHold::idle, subtract_bytes(lacking, draining), leader, now, answers);  // 1.
+    evict(MemoryHold::idle, subtract_bytes(room.lacking, draining), leader, now, answers);  // 1.
 }
 
 // Has those that hold memory in this way give back `bytes` bytes, as far as they yield to the key `to`, if it is not
