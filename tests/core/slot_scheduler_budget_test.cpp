@@ -389,6 +389,18 @@ TEST_CASE("A key that asks while a limit is set asks anew for what it now needs"
     scheduler.set_memory_limit(105, world.now, actions);
     scheduler.memory_requests().clear();
     actions.clear();
+    SECTION("or fails, if the limit has become too low for that, too") {
+        scheduler.set_memory_limit(50, world.now, actions);
+        scheduler.memory_answered(key, {}, core::MemoryVerdict::impossible, world.now, actions);
+        const auto failure = std::find_if(actions.begin(), actions.end(), [](const core::Action& action) {
+            return action.type == core::ActionType::fail && action.code == errc::insufficient_memory;
+        });
+        CHECK(failure != actions.end());
+        for (const core::MemoryRequest& message : scheduler.memory_requests()) {
+            CHECK(message.type != core::MemoryRequest::Type::reserve);
+        }
+        return;
+    }
     SECTION("refused") {
         scheduler.memory_answered(key, {}, core::MemoryVerdict::impossible, world.now, actions);
         REQUIRE(scheduler.memory_requests().size() == 1);

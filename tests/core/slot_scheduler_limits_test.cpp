@@ -332,6 +332,7 @@ TEST_CASE("H6 a key whose last load failed makes no busy resident drain before i
         slot.wait("broken", SlotTable::with_priority(Priority::high));
         CHECK(slot.actions == Actions{});
         CHECK(slot.at(1009ms).tick() == Actions{});
+        CHECK(slot.scheduler.next_alarm() == 1010ms);
         SlotTable other = slot;
         CHECK(slot.at(1010ms).tick() == Actions{event(EventType::drain_started, Reason::switched, a, 1)});
         // A resident that is free gives its place.
