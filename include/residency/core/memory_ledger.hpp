@@ -174,4 +174,5 @@ private:
 
 }  // namespace residency::core
 
-#include "residency/core/impl/memory_ledger.hpp"  // IWYU pragma: export
+#include "residency/core/impl/memory_ledger.hpp"       // IWYU pragma: export
+#include "residency/core/impl/memory_ledger_room.hpp"  // IWYU pragma: export
