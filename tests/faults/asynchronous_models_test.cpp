@@ -1,6 +1,7 @@
 // H18, H39: models that answer asynchronously while memory runs out, and over an inference executor that refuses what
 // it is given. Each story runs again and again, with its first, second, ... allocation failing.
 
+#include "support/failing_allocations.hpp"
 #include "support/memory.hpp"
 #include "support/non_allocating_fakes.hpp"
 
@@ -253,19 +254,7 @@ private:
 
 TEST_CASE("Asynchronous calls for which memory runs out complete each request once, and give their leases back",
           "[H18][H39][R9]") {
-    for (const Story& story : stories) {
-        for (const FaultPattern scarcity : {FaultPattern::only, FaultPattern::from}) {
-            std::size_t nth = 1;
-            for (bool failed = true; failed; ++nth) {
-                INFO(story.name << ": allocation " << nth << " fails"
-                                << (scarcity == FaultPattern::from ? " and all that follow" : " alone"));
-                REQUIRE(nth < 1000);
-                failed = live_through(story, nth, scarcity);
-            }
-            // There were some.
-            CHECK(nth > 2);
-        }
-    }
+    fail_each_allocation(stories, live_through);
 }
 
 TEST_CASE("An asynchronous call that the inference executor refuses fails its request, and gives its lease back",

@@ -3,6 +3,7 @@
 // failing; models that hold more than was said; and sizes as large as a number can be.
 
 #include "support/allocation_failure_sweep.hpp"
+#include "support/failing_allocations.hpp"
 #include "support/memory.hpp"
 #include "support/non_allocating_fakes.hpp"
 
@@ -324,17 +325,7 @@ bool run(const Story& story, std::size_t nth, FaultPattern scarcity) {
 
 TEST_CASE("Memory that runs out within a budget loses no request, and reserves nothing for ever",
           "[H18][H33][R9][R11][R13]") {
-    for (const Story& story : stories) {
-        for (const FaultPattern scarcity : {FaultPattern::only, FaultPattern::from}) {
-            std::size_t nth = 1;
-            for (bool failed = true; failed; ++nth) {
-                INFO(story.name << ": allocation " << nth << " fails"
-                                << (scarcity == FaultPattern::from ? " and all that follow" : " alone"));
-                REQUIRE(nth < 1000);
-                failed = run(story, nth, scarcity);
-            }
-        }
-    }
+    fail_each_allocation(stories, run);
 }
 
 TEST_CASE("A budget that finds no memory is not made", "[H18]") {

@@ -2,6 +2,7 @@
 // nothing is lost and nothing is kept. Each story runs again and again, with its first, second, ... allocation
 // failing.
 
+#include "support/failing_allocations.hpp"
 #include "support/memory.hpp"
 #include "support/non_allocating_fakes.hpp"
 
@@ -280,20 +281,7 @@ bool run(const Story& story, std::size_t nth, FaultPattern scarcity) {
 
 TEST_CASE("Memory that runs out while operations are on their way loses none of them, and nothing else",
           "[H18][R9][R11][R12]") {
-    for (const Story& story : stories) {
-        for (const FaultPattern scarcity : {FaultPattern::only, FaultPattern::from}) {
-            std::size_t nth = 1;
-            for (bool failed = true; failed; ++nth) {
-                INFO(story.name << ": allocation " << nth << " fails"
-                                << (scarcity == FaultPattern::from ? " and all that follow" : " alone"));
-                REQUIRE(nth < 1000);
-                failed = run(story, nth, scarcity);
-            }
-            INFO(story.name);
-            // Each of them needs memory: for events, if for nothing else.
-            CHECK(nth > 2);
-        }
-    }
+    fail_each_allocation(stories, run);
 }
 
 TEST_CASE("Loads that find no memory to begin fail one after the other, however many keys wait", "[H18][R9][R11]") {

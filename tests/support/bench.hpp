@@ -135,6 +135,19 @@ struct Fakes {
         CHECK(handlers.made() == expected);
         CHECK(handlers.ran() == expected);
     }
+    /// The same of a slot or a manager that has shut down, which goes.
+    template <class Target>
+    void check_ended(std::optional<Target>& target, std::size_t expected) {
+        check_at_rest(target->status());
+        target.reset();
+        check_gone(expected);
+    }
+    /// Shuts a slot or a manager with threads of its own down, and checks the same; precondition: no lease is held.
+    template <class Target>
+    void finish(std::optional<Target>& target, std::size_t expected) {
+        CHECK(target->shutdown().clean());
+        check_ended(target, expected);
+    }
 };
 
 /// What a test of one thread needs.
@@ -162,48 +175,62 @@ struct Bench : Contexts, Fakes {
         Fakes::check_gone(expected);
         CHECK(at_rest());
     }
+    template <class Target>
+    void check_ended(std::optional<Target>& target, std::size_t expected) {
+        CHECK(at_rest());
+        Fakes::check_ended(target, expected);
+        CHECK(at_rest());
+    }
+};
+
+/// Counts the handlers of calls.
+template <class Base>
+struct Calls : Base {
+    /// Shuts a slot or a manager down.
+    template <class Target>
+    [[nodiscard]] Outcome<ShutdownReport> shut_down(Target& target, std::optional<std::chrono::milliseconds> deadline) {
+        Outcome<ShutdownReport> outcome;
+        if (deadline) {
+            target.async_shutdown(*deadline, counted(outcome));
+        } else {
+            target.async_shutdown(counted(outcome));
+        }
+        return outcome;
+    }
+    template <class Result>
+    auto counted(Outcome<Result>& outcome, asio::cancellation_slot cancel = {}) {
+        return asio::bind_cancellation_slot(cancel, this->handlers.count(outcome.handler()));
+    }
 };
 
 /// Calls a slot of fakes and counts its handlers.
 template <class Base, class Clock>
-struct SlotCalls : Base {
+struct SlotCalls : Calls<Base> {
     using Slot = ModelSlot<FakeEmbeddingBackend, Clock>;
 
     [[nodiscard]] Outcome<FakeLease> acquire(const ModelKey& key, RequestOptions options = {},
                                              asio::cancellation_slot cancel = {}) {
         Outcome<FakeLease> outcome;
-        slot->async_acquire(key, options, counted(outcome, cancel));
+        slot->async_acquire(key, options, this->counted(outcome, cancel));
         return outcome;
     }
     [[nodiscard]] Outcome<Generation> ensure(const ModelKey& key, RequestOptions options = {},
                                              asio::cancellation_slot cancel = {}) {
         Outcome<Generation> outcome;
-        slot->async_ensure_loaded(key, options, counted(outcome, cancel));
+        slot->async_ensure_loaded(key, options, this->counted(outcome, cancel));
         return outcome;
     }
     [[nodiscard]] Outcome<> unload(const ModelKey& key, UnloadMode mode = UnloadMode::drain,
                                    asio::cancellation_slot cancel = {}) {
         Outcome<> outcome;
-        slot->async_unload(key, mode, counted(outcome, cancel));
+        slot->async_unload(key, mode, this->counted(outcome, cancel));
         return outcome;
     }
     [[nodiscard]] Outcome<ShutdownReport> shutdown(std::optional<std::chrono::milliseconds> deadline = {}) {
-        Outcome<ShutdownReport> outcome;
-        if (deadline) {
-            slot->async_shutdown(*deadline, counted(outcome));
-        } else {
-            slot->async_shutdown(counted(outcome));
-        }
-        return outcome;
+        return this->shut_down(*slot, deadline);
     }
 
     std::optional<Slot> slot;
-
-private:
-    template <class Result>
-    auto counted(Outcome<Result>& outcome, asio::cancellation_slot cancel = {}) {
-        return asio::bind_cancellation_slot(cancel, this->handlers.count(outcome.handler()));
-    }
 };
 
 /// A bench with a slot on it.
@@ -267,12 +294,7 @@ struct SlotBench : SlotCalls<Bench, VirtualClock> {
         check_ended(expected + 1);
     }
     /// The same after a shutdown.
-    void check_ended(std::size_t expected) {
-        check_at_rest(slot->status());
-        CHECK(at_rest());
-        slot.reset();
-        check_gone(expected);
-    }
+    void check_ended(std::size_t expected) { Bench::check_ended(slot, expected); }
 };
 
 /// A slot with threads of its own.
@@ -281,66 +303,49 @@ struct ThreadedSlot : SlotCalls<Fakes, std::chrono::steady_clock> {
         slot.emplace(FakeEmbeddingBackend(world), options, Executors{}, observer);
     }
 
-    /// As above; precondition: no lease is held.
-    void finish(std::size_t expected) {
-        CHECK(slot->shutdown().clean());
-        check_at_rest(slot->status());
-        slot.reset();
-        check_gone(expected);
-    }
+    /// As Fakes'.
+    void finish(std::size_t expected) { Fakes::finish(slot, expected); }
 };
 
 /// Calls a manager of fakes and counts its handlers. Both its backends live in one world.
 template <class Base, class Clock>
-struct ManagerCalls : Base {
+struct ManagerCalls : Calls<Base> {
     using Manager = ModelManager<FakeEmbeddingBackend, FakeRerankerBackend, Clock>;
 
     [[nodiscard]] Outcome<Embeddings> embed(const ModelKey& key, std::vector<std::string> texts = {"text"},
                                             RequestOptions options = {}, asio::cancellation_slot cancel = {}) {
         Outcome<Embeddings> outcome;
-        manager->async_embed(key, std::move(texts), options, counted(outcome, cancel));
+        manager->async_embed(key, std::move(texts), options, this->counted(outcome, cancel));
         return outcome;
     }
     [[nodiscard]] Outcome<Ranking> rerank(const ModelKey& key,
                                           std::vector<std::string> documents = {"long document", "short"},
                                           RequestOptions options = {}, asio::cancellation_slot cancel = {}) {
         Outcome<Ranking> outcome;
-        manager->async_rerank(key, "query", std::move(documents), options, counted(outcome, cancel));
+        manager->async_rerank(key, "query", std::move(documents), options, this->counted(outcome, cancel));
         return outcome;
     }
     [[nodiscard]] Outcome<FakeLease> acquire(const ModelKey& key, RequestOptions options = {},
                                              asio::cancellation_slot cancel = {}) {
         Outcome<FakeLease> outcome;
-        manager->embedding().async_acquire(key, options, counted(outcome, cancel));
+        manager->embedding().async_acquire(key, options, this->counted(outcome, cancel));
         return outcome;
     }
     [[nodiscard]] Outcome<Generation> ensure(const ModelKey& key, RequestOptions options = {}) {
         Outcome<Generation> outcome;
-        manager->embedding().async_ensure_loaded(key, options, counted(outcome));
+        manager->embedding().async_ensure_loaded(key, options, this->counted(outcome));
         return outcome;
     }
     [[nodiscard]] Outcome<> unload(const ModelKey& key, UnloadMode mode = UnloadMode::drain) {
         Outcome<> outcome;
-        manager->embedding().async_unload(key, mode, counted(outcome));
+        manager->embedding().async_unload(key, mode, this->counted(outcome));
         return outcome;
     }
     [[nodiscard]] Outcome<ShutdownReport> shutdown(std::optional<std::chrono::milliseconds> deadline = {}) {
-        Outcome<ShutdownReport> outcome;
-        if (deadline) {
-            manager->async_shutdown(*deadline, counted(outcome));
-        } else {
-            manager->async_shutdown(counted(outcome));
-        }
-        return outcome;
+        return this->shut_down(*manager, deadline);
     }
 
     std::optional<Manager> manager;
-
-private:
-    template <class Result>
-    auto counted(Outcome<Result>& outcome, asio::cancellation_slot cancel = {}) {
-        return asio::bind_cancellation_slot(cancel, this->handlers.count(outcome.handler()));
-    }
 };
 
 /// A bench with a manager on it.
@@ -358,12 +363,7 @@ struct ManagerBench : ManagerCalls<Bench, VirtualClock> {
         REQUIRE(report.calls() == 1);
         check_ended(expected + 1);
     }
-    void check_ended(std::size_t expected) {
-        check_at_rest(manager->status());
-        CHECK(at_rest());
-        manager.reset();
-        check_gone(expected);
-    }
+    void check_ended(std::size_t expected) { Bench::check_ended(manager, expected); }
 };
 
 /// A manager with threads of its own.
@@ -372,13 +372,8 @@ struct ThreadedManager : ManagerCalls<Fakes, std::chrono::steady_clock> {
         manager.emplace(FakeEmbeddingBackend(world), FakeRerankerBackend(world), options);
     }
 
-    /// As ThreadedSlot's.
-    void finish(std::size_t expected) {
-        CHECK(manager->shutdown().clean());
-        check_at_rest(manager->status());
-        manager.reset();
-        check_gone(expected);
-    }
+    /// As Fakes'.
+    void finish(std::size_t expected) { Fakes::finish(manager, expected); }
 };
 
 }  // namespace residency::test
