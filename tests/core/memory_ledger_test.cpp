@@ -194,6 +194,15 @@ TEST_CASE("An aged key waits for no turn by rank that never comes", "[core][R15]
         CHECK(budget.settle(Time(1000)) == MemoryAnswers{answer(MemoryVerdict::reserved, 4, aged)});
         CHECK_FALSE(budget.ledger.by_age());
     }
+    SECTION("it needs what has a bare lease, too") {
+        const MemoryId smaller = budget.reserve(6, 4);
+        budget.say(high, MemoryHold::leased);
+        is_used_by(pinned, 0, before);
+        is_used_by(low, 2, after);
+        CHECK(budget.settle(Time(1000)) == MemoryAnswers{answer(MemoryVerdict::evict, 3, low),
+                                                         answer(MemoryVerdict::lacking, 4, aged),
+                                                         answer(MemoryVerdict::lacking, 6, smaller)});
+    }
     SECTION("so does the aged key itself") {
         is_used_by(high, 0, before);
         budget.say(pinned, MemoryHold::pinned);

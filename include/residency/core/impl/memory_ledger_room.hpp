@@ -9,7 +9,7 @@
 
 namespace residency::core {
 
-// Whether the key cannot be served by rank, whatever loads, leases and stays end: what is pinned, has bare leases, or is
+// Whether the key cannot be served by rank, whatever loads, calls and stays end: what is pinned, has bare leases, or is
 // in use for others that rank before it leaves too little.
 inline bool MemoryLedger::is_stuck(Index leader) const noexcept {
     const Entry& key = entries_[leader];
@@ -30,10 +30,8 @@ inline bool MemoryLedger::gives_turn_to_age(Time now) noexcept {
     if (by_age_ || oldest == none) {
         return false;
     }
-    const Sums all = sums();
     by_age_ = true;  // Who yields depends on it.
-    by_age_ = fits_beside(add_bytes(all.pinned, all.held), entries_[oldest].bytes, limit_) &&
-              room_for(oldest, now).suffices();
+    by_age_ = room_for(oldest, now).suffices();
     return by_age_;
 }
 
