@@ -3,6 +3,7 @@
 // Bytes that say what happens to a slot with a memory budget, which answers whatever the bytes say. As in
 // scheduler_bytes.hpp the first ones say how it is set up, each of the others what happens next.
 
+#include "fuzz/history_bytes.hpp"
 #include "support/memory_invariants.hpp"
 
 #include <algorithm>
@@ -12,25 +13,22 @@
 #include <cstdint>
 #include <optional>
 #include <ostream>
-#include <string>
 #include <vector>
 
 namespace residency::test {
 
 /// Lets the bytes happen. Throws Violation if a promise is broken; writes each step to `trace`, if that is not null.
-class MemoryHistory {
+class MemoryHistory : private HistoryBytes {
 public:
     MemoryHistory(const std::uint8_t* bytes, std::size_t size, std::ostream* trace)
-        : next_(bytes),
-          end_(bytes + size),
-          trace_(trace),
+        : HistoryBytes(bytes, size, trace),
           options_(read_options()),
-          keys_(read_keys()),
+          keys_(read_keys(4)),
           sizes_(byte() % 2 == 0),
           world_(options_, below(7), sizes_, keys_) {}
 
     void run() {
-        while (next_ != end_) {
+        while (!at_end()) {
             step();
             write(world_);
         }
@@ -39,14 +37,6 @@ public:
 
 private:
     using milliseconds = std::chrono::milliseconds;
-
-    // The next byte; 0 past the end.
-    std::uint8_t byte() noexcept { return next_ == end_ ? std::uint8_t{0} : *next_++; }
-    std::size_t below(std::size_t count) noexcept { return byte() % count; }
-    template <class Item, std::size_t Count>
-    Item one_of(const std::array<Item, Count>& items) noexcept {
-        return items[below(Count)];
-    }
 
     SlotOptions read_options() {
         SlotOptions options;
@@ -64,23 +54,6 @@ private:
             std::array{std::optional<milliseconds>(), std::optional(milliseconds(0)), std::optional(milliseconds(10))});
         options.model_memory = 1 + below(3);
         return options;
-    }
-
-    std::vector<ModelKey> read_keys() {
-        std::vector<ModelKey> keys;
-        const std::size_t count = 1 + below(4);
-        for (std::size_t key = 0; key < count; ++key) {
-            keys.emplace_back(std::string(1, static_cast<char>('a' + key)));
-        }
-        return keys;
-    }
-
-    template <class... Parts>
-    void write(const Parts&... parts) {
-        if (trace_ != nullptr) {
-            ((*trace_ << parts), ...);
-            *trace_ << '\n';
-        }
     }
 
     void step() {
@@ -275,9 +248,6 @@ private:
         return true;
     }
 
-    const std::uint8_t* next_;
-    const std::uint8_t* end_;
-    std::ostream* trace_;
     SlotOptions options_;
     std::vector<ModelKey> keys_;
     bool sizes_;

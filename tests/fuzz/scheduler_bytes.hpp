@@ -3,6 +3,7 @@
 // Bytes that say what happens to a slot: the first ones say how it is set up, each of the others what happens next.
 // Every string of bytes is a history, and every history of such a slot is some string of bytes.
 
+#include "fuzz/history_bytes.hpp"
 #include "support/scheduler_invariants.hpp"
 
 #include <algorithm>
@@ -12,25 +13,22 @@
 #include <cstdint>
 #include <optional>
 #include <ostream>
-#include <string>
 #include <utility>
 #include <vector>
 
 namespace residency::test {
 
 /// Lets the bytes happen. Throws Violation if a promise is broken; writes each step to `trace`, if that is not null.
-class SchedulerHistory {
+class SchedulerHistory : private HistoryBytes {
 public:
     SchedulerHistory(const std::uint8_t* bytes, std::size_t size, std::ostream* trace)
-        : next_(bytes),
-          end_(bytes + size),
-          trace_(trace),
+        : HistoryBytes(bytes, size, trace),
           options_(read_options()),
-          keys_(read_keys()),
+          keys_(read_keys(6)),
           world_(options_, keys_, byte() % 2 != 0) {}
 
     void run() {
-        while (next_ != end_) {
+        while (!at_end()) {
             step();
         }
         finish();
@@ -38,14 +36,6 @@ public:
 
 private:
     using milliseconds = std::chrono::milliseconds;
-
-    // The next byte; 0 past the end.
-    std::uint8_t byte() noexcept { return next_ == end_ ? std::uint8_t{0} : *next_++; }
-    std::size_t below(std::size_t count) noexcept { return byte() % count; }
-    template <class Item, std::size_t Count>
-    Item one_of(const std::array<Item, Count>& items) noexcept {
-        return items[below(Count)];
-    }
 
     SlotOptions read_options() {
         SlotOptions options;
@@ -67,23 +57,6 @@ private:
         options.min_stay = one_of(std::array{std::optional<milliseconds>(), std::optional(milliseconds(0)),
                                              std::optional(milliseconds(1)), std::optional(milliseconds(10))});
         return options;
-    }
-
-    std::vector<ModelKey> read_keys() {
-        std::vector<ModelKey> keys;
-        const std::size_t count = 1 + below(6);
-        for (std::size_t key = 0; key < count; ++key) {
-            keys.emplace_back(std::string(1, static_cast<char>('a' + key)));
-        }
-        return keys;
-    }
-
-    template <class... Parts>
-    void write(const Parts&... parts) {
-        if (trace_ != nullptr) {
-            ((*trace_ << parts), ...);
-            *trace_ << '\n';
-        }
     }
 
     void step() {
@@ -161,9 +134,7 @@ private:
                 break;
             default: close(what); break;
         }
-        if (trace_ != nullptr) {
-            *trace_ << world_;
-        }
+        write(world_);
     }
 
     void request() {
@@ -250,9 +221,7 @@ private:
         } else {
             return false;
         }
-        if (trace_ != nullptr) {
-            *trace_ << world_;
-        }
+        write(world_);
         return true;
     }
 
@@ -271,9 +240,6 @@ private:
 
     [[nodiscard]] const ModelKey& name(std::size_t resident) const { return keys_[world_.residents()[resident].key]; }
 
-    const std::uint8_t* next_;
-    const std::uint8_t* end_;
-    std::ostream* trace_;
     SlotOptions options_;
     std::vector<ModelKey> keys_;
     CheckedScheduler world_;
