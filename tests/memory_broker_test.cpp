@@ -19,20 +19,29 @@ namespace {
 // A slot that does something where it is asked what its residents do: there another thread may.
 struct User final : detail::MemoryUser {
     std::function<void()> in_read{};
+    std::vector<core::MemoryUse> uses{};
     std::function<void()> in_limit_changed{};
     int reads = 0;
+    int stops = 0;
     std::vector<core::MemoryVerdict> answers{};
+    std::vector<core::MemoryId> ids{};
+    std::vector<std::size_t> available_bytes{};
 
-    core::Time read(std::vector<core::MemoryUse>& /*uses*/) override {
+    core::Time read(std::vector<core::MemoryUse>& all) override {
         ++reads;
+        all.insert(all.end(), uses.begin(), uses.end());
         if (in_read) {
             in_read();
         }
         return core::Time{0};
     }
-    void stop_watching() noexcept override {}
-    void answer(const core::MemoryAnswer& answer) noexcept override { answers.push_back(answer.verdict); }
+    void stop_watching() noexcept override { ++stops; }
+    void answer(const core::MemoryAnswer& answer) noexcept override {
+        answers.push_back(answer.verdict);
+        ids.push_back(answer.id);
+    }
     void look_at(core::Time /*at*/) noexcept override {}
+    void available(std::size_t bytes) noexcept override { available_bytes.push_back(bytes); }
     void limit_changed() noexcept override {
         if (in_limit_changed) {
             in_limit_changed();
@@ -65,6 +74,44 @@ struct BrokerBench {
 };
 
 }  // namespace
+
+TEST_CASE("A slot hears how much memory there could be beside pinned models, of all slots as they are then",
+          "[H34][R13]") {
+    MemoryBroker broker(100);
+    const auto asks = std::make_shared<User>();
+    const auto other = std::make_shared<User>();
+    const core::Index number = broker.join(asks, nullptr);
+    const core::Index other_number = broker.join(other, nullptr);
+    const auto say = [&](core::Index slot, core::MemoryRequest::Type type) {
+        core::MemoryRequest request;
+        request.type = type;
+        request.key = 0;
+        request.bytes = 30;
+        broker.post(slot, core::Time{0}, request);
+        broker.settle(1);
+    };
+    say(other_number, core::MemoryRequest::Type::reserve);
+    CHECK(other->reads == 0);
+    core::MemoryUse use;
+    use.id = other->ids.at(0);
+    use.hold = GENERATE(core::MemoryHold::pinned, core::MemoryHold::leased, core::MemoryHold::in_use);
+    other->uses.push_back(use);
+    say(number, core::MemoryRequest::Type::available);
+    CHECK(asks->available_bytes == std::vector<std::size_t>{use.hold == core::MemoryHold::in_use ? 100U : 70U});
+    CHECK(other->available_bytes.empty());
+    // It is asked once, and the residents are of no interest any more.
+    broker.settle();
+    CHECK(other->reads == 1);
+    CHECK(asks->stops == 1);
+    // While a limit changes no answer is given; the slot has it after that.
+    asks->in_limit_changed = [&] {
+        say(number, core::MemoryRequest::Type::available);
+        CHECK(asks->available_bytes.size() == 1);
+    };
+    broker.set_limit(50);
+    CHECK(asks->available_bytes.size() == 2);
+    CHECK(asks->available_bytes.back() == (use.hold == core::MemoryHold::in_use ? 50U : 20U));
+}
 
 TEST_CASE("A thread that settles leaves what another one brings to that", "[H33][R16]") {
     BrokerBench bench;

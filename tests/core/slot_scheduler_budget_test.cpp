@@ -322,6 +322,76 @@ TEST_CASE("A key that waits for memory leaves its place to one that fits", "[cor
     CHECK(world.is_ready(embedding, "big"));
 }
 
+TEST_CASE("A key that pinned models alone keep out takes no other's place", "[core][H35][R13]") {
+    MemoryWorld world(100);
+    world.add(options(0, 1), true);
+    world.add(options(50));
+    world.request(reranker, "pinned", true, Priority::normal, (core::Duration::max)());
+    world.work();
+    const bool is_in_use = GENERATE(false, true);
+    world.request(embedding, "small");
+    world.size(embedding, 20);
+    world.work();
+    if (!is_in_use) {
+        world.release(embedding);
+    }
+    world.wait(1s);
+    CHECK(world.request(embedding, "large"));
+    world.size(embedding, 60);
+    REQUIRE(world.slots[embedding].failures.size() == 1);
+    CHECK(world.slots[embedding].failures.front() == std::pair(errc::insufficient_memory, Stage::memory));
+    CHECK(world.is_ready(embedding, "small"));
+    // What can have its memory gets the place.
+    CHECK(world.request(embedding, "medium"));
+    world.size(embedding, 50);
+    if (is_in_use) {
+        world.release(embedding);
+    }
+    world.work();
+    CHECK(world.is_ready(embedding, "medium"));
+}
+
+TEST_CASE("A key whose memory a bare lease keeps takes no other's place before that has ended", "[core][H35][R13]") {
+    MemoryWorld world(100);
+    world.add(options(0, 1), true);
+    world.add(options(80, 1));
+    world.request(reranker, "held", false);
+    world.work();
+    world.request(embedding, "small");
+    world.size(embedding, 20);
+    world.work();
+    world.release(embedding);
+    world.wait(1s);
+    CHECK(world.request(embedding, "large"));
+    world.size(embedding, 50);
+    CHECK(world.is_ready(embedding, "small"));
+    CHECK(world.ledger.waiting() == 1);
+    // Another that fits passes it by.
+    CHECK(world.request(embedding, "medium"));
+    world.size(embedding, 20);
+    world.work();
+    CHECK(world.is_ready(embedding, "medium"));
+    world.release(embedding);
+    world.wait(1s);
+    CHECK(world.is_ready(embedding, "medium"));
+    world.release(reranker);
+    world.wait(1s);
+    world.work();
+    CHECK(world.is_ready(embedding, "large"));
+}
+
+TEST_CASE("A pinned model that gives its place gives its memory, too", "[core][H7][H34]") {
+    MemoryWorld world = two_slots(100, 1);
+    world.request(embedding, "pinned", true, Priority::normal, (core::Duration::max)());
+    world.work();
+    world.release(embedding);
+    world.wait(1s);
+    CHECK(world.request(embedding, "other"));
+    world.work();
+    CHECK(world.is_ready(embedding, "other"));
+    CHECK(world.slots[embedding].failures.empty());
+}
+
 TEST_CASE("A pinned model is never unloaded for memory, and alone prevents a load", "[core][H7][H35]") {
     MemoryWorld world = two_slots(100);
     world.request(embedding, "a", true, Priority::normal, (core::Duration::max)());

@@ -145,6 +145,11 @@ private:
     // The budget answers about some memory that is in this state.
     void answer(HoldingState state, std::uint8_t what) {
         const std::vector<core::MemoryId> held = world_.held(state);
+        if (state == HoldingState::asked && world_.asks_for_available()) {
+            const std::size_t bytes = below(7);
+            write("available: ", bytes);
+            return world_.available(bytes);
+        }
         if (held.empty()) {
             return;
         }
@@ -220,6 +225,8 @@ private:
     bool progress() {
         if (!world_.sizing().empty()) {
             world_.sized(0, 1);
+        } else if (world_.asks_for_available()) {
+            world_.available(7);
         } else if (const auto asked = world_.held(HoldingState::asked); !asked.empty()) {
             world_.answer(asked.front(), core::MemoryVerdict::reserved);
         } else if (const auto lacking = world_.held(HoldingState::lacking); !lacking.empty()) {

@@ -107,12 +107,13 @@ enum class What : std::uint8_t {
     impossible,
     evict,
     keep,
+    available,
     set_limit,
     watch,
     unload,
     close,
 };
-constexpr std::array<std::string_view, 17> names_of_events{"request",
+constexpr std::array<std::string_view, 18> names_of_events{"request",
                                                            "release",
                                                            "cancel",
                                                            "sized",
@@ -125,6 +126,7 @@ constexpr std::array<std::string_view, 17> names_of_events{"request",
                                                            "memory impossible",
                                                            "evict",
                                                            "keep",
+                                                           "memory available",
                                                            "set limit",
                                                            "watch",
                                                            "unload",
@@ -369,7 +371,8 @@ private:
             case What::load_failed:
             case What::unloaded:
             case What::reserved:
-            case What::impossible: return true;
+            case What::impossible:
+            case What::available: return true;
             // One that is zero is a failure.
             case What::sized: return true;
             default: return false;
@@ -403,6 +406,7 @@ private:
         each(What::lacking, asked);
         each(What::evict, reserved);
         each(What::keep, reserved);
+        each(What::available, world.asks_for_available() ? 1 : 0, bounds_.limits.back() + 1);
         if (bounds_.limits.size() > 1) {
             each(What::set_limit, 1, bounds_.limits.size());
         }
@@ -447,6 +451,7 @@ private:
             case What::keep:
                 world.answer(world.held(HoldingState::reserved)[event.subject], core::MemoryVerdict::keep);
                 break;
+            case What::available: world.available(event.how); break;
             case What::set_limit: world.set_limit(bounds_.limits[event.how]); break;
             case What::watch: world.watch(event.how != 0); break;
             case What::unload: world.unload(&names_[event.subject], UnloadMode::drain); break;

@@ -218,6 +218,7 @@ private:
         add(scheduler_->memory_limit());
         add(remaining(scheduler_->looks_at()));
         add(scheduler_->queue().is_watched());
+        add(scheduler_->asks_for_available());
         add(scheduler_->memory_requests().size());
         for (const core::MemoryRequest& message : scheduler_->memory_requests()) {
             add(message.type);
@@ -236,6 +237,7 @@ private:
         add(memory.id.valid());
         add(memory.was_tried_again);
         add(memory.clears);
+        add(memory.asked_too_much);
         add(memory.phase == core::MemoryPhase::refused ? static_cast<std::uint64_t>(memory.refusal) : 0);
     }
 

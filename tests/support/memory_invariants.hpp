@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <ostream>
 #include <string>
 #include <utility>
@@ -237,6 +238,15 @@ public:
                 "H33 an answer about memory that was given back is ignored");
         carry_out();
     }
+    /// It answers how much memory there could be. Precondition: it was asked.
+    void available(std::size_t bytes) {
+        asks_for_available_ = false;
+        available_ = bytes;
+        actions_.clear();
+        scheduler_.memory_available(bytes, now_, actions_);
+        carry_out();
+        available_.reset();
+    }
     void set_limit(std::size_t bytes) {
         limit_ = bytes;
         std::fill(used_.begin(), used_.end(), std::size_t{0});
@@ -304,6 +314,7 @@ public:
     [[nodiscard]] const std::vector<core::ResidentId>& loading() const noexcept { return loading_; }
     [[nodiscard]] const std::vector<core::ResidentId>& unloading() const noexcept { return unloading_; }
     [[nodiscard]] const std::vector<Stale>& stale() const noexcept { return stale_; }
+    [[nodiscard]] bool asks_for_available() const noexcept { return asks_for_available_; }
     /// All memory in one of these states.
     [[nodiscard]] std::vector<core::MemoryId> held(HoldingState state) const {
         std::vector<core::MemoryId> found;
@@ -441,6 +452,9 @@ private:
             case core::ActionType::load: loads_.push_back(residents.handle(action.resident)); return;
             case core::ActionType::unload:
                 require(leases_of(action.resident, false) == 0, "R1 nothing is unloaded under a lease");
+                if (residents[action.resident].reason == Reason::switched) {
+                    check_switch(residents.handle(action.resident));
+                }
                 unloading_.push_back(residents.handle(action.resident));
                 return;
             case core::ActionType::grant: {
@@ -459,8 +473,40 @@ private:
             case core::ActionType::fail: return check_failure(action, leave(action.subject));
             case core::ActionType::join:
             case core::ActionType::part: throw Violation("a request of one text shares no call and is not cut");
+            case core::ActionType::event: {
+                const bool drains = action.event == EventType::drain_started && action.reason == Reason::switched;
+                if (drains) {
+                    check_switch(residents.handle(action.resident));
+                }
+                if (drains || action.event == EventType::drain_ended) {
+                    std::erase(switching_, residents.handle(action.resident));
+                }
+                if (drains) {
+                    switching_.push_back(residents.handle(action.resident));
+                }
+                return;
+            }
             default: return;
         }
+    }
+    // A resident begins to give its place to another key, or has begun that before: the key has its memory, or the
+    // budget has just said that it could have.
+    void check_switch(core::ResidentId id) const {
+        const core::Resident& resident = scheduler_.residents()[id.index];
+        if (std::find(switching_.begin(), switching_.end(), id) != switching_.end()) {
+            return;
+        }
+        const std::size_t most = core::add_bytes(available_.value_or(0), scheduler_.memory_of(resident));
+        const core::KeyTable& keys = scheduler_.queue().keys();
+        for (core::Index entry = 0; entry < keys.end_index(); ++entry) {
+            if (keys.used(entry) && keys[entry].resident == core::none && keys[entry].waiting != 0 &&
+                (scheduler_.key_memory(entry).phase == core::MemoryPhase::held ||
+                 (available_ && scheduler_.key_memory(entry).phase == core::MemoryPhase::sized &&
+                  scheduler_.key_memory(entry).need() <= most))) {
+                return;
+            }
+        }
+        throw Violation("R13 no resident gives its place to a key whose memory could not be there");
     }
     Waiter leave(core::Index subject) {
         const auto found =
@@ -509,6 +555,9 @@ private:
             case core::MemoryRequest::Type::move:
                 require(holdings_.contains(message.id) && holdings_[message.id.index].state == HoldingState::lacking,
                         "H33 the rank of a key counts while it waits for memory");
+                return;
+            case core::MemoryRequest::Type::available:
+                require(!std::exchange(asks_for_available_, true), "H34 one question at a time");
                 return;
             case core::MemoryRequest::Type::look: return;
         }
@@ -584,6 +633,11 @@ private:
     std::vector<core::ResidentId> loads_{};
     std::vector<core::ResidentId> loading_{};
     std::vector<core::ResidentId> unloading_{};
+    // Those that drain for a switch.
+    std::vector<core::ResidentId> switching_{};
+    bool asks_for_available_ = false;
+    // During the answer: what it says.
+    std::optional<std::size_t> available_{};
     bool is_closing_ = false;
     // During a call: the request that comes; whose waiters fail, and with what; the memory of the model that says what
     // it uses.

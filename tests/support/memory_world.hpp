@@ -3,6 +3,7 @@
 // Slots that share a memory budget, without threads: each message is delivered at once, in order. The test says when a
 // backend answers and when a lease ends.
 
+#include "residency/core/memory_available.hpp"
 #include "residency/core/memory_ledger.hpp"
 #include "residency/core/slot_scheduler.hpp"
 
@@ -34,6 +35,8 @@ struct MemorySlot {
     std::vector<std::pair<errc, Stage>> failures{};
     /// What waits, by its index.
     std::map<core::Index, RequestFacts> requests{};
+    /// Whether it has asked how much memory there could be.
+    bool asks = false;
 };
 
 struct MemoryWorld {
@@ -188,7 +191,9 @@ struct MemoryWorld {
     void settle() {
         while (std::exchange(is_stale_, false)) {
             std::vector<core::MemoryUse> uses;
-            if (ledger.lacks()) {
+            const bool is_asked =
+                std::any_of(slots.begin(), slots.end(), [](const MemorySlot& slot) { return slot.asks; });
+            if (ledger.lacks() || is_asked) {
                 for (MemorySlot& slot : slots) {
                     slot.scheduler.memory_uses(now, uses);
                 }
@@ -206,6 +211,14 @@ struct MemoryWorld {
                 slots[answer.owner.slot].scheduler.memory_answered(answer.owner.key, answer.id, answer.verdict, now,
                                                                    actions);
                 carry_out(answer.owner.slot, actions);
+            }
+            const std::size_t available = core::memory_available(ledger, uses);
+            for (std::size_t slot = 0; is_asked && slot < slots.size(); ++slot) {
+                if (std::exchange(slots[slot].asks, false)) {
+                    core::Actions actions;
+                    slots[slot].scheduler.memory_available(available, now, actions);
+                    carry_out(slot, actions);
+                }
             }
         }
     }
@@ -255,6 +268,7 @@ private:
                 case core::MemoryRequest::Type::move: ledger.move(request.id, request.rank, request.aged_at); break;
                 case core::MemoryRequest::Type::use: ledger.use(request.id, request.bytes); break;
                 case core::MemoryRequest::Type::give_back: ledger.give_back(request.id); break;
+                case core::MemoryRequest::Type::available: slot.asks = true; break;
                 case core::MemoryRequest::Type::look: break;
             }
             is_stale_ = true;

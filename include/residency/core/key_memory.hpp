@@ -76,6 +76,8 @@ struct MemoryRequest {
         use,
         /// The memory is given back, or no longer waited for.
         give_back,
+        /// How much memory could there be? The answer is `memory_available`.
+        available,
         /// Something has changed that the budget may want to know while memory is lacking.
         look,
     };
@@ -84,7 +86,7 @@ struct MemoryRequest {
     Type type = Type::look;
     /// The key's entry, with `reserve`.
     Index key = none;
-    /// The memory, but with `reserve` and `look`.
+    /// The memory, but with `reserve`, `available` and `look`.
     MemoryId id{};
     /// How much.
     std::size_t bytes = 0;

@@ -24,6 +24,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -177,6 +178,9 @@ public:
     void size_failed(Index key, errc code, SharedText message, Time now, Actions& actions);
     /// The budget has answered about the memory of a key. Also harmless when it is late.
     void memory_answered(Index key, MemoryId id, MemoryVerdict verdict, Time now, Actions& actions);
+    /// The budget answers a message `available`: so many bytes there could be, beside those of residents that are pinned
+    /// or have bare leases.
+    void memory_available(std::size_t bytes, Time now, Actions& actions);
     /// The budget's limit is another.
     void set_memory_limit(std::size_t bytes, Time now, Actions& actions);
     /// The budget wants to know of each decision, because memory is lacking, or does not any more.
@@ -193,6 +197,8 @@ public:
     [[nodiscard]] bool has_budget() const noexcept { return has_budget_; }
     /// The budget's limit, as far as the slot has heard.
     [[nodiscard]] std::size_t memory_limit() const noexcept { return memory_limit_; }
+    /// Whether the budget has yet to say how much memory there could be.
+    [[nodiscard]] bool asks_for_available() const noexcept { return asks_for_available_; }
     /// When the budget wants to look again; `never` if it does not.
     [[nodiscard]] Time looks_at() const noexcept { return look_at_; }
     /// How many residents there may be.
@@ -451,6 +457,7 @@ private:
     [[nodiscard]] bool is_too_large(Index key) noexcept;
     void want_memory(Index key, Step& step);
     void ask_for_memory(Index key);
+    [[nodiscard]] bool may_give_place(Index resident, Step& step);
     bool tries_again(Index resident, Duration took, Step& step);
     void evict_for_memory(Index resident, Step& step);
     void drop_memory(Index key) noexcept;
@@ -521,6 +528,9 @@ private:
     std::size_t aside_ = 0;
     // Keys for which the budget is being asked. A place and a load are in view for each.
     std::size_t asking_ = 0;
+    // Whether the budget is being asked how much memory there could be; its answer, while that is carried out.
+    bool asks_for_available_ = false;
+    std::optional<std::size_t> available_{};
     // When the budget wants to look again.
     Time look_at_ = never;
     // The next key whose waiters may have to be refused; none if that is done.

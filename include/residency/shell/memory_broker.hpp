@@ -2,6 +2,7 @@
 
 #include "residency/core/key_memory.hpp"
 #include "residency/core/memory.hpp"
+#include "residency/core/memory_available.hpp"
 #include "residency/core/memory_ledger.hpp"
 #include "residency/core/shared_key.hpp"
 #include "residency/core/time.hpp"
@@ -51,6 +52,8 @@ public:
     virtual void answer(const core::MemoryAnswer& answer) noexcept = 0;
     /// The budget wants a request `look` at that time.
     virtual void look_at(core::Time at) noexcept = 0;
+    /// The answer to a request `available`.
+    virtual void available(std::size_t bytes) noexcept = 0;
     /// The budget's limit is another.
     virtual void limit_changed() noexcept = 0;
     /// Adds the models that hold memory, and those that wait for it.
@@ -122,6 +125,9 @@ public:
             decide();
             for (const core::MemoryAnswer& each : answers_) {
                 answer(each);
+            }
+            for (core::Index next = 0; const std::shared_ptr<MemoryUser> user = next_asking(next);) {
+                user->available(available_);
             }
             if (!lacks_ && std::exchange(watches_, false)) {
                 for_each_user([](MemoryUser& user) { user.stop_watching(); });
@@ -200,6 +206,8 @@ private:
     struct User {
         core::Index number = core::none;
         std::weak_ptr<MemoryUser> user{};
+        // Whether it has asked how much memory there could be.
+        bool asks = false;
     };
 
     // False if there is no memory for it.
@@ -220,6 +228,11 @@ private:
             case core::MemoryRequest::Type::move: ledger_.move(request.id, request.rank, request.aged_at); break;
             case core::MemoryRequest::Type::use: ledger_.use(request.id, request.bytes); break;
             case core::MemoryRequest::Type::give_back: ledger_.give_back(request.id); break;
+            case core::MemoryRequest::Type::available:
+                for (User& each : users_) {
+                    each.asks = each.asks || each.number == slot;
+                }
+                break;
             case core::MemoryRequest::Type::look: break;
         }
         return true;
@@ -253,12 +266,13 @@ private:
         empty(uses_, next_uses_);
         settles_ = std::exchange(is_stale_, false);
         lacks_ = ledger_.lacks();
+        reads_ = lacks_ || std::any_of(users_.begin(), users_.end(), [](const User& each) { return each.asks; });
         return settles_;
     }
 
     // There is room for all that holds memory. If there were not, nothing would be evicted in this round.
     void read_uses() noexcept {
-        if (!lacks_) {
+        if (!reads_) {
             return;
         }
         watches_ = true;
@@ -279,9 +293,11 @@ private:
         empty(answers_, next_answers_);
         if (changing_ != 0) {
             is_stale_ = true;
+            reads_ = false;
             return;
         }
         ledger_.settle(now_, uses_, answers_);
+        available_ = core::memory_available(ledger_, uses_);
         lacks_ = ledger_.lacks();
         next_look_ = ledger_.next_look();
         look_for_ = ledger_.looks_for();
@@ -291,6 +307,21 @@ private:
         if (const std::shared_ptr<MemoryUser> user = user_of(given.owner.slot)) {
             user->answer(given);
         }
+    }
+
+    // The first user from number `next` on that has asked how much memory there could be, if that is known: the residents
+    // were looked at in this round. `next` becomes the number after it.
+    [[nodiscard]] std::shared_ptr<MemoryUser> next_asking(core::Index& next) noexcept {
+        const Lock lock(mutex_);
+        for (User& each : users_) {
+            if (reads_ && each.number >= next && std::exchange(each.asks, false)) {
+                next = each.number + 1;
+                if (std::shared_ptr<MemoryUser> user = each.user.lock()) {
+                    return user;
+                }
+            }
+        }
+        return nullptr;
     }
 
     [[nodiscard]] std::shared_ptr<MemoryUser> user_of(core::Index slot) const noexcept {
@@ -347,6 +378,8 @@ private:
     // Whether a thread settles. What follows is that thread's.
     bool settles_ RESIDENCY_GUARDED_BY(mutex_) = false;
     bool lacks_ = false;
+    bool reads_ = false;
+    std::size_t available_ = 0;
     bool watches_ = false;
     core::Time next_look_ = core::never;
     core::Index look_for_ = core::none;

@@ -89,7 +89,7 @@ inline void SlotScheduler::size_failed(Index key, errc code, SharedText message,
 
 // -- What the budget says ---------------------------------------------------------------------------------------------
 
-// The next place is in view for the key: the budget is asked for its memory.
+// The budget is asked for the memory of a key: its place is in view, or has to wait for that.
 inline void SlotScheduler::ask_for_memory(Index key) {
     KeyMemory& memory = key_memory_[key];
     enter(memory, MemoryPhase::asking);
@@ -97,6 +97,41 @@ inline void SlotScheduler::ask_for_memory(Index key) {
     say(MemoryRequest::Type::reserve, key, {}, memory.need());
     memory_requests_.back().clears = std::exchange(memory.clears, false);
     refresh(key);
+}
+
+// Whether a resident that yields gives its place to the key that gets the next one, as far as memory is concerned (R13):
+//
+//  1. There is no budget, or the key's memory is reserved: yes.
+//  2. The budget has to say how much memory there could be, and is asked: not yet.
+//  3. There could be enough, with what the resident gives back: yes.
+//  4. There could not: no. The key waits for memory before it costs another its place, or is refused.
+inline bool SlotScheduler::may_give_place(Index index, Step& step) {
+    const Index key = next_key(step.now);
+    if (!has_budget_ || key_memory_[key].phase == MemoryPhase::held) {  // 1.
+        return true;
+    }
+    if (!available_) {  // 2.
+        if (!std::exchange(asks_for_available_, true)) {
+            say(MemoryRequest::Type::available, none, {}, 0);
+        }
+        return false;
+    }
+    const Resident& resident = residents_[index];
+    const bool is_extra = resident.pinned() || resident.leases > resident.calls;
+    if (key_memory_[key].need() <= add_bytes(*available_, is_extra ? memory_of(resident) : 0)) {  // 3.
+        return true;
+    }
+    ask_for_memory(key);  // 4.
+    return false;
+}
+
+inline void SlotScheduler::memory_available(std::size_t bytes, Time now, Actions& actions) {
+    begin_call();
+    Step step{now, actions};
+    asks_for_available_ = false;
+    available_ = bytes;
+    decide(step);
+    available_.reset();
 }
 
 // An answer of the budget's:

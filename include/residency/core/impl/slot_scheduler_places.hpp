@@ -30,6 +30,9 @@ inline void SlotScheduler::decide(Step& step) {
 //     age, too (R15).
 //  8. No resident yields: done.
 //
+// With a memory budget no resident gives its place to a key whose memory could not be there (`may_give_place`), and one
+// after the other does: which key the place is for has to be known.
+//
 // While places are lacking the alarm rings when a resident's stay ends, or another reason for which it does not yield
 // (H32).
 inline void SlotScheduler::assign_places(Step& step) {
@@ -51,7 +54,8 @@ inline void SlotScheduler::assign_places(Step& step) {
     }
     while (!needs_place.empty() || switching_ != 0) {
         const std::size_t loads = closed_ ? 0 : options_.max_loads - (std::min)(options_.max_loads, loads_ + asking_);
-        const std::size_t wanted = (std::min)(needs_place.size(), loads);
+        const std::size_t most = has_budget_ ? (std::min)(loads, std::size_t{1}) : loads;
+        const std::size_t wanted = (std::min)(needs_place.size(), most);
         const Coming coming = places_coming();
         const std::size_t sure = coming.soon + coming.drained;
         const Index oldest = aged_key(step.now);
@@ -64,7 +68,11 @@ inline void SlotScheduler::assign_places(Step& step) {
         // A drain may take as long as a lease: no key waits for one while it can have the place of an idle resident.
         if (coming.soon < wanted) {
             if (const Index idle = longest_idle(coming.soon, aged, step.now); idle != none) {  // 4.
-                evict(idle, step);
+                if (may_give_place(idle, step)) {
+                    evict(idle, step);
+                } else if (asks_for_available_) {
+                    return;
+                }
                 continue;
             }
             wake_by(yields_at_ = next_to_yield(step.now));
@@ -80,7 +88,11 @@ inline void SlotScheduler::assign_places(Step& step) {
         if (victim == none) {  // 8.
             return;
         }
-        switch_from(victim, step);
+        if (may_give_place(victim, step)) {
+            switch_from(victim, step);
+        } else if (asks_for_available_) {
+            return;
+        }
     }
 }
 

@@ -126,6 +126,11 @@ public:
             scheduler.look_at(at);
         });
     }
+    void available(std::size_t bytes) noexcept override {
+        decide([&](core::SlotScheduler& scheduler, core::Time now, core::Actions& actions) {
+            scheduler.memory_available(bytes, now, actions);
+        });
+    }
     void limit_changed() noexcept override {
         // Read under the slot's mutex: of two changes at once the later one is the last that each slot hears of.
         decide([&](core::SlotScheduler& scheduler, core::Time now, core::Actions& actions) {
