@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <map>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -200,6 +201,7 @@ struct MemoryWorld {
             }
             core::MemoryAnswers answers;
             ledger.settle(now, uses, answers);
+            check_order(uses, answers);
             for (MemorySlot& slot : slots) {
                 slot.scheduler.watch_memory(ledger.lacks());
             }
@@ -224,6 +226,24 @@ struct MemoryWorld {
     }
 
 private:
+    // H36: of those that are idle the longest idle go first, but what keeps its place for its stay.
+    void check_order(const std::vector<core::MemoryUse>& uses, const core::MemoryAnswers& answers) const {
+        const auto goes = [&](const core::MemoryUse& use) {
+            return std::any_of(answers.begin(), answers.end(), [&](const core::MemoryAnswer& answer) {
+                return answer.verdict == core::MemoryVerdict::evict && answer.id == use.id;
+            });
+        };
+        for (const core::MemoryUse& one : uses) {
+            for (const core::MemoryUse& other : uses) {
+                const bool are_idle = one.hold == core::MemoryHold::idle && other.hold == core::MemoryHold::idle;
+                if (are_idle && other.idle_since < one.idle_since && other.keeps_until <= now && goes(one) &&
+                    !goes(other)) {
+                    throw std::logic_error("H36: one that has been idle for longer stays");
+                }
+            }
+        }
+    }
+
     template <class Item>
     static Item take_first(std::vector<Item>& items) {
         const Item item = items.at(0);
