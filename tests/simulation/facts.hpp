@@ -141,6 +141,9 @@ enum class Sight : std::uint8_t {
     beyond_limit,
     lied,
     trimmed,
+    loaded_by_neighbour,
+    evicted_for_neighbour,
+    waits_for_neighbour,
 };
 inline constexpr std::array sight_names{
     "several requests in a call",
@@ -176,6 +179,9 @@ inline constexpr std::array sight_names{
     "a limit set below what models hold",
     "a model that holds more than was reserved for it",
     "memory wanted back by the host",
+    "a model of another manager on the budget",
+    "an idle model unloaded for a model of another manager",
+    "a request waits for memory that another manager's models hold",
 };
 using Sights = std::array<std::uint64_t, sight_names.size()>;
 
@@ -320,6 +326,15 @@ struct KeyFacts {
     [[nodiscard]] std::size_t most() const noexcept { return std::max(estimate, used); }
 };
 
+/// What another manager on the same budget does: what its models hold, from the start of a load to the end of a
+/// destructor; its requests, and what their keys need; its bare leases.
+struct NeighbourFacts {
+    std::size_t holds = 0;
+    std::size_t waiting = 0;
+    std::size_t wanted = 0;
+    std::size_t leases = 0;
+};
+
 /// The budget that the slots share.
 struct MemoryFacts {
     bool limited = false;
@@ -331,6 +346,9 @@ struct MemoryFacts {
     std::size_t lowest = 0;
     int setting = 0;
     std::uint64_t changes = 0;
+    /// The other manager, and when its keys may last not have had so many bytes.
+    NeighbourFacts neighbour{};
+    std::array<std::uint64_t, 6> impossible{};
     /// When idle models may last have had to go although no request waits for their memory.
     std::uint64_t pressed = 0;
 };

@@ -31,10 +31,13 @@ inline void Oracle::end_size(int slot, int key, std::size_t bytes, Time now) {
     of_key.cooling_until = now + cooldown(facts.options, of_key.failures++);
 }
 
-// At every instant what the models hold is within the limit, but for what they hold beyond what was said of them.
 inline void Oracle::hold_memory(ModelFacts& model, std::size_t bytes) {
     model.holds = bytes;
-    std::size_t held = 0;
+    check_held();
+}
+
+inline void Oracle::check_held() {
+    std::size_t held = memory.neighbour.holds;
     std::size_t lies = 0;
     for (const ModelFacts& each : models) {
         if (each.holds_memory()) {
@@ -43,7 +46,7 @@ inline void Oracle::hold_memory(ModelFacts& model, std::size_t bytes) {
             lies += each.holds - std::min(each.holds, reserved);
         }
     }
-    require(held <= memory.ceiling + lies, "R13: models hold more than the limit, with model ", model.serial);
+    require(held <= memory.ceiling + lies, "R13: models hold more than the limit");
     if (lies != 0) {
         see(Sight::lied);
     }
@@ -73,7 +76,7 @@ inline void Oracle::end_limit(std::uint64_t change, std::size_t used) {
 }
 
 inline void Oracle::observe_memory(std::size_t used) {
-    std::size_t least = 0;
+    std::size_t least = memory.neighbour.holds;
     for (const ModelFacts& model : models) {
         if (model.holds_memory()) {
             least += model.says != 0 ? std::min(model.says, model.estimate) : model.estimate;
@@ -97,6 +100,11 @@ inline void Oracle::note_change() {
             }
         }
     }
+    for (std::size_t need = 0; memory.limited && need < memory.impossible.size(); ++need) {
+        if (need + pinned_beside(no_key, no_key) > memory.lowest) {
+            memory.impossible[need] = sequence;
+        }
+    }
 }
 
 inline std::size_t Oracle::pinned_beside(int slot, int key) const {
@@ -117,7 +125,7 @@ inline bool Oracle::is_pressed(int slot, const ResidencyFacts& residency) const 
     const auto model = std::find_if(models.rbegin(), models.rend(), [&](const ModelFacts& each) {
         return each.slot == slot && each.key == residency.key && each.state != ModelFacts::State::failed;
     });
-    return memory.pressed > (model == models.rend() ? residency.ready : model->begun);
+    return memory.neighbour.waiting != 0 || memory.pressed > (model == models.rend() ? residency.ready : model->begun);
 }
 
 inline bool Oracle::makes_room_for(const RequestFacts& request, int residency_slot,
@@ -138,8 +146,8 @@ inline bool Oracle::is_resident(int slot, int key) const {
 // What is reserved is what the models count for, and what may be reserved for keys that wait. A request waits for
 // memory only if there is not enough.
 inline void Oracle::check_quiet_memory(std::size_t used) {
-    std::size_t least = 0;
-    std::size_t most = 0;
+    std::size_t least = memory.neighbour.holds;
+    std::size_t most = memory.neighbour.holds + memory.neighbour.wanted;
     bool drains = false;
     for (const ModelFacts& model : models) {
         if (model.holds_memory()) {
@@ -187,16 +195,17 @@ inline void Oracle::check_waits_for_memory(const RequestFacts& request, std::siz
     const KeyFacts& key = facts.keys[index(request.key)];
     require(!key.sizing && key.estimate != 0, "H34: a request waits, and its key was never sized: ", request.id);
     require(key.estimate <= memory.limit, "H35: a request waits for what it can never have: ", request.id);
-    const bool others_wait = std::any_of(requests.begin(), requests.end(), [&](const RequestFacts& other) {
-        return other.wants_model() && (other.outstanding() || may_claim(other)) &&
-               (other.slot != request.slot || other.key != request.key) && !is_resident(other.slot, other.key);
-    });
+    const bool others_wait =
+        memory.neighbour.waiting != 0 || std::any_of(requests.begin(), requests.end(), [&](const RequestFacts& other) {
+            return other.wants_model() && (other.outstanding() || may_claim(other)) &&
+                   (other.slot != request.slot || other.key != request.key) && !is_resident(other.slot, other.key);
+        });
     const bool lacks_place = facts.residencies.size() >= facts.places();
     const bool lacks_memory = used > memory.limit || key.most() > memory.limit - used || key.lacked_memory;
     require(others_wait || lacks_place || lacks_memory,
             "R9: a request waits though its memory and a place are free: lost wake-up, request ", request.id);
     if (lacks_memory && !lacks_place) {
-        see(Sight::waits_for_memory);
+        see(memory.neighbour.leases == 0 ? Sight::waits_for_memory : Sight::waits_for_neighbour);
     }
 }
 

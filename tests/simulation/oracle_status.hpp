@@ -117,6 +117,8 @@ inline void Oracle::note_unload(int slot, ResidencyFacts residency, Time now) {
                            });
     if (made_room && !switched && residency.leases == 0) {
         see(Sight::evicted_for_other_slot);
+    } else if (memory.neighbour.waiting != 0 && !switched && residency.leases == 0) {
+        see(Sight::evicted_for_neighbour);
     }
     if (!facts.closing && facts.keys[index(residency.key)].unload < residency.ready && !switched && !made_room &&
         !is_pressed(slot, residency)) {

@@ -156,7 +156,7 @@ inline void Oracle::check_claim(int slot, const SlotStatus& status, const Reques
 inline void Oracle::check_waits_for_something(int slot, const SlotStatus& status, const RequestFacts& request) {
     const SlotFacts& facts = slots[index(slot)];
     bool stays = false;
-    bool held = false;
+    bool held = memory.neighbour.leases != 0;
     for (int other = 0; other < 2; ++other) {
         const SlotFacts& each = slots[index(other)];
         // What models of the other slot hold may be what is lacking.

@@ -34,6 +34,11 @@ struct Settings {
     bool budgeted = false;
     std::size_t memory = 0;
     std::array<std::array<std::size_t, 3>, 2> sizes{};
+    /// Whether a second manager has the same budget; both its slots, and how much its models need, by slot and key.
+    static constexpr std::uint32_t neighbour_keys = 2;
+    bool has_neighbour = false;
+    SlotOptions neighbour{};
+    std::array<std::array<std::size_t, neighbour_keys>, 2> neighbour_sizes{};
     /// Whether models may hold more or less than that.
     bool lies = false;
     std::uint32_t length = 40;
@@ -95,6 +100,19 @@ struct Settings {
                 slots[slot].max_resident = 0;
             }
         }
+        has_neighbour = choices.once_in(2);
+        for (std::size_t slot = 0; has_neighbour && slot < neighbour_sizes.size(); ++slot) {
+            for (std::size_t& size : neighbour_sizes[slot]) {
+                size = needs[choices.below(needs.size())];
+            }
+        }
+        if (has_neighbour) {
+            neighbour.max_resident = choices.below(3);
+            neighbour.max_leases = 1 + choices.below(2);
+            neighbour.max_queue = 4;
+            neighbour.min_stay = std::chrono::milliseconds(0);
+            neighbour.aging = std::chrono::milliseconds(choices.once_in(2) ? 0 : 100);
+        }
     }
 
     [[nodiscard]] std::string text() const {
@@ -123,6 +141,16 @@ struct Settings {
                 out << " (" << slots[slot].model_memory << " by the options)";
             }
             out << (lies ? ", or another amount" : "") << '\n';
+        }
+        if (has_neighbour) {
+            out << "a second manager: max_resident " << neighbour.max_resident << ", max_leases "
+                << neighbour.max_leases << ", aging " << neighbour.aging.count() << ", models need";
+            for (const auto& slot : neighbour_sizes) {
+                for (const std::size_t size : slot) {
+                    out << ' ' << size;
+                }
+            }
+            out << '\n';
         }
         return out.str();
     }

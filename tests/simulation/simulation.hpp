@@ -5,6 +5,7 @@
 #include "residency/testing/virtual_clock.hpp"
 #include "simulation/choices.hpp"
 #include "simulation/fakes.hpp"
+#include "simulation/neighbour.hpp"
 #include "simulation/oracle.hpp"
 #include "simulation/seeded_queue.hpp"
 #include "simulation/settings.hpp"
@@ -220,17 +221,20 @@ private:
     // Each queue has a context of its own, as different executors have: what the library may call on the spot depends
     // on that.
     asio::io_context context_{1};
-    std::array<asio::io_context, 4> others_;
+    std::array<asio::io_context, 5> others_;
     SeededQueue control_{"control", context_, *this};
     SeededQueue inference_{"inference", others_[0], *this};
     SeededQueue loading_{"loading", others_[1], *this};
     SeededQueue callbacks_{"callbacks", others_[2], *this};
     SeededQueue client_{"client", others_[3], *this};
+    // All of the second manager's executors.
+    SeededQueue next_door_{"next door", others_[4], *this};
     std::deque<asio::cancellation_signal> signals_;
     std::vector<HeldLease> leases_;
     // What asynchronous calls wait for, and the numbers of these.
     std::vector<std::pair<int, std::shared_ptr<Timer>>> suspended_;
     std::shared_ptr<MemoryBudget> budget_;
+    std::unique_ptr<Neighbour> neighbour_;
     std::unique_ptr<Manager> manager_;
     std::vector<Frame> frames_;
     std::string trace_;

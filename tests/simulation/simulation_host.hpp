@@ -14,7 +14,7 @@ void SimulationOf<Asynchronous>::act() {
     if (oracle_.requests.size() >= most_requests) {
         return;
     }
-    switch (choices_.weighted({10, 8, 3, 4, 8, 7, 4, 2, 1, 1, 8, settings_.budgeted ? 3U : 0U})) {
+    switch (choices_.weighted({10, 8, 3, 4, 8, 7, 4, 2, 1, 1, 8, settings_.budgeted ? 3U : 0U, neighbour_ ? 8U : 0U})) {
         case 0: start(ask(Kind::call)); break;
         case 1: start(ask(Kind::acquire)); break;
         case 2: attempt(); break;
@@ -31,6 +31,7 @@ void SimulationOf<Asynchronous>::act() {
             break;
         case 10: burst(); break;
         case 11: squeeze(); break;
+        case 12: note(neighbour_->act(choices_, posts_ == 0)); break;
     }
 }
 

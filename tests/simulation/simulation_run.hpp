@@ -40,6 +40,9 @@ void SimulationOf<Asynchronous>::make_manager() {
         executors.callbacks =
             settings_.callbacks_apart ? asio::any_io_executor(QueueExecutor(callbacks_)) : asio::any_io_executor();
     }
+    if (settings_.has_neighbour) {
+        neighbour_ = std::make_unique<Neighbour>(settings_, oracle_, budget_, next_door_, [this] { nest(2); });
+    }
     manager_ = std::make_unique<Manager>(SimulatedBackend<Embedder, 0>(*this), SimulatedBackend<Reranker, 1>(*this),
                                          options, executors);
 }
@@ -47,7 +50,7 @@ void SimulationOf<Asynchronous>::make_manager() {
 template <bool Asynchronous>
 std::vector<SeededQueue*> SimulationOf<Asynchronous>::ready_queues() {
     std::vector<SeededQueue*> ready;
-    for (SeededQueue* queue : {&client_, &control_, &loading_, &inference_, &callbacks_}) {
+    for (SeededQueue* queue : {&client_, &control_, &loading_, &inference_, &callbacks_, &next_door_}) {
         const bool runs_handlers = queue == &handlers();
         if (queue->size() != 0 && (emitting_ == 0 || !runs_handlers)) {
             ready.push_back(queue);
@@ -114,7 +117,8 @@ void SimulationOf<Asynchronous>::poll_timers() {
     polling_ = true;
     context_.restart();
     others_[0].restart();
-    note("timers: ", context_.poll() + others_[0].poll());
+    others_[4].restart();
+    note("timers: ", context_.poll() + others_[0].poll() + others_[4].poll());
     polling_ = false;
 }
 
@@ -209,6 +213,9 @@ void SimulationOf<Asynchronous>::come_to_rest() {
 template <bool Asynchronous>
 void SimulationOf<Asynchronous>::check_quiet() {
     note("at rest");
+    if (neighbour_) {
+        neighbour_->check_quiet(budget_->used());
+    }
     if (!manager_) {
         return;
     }
@@ -280,6 +287,7 @@ void SimulationOf<Asynchronous>::finish() {
     }
     if (manager_) {
         serve_all();
+        oracle_.require(oracle_.memory.neighbour.waiting == 0, "R9: a request of the neighbour's was never answered");
         for (const RequestFacts& request : oracle_.requests) {
             oracle_.require(!request.outstanding(), "R9: a request was never answered: ", request.id);
         }
@@ -292,7 +300,8 @@ void SimulationOf<Asynchronous>::finish() {
                             oracle_.requests.back().id);
             oracle_.require(&handlers() == &control_ || !oracle_.requests.back().both_slots || control_.tracked() == 0,
                             "R12: a timer waits after shutdown");
-            oracle_.require(!budget_ || !oracle_.requests.back().both_slots || !leases_.empty() || budget_->used() == 0,
+            oracle_.require(!budget_ || !oracle_.requests.back().both_slots || !leases_.empty() ||
+                                budget_->used() == oracle_.memory.neighbour.holds,
                             "R12: memory is reserved after shutdown");
         }
         const std::size_t held = choices_.below(2);
@@ -307,6 +316,12 @@ void SimulationOf<Asynchronous>::finish() {
     while (!leases_.empty()) {
         release(0);
     }
+    if (neighbour_) {
+        neighbour_->end();
+        while (oracle_.memory.neighbour.leases != 0) {
+            neighbour_->release();
+        }
+    }
     come_to_rest();
     check_gone();
     oracle_.check_order();
@@ -316,8 +331,12 @@ void SimulationOf<Asynchronous>::finish() {
 template <bool Asynchronous>
 void SimulationOf<Asynchronous>::serve_all() {
     for (int rounds = 0; rounds < 64 && oracle_.violation.empty(); ++rounds) {
-        while (!leases_.empty()) {
-            release(0);
+        while (!leases_.empty() || oracle_.memory.neighbour.leases != 0) {
+            if (leases_.empty()) {
+                neighbour_->release();
+            } else {
+                release(0);
+            }
             come_to_rest();
             check_quiet();
         }
@@ -329,7 +348,8 @@ void SimulationOf<Asynchronous>::serve_all() {
             }
         }
         const bool waits = std::any_of(oracle_.requests.begin(), oracle_.requests.end(),
-                                       [](const RequestFacts& request) { return request.outstanding(); });
+                                       [](const RequestFacts& request) { return request.outstanding(); }) ||
+                           oracle_.memory.neighbour.waiting != 0;
         if (!waits || due == never) {
             return;
         }
@@ -389,10 +409,12 @@ void SimulationOf<Asynchronous>::check_gone() {
         loaded += model.state != ModelFacts::State::failed ? 1 : 0;
         gone += model.state == ModelFacts::State::gone ? 1 : 0;
     }
+    oracle_.require(oracle_.memory.neighbour.waiting == 0, "R9: a request of the neighbour's was never answered");
+    oracle_.require(oracle_.memory.neighbour.holds == 0, "S34: a model of the neighbour's is left");
     oracle_.require(loaded == gone, "S34: loads are not unloads, left: ", loaded - gone);
     oracle_.require(!budget_ || (budget_->used() == 0 && budget_->status().waiting.empty()),
                     "R12: memory is reserved for nothing, bytes: ", budget_ ? static_cast<int>(budget_->used()) : 0);
-    for (const SeededQueue* queue : {&control_, &inference_, &loading_, &callbacks_, &client_}) {
+    for (const SeededQueue* queue : {&control_, &inference_, &loading_, &callbacks_, &client_, &next_door_}) {
         oracle_.require(queue->tracked() == 0, "R12: an executor still counts work that has ended");
     }
     context_.restart();
