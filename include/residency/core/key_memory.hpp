@@ -19,7 +19,7 @@ enum class MemoryPhase : std::uint8_t {
     sizing,
     /// It is known. The key may claim a place.
     sized,
-    /// It has a place in view, and the budget is being asked.
+    /// The budget is being asked: it has a place in view, or waits for memory before it takes one.
     asking,
     /// The budget has not enough now. The key claims no place.
     lacking,

@@ -526,7 +526,7 @@ private:
     std::vector<MemoryRequest> memory_requests_{};
     // Keys that stand aside on their way to memory.
     std::size_t aside_ = 0;
-    // Keys for which the budget is being asked. A place and a load are in view for each.
+    // Keys for which the budget is being asked. Until it has answered a place and a load are kept for each.
     std::size_t asking_ = 0;
     // Whether the budget is being asked how much memory there could be; its answer, while that is carried out.
     bool asks_for_available_ = false;
