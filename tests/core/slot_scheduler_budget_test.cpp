@@ -317,6 +317,9 @@ TEST_CASE("A key that waits for memory leaves its place to one that fits", "[cor
     world.wait(1s);
     world.work();
     CHECK(world.ledger.waiting() == 0);
+    // Its place is another's by now: it keeps its memory, and has the next place.
+    CHECK(world.ledger.reserved() == 70);
+    CHECK(world.resident(embedding, "small")->state == ResidentState::draining);
     world.release(embedding);
     world.work();
     CHECK(world.is_ready(embedding, "big"));
