@@ -55,7 +55,8 @@ void make_certificate(const std::string& name, const std::string& certificate_fi
 // Answers embeddings over TLS, one connection after the other.
 class TlsPeer {
 public:
-    explicit TlsPeer(const std::string& name = "IP:127.0.0.1") {
+    // `and_more`: behind each answer comes another that no request asked for.
+    explicit TlsPeer(const std::string& name = "IP:127.0.0.1", bool and_more = false) : and_more_(and_more) {
         make_certificate(name, certificates(), folder_.path() / "key.pem");
         context_.use_certificate_file(certificates(), asio::ssl::context::pem);
         context_.use_private_key_file(folder_.path() / "key.pem", asio::ssl::context::pem);
@@ -80,6 +81,12 @@ public:
     [[nodiscard]] std::string certificates() const { return folder_.path() / "certificate.pem"; }
     [[nodiscard]] int requests() const { return requests_; }
     [[nodiscard]] int connections() const { return connections_; }
+    // Waits until it has sent so many answers that no request asked for.
+    void wait_for_unasked(int count) const {
+        for (int sent = unasked_; sent < count; sent = unasked_) {
+            unasked_.wait(sent);
+        }
+    }
 
 private:
     void serve() {
@@ -91,6 +98,7 @@ private:
                 continue;
             }
             ++connections_;
+            stream.next_layer().set_option(Tcp::no_delay(true));  // What is written has come.
             boost::beast::flat_buffer buffer;
             for (;;) {
                 http::request<http::string_body> request;
@@ -103,10 +111,18 @@ private:
                 response.body() = openai_answer_to(request.body());
                 response.prepare_payload();
                 http::write(stream, response, error);
+                if (and_more_) {
+                    response.body() = "unasked";
+                    response.prepare_payload();
+                    http::write(stream, response, error);
+                    ++unasked_;
+                    unasked_.notify_all();
+                }
             }
         }
     }
 
+    const bool and_more_;
     TemporaryFolder folder_{};
     asio::io_context io_{};
     asio::ssl::context context_{asio::ssl::context::tls_server};
@@ -114,6 +130,7 @@ private:
     std::atomic<bool> ended_{false};
     std::atomic<int> requests_{0};
     std::atomic<int> connections_{0};
+    std::atomic<int> unasked_{0};
     std::thread thread_{};
 };
 
@@ -129,6 +146,18 @@ TEST_CASE("remote: https with a certificate that the options name, over connecti
     }
     CHECK(peer.connections() == 2);
     CHECK(peer.requests() == 4);
+    embedder.model.reset();
+}
+
+TEST_CASE("remote: what a peer sends over TLS without a request is not taken for the answer to the next one") {
+    TlsPeer peer("IP:127.0.0.1", true);
+    RemoteModelOptions options = options_for({peer.url()});
+    options.certificates = peer.certificates();
+    Embedder embedder(options);
+    for (int call = 0; call < 3; ++call) {
+        peer.wait_for_unasked(call + 1);
+        CHECK(embedder.embed({"one"}) == Embeddings(3, row_of("one")));
+    }
     embedder.model.reset();
 }
 
@@ -159,6 +188,7 @@ TEST_CASE("remote: certificates that cannot be read fail the load") {
     RemoteModelOptions options = options_for({"https://127.0.0.1:1"});
     options.certificates = "no-such-file.pem";
     CHECK_THROWS_AS(load_embedder({.model = options}), boost::system::system_error);
+    CHECK_THROWS_WITH(load_embedder({.model = options}), contains_text("model.certificates: no-such-file.pem"));
 }
 
 }  // namespace tls_test

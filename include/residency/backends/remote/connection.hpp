@@ -23,7 +23,11 @@ struct Security {
                             asio::ssl::context::no_tlsv1_1);
         context.set_default_verify_paths();
         if (!certificates.empty()) {
-            context.load_verify_file(certificates);
+            boost::system::error_code error;
+            context.load_verify_file(certificates, error);
+            if (error) {
+                throw boost::system::system_error(error, "option model.certificates: " + certificates);
+            }
         }
         context.set_verify_mode(asio::ssl::verify_peer);
     }
@@ -130,9 +134,15 @@ public:
             }
             boost::system::error_code error;
             char byte = 0;
-            const std::size_t got = socket_.receive(asio::buffer(&byte, 1), Tcp::socket::message_peek, error);
-            // Over TLS there may be what is the protocol's own.
-            return error == asio::error::would_block || (got != 0 && is_secured());
+#if defined(RESIDENCY_REMOTE_TLS)
+            if (secured_) {
+                // Takes in what is the protocol's own (session tickets).
+                secured_->read_some(asio::buffer(&byte, 1), error);
+                return error == asio::error::would_block;
+            }
+#endif
+            socket_.receive(asio::buffer(&byte, 1), Tcp::socket::message_peek, error);
+            return error == asio::error::would_block;
         } catch (...) {
             return false;
         }
