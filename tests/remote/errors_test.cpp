@@ -171,6 +171,49 @@ TEST_CASE("remote: an API key and the values of headers are in no error") {
     }
 }
 
+TEST_CASE("remote: a secret that an endpoint repeats is in no error, wherever it stands and however it is written") {
+    struct Case {
+        std::string secret;
+        std::string escaped;  // As some engine writes it in JSON.
+    };
+    const auto [secret, escaped] = GENERATE(values<Case>({
+        {"sk-1234567890", "sk-1234567890"},
+        {"sk\"12/34567\\890", R"(sk\"12/34567\\890)"},
+        {"sk\"12/34567\\890", R"(sk\u002212\/34567\u005C890)"},
+    }));
+    const std::vector<std::string> bodies{std::string(505, 'x') + secret,
+                                          std::string(510, 'x') + secret,
+                                          secret + secret + "!",
+                                          R"({"error":")" + escaped + "\"}",
+                                          R"({"detail":[{"input":")" + escaped + "\"}]}",
+                                          R"({"other":")" + escaped + "\"}"};
+    for (const std::string& body : bodies) {
+        INFO(body);
+        Peer peer([&](const Seen&) { return answer(400, body); });
+        std::vector<RemoteModelOptions> with_secret(3, options_for({peer.url()}));
+        with_secret[0].api_key = [key = secret] { return key; };
+        with_secret[1].headers = {{"api-key", secret}};
+        with_secret[2].headers = {{"Authorization", "Basic " + secret}};
+        for (const RemoteModelOptions& options : with_secret) {
+            // Not loaded: the peer would refuse it.
+            RemoteEmbeddingModel model(std::make_unique<detail::remote::Client>(options, "m"), "m", 3);
+            asio::io_context io(1);
+            const std::vector<std::string> texts{"one"};
+            const Error error = error_of([&] { run(io, model.embed(texts, EmbedAs::as_is, {})); });
+            CHECK_THAT(error.what(), !contains_text("sk"));
+            CHECK_THAT(error.what(), !contains_text("567"));
+            CHECK(std::string(error.what()).size() < 1000);
+        }
+    }
+}
+
+TEST_CASE("remote: a short value of a header is no secret") {
+    Answering answering(answer(400, R"({"error":"v1 of the other"})"));
+    RemoteModelOptions options = options_for({answering.peer.url()});
+    options.headers = {{"X-Test", "v1"}, {"X-Empty", ""}, {"X-Spaces", "  "}};
+    CHECK_THAT(Embedder(options).error({"one"}).what(), contains_text("v1 of the other"));
+}
+
 TEST_CASE("remote: an API key is in no event") {
     const std::string secret = "sk-1234567890";
     Peer peer([&](const Seen&) { return answer(401, "no: " + secret); });
@@ -201,17 +244,29 @@ TEST_CASE("remote: an API key with a line break in it is sent nowhere") {
     RemoteModelOptions options = options_for({peer.url()});
     options.api_key = [] { return std::string("a\r\nX-Test: b"); };
     const Error error = error_of([&] { load_embedder({.model = options}); });
+    CHECK(error.code() == errc::load_failed);
+    CHECK(error.stage() == Stage::load);
     CHECK_THAT(error.what(), contains_text("control character"));
     CHECK(peer.accepted() == 0);
 }
 
 TEST_CASE("remote: the words of an error are cut, and stay on one line") {
-    const std::string body = GENERATE(std::string(100'000, 'x'), "a\nb\x1b[0m", R"({"error":"a\nb\u001b[0m"})");
+    const std::string body =
+        GENERATE(std::string(100'000, 'x'), "a\nb\x1b[0m", R"({"error":"a\nb\u001b[0m"})", std::string(600, '\x80'));
     Answering answering(answer(400, body));
     Embedder embedder(options_for({answering.peer.url()}));
     const Error error = embedder.error({"one"});
     CHECK(std::string(error.what()).size() < 1000);
     CHECK(std::string(error.what()).find_first_of("\n\x1b") == std::string::npos);
+}
+
+TEST_CASE("remote: the words of an error are cut between two characters") {
+    const std::size_t before = GENERATE(509U, 510U, 511U, 512U);
+    Answering answering(answer(400, std::string(before, 'x') + "\xe2\x82\xac" + std::string(10, 'y')));
+    Embedder embedder(options_for({answering.peer.url()}));
+    const std::string words(before, 'x');
+    CHECK(embedder.error({"one"}).detail() ==
+          answering.peer.url() + ": it answers 400: " + (before == 509 ? words + "\xe2\x82\xac" : words));
 }
 
 TEST_CASE("remote: refused connections name the endpoint") {

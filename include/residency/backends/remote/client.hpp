@@ -7,6 +7,7 @@
 #include "residency/backends/remote/json.hpp"
 #include "residency/backends/remote/options.hpp"
 #include "residency/backends/remote/question.hpp"
+#include "residency/backends/remote/secrets.hpp"
 #include "residency/backends/remote/watch.hpp"
 #include "residency/error.hpp"
 #include "residency/model_key.hpp"
@@ -48,7 +49,7 @@ public:
         for (std::size_t repeated = 0;; ++repeated) {
             const Endpoints::Use use = endpoints_.choose(Endpoints::Clock::now(), failed_last);
             Endpoint& endpoint = use.endpoint();
-            const std::string key = secret();
+            const std::string key = secret(stage);
             Exchange done = co_await send(question, endpoint, key, *watch);
             if (done.fault == Fault::nothing && done.answer.status != 200 &&
                 question.ask_otherwise(endpoint, done.answer)) {
@@ -87,11 +88,11 @@ public:
     [[nodiscard]] const Endpoints& endpoints() const noexcept { return endpoints_; }
 
 private:
-    [[nodiscard]] std::string secret() const {
+    [[nodiscard]] std::string secret(Stage stage) const {
         std::string key = options_.api_key ? options_.api_key() : std::string();
         if (!is_header_value(key)) {
-            throw Error(errc::inference_failed, key_, Stage::inference,
-                        "what option model.api_key gave has a control character");
+            throw Error(failure_in(stage), key_, stage,
+                        "what option model.api_key gave has a control character, such as a line break at its end");
         }
         return key;
     }
@@ -155,9 +156,8 @@ private:
             use.worked();
         }
         bool has_error = false;
-        const std::string words = words_of(answer, has_error);
-        const std::string detail =
-            "it answers " + std::to_string(status) + (words.empty() ? "" : ": " + without(key, words));
+        const std::string said = words(words_of(answer, has_error), key);
+        const std::string detail = "it answers " + std::to_string(status) + (said.empty() ? "" : ": " + said);
         if (status == 429 || (status == 503 && answer.retry_after)) {
             return error(errc::overloaded, stage, endpoint, detail, answer.retry_after);
         }
@@ -178,13 +178,14 @@ private:
         return may_be && repeated < options_.retries && endpoints_.may_repeat();
     }
 
-    // Some servers repeat a key that they refuse.
-    static std::string without(const std::string& key, std::string words) {
-        for (std::size_t at = 0; !key.empty() && (at = words.find(key, at)) != std::string::npos;) {
-            words.replace(at, key.size(), "***");
-            at += 3;
+    // What the endpoint said; some repeat a key that they refuse.
+    [[nodiscard]] std::string words(const std::string& said, const std::string& key) const {
+        Secrets secrets;
+        secrets.add(key);
+        for (const auto& [name, value] : options_.headers) {
+            secrets.add_header(value);
         }
-        return words;
+        return secrets.words(said);
     }
 
     [[nodiscard]] Error error(errc code, Stage stage, const Endpoint& endpoint, const std::string& detail,

@@ -1,10 +1,10 @@
 #pragma once
 
 #include "residency/backends/remote/answer.hpp"
-#include "residency/one_line.hpp"
 
 #include <boost/json/monotonic_resource.hpp>
 #include <boost/json/parse.hpp>
+#include <boost/json/serialize.hpp>
 #include <boost/json/value.hpp>
 
 #include <bit>
@@ -137,11 +137,8 @@ inline void append_strings(std::string& json, std::span<const std::string> texts
     json += ']';
 }
 
-/// What an answer that is an error says: its message, or its body; on one line, at most 512 bytes. `has_error` is set
-/// if it is JSON with an error in it.
+/// What an answer that is an error says: its message, or its body. Sets `has_error` if it is JSON with an error in it.
 [[nodiscard]] inline std::string words_of(const Answer& answer, bool& has_error) {
-    constexpr std::size_t most = 512;
-    std::string words = answer.body.substr(0, most);
     has_error = false;
     try {
         const Json json(answer.body);
@@ -154,23 +151,15 @@ inline void append_strings(std::string& json, std::span<const std::string> texts
         }
         has_error = found != nullptr;
         if (found != nullptr && found->is_string()) {
-            words.assign(found->get_string().data(), found->get_string().size());
+            return std::string(found->get_string().data(), found->get_string().size());
+        }
+        // Written anew, each character has one form, in which a secret is found: some engines escape a `/`.
+        if (answer.body.find('\\') != std::string::npos) {
+            return boost::json::serialize(json.root());
         }
     } catch (const BrokenAnswer&) {  // NOLINT(bugprone-empty-catch): then it is the body
     }
-    if (words.size() > most) {
-        words.resize(most);
-    }
-    if (words.size() == most) {
-        // A character that was cut: up to three bytes of it, and what continues for longer is no UTF-8.
-        for (int back = 0; back < 4 && (static_cast<unsigned char>(words.back()) & 0xc0U) == 0x80U; ++back) {
-            words.pop_back();
-        }
-        if ((static_cast<unsigned char>(words.back()) & 0x80U) != 0) {
-            words.pop_back();
-        }
-    }
-    return on_one_line(words);
+    return answer.body;
 }
 
 }  // namespace residency::detail::remote

@@ -65,8 +65,8 @@ struct RemoteModelOptions {
     /// host's name is the system's: it ends when that does. Default 2 s: a host that lives answers within it.
     std::chrono::milliseconds connect_timeout{std::chrono::seconds{2}};
 
-    /// How long an HTTP request may take with its repetitions, until the last byte of its answer. Positive, at most a
-    /// day. Default 60 s.
+    /// How long an HTTP request may take with its repetitions, until the last byte of its answer. A load gives each
+    /// endpoint as long. Positive, at most a day. Default 60 s.
     std::chrono::milliseconds request_timeout{std::chrono::seconds{60}};
 
     /// How often a request that had no answer, or a 500 without an error in JSON, is sent again, to another endpoint if
