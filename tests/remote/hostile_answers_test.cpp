@@ -261,9 +261,17 @@ TEST_CASE("remote: a call whose stop_token is set before it begins is not made")
     CHECK(peer.seen().size() == 1);
 }
 
-TEST_CASE("remote: a call ends when its coroutine is cancelled, and its connection is closed") {
-    Peer peer(now_and_then({.bytes = {}, .then = Reply::Then::hang}));
-    Embedder embedder(without_retries(peer));
+TEST_CASE("remote: a call ends when its coroutine is cancelled, which closes its connection and is no failure") {
+    // Load, cancelled call, and a call that would go elsewhere if the endpoint had failed.
+    Peer peer([](const Seen& seen) {
+        return seen.of_all == 2 ? Reply{.bytes = {}, .then = Reply::Then::hang} : openai(seen);
+    });
+    Peer other(openai);
+    RemoteModelOptions options = options_for({other.url(), peer.url()});
+    options.retries = GENERATE(0U, 1U);
+    options.pause = 1h;
+    Embedder embedder(options);
+    embedder.embed({"one"});
     asio::cancellation_signal cancel;
     std::exception_ptr thrown;
     const std::vector<std::string> texts{"one"};
@@ -274,11 +282,16 @@ TEST_CASE("remote: a call ends when its coroutine is cancelled, and its connecti
         peer.wait_for_requests(2);
         asio::post(embedder.io, [&] { cancel.emit(asio::cancellation_type::terminal); });
     });
+    embedder.io.restart();
     embedder.io.run();
     cancelling.join();
     REQUIRE(thrown);
-    CHECK_THROWS_AS(std::rethrow_exception(thrown), boost::system::system_error);
+    CHECK(error_of([&] { std::rethrow_exception(thrown); }).code() == asio::error::operation_aborted);
     peer.wait_for_open(0);
+    embedder.embed({"one"});
+    embedder.embed({"one"});
+    CHECK(peer.seen().size() == 3);
+    CHECK(other.seen().size() == 2);
 }
 
 TEST_CASE("remote: a load ends when its stop is requested") {

@@ -55,6 +55,12 @@ public:
                 question.ask_otherwise(endpoint, done.answer)) {
                 done = co_await send(question, endpoint, key, *watch);
             }
+            // Its connection was closed for that: the endpoint is not to blame.
+            if (done.fault != Fault::nothing &&
+                (co_await asio::this_coro::cancellation_state).cancelled() != asio::cancellation_type::none) {
+                watch->end();
+                throw Error(operation_aborted(), key_, stage, "the call was cancelled");
+            }
             const std::optional<Error> error = judge(done, question, use, key, stage);
             if (!error) {
                 watch->end();
