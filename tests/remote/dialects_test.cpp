@@ -85,7 +85,7 @@ TEST_CASE("remote: scores that are not what the dialect has fail their request a
         {R"({"results":[{"index":0,"relevance_score":1},{"relevance_score":1}]})", errc::inference_failed},
         {R"({"results":[{"index":0,"relevance_score":1},{"index":1}]})", errc::inference_failed},
         {R"({"results":[{"index":0,"relevance_score":1},{"index":1,"relevance_score":"1"}]})", errc::inference_failed},
-        {R"({"results":[{"index":0,"relevance_score":1},{"index":1,"relevance_score":null}]})", errc::inference_failed},
+        {R"({"results":[{"index":0,"relevance_score":1},{"index":1,"relevance_score":null}]})", errc::bad_result},
         {R"({"results":[{"index":0,"relevance_score":1},{"index":1,"relevance_score":1e99}]})", errc::bad_result},
         {R"({"results":[7,8]})", errc::inference_failed},
     }));
@@ -97,6 +97,23 @@ TEST_CASE("remote: scores that are not what the dialect has fail their request a
     const Error error = error_of([&] { rerank(*model, "q", {"a", "b"}); });
     CHECK(error.code() == code);
     CHECK(rerank(*model, "q", {"a", "bb"}) == std::vector<float>{1, 2});
+}
+
+TEST_CASE("remote: a score that cannot be used names its document, also behind the first request of a call") {
+    Peer peer([](const Seen& seen) {
+        return texts_in(seen.body, "documents").front() == "bad"
+                   ? answer(200, R"({"results":[{"index":0,"relevance_score":1e99}]})")
+                   : scores(seen, "documents", "relevance_score", false);
+    });
+    RemoteModelOptions options = options_for({peer.url()});
+    options.texts_per_request = 1;
+    const auto model = load_reranker({.model = options});
+    const Error first = error_of([&] { rerank(*model, "q", {"bad"}); });
+    CHECK(first.text_index() == 0U);
+    CHECK_THAT(first.what(), contains_text("document 0"));
+    const Error third = error_of([&] { rerank(*model, "q", {"a", "b", "bad"}); });
+    CHECK(third.text_index() == 2U);
+    CHECK_THAT(third.what(), contains_text("document 2"));
 }
 
 TEST_CASE("remote: an embedder of text-embeddings-inference's dialect") {

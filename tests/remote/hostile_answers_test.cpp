@@ -42,8 +42,8 @@ TEST_CASE("remote: an answer that is not what the dialect has fails its request 
         as<std::string>(), "", "{", "null", "[]", "{}", "7", R"("text")", with_data("null"), with_data("{}"),
         with_data("7"), with_data("[7]"), with_data("[null]"), with_data("[[]]"), with_data("[{}]"),
         with_vector("null"), with_vector("[]"), with_vector("{}"), with_vector(R"(["1","2","3"])"),
-        with_vector("[1,null,3]"), with_vector("[[1],[2],[3]]"), with_vector(R"("")"), with_vector(R"("!!!!")"),
-        with_vector(R"("AAA")"), with_vector(R"("AAAA")"), with_vector(R"("AA==AA==")"),
+        with_vector(R"([1,"NaN",3])"), with_vector("[1,true,3]"), with_vector("[[1],[2],[3]]"), with_vector(R"("")"),
+        with_vector(R"("!!!!")"), with_vector(R"("AAA")"), with_vector(R"("AAAA")"), with_vector(R"("AA==AA==")"),
         with_data(R"([{"index":1,"embedding":[1,2,3]}])"), with_data(R"([{"index":-1,"embedding":[1,2,3]}])"),
         with_data(R"([{"index":"0","embedding":[1,2,3]}])"), with_data(R"([{"index":0.5,"embedding":[1,2,3]}])"),
         with_data(R"([{"index":18446744073709551615,"embedding":[1,2,3]}])"), std::string(100'000, '['),
@@ -63,7 +63,7 @@ TEST_CASE("remote: numbers that cannot be used are a bad result") {
     const float infinite = std::numeric_limits<float>::infinity();
     const std::string body = GENERATE_COPY(
         with_data("[]"), with_data(R"([{"embedding":[1,2,3]},{"embedding":[1,2,3]}])"), with_vector("[1,2]"),
-        with_vector("[1,2,3,4]"), with_vector("[1,2,1e39]"), with_vector("[1,2,1e999]"),
+        with_vector("[1,2,3,4]"), with_vector("[1,null,3]"), with_vector("[1,2,1e39]"), with_vector("[1,2,1e999]"),
         with_vector('"' + base64_of({1, nan, 3}) + '"'), with_vector('"' + base64_of({1, -nan, 3}) + '"'),
         with_vector('"' + base64_of({1, infinite, 3}) + '"'), with_vector('"' + base64_of({1, 2}) + '"'));
     INFO(body);
@@ -88,6 +88,21 @@ TEST_CASE("remote: a NaN names its text, also behind the first request of a call
     Embedder embedder(options);
     CHECK(embedder.error({"one", "bad"}).text_index() == 1U);
     CHECK(embedder.error({"one", "two", "three", "bad"}).text_index() == 3U);
+}
+
+TEST_CASE("remote: a null is a NaN, which names its text and is not the endpoint's failure") {
+    Peer peer([](const Seen& seen) {
+        return seen.of_all == 1 ? answer(200, with_vector("[1,2,3]"))
+                                : answer(200, with_data(R"([{"embedding":[1,2,3]},{"embedding":[1,null,3]}])"));
+    });
+    Peer other(openai);
+    RemoteModelOptions options = options_for({other.url(), peer.url()});
+    options.pause = 1h;
+    Embedder embedder(options);
+    for (int call = 0; call < 2; ++call) {
+        embedder.embed({"one", "two"});
+        CHECK(embedder.error({"one", "two"}).text_index() == 1U);
+    }
 }
 
 TEST_CASE("remote: two vectors for one text are a broken answer") {

@@ -147,7 +147,7 @@ private:
         } catch (const Error& bad) {
             use.worked();
             const Error named = error(errc::bad_result, stage, endpoint, std::string(bad.detail()));
-            return bad.text_index() ? named.at_text(*bad.text_index()) : named;
+            return bad.text_index() ? named.at_text(*bad.text_index(), question.noun()) : named;
         }
         use.worked();
         return std::nullopt;

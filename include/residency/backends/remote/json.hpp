@@ -10,6 +10,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -70,7 +71,8 @@ private:
     return (std::bit_cast<std::uint32_t>(value) & 0x7f800000U) != 0x7f800000U;
 }
 
-/// The number that `value` is, as a float; infinite if it is too large. Throws BrokenAnswer, which calls it `what`.
+/// The number that `value` is, as a float; infinite if it is too large. JSON has no NaN: engines write `null` for one
+/// (text-embeddings-inference, llama-server, Infinity). Throws BrokenAnswer, which calls it `what`.
 [[nodiscard]] inline float float_of(const boost::json::value* value, std::string_view what) {
     if (value != nullptr && value->is_double()) {
         return static_cast<float>(value->get_double());
@@ -80,6 +82,9 @@ private:
     }
     if (value != nullptr && value->is_uint64()) {
         return static_cast<float>(value->get_uint64());
+    }
+    if (value != nullptr && value->is_null()) {
+        return std::numeric_limits<float>::quiet_NaN();
     }
     throw BrokenAnswer("the answer has " + std::string(what) + " that is no number");
 }

@@ -24,6 +24,8 @@ public:
     Question& operator=(const Question&) = delete;
     virtual ~Question() = default;
 
+    /// What errors call one of what it asks about.
+    [[nodiscard]] virtual std::string_view noun() const noexcept { return "text"; }
     /// What is sent to this endpoint.
     [[nodiscard]] virtual Post post(const Endpoint& endpoint) = 0;
     /// Reads the body of an answer. Throws BrokenAnswer if it is not what the dialect has, and Error with `bad_result`

@@ -23,6 +23,8 @@ public:
     RerankQuestion(std::string_view model, std::string_view query, std::span<const std::string> documents) noexcept
         : model_(model), query_(query), documents_(documents) {}
 
+    [[nodiscard]] std::string_view noun() const noexcept override { return "document"; }
+
     [[nodiscard]] Post post(const Endpoint& endpoint) override {
         Post post;
         std::string& body = post.body;
