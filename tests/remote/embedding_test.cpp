@@ -34,6 +34,30 @@ TEST_CASE("remote: rows come in the order of the texts, whatever the order of th
     CHECK(texts_in(peer.seen().back().body, "input") == texts);
 }
 
+TEST_CASE("remote: what is sent is UTF-8, with U+FFFD for each byte that is not") {
+    const auto [text, sent] = GENERATE(table<std::string, std::string>({
+        {std::string("a\0b", 3), std::string("a\0b", 3)},
+        {"\x7f\xc2\x80\xdf\xbf", "\x7f\xc2\x80\xdf\xbf"},
+        {"\xe0\xa0\x80\xed\x9f\xbf\xee\x80\x80\xef\xbf\xbf", "\xe0\xa0\x80\xed\x9f\xbf\xee\x80\x80\xef\xbf\xbf"},
+        {"\xf0\x90\x80\x80\xf4\x8f\xbf\xbf", "\xf0\x90\x80\x80\xf4\x8f\xbf\xbf"},
+        {"a\xff\x62", "a\xef\xbf\xbd\x62"},
+        {"\x80", "\xef\xbf\xbd"},
+        {"\xc3", "\xef\xbf\xbd"},
+        {"\xe2\x82", "\xef\xbf\xbd\xef\xbf\xbd"},
+        {"\xf0\x90\x80", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"},
+        {"\xc3\"\xc3\\", "\xef\xbf\xbd\"\xef\xbf\xbd\\"},
+        {"\xc0\xaf", "\xef\xbf\xbd\xef\xbf\xbd"},                                  // Overlong.
+        {"\xe0\x80\xaf", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"},                  // Overlong.
+        {"\xed\xa0\x80", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"},                  // A surrogate.
+        {"\xf4\x90\x80\x80", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"},  // Past U+10FFFF.
+        {"\xf0\x8f\xbf\xbf", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"},  // Overlong.
+    }));
+    Peer peer(openai);
+    Embedder embedder(options_for({peer.url()}));
+    CHECK(embedder.embed({text}).size() == 1);
+    CHECK(texts_in(peer.seen().back().body, "input") == std::vector<std::string>{sent});
+}
+
 TEST_CASE("remote: what is sent names the model, asks for base64 and has the headers of the options") {
     Peer peer(openai);
     RemoteModelOptions options = options_for({peer.url("/some/v1/")});
@@ -140,6 +164,21 @@ TEST_CASE("remote: an endpoint that refuses base64 is asked for decimals, and th
     CHECK(is_row_of(embedder.embed({"one"})[0], "one"));
     CHECK(is_row_of(embedder.embed({"one"})[0], "one"));
     CHECK(peer.seen().size() == 4);
+}
+
+TEST_CASE("remote: what one endpoint refuses, another is asked for nevertheless") {
+    // Refuses base64, and is gone when it is asked for decimals.
+    Peer old([](const Seen& seen) {
+        return seen.body.find("base64") != std::string::npos ? answer(400, "")
+                                                             : Reply{.bytes = {}, .then = Reply::Then::close};
+    });
+    Peer peer(openai);
+    Embedder embedder(options_for({peer.url(), old.url()}));
+    REQUIRE(old.seen().size() > 1);
+    embedder.embed({"one"});
+    for (const Seen& seen : peer.seen()) {
+        CHECK_THAT(seen.body, contains_text("base64"));
+    }
 }
 
 TEST_CASE("remote: an endpoint that gave base64 is not asked for decimals when it refuses a text") {

@@ -40,6 +40,9 @@ public:
 
     /// Asks for this; what it refers to outlives it.
     explicit EmbedQuestion(const About& about) noexcept : about_(about) {}
+    EmbedQuestion(const EmbedQuestion&) = delete;
+    EmbedQuestion& operator=(const EmbedQuestion&) = delete;
+    ~EmbedQuestion() override = default;
 
     [[nodiscard]] Post post(const Endpoint& endpoint) override {
         Post post;
@@ -49,7 +52,7 @@ public:
                 post.path = "/embeddings";
                 body = R"({"model":)";
                 append_string(body, about_.model);
-                asked_decimals_ = asks_decimals_ || endpoint.form.load() == VectorForm::decimals;
+                asked_decimals_ = refused_ == &endpoint || endpoint.form.load() == VectorForm::decimals;
                 body += asked_decimals_ ? R"(,"encoding_format":"float","input":)"
                                         : R"(,"encoding_format":"base64","input":)";
                 append_strings(body, about_.texts, about_.prefix);
@@ -101,11 +104,11 @@ public:
         // An engine that knows no base64 says so in one of these; llama-server says 500 to all.
         const unsigned status = answer.status;
         const bool may_be = status == 400 || status == 422 || status == 501 || (status == 500 && answer.is_json);
-        if (!may_be || asks_decimals_ || endpoint.dialect != RemoteDialect::openai ||
+        if (!may_be || refused_ == &endpoint || endpoint.dialect != RemoteDialect::openai ||
             endpoint.form.load() != VectorForm::unknown) {
             return false;
         }
-        asks_decimals_ = true;
+        refused_ = &endpoint;
         return true;
     }
 
@@ -178,8 +181,9 @@ private:
     About about_;
     std::vector<std::vector<float>> rows_{};
     std::vector<float> values_{};
-    // What `post` is to ask for, and what it asked for last.
-    bool asks_decimals_ = false;
+    // The endpoint that refused base64 last, and is asked for decimals.
+    const Endpoint* refused_ = nullptr;
+    // Whether `post` asked for decimals last.
     bool asked_decimals_ = false;
 };
 

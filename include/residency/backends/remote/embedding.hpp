@@ -35,7 +35,8 @@ public:
         : client_(std::move(client)), name_(std::move(name)), dimension_(dimension), prefixes_(std::move(prefixes)) {}
 
     /// Embeds the texts: a row of `dimension()` floats for each, in their order, as the endpoint gave it; nothing is
-    /// scaled. More texts than `texts_per_request` are several HTTP requests, one after the other.
+    /// scaled. More texts than `texts_per_request` are several HTTP requests, one after the other. Bytes that are not
+    /// UTF-8 are sent as U+FFFD.
     ///
     /// Completes when the last answer has been read, `stop` is requested, or `request_timeout` is over for one of them
     /// Errors    invalid_request: `as` is not `as_is`, and nothing says what that is to the model; it is `as_is`, and
@@ -132,7 +133,8 @@ public:
         options_.model = detail::remote::checked(std::move(options_.model));
     }
 
-    /// Asks an endpoint for the vector of a short text: loaded is a model that answers.
+    /// Asks an endpoint for the vector of a short text: loaded is a model that answers. Each endpoint is asked once,
+    /// until one answers that is up.
     ///
     /// Errors   invalid_request: the key has a quantization, and there is no option model.name. overloaded: the
     ///          endpoint answered 429, or 503 with a `Retry-After`. load_failed, naming the endpoint: no connection, no

@@ -33,7 +33,8 @@ public:
     /// Scores the documents, in their order; greater is better. Scores are the endpoint's own: llama-server gives
     /// logits, most others numbers from 0 to 1. More documents than `texts_per_request` are several HTTP requests, one
     /// after the other. An endpoint that compares the documents of a request with one another (a listwise reranker)
-    /// needs a `texts_per_request` no smaller than the longest list, or its scores cannot be compared.
+    /// needs a `texts_per_request` no smaller than the longest list, or its scores cannot be compared. Bytes that are
+    /// not UTF-8 are sent as U+FFFD.
     ///
     /// Completes when the last answer has been read, `stop` is requested, or `request_timeout` is over for one of them
     /// Errors    invalid_request: the endpoint refused the texts (400, 413, 422). overloaded: it has too much to do
@@ -89,7 +90,8 @@ public:
         options_.model = detail::remote::checked(std::move(options_.model));
     }
 
-    /// Asks an endpoint to score a short text: loaded is a model that answers.
+    /// Asks an endpoint to score a short text: loaded is a model that answers. Each endpoint is asked once, until one
+    /// answers that is up.
     ///
     /// Errors   as those of `RemoteEmbeddingBackend::load`
     /// Threads  any, several at once
