@@ -63,6 +63,8 @@ TEST_CASE("remote: an option that is not what its doc demands is refused by name
     using Change = std::function<void(RemoteModelOptions&)>;
     const auto [field, change] = GENERATE(values<std::pair<std::string, Change>>({
         {"endpoints", [](auto& options) { options.endpoints.clear(); }},
+        {"endpoints[1].url", [](auto& options) { options.endpoints.push_back({.url = "ftp://h"}); }},
+        {"endpoints[0].url", [](auto& options) { options.endpoints[0].url.clear(); }},
         {"connections", [](auto& options) { options.connections = 0; }},
         {"connections", [](auto& options) { options.connections = 1025; }},
         {"connect_timeout", [](auto& options) { options.connect_timeout = 0ms; }},

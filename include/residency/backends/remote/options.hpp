@@ -147,10 +147,16 @@ inline RemoteModelOptions checked(RemoteModelOptions options) {
         return time > std::chrono::milliseconds::zero() && time <= std::chrono::hours(24);
     };
     demand(!options.endpoints.empty(), "endpoints", "must have at least one endpoint");
-    for (const RemoteEndpoint& endpoint : options.endpoints) {
-        [[maybe_unused]] const Url url = parse_url(endpoint.url);
+    for (std::size_t place = 0; place < options.endpoints.size(); ++place) {
+        const std::string field = "endpoints[" + std::to_string(place) + "].url";
+        Url url;
+        try {
+            url = parse_url(options.endpoints[place].url);
+        } catch (const std::invalid_argument& bad) {
+            demand(false, field, bad.what());
+        }
 #if !defined(RESIDENCY_REMOTE_TLS)
-        demand(!url.tls, "endpoints", "has https, which needs RESIDENCY_REMOTE_TLS");
+        demand(!url.tls, field, "has https, which needs RESIDENCY_REMOTE_TLS");
 #endif
     }
 #if !defined(RESIDENCY_REMOTE_TLS)

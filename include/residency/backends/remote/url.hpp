@@ -38,12 +38,13 @@ struct Url {
 
 /// Takes a base URL apart: `http://host:8080/v1`.
 ///
-/// Throws std::invalid_argument if it is none of http or https, has user information, a query or a fragment, or a
-/// character that a URL has not. The message does not repeat the URL, which may hold a password.
+/// Throws std::invalid_argument, whose message is the rule alone ("must have ..."), if it is none of http or https, has
+/// user information, a query or a fragment, or a character that a URL has not. The message does not repeat the URL,
+/// which may hold a password.
 [[nodiscard]] inline Url parse_url(std::string_view text) {
     const auto demand = [](bool holds, const char* rule) {
         if (!holds) {
-            throw std::invalid_argument(std::string("residency: the URL of an endpoint ") + rule);
+            throw std::invalid_argument(rule);
         }
     };
     const auto digit = [](char c) { return c >= '0' && c <= '9'; };
