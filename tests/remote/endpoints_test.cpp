@@ -108,6 +108,64 @@ TEST_CASE("remote: the only endpoint, and one of several that all fail, is used 
     CHECK(!three.host(three.endpoints.choose(three.now)).empty());
 }
 
+TEST_CASE("remote: one request alone tries an endpoint, whatever else of it ends meanwhile") {
+    Three three;
+    std::list<Endpoints::Use> uses;
+    for (int request = 0; request < 6; ++request) {
+        uses.push_back(three.endpoints.choose(three.now));
+    }
+    REQUIRE(three.host(uses.front()) == "b");
+    uses.front().failed(three.now);
+    const Endpoints::Use trying = three.endpoints.choose(three.now + 1s);
+    CHECK(three.host(trying) == "b");
+    CHECK(trying.is_trial());
+    uses.pop_front();  // One that was sent before the pause ends.
+    for (int request = 0; request < 3; ++request) {
+        uses.push_back(three.endpoints.choose(three.now + 1s));
+        CHECK(three.host(uses.back()) != "b");
+        CHECK(!uses.back().is_trial());
+    }
+}
+
+TEST_CASE("remote: a request that has failed does not try another endpoint that failed, if there is one that works") {
+    Three three;
+    for (int request = 0; request < 2; ++request) {
+        three.endpoints.choose(three.now).failed(three.now);  // b and c.
+    }
+    const auto after = three.now + 1h;
+    const Endpoints::Use first = three.endpoints.choose(after);
+    CHECK(first.is_trial());
+    const Endpoints::Use again = three.endpoints.choose(after, &first.endpoint());
+    CHECK(three.host(again) == "a");
+    first.failed(after);
+    again.failed(after);
+    CHECK(three.endpoints.choose(after, &again.endpoint()).is_trial());
+}
+
+TEST_CASE("remote: where requests are rarer than pauses, a dead endpoint costs none") {
+    Three three;
+    for (int request = 0; request < 1000; ++request) {
+        INFO("request " << request);
+        const auto now = three.now + request * 1h;
+        three.endpoints.count_request();
+        const Endpoints::Use use = three.endpoints.choose(now);
+        if (three.host(use) == "b") {
+            use.failed(now);
+            REQUIRE(three.endpoints.may_repeat(use));
+            CHECK(three.host(three.endpoints.choose(now, &use.endpoint())) != "b");
+        }
+    }
+    // The only endpoint has nothing to gain from it.
+    Endpoints one(options_for({"http://a"}));
+    int repeated = 0;
+    for (int request = 0; request < 100; ++request) {
+        const Endpoints::Use use = one.choose(three.now + request * 1h);
+        use.failed(three.now + request * 1h);
+        repeated += one.may_repeat(use) ? 1 : 0;
+    }
+    CHECK(repeated == 10);
+}
+
 TEST_CASE("remote: repetitions are a tenth of the requests, after the first ten") {
     Three three;
     for (int repetition = 0; repetition < 10; ++repetition) {
@@ -135,6 +193,48 @@ TEST_CASE("remote: a request that one endpoint refuses a connection for goes to 
         CHECK(embedder.embed({"one"}).size() == 1);
     }
     CHECK(alive.seen().size() == 6);
+}
+
+TEST_CASE("remote: a load asks each endpoint until one answers that is up") {
+    const Reply reply = GENERATE(Reply{.bytes = {}, .then = Reply::Then::close},
+                                 answer(500, R"({"error":"x"})", "Content-Type: text/plain\r\n"), answer(502, ""),
+                                 answer(503, "", "Retry-After: 1\r\n"), answer(504, ""), answer(200, "<html>"),
+                                 Reply{.bytes = "HTTP/1.1 2", .then = Reply::Then::close});
+    INFO(reply.bytes);
+    Peer alive(openai);
+    Peer bad([&](const Seen&) { return reply; });
+    Peer dead(openai);
+    dead.die();
+    RemoteModelOptions options = options_for({alive.url(), bad.url(), dead.url()});
+    options.retries = 0;
+    Embedder embedder(options);
+    CHECK(alive.seen().size() == 1);
+    CHECK(bad.seen().size() == 1);
+
+    alive.die();
+    CHECK(error_of([&] { load_embedder({.model = options}); }).code().category() == error_category());
+    CHECK(bad.seen().size() == 2);
+}
+
+TEST_CASE("remote: a load goes on to the next endpoint when one does not answer in time") {
+    Peer alive(openai);
+    Peer silent([](const Seen&) { return Reply{.bytes = {}, .then = Reply::Then::hang}; });
+    RemoteModelOptions options = options_for({alive.url(), silent.url()});
+    options.request_timeout = 1s;
+    options.retries = 0;
+    const auto model = load_embedder({.model = options});
+    CHECK(silent.seen().size() == 1);
+    silent.wait_for_open(0);
+    alive.wait_for_open(0);
+}
+
+TEST_CASE("remote: a load that an endpoint refuses asks no other") {
+    const unsigned status = GENERATE(401U, 403U, 404U, 429U);
+    Peer alive(openai);
+    Peer refusing([&](const Seen&) { return answer(status, ""); });
+    error_of([&] { load_embedder({.model = options_for({alive.url(), refusing.url()})}); });
+    CHECK(alive.seen().empty());
+    CHECK(refusing.seen().size() == 1);
 }
 
 TEST_CASE("remote: a request is sent again for what had no answer, and for a 500 that is no error in JSON") {

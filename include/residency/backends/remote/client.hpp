@@ -66,11 +66,15 @@ public:
                 watch->end();
                 co_return;
             }
-            if (!is_to_be_repeated(done, repeated)) {
+            if (!is_to_be_repeated(done, *error, use, stage, repeated)) {
                 watch->end();
                 throw Error(*error);
             }
-            watch->forget_connect_timeout();
+            if (stage == Stage::load) {
+                watch->extend(options_.request_timeout);
+            } else {
+                watch->forget_connect_timeout();
+            }
             failed_last = &endpoint;
         }
     }
@@ -173,15 +177,25 @@ private:
         return error(failure_in(stage), stage, endpoint, detail);
     }
 
-    // Only what no peer has answered, or a proxy for one that was ended.
-    [[nodiscard]] bool is_to_be_repeated(const Exchange& done, std::size_t repeated) {
+    //  1. A load asks each endpoint once, until one answers that is up: that alone says something of the model.
+    //  2. Else only what no peer has answered, or a proxy for one that was ended.
+    [[nodiscard]] bool is_to_be_repeated(const Exchange& done, const Error& error, const Endpoints::Use& use,
+                                         Stage stage, std::size_t repeated) {
+        if (done.fault == Fault::stopped) {
+            return false;
+        }
+        const unsigned status = done.answer.status;
+        if (stage == Stage::load && repeated + 1 < endpoints_.all().size() &&
+            (done.fault != Fault::nothing || status >= 500 || (status == 200 && error.code() == errc::load_failed))) {
+            return true;
+        }
         bool may_be = done.fault == Fault::no_connection || done.fault == Fault::no_answer;
-        if (done.fault == Fault::nothing && done.answer.status == 500) {
+        if (done.fault == Fault::nothing && status == 500) {
             bool has_error = false;
             static_cast<void>(words_of(done.answer, has_error));
             may_be = !has_error;
         }
-        return may_be && repeated < options_.retries && endpoints_.may_repeat();
+        return may_be && repeated < options_.retries && endpoints_.may_repeat(use);
     }
 
     // What the endpoint said; some repeat a key that they refuse.

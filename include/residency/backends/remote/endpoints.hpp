@@ -23,19 +23,23 @@ public:
     /// A request in flight to an endpoint. One that ends without a word on the endpoint leaves its health as it was.
     class Use {
     public:
-        Use(Endpoints& owner, Endpoint& endpoint) noexcept : owner_(&owner), endpoint_(&endpoint) {}
-        Use(Use&& other) noexcept : owner_(std::exchange(other.owner_, nullptr)), endpoint_(other.endpoint_) {}
+        Use(Endpoints& owner, Endpoint& endpoint, bool is_trial) noexcept
+            : owner_(&owner), endpoint_(&endpoint), is_trial_(is_trial) {}
+        Use(Use&& other) noexcept
+            : owner_(std::exchange(other.owner_, nullptr)), endpoint_(other.endpoint_), is_trial_(other.is_trial_) {}
         Use(const Use&) = delete;
         Use& operator=(const Use&) = delete;
         Use& operator=(Use&&) = delete;
         ~Use() {
             if (owner_ != nullptr) {
-                owner_->leave(*endpoint_);
+                owner_->leave(*endpoint_, is_trial_);
             }
         }
 
         /// The endpoint.
         [[nodiscard]] Endpoint& endpoint() const noexcept { return *endpoint_; }
+        /// Whether it is the one request that tries it after its pause.
+        [[nodiscard]] bool is_trial() const noexcept { return is_trial_; }
         /// It works.
         void worked() const { owner_->worked(*endpoint_); }
         /// It failed, at `now`.
@@ -44,6 +48,7 @@ public:
     private:
         Endpoints* owner_;
         Endpoint* endpoint_;
+        bool is_trial_;
     };
 
     /// As the options have them.
@@ -56,7 +61,8 @@ public:
     /// The endpoint for a request at `now`:
     ///
     ///  1. of those that are not paused, but `other_than`, the one with the fewest requests in flight; one whose pause
-    ///     is over counts as not paused for one request, which tries it, and is preferred;
+    ///     is over counts as not paused for one request, which tries it, and is preferred, but by a request that has
+    ///     failed at `other_than`: that tries it only if no other is left;
     ///  2. if there is none, of the others the one whose pause ends first.
     ///
     /// Among equals the one after the last one chosen.
@@ -73,19 +79,20 @@ public:
                 if (next_to_wake == nullptr || each.paused_until < next_to_wake->paused_until) {
                     next_to_wake = &each;
                 }
-            } else if (best == nullptr || rank(each) < rank(*best)) {
+            } else if (best == nullptr || rank(each, other_than != nullptr) < rank(*best, other_than != nullptr)) {
                 best = &each;
             }
         }
         Endpoint& chosen = best != nullptr ? *best : *next_to_wake;
-        if (chosen.failures != 0) {
+        const bool is_trial = best != nullptr && chosen.failures != 0;
+        if (is_trial) {
             chosen.is_tried = true;
         }
         ++chosen.in_flight;
         last_ = static_cast<std::size_t>(std::find_if(endpoints_.begin(), endpoints_.end(),
                                                       [&](const auto& each) { return each.get() == &chosen; }) -
                                          endpoints_.begin());
-        return Use(*this, chosen);
+        return Use(*this, chosen, is_trial);
     }
 
     /// Counts a request, which earns a tenth of a repetition.
@@ -93,7 +100,11 @@ public:
         const runtime::MutexLock lock(mutex_);
         tenths_ = (std::min)(tenths_ + 1, most_tenths);
     }
-    /// Whether a request may be sent again: repetitions are at most a tenth of the requests, but for the first ten.
+    /// Whether a request that failed in `use` may be sent again: repetitions are at most a tenth of the requests, but
+    /// for the first ten. One that tried an endpoint is not counted if there is another: pauses bound how many do, and
+    /// where requests are rare, each would.
+    [[nodiscard]] bool may_repeat(const Use& use) { return (use.is_trial() && endpoints_.size() > 1) || may_repeat(); }
+    /// The same of a request that tried none.
     [[nodiscard]] bool may_repeat() {
         const runtime::MutexLock lock(mutex_);
         if (tenths_ < 10) {
@@ -107,13 +118,15 @@ public:
     [[nodiscard]] const std::vector<std::unique_ptr<Endpoint>>& all() const noexcept { return endpoints_; }
 
 private:
-    static std::pair<bool, std::size_t> rank(const Endpoint& endpoint) noexcept {
-        return {endpoint.failures == 0, endpoint.in_flight};
+    static std::pair<bool, std::size_t> rank(const Endpoint& endpoint, bool is_repeated) noexcept {
+        return {(endpoint.failures == 0) != is_repeated, endpoint.in_flight};
     }
-    void leave(Endpoint& endpoint) noexcept {
+    void leave(Endpoint& endpoint, bool is_trial) noexcept {
         const runtime::MutexLock lock(mutex_);
         --endpoint.in_flight;
-        endpoint.is_tried = false;
+        if (is_trial) {
+            endpoint.is_tried = false;
+        }
     }
     void worked(Endpoint& endpoint) {
         const runtime::MutexLock lock(mutex_);

@@ -53,7 +53,8 @@ struct RemoteModelOptions {
     /// Default none.
     std::function<std::string()> api_key{};
 
-    /// More headers of each request: name and value. They may be secret, and are in no message either. Default none.
+    /// More headers of each request: name and value. They may be secret, and are in no message either: a value of at
+    /// least four bytes that an endpoint repeats is `***` there. Default none.
     std::vector<std::pair<std::string, std::string>> headers{};
 
     /// How many idle connections to an endpoint are kept, and how many requests of a model run at once for each
@@ -70,8 +71,9 @@ struct RemoteModelOptions {
     std::chrono::milliseconds request_timeout{std::chrono::seconds{60}};
 
     /// How often a request that had no answer, or a 500 without an error in JSON, is sent again, to another endpoint if
-    /// there is one. At most 10. Over time repetitions are at most 10 % of the requests, after the first ten.
-    /// Default 1.
+    /// there is one. At most 10. Over time repetitions are at most 10 % of the requests, after the first ten. Those of
+    /// requests that tried an endpoint after its pause are not counted if there is another. A load asks each endpoint
+    /// once whatever this is, until one answers that is up. Default 1.
     std::size_t retries = 1;
 
     /// How many texts or documents an HTTP request has at most (`batch_limits()`). Requests for embeddings share calls

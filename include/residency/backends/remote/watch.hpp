@@ -83,6 +83,14 @@ public:
             cause_ = Cause::nothing;
         }
     }
+    /// The request goes on, and has `time` from now on, whichever of its times was over.
+    void extend(std::chrono::milliseconds time) {
+        deadline_ = Clock::now() + time;
+        if (cause_ != Cause::stop) {
+            cause_ = Cause::nothing;
+        }
+        wait_until(deadline_);
+    }
 
 private:
     struct Stop {
