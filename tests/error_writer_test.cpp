@@ -110,6 +110,19 @@ TEST_CASE("ErrorWriter: a load that failed keeps the words and the code of its o
     CHECK(error_in(errors.failed(unknown)).retry_after() == 2ms);
 }
 
+TEST_CASE("ErrorWriter: a load that failed says when its backend said to try again, but not before its cooldown ends",
+          "[S54]") {
+    ErrorWriter errors(slot, options, nullptr);
+    const errc code = GENERATE(errc::overloaded, errc::load_failed);
+    for (const auto& [own, expected] : {std::pair(7ms, 7ms), std::pair(2ms, 2ms), std::pair(0ms, 2ms)}) {
+        Refused busy(a, errc::load_failed, Stage::load, 1500us);
+        busy.cause = std::make_exception_ptr(Error(code, a, Stage::load, "it is busy", own));
+        const Error error = error_in(errors.failed(busy));
+        CHECK(error.code() == code);
+        CHECK(error.retry_after() == expected);
+    }
+}
+
 TEST_CASE("ErrorWriter: the waiters of one failed load share its text, those of another load do not") {
     ErrorWriter errors(slot, options, nullptr);
     Refused first(a, errc::load_failed, Stage::load);

@@ -62,7 +62,7 @@ public:
     /// When to try again, counted from the answer. With `cooling_down` and `load_failed`: when the backend is called
     /// again. With `overloaded`: when what waits will have been computed, at the rate of the slot's latest calls;
     /// absent before the first of them, and if only bare leases wait. With no other code of the library's. One
-    /// that a model gave its error is kept.
+    /// that a model gave its error is kept, and so is a backend's of a load, if the cooldown is not longer.
     [[nodiscard]] std::optional<std::chrono::milliseconds> retry_after() const noexcept { return facts_->retry_after; }
     /// Whether the same request may succeed later: the code meets the condition `retryable`, or there is a
     /// `retry_after()`.

@@ -156,6 +156,18 @@ TEST_CASE("remote: a model call that an endpoint is too busy for says so to its 
     CHECK(error.retry_after() == 7000ms);
 }
 
+TEST_CASE("remote: a load that an endpoint is too busy for says so to its caller, and when to try again", "[S54]") {
+    const unsigned status = GENERATE(429U, 503U);
+    Peer peer([&](const Seen&) { return answer(status, "{}", "Retry-After: 7\r\n"); });
+    ModelManager<RemoteEmbeddingBackend, RemoteRerankerBackend> models(
+        RemoteEmbeddingBackend({.model = options_for({peer.url()})}),
+        RemoteRerankerBackend({.model = options_for({peer.url()})}));
+    const Error error = error_of([&] { static_cast<void>(models.embed("m", {"one"})); });
+    CHECK(error.code() == errc::overloaded);
+    CHECK(error.stage() == Stage::load);
+    CHECK(error.retry_after() == 7000ms);
+}
+
 TEST_CASE("remote: an API key and the values of headers are in no error") {
     const std::string secret = "sk-1234567890";
     Answering answering(

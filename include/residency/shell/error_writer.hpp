@@ -10,6 +10,7 @@
 
 #include <boost/system/error_code.hpp>
 
+#include <algorithm>
 #include <chrono>
 #include <exception>
 #include <optional>
@@ -95,18 +96,22 @@ private:
         return {waiter.code, *waiter.key, waiter.stage, text, retry_after};
     }
 
-    // The load failed for a cause that it names. If that is an Error its code is kept, and only the library's own says
-    // when to try again.
+    // The load failed for a cause that it names. If that is an Error its code is kept, and so is when to try again, but
+    // not before the cooldown is over. Another code than the library's own says nothing of the cooldown.
     [[nodiscard]] static Error of_load(const Waiter& waiter, Stage stage,
                                        std::optional<std::chrono::milliseconds> retry_after) {
         boost::system::error_code code = make_error_code(waiter.code);
+        std::optional<std::chrono::milliseconds> own;
         try {
             std::rethrow_exception(waiter.cause.exception());
         } catch (const Error& error) {
             code = error.code();
+            own = error.retry_after();
         } catch (...) {  // NOLINT(bugprone-empty-catch): only an Error has a code to keep
         }
-        if (code != errc::load_failed) {
+        if (own) {
+            retry_after = (std::max)(*own, retry_after.value_or(*own));
+        } else if (code != errc::load_failed) {
             retry_after.reset();
         }
         return {code, *waiter.key, stage, message_of(waiter.cause.exception()), retry_after};
