@@ -266,6 +266,23 @@ TEST_CASE("remote: a call ends when its stop_token is set, and its connection is
     peer.wait_for_open(0);
 }
 
+TEST_CASE("remote: a stop is not forgotten because a time was over just before it") {
+    using detail::remote::Watch;
+    asio::io_context io(1);
+    const auto watch = std::make_shared<Watch>(io.get_executor(), 0ms);
+    std::stop_source stop;
+    watch->begin(stop.get_token());
+    io.run_one();
+    CHECK(watch->cause() == Watch::Cause::request_timeout);
+    stop.request_stop();
+    io.restart();
+    io.run_one();
+    watch->forget_connect_timeout();
+    watch->extend(1h);
+    CHECK(watch->cause() == Watch::Cause::stop);
+    watch->end();
+}
+
 TEST_CASE("remote: a call whose stop_token is set before it begins is not made") {
     Peer peer(openai);
     Embedder embedder(without_retries(peer));

@@ -126,7 +126,8 @@ private:
         }
     }
     void finish(Cause cause) noexcept {
-        if (cause_ == Cause::nothing) {
+        // After a time that was over the request may go on, but not after a stop, also if that came second.
+        if (cause_ == Cause::nothing || cause == Cause::stop) {
             cause_ = cause;
         }
         if (resolver_ != nullptr) {
