@@ -4,6 +4,7 @@
 #include "support/dialects.hpp"
 #include "support/temporary_folder.hpp"
 
+#include <boost/asio/read.hpp>
 #include <boost/asio/ssl/context.hpp>
 #include <boost/asio/ssl/stream.hpp>
 
@@ -12,8 +13,10 @@
 #include <openssl/x509v3.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdio>
 #include <memory>
+#include <stop_token>
 #include <string>
 #include <thread>
 
@@ -182,6 +185,61 @@ TEST_CASE("remote: a peer that speaks https gets no request over http") {
     RemoteModelOptions options = options_for({"http://" + peer.url().substr(8)});
     CHECK(error_of([&] { load_embedder({.model = options}); }).code() == errc::load_failed);
     CHECK(peer.requests() == 0);
+}
+
+namespace {
+
+// Takes connections, and says nothing: a TLS handshake with it does not end.
+class SilentPeer {
+public:
+    [[nodiscard]] std::string url() const {
+        return "https://127.0.0.1:" + std::to_string(acceptor_.local_endpoint().port());
+    }
+    // Waits for the connection, and whatever comes first over it.
+    void accept() {
+        socket_ = acceptor_.accept();
+        char byte = 0;
+        asio::read(socket_, asio::buffer(&byte, 1));
+    }
+
+private:
+    asio::io_context io_{};
+    Tcp::acceptor acceptor_{io_, Tcp::endpoint(asio::ip::address_v4::loopback(), 0)};
+    Tcp::socket socket_{io_};
+};
+
+}  // namespace
+
+TEST_CASE("remote: a TLS handshake ends with connect_timeout, and the request goes to another endpoint") {
+    const SilentPeer silent;
+    RemoteModelOptions options = options_for({silent.url()});
+    options.connect_timeout = std::chrono::milliseconds(20);
+    options.retries = 0;
+    const Error error = error_of([&] { load_embedder({.model = options}); });
+    CHECK(error.code() == errc::load_failed);
+    CHECK_THAT(error.what(), contains_text(silent.url() + ": no connection within connect_timeout"));
+
+    const TlsPeer peer;
+    options = options_for({peer.url(), silent.url()});
+    options.certificates = peer.certificates();
+    options.connect_timeout = std::chrono::seconds(1);
+    CHECK(Embedder(options).embed({"one"}) == Embeddings(3, row_of("one")));
+}
+
+TEST_CASE("remote: a TLS handshake ends when the load's stop is requested") {
+    SilentPeer silent;
+    std::stop_source stop;
+    std::thread stopping([&] {
+        silent.accept();
+        stop.request_stop();
+    });
+    LoadContext context(stop.get_token());
+    RemoteModelOptions options = options_for({silent.url()});
+    options.connect_timeout = options.request_timeout;
+    const RemoteEmbeddingBackend backend({.model = options});
+    const Error error = error_of([&] { static_cast<void>(backend.load("m", context)); });
+    stopping.join();
+    CHECK(error.code() == asio::error::operation_aborted);
 }
 
 TEST_CASE("remote: certificates that cannot be read fail the load") {
