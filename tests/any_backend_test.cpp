@@ -149,6 +149,20 @@ void check_embeds(bool takes_as, bool takes_token) {
     }
 }
 
+// One that embeds and reranks, and answers one of them asynchronously; what its backend gives is not changed.
+struct EmbedsNowReranksLater : EmbedsPlainly {
+    static asio::awaitable<std::vector<float>> rerank(std::string_view /*query*/,
+                                                      std::span<const std::string> documents) {
+        co_return std::vector<float>(documents.size(), 1.0F);
+    }
+};
+struct LoadsConst {
+    using model_type = const EmbedsNowReranksLater;
+    static std::unique_ptr<const EmbedsNowReranksLater> load(const ModelKey& /*key*/) {
+        return std::make_unique<const EmbedsNowReranksLater>();
+    }
+};
+
 /// A manager over backends of fakes whose type is erased.
 struct AnyBench : Bench {
     using Manager = ModelManager<AnyEmbeddingBackend, AnyRerankerBackend, VirtualClock>;
@@ -533,6 +547,28 @@ TEST_CASE("any: under a lease a model is awaited whatever it is, and an asynchro
     const auto one_query = loaded_by(AnyRerankerBackend(testing::FakeBackend<OneQuery>(world)));
     CHECK(awaited(one_query->rerank_later("q", texts, {})).size() == 2);
     CHECK_THROWS_AS(awaited(one_query->rerank_later(pairs, {})), Error);
+}
+
+TEST_CASE("any: a model of both kinds answers asynchronously as that of the kind does which it is held as", "[H39]") {
+    const auto embedder = loaded_by(AnyEmbeddingBackend(LoadsConst()));
+    CHECK_FALSE(embedder->answers_asynchronously());
+    CHECK(embedder->embed(Texts{"x"}).size() == 1);
+    CHECK(loaded_by(AnyRerankerBackend(LoadsConst()))->answers_asynchronously());
+    Bench bench;
+    // The type of the models may be const, type-erased or not.
+    ModelManager<LoadsConst, AnyRerankerBackend, VirtualClock> models{{}, LoadsConst(), {}, bench.executors()};
+    Outcome<Embeddings> rows;
+    Outcome<Ranking> ranking;
+    Outcome<Lease<const EmbedsNowReranksLater>> lease;
+    models.async_embed(a, {"x"}, rows.handler());
+    models.async_rerank(a, "q", {"x"}, ranking.handler());
+    models.embedding().async_acquire(a, lease.handler());
+    bench.run();
+    CHECK(rows.value().size() == 1);
+    CHECK(ranking.value().size() == 1);
+    CHECK(lease.value()->embed(Texts{"x"}).size() == 1);
+    lease.value().release();
+    bench.check_ends_clean(models);
 }
 
 // -- Routes -----------------------------------------------------------------------------------------------------------

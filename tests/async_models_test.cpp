@@ -5,6 +5,7 @@
 
 #include "support/bench.hpp"
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <new>
@@ -110,6 +111,27 @@ struct Reranks {
         }
         co_return scores;
     }
+};
+// Goes on where it is, and notes how far its calls reach down the stack. Those for several texts fail.
+struct Deep {
+    static inline const char* highest = nullptr;
+    static inline const char* lowest = nullptr;
+
+    static void look() noexcept {
+        const auto* const here = static_cast<const char*>(__builtin_frame_address(0));
+        highest = highest == nullptr ? here : (std::max)(highest, here);
+        lowest = lowest == nullptr ? here : (std::min)(lowest, here);
+    }
+    asio::awaitable<Embeddings> embed(std::span<const std::string> texts) {
+        // Runs what follows at once, as one that enters a strand of its own does.
+        co_await asio::dispatch(asio::use_awaitable);
+        look();
+        if (texts.size() > 1) {
+            throw std::runtime_error("no more than one");
+        }
+        co_return Embeddings(texts.size(), 1);
+    }
+    [[nodiscard]] static BatchLimits batch_limits() noexcept { return {.texts = 1000}; }
 };
 // Waits, and then calls what the test wants.
 struct CallsBack {
@@ -302,6 +324,40 @@ TEST_CASE("A failure of a shared asynchronous call fails the request at fault al
     CHECK(bench.answers[2]->code() == errc::invalid_request);
     CHECK(bench.answers[2]->error().text_index() == (names ? std::optional<std::size_t>(1) : std::nullopt));
     bench.check_answer(3);
+    bench.check_ends_clean(*bench.manager);
+}
+
+TEST_CASE("Asynchronous calls of requests alone, after a failure, do not run one inside the other's end",
+          "[H39][H30]") {
+    constexpr std::size_t requests = 300;
+    Bench bench;
+    ModelManager<LoadsOf<Deep>, LoadsOf<Reranks>, VirtualClock> models{
+        {}, {}, {.embedding = {.max_leases = 1}}, bench.executors()};
+    std::vector<Outcome<Embeddings>> answers(requests);
+    Deep::highest = Deep::lowest = nullptr;
+    for (auto& answer : answers) {
+        models.async_embed(a, {"x"}, answer.handler());
+    }
+    bench.run();
+    for (auto& answer : answers) {
+        REQUIRE(answer.calls() == 1);
+        CHECK(answer.value().size() == 1);
+    }
+    // One inside the other they took two kilobytes each, optimised.
+    CHECK(Deep::highest - Deep::lowest < 100'000);
+    bench.check_ends_clean(models);
+}
+
+TEST_CASE("A request that fits one asynchronous call is not cut, a larger one is cut by the limits", "[H39][H25]") {
+    AsyncBench bench({.max_leases = 4}, {.texts = 8});
+    bench.embed(Texts(8, "x"));
+    bench.run();
+    CHECK(bench.calls == std::vector<Texts>{Texts(8, "x")});
+    bench.embed(Texts(9, "x"));
+    bench.run();
+    CHECK(bench.calls == std::vector<Texts>{Texts(8, "x"), Texts(8, "x"), {"x"}});
+    bench.check_answer(0);
+    bench.check_answer(1);
     bench.check_ends_clean(*bench.manager);
 }
 

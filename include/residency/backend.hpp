@@ -353,6 +353,35 @@ auto call_rerank(Model& model, std::span<const RerankPair> pairs, const std::sto
     }
 }
 
+// Whether the model gives what is awaited.
+template <class Model>
+concept EmbedsLater = EmbeddingModel<Model> && requires(Model& model, std::span<const std::string> texts) {
+    typename decltype(call_embed(model, texts, EmbedAs::as_is, {}))::executor_type;
+};
+template <class Model>
+concept ReranksLater = RerankerModel<Model> && requires(Model& model, std::span<const std::string> documents) {
+    typename decltype(call_rerank(model, {}, documents, {}))::executor_type;
+};
+
+template <class Model>
+concept ReranksPairsLater = ReranksPairs<Model> && requires(Model& model, std::span<const RerankPair> pairs) {
+    typename decltype(call_rerank(model, pairs, {}))::executor_type;
+};
+
+/// Whether the model's `rerank` of pairs, if it has that, answers asynchronously exactly if the other does.
+template <class Model>
+inline constexpr bool reranks_pairs_alike = !ReranksPairs<Model> || ReranksPairsLater<Model> == ReranksLater<Model>;
+
+/// Whether a model that is there answers asynchronously: of whichever kind, if it embeds and reranks.
+template <class Model>
+bool answers_asynchronously(const Model& model) {
+    if constexpr (SaysHowItAnswers<Model>) {
+        return model.answers_asynchronously();
+    } else {
+        return EmbedsLater<Model> || ReranksLater<Model>;
+    }
+}
+
 /// How much one call of this model does best with.
 template <class Model>
 BatchLimits batch_limits_of(const Model& model) {

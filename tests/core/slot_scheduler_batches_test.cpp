@@ -21,11 +21,12 @@ using namespace std::chrono_literals;
 /// A slot with one model, which takes so many texts a call, and with so many calls.
 class Line : public SlotTable {
 public:
-    explicit Line(std::size_t calls, const BatchLimits& limits = {4}) : Line(limits, with_calls(calls)) {}
-    Line(const BatchLimits& limits, const SlotOptions& options) : SlotTable(options) {
+    explicit Line(std::size_t calls, const BatchLimits& limits = {4}, bool spreads = true)
+        : Line(limits, with_calls(calls), spreads) {}
+    Line(const BatchLimits& limits, const SlotOptions& options, bool spreads = true) : SlotTable(options) {
         wait("a", load_only());
         model = resident("a");
-        loaded(model, core::ModelLimits{100, limits, true});
+        loaded(model, core::ModelLimits{100, limits, true, 0, spreads});
     }
 
     static SlotOptions with_calls(std::size_t calls) {
@@ -135,6 +136,15 @@ TEST_CASE("a request that fits one call is cut evenly only if it is alone", "[H2
     busy.lease("a", SlotTable::about(1));
     busy.lease("a", SlotTable::about(7));
     CHECK(busy.scheduler.calls() == 2);
+}
+
+TEST_CASE("a request that fits one call of a model that waits for another side is not cut", "[H25][H39]") {
+    Line line(3, {10}, false);
+    line.lease("a", SlotTable::about(7));
+    CHECK(line.scheduler.calls() == 1);
+    Line large(3, {10}, false);
+    large.enqueue("a", SlotTable::about(12));
+    CHECK(large.given() == Line::Given{{ActionType::part, 10}, {ActionType::part, 2}});
 }
 
 TEST_CASE("a request is not cut evenly while others come in turns", "[H25]") {

@@ -312,6 +312,7 @@ private:
             add(resident.batch.bytes);
             add(resident.cuts);
             add(resident.joins);
+            add(resident.spreads);
             add(resident.parts);
             add(resident.last_is_part);
             add(recent(resident.whole_at));

@@ -93,6 +93,7 @@ struct KnownResident {
     std::size_t capacity = 0;
     BatchLimits batch{};
     bool joins = false;
+    bool spreads = false;
     /// Whether its latest call was a part, and the number of the latest that was not.
     bool last_is_part = false;
     std::uint64_t whole_at = 0;
@@ -299,6 +300,7 @@ public:
             resident.batch.texts = std::min(resident.batch.texts, options().max_batch_texts);
         }
         resident.joins = limits.joins;
+        resident.spreads = limits.spreads;
         keys_[resident.key].failures = 0;
         keys_[resident.key].cooling_until = core::Time::min();
         ending_ = resident.id;
@@ -725,7 +727,7 @@ private:
         }
         const std::size_t free =
             std::min({max_calls(), resident.capacity - resident.leases, options().max_leases - leases_.size()});
-        if (!alone || calls() != 0 || batches_ < company_until_ || free < 2) {
+        if (!alone || !resident.spreads || calls() != 0 || batches_ < company_until_ || free < 2) {
             return std::nullopt;
         }
         return static_cast<core::Index>((spec.texts + free - 1) / free);

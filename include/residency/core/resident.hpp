@@ -27,6 +27,9 @@ struct ModelLimits {
     bool joins = true;
     /// How many bytes it holds, if it says so; zero if not.
     std::size_t memory = 0;
+    /// Whether a request that is alone is cut evenly over its free calls. Not if they wait for another side, which
+    /// does best with one call.
+    bool spreads = true;
 };
 
 /// What the scheduler knows of one resident.
@@ -70,9 +73,11 @@ struct Resident {
     std::size_t texts = 0;
     /// How much one call does best with.
     BatchLimits batch{};
-    /// Whether requests are cut into calls of that much, and whether they may share one.
+    /// Whether requests are cut into calls of that much, whether they may share one, and whether one that is alone is
+    /// cut evenly over free calls.
     bool cuts = false;
     bool joins = false;
+    bool spreads = false;
     /// Its own number; none until it is ready.
     Generation generation{};
     /// How long it stays after its last lease: the slot's keep-alive, or that of its latest grant.

@@ -34,8 +34,9 @@ public:
           work_(slot.inference()),
           calls_(of) {}
 
-    /// Starts the first call, which never begins before this returns: the thread that grants it has other things to
-    /// carry out, and may be in the request's initiating call (R16). Called once.
+    /// Starts the next call, which never begins before this returns: the thread that grants the first has other things
+    /// to carry out, and may be in the request's initiating call (R16); and after a failure there may be a call for each
+    /// request, which must not run one inside the other's end.
     void begin() noexcept {
         try {
             asio::post(strand_, Start(this->shared_from_this()));
@@ -44,7 +45,7 @@ public:
     }
 
 private:
-    // The start of the first. If the inference executor destroys that instead, the lease is given back.
+    // The start of one. If the inference executor destroys that instead, the lease is given back.
     class Start {
     public:
         explicit Start(std::shared_ptr<AsyncCall> call) noexcept : call_(std::move(call)) {}
@@ -133,7 +134,7 @@ private:
                 }
             }
             if (calls_.next()) {
-                spawn();
+                begin();
                 return;
             }
         }

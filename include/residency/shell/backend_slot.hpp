@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <type_traits>
 #include <utility>
 
 namespace residency::detail {
@@ -38,12 +39,15 @@ private:
             runtime::AtExit::loaded();
         }
         if (model) {
-            traits = {{concurrency_of(*model), batch_limits_of(*model), joins(*model), 0}, distinguishes(*model)};
+            traits = {
+                {concurrency_of(*model), batch_limits_of(*model), joins(*model), 0, !answers_asynchronously(*model)},
+                distinguishes(*model)};
             if (this->has_budget()) {
                 traits.limits.memory = memory_used_of(*model).value_or(0);
             }
         }
-        return model.release();
+        // A backend may give models that nothing changes.
+        return const_cast<std::remove_const_t<Model>*>(model.release());
     }
     [[nodiscard]] bool knows(const ModelKey& key) const override { return call_knows(backend_, key); }
     [[nodiscard]] std::size_t memory_needed(const ModelKey& key) override {

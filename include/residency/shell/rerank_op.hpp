@@ -26,23 +26,10 @@
 
 namespace residency::detail {
 
-/// Whether the model's `rerank` of pairs, if it has that, answers asynchronously exactly if the other does.
-template <class Model>
-constexpr bool reranks_pairs_alike() {
-    if constexpr (ReranksPairs<Model>) {
-        using OfDocuments = decltype(call_rerank(std::declval<Model&>(), std::string_view(),
-                                                 std::span<const std::string>(), std::stop_token()));
-        using OfPairs = decltype(call_rerank(std::declval<Model&>(), std::span<const RerankPair>(), std::stop_token()));
-        return is_given_later<OfDocuments>() == is_given_later<OfPairs>();
-    } else {
-        return true;
-    }
-}
-
 /// One `rerank`: the query and the documents, and the call with its result checked and put in order.
 template <class Model>
 struct RerankWork {
-    static_assert(reranks_pairs_alike<Model>(),
+    static_assert(reranks_pairs_alike<Model>,
                   "both forms of rerank, of documents and of pairs, must answer asynchronously, or neither");
 
     using model_type = Model;

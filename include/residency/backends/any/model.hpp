@@ -9,7 +9,6 @@
 #include "residency/model_memory.hpp"
 #include "residency/runtime/asio.hpp"
 
-#include <concepts>
 #include <cstddef>
 #include <memory>
 #include <optional>
@@ -25,22 +24,13 @@ namespace residency {
 
 namespace detail {
 
-/// Whether the model answers asynchronously.
-template <class Model>
-concept EmbedsLater = EmbeddingModel<Model> && requires(Model& model, std::span<const std::string> texts) {
-    { call_embed(model, texts, EmbedAs::as_is, {}) } -> std::same_as<asio::awaitable<Embeddings>>;
-};
-template <class Model>
-concept ReranksLater = RerankerModel<Model> && requires(Model& model, std::span<const std::string> documents) {
-    { call_rerank(model, {}, documents, {}) } -> std::same_as<asio::awaitable<std::vector<float>>>;
-};
-
 /// What the slot asks of a model once, after its load.
 struct AnyModelFacts {
+    /// Of a model that answers asynchronously, or not, as one of the kind that it is held as.
     template <class Model>
-    [[nodiscard]] static AnyModelFacts of(const Model& model) {
+    [[nodiscard]] static AnyModelFacts of(const Model& model, bool is_later) {
         return {concurrency_of(model), batch_limits_of(model), joins(model), residency::detail::distinguishes(model),
-                EmbedsLater<Model> || ReranksLater<Model>};
+                is_later};
     }
 
     std::size_t max_concurrency;
@@ -165,6 +155,11 @@ private:
 
 namespace detail {
 
+/// Whether what a model gives for a `Result` can be passed on: it, or an awaitable of it on any executor.
+template <class Given, class Result>
+inline constexpr bool can_be_passed_on =
+    std::is_same_v<Given, Result> || std::is_same_v<Given, asio::awaitable<Result>>;
+
 /// What a synchronous call of an asynchronous model throws.
 [[nodiscard]] inline Error answers_later(const std::string& instead) {
     return Error(errc::invalid_request, ModelKey(), Stage::inference,
@@ -174,9 +169,15 @@ namespace detail {
 /// An embedding model behind its type-erased face.
 template <EmbeddingModel Model>
 class HeldEmbeddingModel final : public AnyEmbeddingModel {
+    static_assert(can_be_passed_on<decltype(call_embed(std::declval<Model&>(), std::span<const std::string>(),
+                                                       EmbedAs::as_is, std::stop_token())),
+                                   Embeddings>,
+                  "what an asynchronous model gives must be a boost::asio::awaitable whose executor is "
+                  "boost::asio::any_io_executor, its default");
+
 public:
     explicit HeldEmbeddingModel(std::unique_ptr<Model> model)
-        : AnyEmbeddingModel(AnyModelFacts::of(*model)), model_(std::move(model)) {}
+        : AnyEmbeddingModel(AnyModelFacts::of(*model, EmbedsLater<Model>)), model_(std::move(model)) {}
 
     [[nodiscard]] Embeddings embed(std::span<const std::string> texts, EmbedAs as,
                                    const std::stop_token& stop) override {
@@ -213,9 +214,17 @@ private:
 /// A reranker behind its type-erased face.
 template <RerankerModel Model>
 class HeldRerankerModel final : public AnyRerankerModel {
+    static_assert(can_be_passed_on<decltype(call_rerank(std::declval<Model&>(), std::string_view(),
+                                                        std::span<const std::string>(), std::stop_token())),
+                                   std::vector<float>>,
+                  "what an asynchronous model gives must be a boost::asio::awaitable whose executor is "
+                  "boost::asio::any_io_executor, its default");
+    static_assert(reranks_pairs_alike<Model>,
+                  "both forms of rerank, of documents and of pairs, must answer asynchronously, or neither");
+
 public:
     explicit HeldRerankerModel(std::unique_ptr<Model> model)
-        : AnyRerankerModel(AnyModelFacts::of(*model)), model_(std::move(model)) {}
+        : AnyRerankerModel(AnyModelFacts::of(*model, ReranksLater<Model>)), model_(std::move(model)) {}
 
     [[nodiscard]] std::vector<float> rerank(std::string_view query, std::span<const std::string> documents,
                                             const std::stop_token& stop) override {

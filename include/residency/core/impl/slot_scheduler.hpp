@@ -345,6 +345,7 @@ inline void SlotScheduler::loaded(ResidentId id, const ModelLimits& limits, Time
     }
     resident.cuts = resident.batch.texts > 1;
     resident.joins = resident.cuts && limits.joins;
+    resident.spreads = resident.cuts && limits.spreads;
     resident.keep_alive = keep_alive_;
     resident.idle_since = resident.ready_at = now;
     set_stay(resident, took, now);
