@@ -100,6 +100,16 @@ struct Throws {
         throw std::runtime_error("it does not even begin");
     }
 };
+// Gives no coroutine at all.
+struct GivesNothing {
+    asio::awaitable<Embeddings> embed(std::span<const std::string> /*texts*/) { return {}; }
+};
+// Fails, and says that it did not.
+struct ThrowsSuccess {
+    asio::awaitable<Embeddings> embed(std::span<const std::string> /*texts*/) {
+        throw Error(boost::system::error_code(), ModelKey(), Stage::inference, "all is well");
+    }
+};
 struct Wrong {
     asio::awaitable<Embeddings> embed(std::span<const std::string> texts) { co_return Embeddings(texts.size() + 1, 1); }
 };
@@ -200,6 +210,20 @@ TEST_CASE("What an asynchronous model throws or gives wrongly is its request's e
     } catch (const Error& error) {
         CHECK(error.code() == errc::inference_failed);
         CHECK_THAT(error.what(), contains_text("it does not even begin"));
+    }
+    try {
+        (void)embed_with<ThrowsSuccess>();
+        FAIL("it did not throw");
+    } catch (const Error& error) {
+        CHECK(error.code() == errc::inference_failed);
+        CHECK(error.detail() == "all is well");
+    }
+    try {
+        (void)embed_with<GivesNothing>();
+        FAIL("it did not throw");
+    } catch (const Error& error) {
+        CHECK(error.code() == errc::bad_result);
+        CHECK_THAT(error.what(), contains_text("an awaitable that is empty"));
     }
     try {
         (void)embed_with<Wrong>();

@@ -1,5 +1,7 @@
 #pragma once
 
+#include "residency/error.hpp"
+#include "residency/model_key.hpp"
 #include "residency/runtime/asio.hpp"
 #include "residency/runtime/serial_executor.hpp"
 #include "residency/shell/slot_base.hpp"
@@ -117,7 +119,12 @@ private:
                 throw boost::system::system_error(asio::error::operation_aborted);
             }
         }
-        return calls_.template call<true>();
+        auto given = calls_.template call<true>();
+        if (!given.valid()) {
+            throw Error(errc::bad_result, ModelKey(), Stage::inference,
+                        "the model gave an awaitable that is empty: one made without a coroutine, or moved from");
+        }
+        return given;
     }
 
     // In the strand.

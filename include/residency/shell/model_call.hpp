@@ -206,7 +206,8 @@ public:
             try {
                 std::rethrow_exception(thrown);
             } catch (const Error& error) {
-                kept = error.code();
+                // One of success is no reason.
+                kept = error.code() ? error.code() : kept;
                 try_again = error.retry_after();
             } catch (...) {  // NOLINT(bugprone-empty-catch): only an Error has a code to keep
             }
