@@ -385,6 +385,23 @@ TEST_CASE("A request that fits one asynchronous call is not cut, a larger one is
     bench.check_ends_clean(*bench.manager);
 }
 
+TEST_CASE("A shared asynchronous call that was aborted is not made again", "[H39][H30]") {
+    AsyncBench bench({.max_leases = 1}, {.texts = 8});
+    const auto gate = bench.world->block(FakeStep::inference, a);
+    bench.embed({"first"});
+    bench.run();
+    bench.hook = [](const FakeCall&) { throw boost::system::system_error(asio::error::operation_aborted); };
+    bench.embed({"a"});
+    bench.embed({"b"});
+    gate->open();
+    bench.run();
+    CHECK(bench.calls == std::vector<Texts>{{"first"}, {"a", "b"}});
+    for (const std::size_t index : {1, 2}) {
+        CHECK(bench.answers[index]->code() == errc::inference_failed);
+    }
+    bench.check_ends_clean(*bench.manager);
+}
+
 TEST_CASE("A large request is cut into asynchronous calls, fewer texts each when memory runs out", "[H39][H26][H30]") {
     AsyncBench bench({.max_leases = 3}, {.texts = 4});
     bench.hook = [](const FakeCall& call) {

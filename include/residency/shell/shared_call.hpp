@@ -5,6 +5,8 @@
 #include "residency/shell/model_call.hpp"
 #include "residency/shell/slot_base.hpp"
 
+#include <boost/system/system_error.hpp>
+
 #include <algorithm>
 #include <cstddef>
 #include <exception>
@@ -179,6 +181,9 @@ private:
             std::rethrow_exception(thrown);
         } catch (const Error& error) {
             return error.retryable() || error.code() == condition::capacity || error.code() == operation_aborted();
+        } catch (const boost::system::system_error& error) {
+            // What an operation of Asio's throws that a model awaits.
+            return error.code() == operation_aborted();
         } catch (...) {
             return false;
         }

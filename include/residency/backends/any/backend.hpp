@@ -134,6 +134,9 @@ protected:
         : face_(std::make_unique<HeldBackend<Model, Held, Backend>>(std::move(backend))) {
         if constexpr (ClosesEngine<Backend>) {
             AnyEngines::add<Backend>();
+        } else {
+            static_assert(
+                !requires(Backend & asked) { asked.close_engine(); }, "close_engine() must be static and noexcept");
         }
     }
 
