@@ -108,6 +108,14 @@ TEST_CASE("ErrorWriter: a load that failed keeps the words and the code of its o
 
     unknown.cause = std::make_exception_ptr(Error(errc::load_failed, a, Stage::load, "it is broken"));
     CHECK(error_in(errors.failed(unknown)).retry_after() == 2ms);
+
+    // An Error of success is a failure all the same.
+    for (const boost::system::error_code& success :
+         {boost::system::error_code(), boost::system::error_code(0, error_category())}) {
+        unknown.cause = std::make_exception_ptr(Error(success, a, Stage::load, "all is well"));
+        CHECK(error_in(errors.failed(unknown)).code() == errc::load_failed);
+        CHECK(detail::errc_of(unknown.cause.exception(), errc::load_failed) == errc::load_failed);
+    }
 }
 
 TEST_CASE("ErrorWriter: a load that failed says when its backend said to try again, but not before its cooldown ends",

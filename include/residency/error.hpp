@@ -201,7 +201,8 @@ namespace detail {
     try {
         std::rethrow_exception(exception);
     } catch (const Error& error) {
-        return error.code().category() == error_category() ? static_cast<errc>(error.code().value()) : other;
+        const bool is_own = error.code() && error.code().category() == error_category();
+        return is_own ? static_cast<errc>(error.code().value()) : other;
     } catch (...) {
         return other;
     }

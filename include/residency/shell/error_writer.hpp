@@ -105,7 +105,8 @@ private:
         try {
             std::rethrow_exception(waiter.cause.exception());
         } catch (const Error& error) {
-            code = error.code();
+            // One of success is no reason.
+            code = error.code() ? error.code() : code;
             own = error.retry_after();
         } catch (...) {  // NOLINT(bugprone-empty-catch): only an Error has a code to keep
         }
