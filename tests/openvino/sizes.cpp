@@ -6,15 +6,14 @@
 
 #include "residency/backends/openvino.hpp"
 #include "support/parallel.hpp"
+#include "support/resident_set.hpp"
 
 #include <barrier>
 #include <cmath>
 #include <cstddef>
 #include <cstdlib>
 #include <exception>
-#include <fstream>
 #include <iostream>
-#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -23,28 +22,14 @@ namespace {
 
 using namespace residency;
 
-constexpr double mebibyte = 1024.0 * 1024.0;
 constexpr double most_needed = 1.5;
 constexpr double used_within = 0.25;
 
-double anonymous_mebibytes() {
-    std::ifstream status("/proc/self/status");
-    std::string name;
-    double kibibytes = 0;
-    while (status >> name) {
-        if (name == "RssAnon:") {
-            status >> kibibytes;
-            return kibibytes / 1024;
-        }
-    }
-    throw std::runtime_error("/proc/self/status does not say RssAnon");
-}
-
-double mebibytes(std::size_t bytes) { return static_cast<double>(bytes) / mebibyte; }
+double mebibytes(std::size_t bytes) { return static_cast<double>(bytes) / test::mebibyte; }
 
 template <class Backend, class Call>
 bool measure(Backend backend, const ModelKey& key, const Call& call) {
-    const double before = anonymous_mebibytes();
+    const double before = test::anonymous_mebibytes();
     const double needed = mebibytes(backend.memory_needed(key));
     LoadContext context;
     const auto model = backend.load(key, context);
@@ -55,7 +40,7 @@ bool measure(Backend backend, const ModelKey& key, const Call& call) {
         all.arrive_and_wait();
         call(*model);
     });
-    const double grown = anonymous_mebibytes() - before;
+    const double grown = test::anonymous_mebibytes() - before;
     const double used = mebibytes(model->memory_used());
     std::cout << key << ", " << streams << " streams: " << grown << " MiB measured, " << needed << " needed, " << used
               << " used\n";

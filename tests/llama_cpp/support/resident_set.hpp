@@ -20,11 +20,11 @@ inline double resident_mebibytes() {
     return static_cast<double>(pages) * static_cast<double>(::sysconf(_SC_PAGESIZE)) / mebibyte;
 }
 
-/// The largest that it has been, in MiB.
-inline double most_resident_mebibytes() {
+/// What /proc/self/status says at `name`, in MiB; 0 if it does not.
+inline double status_mebibytes(const std::string& name) {
     std::ifstream status("/proc/self/status");
     for (std::string word; status >> word;) {
-        if (word == "VmHWM:") {
+        if (word == name) {
             double kibibytes = 0;
             status >> kibibytes;
             return kibibytes / 1024.0;
@@ -32,5 +32,11 @@ inline double most_resident_mebibytes() {
     }
     return 0;
 }
+
+/// The largest that it has been, in MiB.
+inline double most_resident_mebibytes() { return status_mebibytes("VmHWM:"); }
+
+/// What of it is of no file, in MiB.
+inline double anonymous_mebibytes() { return status_mebibytes("RssAnon:"); }
 
 }  // namespace residency::test

@@ -80,7 +80,7 @@ TEST_CASE("a folder's sizes: of the XML file or the ONNX file, with the width th
 TEST_CASE("a model needs more with more streams, longer sub-batches and in f32, and less than the most that is known") {
     const ModelSizes sizes{20e6, 400};
     const auto memory = [&sizes](std::size_t streams, std::size_t tokens, bool half, bool most) {
-        return model_memory(sizes, streams, tokens, memory_rates(half, most));
+        return model_memory(sizes, streams, tokens, memory_rates(half, most, Gives::tokens));
     };
     for (const bool half : {false, true}) {
         for (const bool most : {false, true}) {
@@ -93,7 +93,9 @@ TEST_CASE("a model needs more with more streams, longer sub-batches and in f32, 
             }
         }
         CHECK(memory(1, 512, half, true) > memory(1, 512, half, false));
+        CHECK(memory(1, 512, half, true) > model_memory(sizes, 1, 512, memory_rates(half, true, Gives::less)));
     }
     CHECK(memory(1, 512, false, true) > memory(1, 512, true, true));
-    CHECK(model_memory({1e300, 1}, 1, 1, memory_rates(true, true)) == (std::numeric_limits<std::size_t>::max)());
+    CHECK(model_memory({1e300, 1}, 1, 1, memory_rates(true, true, Gives::less)) ==
+          (std::numeric_limits<std::size_t>::max)());
 }

@@ -5,6 +5,7 @@
 #include "residency/backends/openvino/engine.hpp"
 #include "residency/backends/openvino/loaded_model.hpp"
 #include "residency/backends/openvino/loading.hpp"
+#include "residency/backends/openvino/model_sizes.hpp"
 #include "residency/backends/openvino/options.hpp"
 #include "residency/backends/openvino/runtime.hpp"
 #include "residency/backends/unit_length.hpp"
@@ -194,7 +195,7 @@ public:
         detail::openvino::Loading loading(options_.model, key, context);
         OpenVinoPooling pooling = OpenVinoPooling::from_model;
         std::size_t dimension = 0;
-        auto model = loading.run([&](const ov::Model& read) {
+        auto model = loading.run(detail::openvino::Gives::tokens, [&](const ov::Model& read) {
             const std::size_t output = output_of(read, loading, pooling);
             const ov::PartialShape shape = read.output(output).get_partial_shape();
             const std::ptrdiff_t rank = pooling == OpenVinoPooling::from_model ? 2 : 3;
@@ -223,7 +224,7 @@ public:
     /// Threads  any, several at once
     [[nodiscard]] std::size_t memory_needed(const ModelKey& key) const {
         LoadContext context;
-        return detail::openvino::Loading(options_.model, key, context).memory_needed();
+        return detail::openvino::Loading(options_.model, key, context).memory_needed(detail::openvino::Gives::tokens);
     }
 
     /// What `ClosesEngine` asks for.

@@ -14,6 +14,7 @@
 #include "residency/backends/trim_memory.hpp"
 #include "residency/error.hpp"
 #include "residency/model_key.hpp"
+#include "residency/runtime/processors.hpp"
 
 #include <algorithm>
 #include <cstddef>
@@ -72,11 +73,12 @@ public:
     /// How the tokenizer joins a query and a document; none if it does not say. Once the tokenizer is there: in `run`.
     [[nodiscard]] const std::optional<PairTemplate>& pair_template() const noexcept { return pair_template_; }
 
-    /// Loads. `output_of(model)` gives the number of the output to read, and calls `fail` if there is none.
+    /// Loads. `output_of(model)` gives the number of the output to read, and calls `fail` if there is none. `gives` is
+    /// what the memory that the model takes is counted by.
     ///
     /// Throws Error: `operation_aborted` if stop was requested; `load_failed` with the path and OpenVINO's words.
     template <class OutputOf>
-    std::unique_ptr<LoadedModel> run(const OutputOf& output_of) {
+    std::unique_ptr<LoadedModel> run(Gives gives, const OutputOf& output_of) {
         stop_if_requested();
         const std::filesystem::path model_file = guarded([this] { return folder_.model(); });
         const std::filesystem::path tokenizer_file = guarded([this] { return folder_.tokenizer(); });
@@ -105,9 +107,10 @@ public:
                     std::clamp<std::size_t>(static_cast<std::size_t>((std::max)(1, streams)), 1, options_.streams))
                     .release());
         });
-        use.memory = model_memory(guarded([this] { return folder_.sizes(); }), made->workers.size(),
-                                  (std::max)(options_.batch_tokens, use.limit),
-                                  memory_rates(is_half([&] { return compiled.get_property(precision); }), false));
+        use.memory =
+            model_memory(guarded([this] { return folder_.sizes(); }), made->workers.size(),
+                         (std::max)(options_.batch_tokens, use.limit),
+                         memory_rates(is_half([&] { return compiled.get_property(precision); }), false, gives));
         step(1.0F);
         trim_.keep();  // From here on the model itself sees to it.
         return std::make_unique<LoadedModel>(key_, std::move(made), texts, std::move(use), options_);
@@ -134,15 +137,28 @@ public:
     }
 
     /// How many bytes the model would take at most, loaded; throws as `run` does for what the files say.
-    [[nodiscard]] std::size_t memory_needed() {
+    [[nodiscard]] std::size_t memory_needed(Gives gives) {
         trim_.keep();  // It is about a few files alone.
         const ModelSizes sizes = guarded([this] { return folder_.sizes(); });
         guarded([this] { return folder_.tokenizer(); });
         const std::size_t tokens = (std::max)(options_.batch_tokens, limit());
-        return model_memory(sizes, options_.streams, tokens, memory_rates(will_be_half(), true));
+        return model_memory(sizes, most_streams(), tokens, memory_rates(will_be_half(), true, gives));
     }
 
 private:
+    // On processors OpenVINO makes a stream of at least one thread, and has no more threads than processors to run on.
+    [[nodiscard]] std::size_t most_streams() const {
+        if (options_.device != "CPU" || !options_.properties.empty()) {
+            return options_.streams;
+        }
+#if defined(__linux__)
+        const std::size_t processors = runtime::affinity_processors();
+#else
+        const std::size_t processors = runtime::system_processors();
+#endif
+        return (std::min)({options_.streams, options_.threads, processors});
+    }
+
     void stop_if_requested() const {
         if (context_.stop_token().stop_requested() || Engine::closed()) {
             throw Error(operation_aborted(), key_, Stage::load, "the load was asked to stop");

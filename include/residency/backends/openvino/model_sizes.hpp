@@ -71,21 +71,25 @@ struct ModelSizes {
     return sizes;
 }
 
-/// What a weight, a stream and a token take in memory. Measured on processors, in anonymous memory: weights come
-/// converted and packed, in one copy for embeddings and two for the rest.
+/// What a weight, a stream and a number of a token's vector take in memory. Measured on processors, in anonymous
+/// memory: weights come converted and packed, in one copy for embeddings and two for the rest.
 struct MemoryRates {
     double parameter;
     double stream;
     double number_of_token;
 };
 
+/// What a model gives: for each token a vector, which are in memory too, or less than that.
+enum class Gives : std::uint8_t { tokens, less };
+
 /// Of a model that is computed in `half` precision, or in f32; `most`: on any processor that was measured.
-[[nodiscard]] constexpr MemoryRates memory_rates(bool half, bool most) noexcept {
+[[nodiscard]] constexpr MemoryRates memory_rates(bool half, bool most, Gives gives) noexcept {
     constexpr double mebibyte = 1 << 20;
+    const double output = gives == Gives::less ? 0 : half ? (most ? 14 : 12) : (most ? 6 : 4);
     if (most) {
-        return half ? MemoryRates{4.0, 10 * mebibyte, 52} : MemoryRates{5.2, 10 * mebibyte, 64};
+        return half ? MemoryRates{4.0, 10 * mebibyte, 30 + output} : MemoryRates{5.2, 10 * mebibyte, 54 + output};
     }
-    return half ? MemoryRates{3.6, 10 * mebibyte, 36} : MemoryRates{4.6, 12 * mebibyte, 48};
+    return half ? MemoryRates{3.6, 10 * mebibyte, 22 + output} : MemoryRates{4.6, 12 * mebibyte, 42 + output};
 }
 
 /// How many bytes a model takes once each stream has computed a sub-batch of `tokens` padded tokens.

@@ -5,6 +5,7 @@
 #include "residency/backends/openvino/engine.hpp"
 #include "residency/backends/openvino/loaded_model.hpp"
 #include "residency/backends/openvino/loading.hpp"
+#include "residency/backends/openvino/model_sizes.hpp"
 #include "residency/backends/openvino/options.hpp"
 #include "residency/backends/openvino/pair_template.hpp"
 #include "residency/backends/openvino/runtime.hpp"
@@ -202,7 +203,7 @@ public:
     /// Threads  any, several at once
     [[nodiscard]] std::unique_ptr<OpenVinoRerankerModel> load(const ModelKey& key, LoadContext& context) const {
         detail::openvino::Loading loading(options_.model, key, context);
-        auto model = loading.run([&loading](const ov::Model& read) {
+        auto model = loading.run(detail::openvino::Gives::less, [&loading](const ov::Model& read) {
             const auto logits = detail::openvino::output_named(read, "logits");
             if (!logits) {
                 loading.fail("it is no reranker: it has no output logits; load it with OpenVinoEmbeddingBackend");
@@ -233,7 +234,7 @@ public:
     /// Threads  any, several at once
     [[nodiscard]] std::size_t memory_needed(const ModelKey& key) const {
         LoadContext context;
-        return detail::openvino::Loading(options_.model, key, context).memory_needed();
+        return detail::openvino::Loading(options_.model, key, context).memory_needed(detail::openvino::Gives::less);
     }
 
     /// What `ClosesEngine` asks for.
