@@ -51,9 +51,10 @@ public:
     ///
     /// Errors   invalid_request: `as` is not `as_is`, and the model has no prefixes; or, before any text is computed,
     ///          and with the text's index as `text_index()`: it has no tokens, or more than the limit and `truncate` is
-    ///          off, or more than 16 MiB. inference_failed: OpenVINO could not compute it. operation_aborted: `stop`
-    ///          was requested, while it read texts, while it waited for a stream, or between two sub-batches. Out of
-    ///          memory: std::bad_alloc, or inference_failed.
+    ///          off, or more than 16 MiB. inference_failed: OpenVINO could not compute it, or an inference of
+    ///          the model has failed before: it is to be unloaded. operation_aborted: `stop` was requested, while it
+    ///          read texts, while it waited for a stream, or between two sub-batches. Out of memory: std::bad_alloc, or
+    ///          inference_failed.
     /// Threads  any number at once; more than `max_concurrency()` wait for one another
     [[nodiscard]] Embeddings embed(std::span<const std::string> texts, EmbedAs as, const std::stop_token& stop = {}) {
         const detail::openvino::Engine::Scope use;

@@ -2,6 +2,7 @@
 
 #include "residency/backends/openvino/batch.hpp"
 #include "residency/backends/openvino/engine.hpp"
+#include "residency/backends/openvino/inference.hpp"
 #include "residency/backends/openvino/options.hpp"
 #include "residency/backends/openvino/request_pool.hpp"
 #include "residency/backends/openvino/runtime.hpp"
@@ -14,6 +15,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -58,6 +60,8 @@ struct Compiled {
     ov::CompiledModel tokenizer;
     /// Tokens to vectors or scores.
     ov::CompiledModel model;
+    /// Whether an inference of either failed: what later ones give may be wrong.
+    std::atomic<bool> failed{false};
     /// The requests.
     RequestPool<Worker> workers;
 
@@ -66,6 +70,8 @@ private:
         std::vector<Worker> made(streams);
         for (Worker& worker : made) {
             worker = {tokenizer.create_infer_request(), model.create_infer_request()};
+            note_failures(worker.tokenizer, failed);
+            note_failures(worker.model, failed);
         }
         return made;
     }
@@ -140,13 +146,15 @@ public:
     }
 
     /// Waits for a free worker and calls `call(worker)`, in which OpenVINO may be used. Throws Error operation_aborted
-    /// if `stop` was requested, inference_failed with OpenVINO's words if that throws.
+    /// if `stop` was requested, inference_failed with OpenVINO's words if that throws, or if an inference of the model
+    /// has failed before `call` was at its end.
     template <class Call>
     void with_worker(const std::stop_token& stop, const Call& call) {
         const auto turn = compiled_->workers.take(stop);
         if (!turn) {
             throw aborted();
         }
+        require_no_failure();
         try {
             call(turn.request());
         } catch (const Error&) {
@@ -156,6 +164,7 @@ public:
         } catch (const std::exception& failure) {
             throw error(errc::inference_failed, "OpenVINO could not compute it: " + words_of(failure.what()));
         }
+        require_no_failure();
     }
 
     /// Computes the sequences and calls `on_row(index, row)` for each, in any order; `row` is valid during the call.
@@ -177,6 +186,13 @@ public:
     }
 
 private:
+    void require_no_failure() const {
+        if (compiled_->failed) {
+            throw error(errc::inference_failed,
+                        "an inference of the model has failed, after which OpenVINO may give wrong results: unload it");
+        }
+    }
+
     [[nodiscard]] Error aborted() const {
         return {operation_aborted(), key_, Stage::inference, "the inference was asked to stop"};
     }
@@ -219,13 +235,6 @@ private:
             }
             to += width;
         }
-    }
-
-    // To its end, whether it is asked to stop or not: InferRequest::cancel() leaves shapes of the inference that it
-    // ended in the stream, with which the next ones there fail, or give wrong vectors.
-    static void infer(ov::InferRequest& request) {
-        request.start_async();
-        request.wait();
     }
 
     template <class OnRow>

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "residency/backends/openvino/batch.hpp"
+#include "residency/backends/openvino/inference.hpp"
 #include "residency/backends/openvino/runtime.hpp"
 
 #include <algorithm>
@@ -129,7 +130,7 @@ private:
             second_input.data<std::string>()[0] = second;
             request.set_input_tensor(1, second_input);
         }
-        request.infer();
+        infer(request);
         const ov::Tensor ids = request.get_tensor("input_ids");
         const ov::Tensor mask = request.get_tensor("attention_mask");
         if (ids.get_shape().size() != 2 || ids.get_shape()[0] != texts.size() || mask.get_shape() != ids.get_shape()) {
