@@ -83,7 +83,7 @@ void SimulationOf<Asynchronous>::use_lease() {
         case 3:
             note("call the leased model ", held.model->serial);
             std::visit(
-                [this](auto& lease) {
+                [&](auto& lease) {
                     const std::vector<std::string> unnamed{"0"};
                     if constexpr (Asynchronous) {
                         oracle_.require(lease->facts().state == ModelFacts::State::alive,
