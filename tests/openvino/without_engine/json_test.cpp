@@ -41,6 +41,15 @@ TEST_CASE("of two members of one name the last counts, and a limit that is none 
     CHECK(*json->find("model_max_length")->number() > 1e29);
 }
 
+TEST_CASE("zero is zero, whatever its exponent") {
+    for (const char* const text : {"0e999", "-0.0E400", "0e-999"}) {
+        INFO(text);
+        const auto json = Json::parse(text);
+        REQUIRE(json);
+        CHECK(json->number() == 0.0);
+    }
+}
+
 TEST_CASE("what is not JSON is nothing, wherever it breaks off") {
     for (const char* const text : {"",          " ",         "{",           "[",           "[1",
                                    "[1,",       "[1 2]",     "{\"a\"",      "{\"a\":",     "{\"a\":1",

@@ -281,7 +281,8 @@ private:
             }
             exponent += direction * more;
         }
-        to *= sign * std::pow(10.0, exponent);
+        // Zero times infinity would be no number.
+        to *= to == 0.0 ? sign : sign * std::pow(10.0, exponent);
         return true;
     }
 
