@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <latch>
@@ -19,6 +20,7 @@
 #include <stdexcept>
 #include <stop_token>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -121,6 +123,43 @@ TEST_CASE("an added token that is text stays one token") {
     (void)error_of(errc::invalid_request, [&] { (void)tokens_at_most(6)->embed(texts); });
     copy.write("tokenizer.json", R"({"added_tokens": [{"content": "[MASK]", "special": false}]})");
     CHECK(tokens_at_most(5)->embed(texts).size() == 1);
+}
+
+TEST_CASE("a tokenizer that was converted to cut texts cuts none, and what is too long is refused") {
+    const auto folder = openvino_models_or_skip();
+    if (!folder) {
+        return;
+    }
+    (void)load({.model = {.folders = *folder}});  // The core then knows the tokenizer's operations.
+    const auto tokenizer =
+        detail::openvino::core().read_model((*folder / "all-minilm-l6-v2-f16" / "openvino_tokenizer.xml").string());
+    // As convert_tokenizer does it with truncation=True.
+    std::size_t cuts = 0;
+    for (const auto& node : tokenizer->get_ops()) {
+        if (node->get_type_name() == std::string_view("ReadValue")) {
+            const bool on = true;
+            const auto constant = std::make_shared<ov::op::v0::Constant>(ov::element::boolean, ov::Shape{}, &on);
+            node->input(0).replace_source_output(constant->output(0));
+        } else if (node->get_type_name() == std::string_view("Truncate")) {
+            constexpr std::int32_t most = 3;
+            const auto constant = std::make_shared<ov::op::v0::Constant>(ov::element::i32, ov::Shape{}, &most);
+            ov::Node* const selects = node->get_input_node_ptr(node->get_input_size() - 3);
+            REQUIRE(selects->get_type_name() == std::string_view("Select"));
+            selects->input(1).replace_source_output(constant->output(0));
+            ++cuts;
+        }
+    }
+    REQUIRE(cuts == 1);
+    const Copy copy(*folder);
+    ov::save_model(tokenizer, (copy.path() / "openvino_tokenizer.xml").string(), false);
+    auto options = copy.options();
+    options.model.context_tokens = 10;
+    const auto model = load(options, "copy");
+    const std::vector<std::string> fits{text_of(10)};
+    CHECK(cosine(model->embed(fits)[0], load({.model = {.folders = *folder}})->embed(fits)[0]) > 0.9999);
+    const std::vector<std::string> longer{text_of(11)};
+    CHECK_THAT(error_of(make_error_code(errc::invalid_request), [&] { (void)model->embed(longer); }).what(),
+               contains_text("it has 11 tokens"));
 }
 
 TEST_CASE("texts of all kinds have a vector of length 1, whatever is beside them") {

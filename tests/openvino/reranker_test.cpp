@@ -38,15 +38,20 @@ std::string words(std::size_t count) {
     return text;
 }
 
-// Copies a model's folder without the template in its tokenizer.
-void copy_without_template(const std::filesystem::path& from, const std::filesystem::path& to) {
+// Copies a model's folder, with `with` in the place of `what` in its tokenizer.
+void copy_with(const std::filesystem::path& from, const std::filesystem::path& to, const std::string& what,
+               const std::string& with) {
     std::filesystem::copy(from, to, std::filesystem::copy_options::recursive);
     std::ifstream in(from / "openvino_tokenizer.xml", std::ios::binary);
     std::string text((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
-    const std::size_t at = text.find("<processed_post_processor_template");
+    const std::size_t at = text.find(what);
     REQUIRE(at != std::string::npos);
-    text.replace(at, 2, "<x");
+    text.replace(at, what.size(), with);
     std::ofstream(to / "openvino_tokenizer.xml", std::ios::binary | std::ios::trunc) << text;
+}
+
+void copy_without_template(const std::filesystem::path& from, const std::filesystem::path& to) {
+    copy_with(from, to, "<processed_post_processor_template", "<xrocessed_post_processor_template");
 }
 
 }  // namespace
@@ -110,6 +115,20 @@ TEST_CASE("a tokenizer with two inputs that says nothing of pairs is asked how i
           load({.model = {.folders = *folder}})->rerank("what has lift", documents));
 }
 
+TEST_CASE("a pair without tokens is refused") {
+    const auto folder = openvino_models_or_skip();
+    if (!folder) {
+        return;
+    }
+    const TemporaryFolder copies;
+    copy_with(*folder / "qa-reranker-l6-f16", copies.path() / "bare", "[101, -1, 102, -2, 102]", "[-1, -2]");
+    const auto model = load({.model = {.folders = copies.path()}}, "bare");
+    const std::vector<std::string> documents{"a", ""};
+    CHECK(model->rerank("b", documents).size() == 2);
+    const Error error = error_of(make_error_code(errc::invalid_request), [&] { (void)model->rerank("", documents); });
+    CHECK(error.text_index() == std::optional<std::size_t>(1));
+}
+
 TEST_CASE("a folder without a head or without a way to join pairs is no reranker") {
     const auto folder = openvino_models_or_skip();
     if (!folder) {
@@ -142,9 +161,15 @@ TEST_CASE("a tokenizer with one input serves a reranker by its template") {
         std::filesystem::copy_file(*folder / "all-minilm-l6-v2-f16" / file, copies.path() / "single" / file,
                                    std::filesystem::copy_options::overwrite_existing);
     }
-    const std::vector<std::string> documents{"a wing [SEP] has lift", "cheese is made of milk"};
-    CHECK(load({.model = {.folders = copies.path()}}, "single")->rerank("what has lift", documents) ==
-          load({.model = {.folders = *folder}})->rerank("what has lift", documents));
+    const auto single = load({.model = {.folders = copies.path()}}, "single");
+    const auto paired = load({.model = {.folders = *folder}});
+    for (const std::string query : {"what has lift", "", " "}) {
+        for (const auto& documents : {std::vector<std::string>{"a wing [SEP] has lift", "cheese is made of milk"},
+                                      std::vector<std::string>{""}, std::vector<std::string>{" ", ""}}) {
+            INFO('\'' << query << "' for " << documents.size() << " documents, the first '" << documents[0] << '\'');
+            CHECK(single->rerank(query, documents) == paired->rerank(query, documents));
+        }
+    }
 }
 
 TEST_CASE("a manager embeds and reranks with OpenVINO") {

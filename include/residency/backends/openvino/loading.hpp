@@ -227,6 +227,7 @@ private:
             pair_template_ = PairTemplate::parse(model->get_rt_info<std::string>(name));
         }
         make_special_tokens_text(*model, folder_.added_text_tokens());
+        keep_whole_texts(*model);
         return core().compile_model(model, "CPU",
                                     {ov::num_streams(static_cast<std::int32_t>(options_.streams)),
                                      ov::inference_num_threads(static_cast<std::int32_t>(options_.streams))});

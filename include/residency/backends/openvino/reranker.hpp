@@ -44,7 +44,7 @@ public:
     /// shares one with a pair changes no more than the rounding of its score. No text makes control tokens. Bytes that
     /// are not UTF-8 are unknown, or nothing; a NUL is nothing.
     ///
-    /// Errors   invalid_request, before any pair is computed: a pair has more tokens than the limit and `truncate` is
+    /// Errors   invalid_request, before any pair is computed: a pair has no tokens, or more than the limit and `truncate` is
     ///          off, the query leaves no room for a token of a document, or a text has more than 16 MiB;
     ///          `text_index()` is the document at fault, none if it is the query. inference_failed: OpenVINO could not
     ///          compute it, or an inference of the model has failed before: it is to be unloaded. operation_aborted:
@@ -131,6 +131,9 @@ private:
 
     [[nodiscard]] detail::openvino::Sequence join(const detail::openvino::Tokens& query,
                                                   std::span<const std::int64_t> document, std::size_t index) const {
+        if (form_.added() + query.size() + document.size() == 0) {
+            throw model_->error(errc::invalid_request, "it has no tokens, nor has the query").at_text(index, noun);
+        }
         const std::size_t room = model_->limit() - form_.added() - query.size();
         if (document.size() > room) {
             if (!truncate_) {

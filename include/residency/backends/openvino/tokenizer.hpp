@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <span>
 #include <stdexcept>
@@ -48,6 +49,28 @@ inline void make_special_tokens_text(ov::Model& tokenizer, std::span<const std::
             const auto constant =
                 std::make_shared<ov::op::v0::Constant>(ov::element::u8, ov::Shape{pattern.size()}, pattern.data());
             node->input(pattern_input).replace_source_output(constant->output(0));
+        }
+    }
+}
+
+/// Has `tokenizer` cut no text, as it may have been converted to. Before it is compiled.
+inline void keep_whole_texts(ov::Model& tokenizer) {
+    // So much that tokens may be added to it.
+    constexpr std::int32_t most = (std::numeric_limits<std::int32_t>::max)() / 2;
+    // The last inputs are the most tokens, the side that is cut, and how pairs are.
+    constexpr std::size_t from_end = 3;
+    for (const auto& node : tokenizer.get_ops()) {
+        if (node->get_type_name() == std::string_view("Truncate") && node->get_input_size() > from_end) {
+            const auto constant = std::make_shared<ov::op::v0::Constant>(ov::element::i32, ov::Shape{}, &most);
+            const std::size_t input = node->get_input_size() - from_end;
+            // Newer ones select it by a state, which must not be left over.
+            ov::Node* const selects = node->get_input_node_ptr(input);
+            if (selects->get_type_name() == std::string_view("Select")) {
+                selects->input(1).replace_source_output(constant->output(0));
+                selects->input(2).replace_source_output(constant->output(0));
+            } else {
+                node->input(input).replace_source_output(constant->output(0));
+            }
         }
     }
 }
@@ -122,7 +145,10 @@ private:
 
     [[nodiscard]] std::vector<Sequence> run(ov::InferRequest& request, std::span<const std::string> texts,
                                             const std::string& second) const {
-        ov::Tensor first_input(ov::element::string, {texts.size()});
+        // One that joins pairs fails where all texts are without tokens: one more text has some.
+        const std::size_t count = texts.size() + (inputs_ == 2 ? 1 : 0);
+        ov::Tensor first_input(ov::element::string, {count});
+        first_input.data<std::string>()[count - 1] = "a";
         std::copy(texts.begin(), texts.end(), first_input.data<std::string>());
         request.set_input_tensor(0, first_input);
         if (inputs_ == 2) {
@@ -133,7 +159,7 @@ private:
         infer(request);
         const ov::Tensor ids = request.get_tensor("input_ids");
         const ov::Tensor mask = request.get_tensor("attention_mask");
-        if (ids.get_shape().size() != 2 || ids.get_shape()[0] != texts.size() || mask.get_shape() != ids.get_shape()) {
+        if (ids.get_shape().size() != 2 || ids.get_shape()[0] != count || mask.get_shape() != ids.get_shape()) {
             throw std::runtime_error("the tokenizer gave no row of tokens for each text");
         }
         std::vector<Sequence> rows(texts.size());
