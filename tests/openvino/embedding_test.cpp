@@ -180,6 +180,13 @@ TEST_CASE("texts of all kinds have a vector of length 1, whatever is beside them
         CHECK(std::abs(length(together[index]) - 1.0) < 1e-5);
         CHECK(cosine(model->embed({&texts[index], 1})[0], together[index]) > 0.9995);
     }
+    for (int round = 0; round < 100; ++round) {
+        const std::vector<std::string> cut_off{std::string(static_cast<std::size_t>(round), 'a') + "\xFF", "\xF0\x9F",
+                                               ""};
+        CHECK(model->embed(cut_off).size() == 3);
+    }
+    const std::vector<std::string> empty(3);
+    CHECK(cosine(model->embed(empty)[2], together[0]) > 0.9995);
     const std::vector<std::string> large{std::string((std::size_t{16} << 20U) + 1, 'a')};
     const Error error = error_of(make_error_code(errc::invalid_request), [&] { (void)model->embed(large); });
     CHECK_THAT(error.what(), contains_text("16777217 bytes"));

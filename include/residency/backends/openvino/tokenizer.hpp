@@ -3,6 +3,7 @@
 #include "residency/backends/openvino/batch.hpp"
 #include "residency/backends/openvino/inference.hpp"
 #include "residency/backends/openvino/runtime.hpp"
+#include "residency/backends/openvino/utf8.hpp"
 
 #include <algorithm>
 #include <cstddef>
@@ -145,15 +146,16 @@ private:
 
     [[nodiscard]] std::vector<Sequence> run(ov::InferRequest& request, std::span<const std::string> texts,
                                             const std::string& second) const {
-        // One that joins pairs fails where all texts are without tokens: one more text has some.
-        const std::size_t count = texts.size() + (inputs_ == 2 ? 1 : 0);
+        // It fails, or gives too few rows, where all texts are without tokens: one more text has some.
+        const std::size_t count = texts.size() + 1;
         ov::Tensor first_input(ov::element::string, {count});
-        first_input.data<std::string>()[count - 1] = "a";
-        std::copy(texts.begin(), texts.end(), first_input.data<std::string>());
+        first_input.data<std::string>()[texts.size()] = "a";
+        // Its regular expressions read beyond a text that is not UTF-8.
+        std::transform(texts.begin(), texts.end(), first_input.data<std::string>(), as_utf8);
         request.set_input_tensor(0, first_input);
         if (inputs_ == 2) {
             ov::Tensor second_input(ov::element::string, {1});
-            second_input.data<std::string>()[0] = second;
+            second_input.data<std::string>()[0] = as_utf8(second);
             request.set_input_tensor(1, second_input);
         }
         infer(request);
