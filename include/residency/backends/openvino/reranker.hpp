@@ -44,12 +44,12 @@ public:
     /// shares one with a pair changes no more than the rounding of its score. No text makes control tokens. Bytes that
     /// are not UTF-8 are unknown, or nothing; a NUL is nothing.
     ///
-    /// Errors   invalid_request, before any pair is computed: a pair has no tokens, or more than the limit and `truncate` is
-    ///          off, the query leaves no room for a token of a document, or a text has more than 16 MiB;
+    /// Errors   invalid_request, before any pair is computed: a pair has no tokens, or more than the limit and
+    ///          `truncate` is off, the query leaves no room for a token of a document, or a text has more than 16 MiB;
     ///          `text_index()` is the document at fault, none if it is the query. inference_failed: OpenVINO could not
     ///          compute it, or an inference of the model has failed before: it is to be unloaded. operation_aborted:
-    ///          `stop` was requested, while it read texts, while it waited for a stream, or between two sub-batches. Out
-    ///          of memory: std::bad_alloc, or inference_failed.
+    ///          `stop` was requested, while it read texts, while it waited for a stream, or between two sub-batches.
+    ///          Out of memory: std::bad_alloc, or inference_failed.
     /// Threads  any number at once; more than `max_concurrency()` wait for one another
     [[nodiscard]] std::vector<float> rerank(std::string_view query, std::span<const std::string> documents,
                                             const std::stop_token& stop = {}) {
