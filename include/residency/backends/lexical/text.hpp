@@ -1,5 +1,6 @@
 #pragma once
 
+#include "residency/backends/utf8.hpp"
 #include "residency/compiler.hpp"
 
 #include <cstddef>
@@ -20,28 +21,21 @@ inline constexpr char32_t replacement = 0xFFFD;
 /// A byte that begins no valid UTF-8 sequence (stray, truncated, overlong, a surrogate, past U+10FFFF) gives
 /// `replacement` and is skipped alone, so decoding always ends and never reads past the text.
 [[nodiscard]] constexpr char32_t next_code_point(std::string_view& text) noexcept {
+    const std::size_t length = detail::utf8_length(text);
+    if (length == 0) {
+        text.remove_prefix(1);
+        return replacement;
+    }
     const auto byte = [&text](std::size_t index) {
         return static_cast<std::uint32_t>(static_cast<unsigned char>(text[index]));
     };
-    const std::uint32_t first = byte(0);
-    std::size_t length = 1;
-    std::uint32_t value = first;
-    std::uint32_t least = 0;
-    if (first >= 0xF0 && first <= 0xF4) {
-        length = 4, value = first & 0x07U, least = 0x10000;
-    } else if (first >= 0xE0) {
-        length = 3, value = first & 0x0FU, least = 0x800;
-    } else if (first >= 0xC2) {
-        length = 2, value = first & 0x1FU, least = 0x80;
-    }
-    bool valid = (first < 0x80 || length > 1) && first <= 0xF4 && text.size() >= length;
-    for (std::size_t index = 1; valid && index < length; ++index) {
-        valid = (byte(index) & 0xC0U) == 0x80U;
+    // Of several bytes the first has as many leading ones as there are, and each of the others six bits.
+    std::uint32_t value = length == 1 ? byte(0) : byte(0) & (0xFFU >> (length + 1));
+    for (std::size_t index = 1; index < length; ++index) {
         value = (value << 6U) | (byte(index) & 0x3FU);
     }
-    valid = valid && value >= least && value <= 0x10FFFF && (value < 0xD800 || value > 0xDFFF);
-    text.remove_prefix(valid ? length : 1);
-    return valid ? static_cast<char32_t>(value) : replacement;
+    text.remove_prefix(length);
+    return static_cast<char32_t>(value);
 }
 
 /// Appends `code_point` to `text` as UTF-8; precondition: it is not a surrogate and not past U+10FFFF.

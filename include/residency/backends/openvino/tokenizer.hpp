@@ -3,7 +3,7 @@
 #include "residency/backends/openvino/batch.hpp"
 #include "residency/backends/openvino/inference.hpp"
 #include "residency/backends/openvino/runtime.hpp"
-#include "residency/backends/openvino/utf8.hpp"
+#include "residency/backends/utf8.hpp"
 
 #include <algorithm>
 #include <cstddef>

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "residency/backends/remote/answer.hpp"
+#include "residency/backends/utf8.hpp"
 
 #include <boost/json/monotonic_resource.hpp>
 #include <boost/json/parse.hpp>
@@ -102,30 +103,6 @@ private:
     return static_cast<std::size_t>(index->get_int64());
 }
 
-/// How many bytes of `text` from `at` on are a character in UTF-8; zero if none begins there.
-[[nodiscard]] constexpr std::size_t character_size(std::string_view text, std::size_t at) noexcept {
-    const auto byte = [text, at](std::size_t index) {
-        return at + index < text.size() ? static_cast<unsigned char>(text[at + index]) : 0U;
-    };
-    const unsigned first = byte(0);
-    if (first < 0x80) {
-        return 1;
-    }
-    // The second byte's least and greatest leave out what is overlong, a surrogate, or past U+10FFFF.
-    const unsigned least = first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : 0x80;
-    const unsigned greatest = first == 0xed ? 0x9f : first == 0xf4 ? 0x8f : 0xbf;
-    const std::size_t size = first < 0xc2 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : first < 0xf5 ? 4 : 0;
-    if (size == 0 || byte(1) < least || byte(1) > greatest) {
-        return 0;
-    }
-    for (std::size_t index = 2; index < size; ++index) {
-        if ((byte(index) & 0xc0U) != 0x80) {
-            return 0;
-        }
-    }
-    return size;
-}
-
 /// Appends `text` as it stands inside a string in JSON. That is UTF-8: a byte that is not becomes U+FFFD.
 inline void append_escaped(std::string& json, std::string_view text) {
     constexpr std::string_view digits = "0123456789abcdef";
@@ -133,7 +110,7 @@ inline void append_escaped(std::string& json, std::string_view text) {
     for (std::size_t at = 0; at < text.size();) {
         const auto byte = static_cast<unsigned char>(text[at]);
         const bool is_escaped = byte < 0x20 || text[at] == '"' || text[at] == '\\';
-        const std::size_t size = byte < 0x80 ? 1 : character_size(text, at);
+        const std::size_t size = byte < 0x80 ? 1 : utf8_length(text.substr(at));
         if (size != 0 && !is_escaped) {
             at += size;
             continue;

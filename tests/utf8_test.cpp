@@ -1,11 +1,14 @@
 // Texts that are not UTF-8.
 
-#include "residency/backends/openvino/utf8.hpp"
+#include "residency/backends/utf8.hpp"
+
 #include "support/catch.hpp"
 
 #include <string>
 
-using residency::detail::openvino::as_utf8;
+namespace utf8_test {
+
+using residency::detail::as_utf8;
 
 TEST_CASE("what is UTF-8 stays, and each other byte becomes U+FFFD") {
     const std::string same(
@@ -22,3 +25,5 @@ TEST_CASE("what is UTF-8 stays, and each other byte becomes U+FFFD") {
     CHECK(as_utf8("\xF4\x90\x80\x80") == bad + bad + bad + bad);
     CHECK(as_utf8("\xC3z") == bad + "z");
 }
+
+}  // namespace utf8_test

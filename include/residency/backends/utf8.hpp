@@ -6,10 +6,10 @@
 #include <string>
 #include <string_view>
 
-namespace residency::detail::openvino {
+namespace residency::detail {
 
 /// How many bytes the character at the front of `text` has; 0 if it is not UTF-8. Precondition: `text` is not empty.
-[[nodiscard]] inline std::size_t utf8_length(std::string_view text) noexcept {
+[[nodiscard]] constexpr std::size_t utf8_length(std::string_view text) noexcept {
     const auto byte = [text](std::size_t at) { return at < text.size() ? static_cast<unsigned char>(text[at]) : 0U; };
     const unsigned first = byte(0);
     if (first < 0x80) {
@@ -42,4 +42,4 @@ namespace residency::detail::openvino {
     return valid;
 }
 
-}  // namespace residency::detail::openvino
+}  // namespace residency::detail
