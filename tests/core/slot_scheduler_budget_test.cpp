@@ -320,9 +320,18 @@ TEST_CASE("A key that waits for memory leaves its place to one that fits", "[cor
     // Its place is another's by now: it keeps its memory, and has the next place.
     CHECK(world.ledger.reserved() == 70);
     CHECK(world.resident(embedding, "small")->state == ResidentState::draining);
-    world.release(embedding);
-    world.work();
-    CHECK(world.is_ready(embedding, "big"));
+    SECTION("once that is there") {
+        world.release(embedding);
+        world.work();
+        CHECK(world.is_ready(embedding, "big"));
+    }
+    SECTION("unless the limit becomes too low for it meanwhile") {
+        world.set_limit(40);
+        REQUIRE(world.slots[embedding].failures.size() == 1);
+        CHECK(world.slots[embedding].failures.front() == std::pair(errc::insufficient_memory, Stage::memory));
+        CHECK(world.ledger.reserved() == 20);
+        CHECK(world.is_ready(embedding, "small"));
+    }
 }
 
 TEST_CASE("A key that pinned models alone keep out takes no other's place", "[core][H35][R13]") {

@@ -1,6 +1,8 @@
-// Unloading gives the memory back: over twenty cycles of load, use and unload through a slot, with two streams, the
-// median of what is in anonymous memory after cycles 11 to 20 is within 8 MiB of that after cycles 2 to 10. A process
-// of its own for each model, as what others did to the heap counts.
+// Unloading gives the memory back: over twenty cycles of load, use and unload through a slot, with two streams, what is
+// in anonymous memory does not grow: the least of it after cycles 11 to 20 is at most 8 MiB more than after cycles 2 to
+// 10. The medians are printed, too; they jump between two levels, since a thread of OpenVINO's that ends after the
+// unload frees some 20 MiB that stay in the heap until the next one. A process of its own for each model, as what
+// others did to the heap counts.
 //
 //   openvino_memory NAME QUANTIZATION
 
@@ -10,7 +12,6 @@
 #include "support/resident_set.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <cstdlib>
 #include <exception>
@@ -48,10 +49,13 @@ bool measure(Backend backend, const ModelKey& key, const Use& use) {
         std::cout << "cycle " << cycle << ": " << loaded << " MiB loaded, " << after.back() << " MiB after"
                   << std::endl;
     }
-    const double early = median({after.begin() + 1, after.begin() + 10});
-    const double late = median({after.begin() + 10, after.end()});
-    std::cout << key << ": median of cycles 2 to 10: " << early << " MiB; of 11 to 20: " << late << " MiB\n";
-    return std::abs(late - early) <= allowed;
+    const std::vector<double> early(after.begin() + 1, after.begin() + 10);
+    const std::vector<double> late(after.begin() + 10, after.end());
+    const double least_early = *std::min_element(early.begin(), early.end());
+    const double least_late = *std::min_element(late.begin(), late.end());
+    std::cout << key << ": median of cycles 2 to 10: " << median(early) << " MiB, least " << least_early
+              << "; of 11 to 20: " << median(late) << " MiB, least " << least_late << '\n';
+    return least_late - least_early <= allowed;
 }
 
 }  // namespace

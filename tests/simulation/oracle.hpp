@@ -205,8 +205,8 @@ public:
     void end_size(int slot, int key, std::size_t bytes, Time now);
     /// A model holds so much from now on.
     void hold_memory(ModelFacts& model, std::size_t bytes);
-    /// At every instant what the models of all managers hold is within the limit, but for what they hold beyond what was
-    /// said of them.
+    /// At every instant what the models of all managers hold is within the limit, but for what they hold beyond what
+    /// was said of them.
     void check_held();
     /// The host sets another limit, and has; `used`: what is reserved then, as the budget says.
     std::uint64_t begin_limit(std::size_t bytes);

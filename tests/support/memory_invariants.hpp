@@ -406,6 +406,16 @@ private:
         }
         return false;
     }
+    // Whether it was asked for and the budget has not given it.
+    [[nodiscard]] bool waits_for_memory(std::size_t key) const {
+        for (core::Index index = 0; index < holdings_.end_index(); ++index) {
+            if (holdings_.used(index) && holdings_[index].key == key &&
+                holdings_[index].state != HoldingState::reserved) {
+                return true;
+            }
+        }
+        return false;
+    }
     [[nodiscard]] std::size_t leases_of(core::Index resident, bool bare) const {
         return static_cast<std::size_t>(std::count_if(leases_.begin(), leases_.end(), [&](const Lease& each) {
             return each.grant.resident.index == resident && (!bare || !each.grant.is_inference);
@@ -591,8 +601,8 @@ private:
         }
         for (const Waiter& each : waiters_) {
             require(each.spec.deadline >= scheduler_.next_alarm(), "H14 the alarm is not later than a deadline");
-            // What was asked before the limit was lower the budget refuses, or has given.
-            require(has_resident(each.key) || asks(each.key) || estimates_[each.key] <= limit_,
+            // What was asked before the limit was lower the budget refuses.
+            require(has_resident(each.key) || waits_for_memory(each.key) || estimates_[each.key] <= limit_,
                     "H35 nothing waits for what it can never have");
         }
     }

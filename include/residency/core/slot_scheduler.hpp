@@ -178,8 +178,8 @@ public:
     void size_failed(Index key, errc code, SharedText message, Time now, Actions& actions);
     /// The budget has answered about the memory of a key. Also harmless when it is late.
     void memory_answered(Index key, MemoryId id, MemoryVerdict verdict, Time now, Actions& actions);
-    /// The budget answers a message `available`: so many bytes there could be, beside those of residents that are pinned
-    /// or have bare leases.
+    /// The budget answers a message `available`: so many bytes there could be, beside those of residents that are
+    /// pinned or have bare leases.
     void memory_available(std::size_t bytes, Time now, Actions& actions);
     /// The budget's limit is another.
     void set_memory_limit(std::size_t bytes, Time now, Actions& actions);
@@ -460,6 +460,7 @@ private:
     [[nodiscard]] bool may_give_place(Index resident, Step& step);
     bool tries_again(Index resident, Duration took, Step& step);
     void evict_for_memory(Index resident, Step& step);
+    [[nodiscard]] bool holds_too_much(const KeyMemory& memory) const noexcept;
     void drop_memory(Index key) noexcept;
     void refuse_key(Index key, Step& step);
     void refuse_keys(Step& step);

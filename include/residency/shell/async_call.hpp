@@ -37,8 +37,8 @@ public:
           calls_(of) {}
 
     /// Starts the next call, which never begins before this returns: the thread that grants the first has other things
-    /// to carry out, and may be in the request's initiating call (R16); and after a failure there may be a call for each
-    /// request, which must not run one inside the other's end.
+    /// to carry out, and may be in the request's initiating call (R16); and after a failure there may be a call for
+    /// each request, which must not run one inside the other's end.
     void begin() noexcept {
         try {
             asio::post(strand_, Start(this->shared_from_this()));

@@ -309,8 +309,8 @@ private:
         }
     }
 
-    // The first user from number `next` on that has asked how much memory there could be, if that is known: the residents
-    // were looked at in this round. `next` becomes the number after it.
+    // The first user from number `next` on that has asked how much memory there could be, if that is known: the
+    // residents were looked at in this round. `next` becomes the number after it.
     [[nodiscard]] std::shared_ptr<MemoryUser> next_asking(core::Index& next) noexcept {
         const Lock lock(mutex_);
         for (User& each : users_) {

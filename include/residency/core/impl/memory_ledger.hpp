@@ -124,8 +124,8 @@ inline bool MemoryLedger::lacks() const noexcept {
 //  1. Idle residents go that are more than the limit, or that the host has no use for; all of them for a key whose load
 //     ran out of memory.
 //  2. Keys are served or refused, one after the other, as long as there is one.
-//  3. The turn is by rank, but the first key in it cannot have what it needs: what is in use for others that rank before
-//     it leaves too little. An aged key that can takes the turn: else it could wait for ever (R15).
+//  3. The turn is by rank, but the first key in it cannot have what it needs: what is in use for others that rank
+//     before it leaves too little. An aged key that can takes the turn: else it could wait for ever (R15).
 //  4. Residents make room for the first key that could be served if all went that can.
 //  5. Residents that drain, and need not any more, are kept.
 inline void MemoryLedger::settle(Time now, const std::vector<MemoryUse>& uses, MemoryAnswers& answers) {

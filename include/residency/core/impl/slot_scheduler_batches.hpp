@@ -100,8 +100,8 @@ inline void SlotScheduler::join(Index request, const RequestSpec& spec, Index in
 //  1. The model has no limits: it is not cut.
 //  2. It has more texts or bytes than fit one call: it is cut by the limits (H26).
 //  3. It is alone in the slot, no two requests were there at once lately, more than one call is free, and the model
-//     computes: it is cut evenly over the free calls (H25). Callers that come in turns would else share the calls' fixed
-//     cost badly; and calls that wait for another side would be more of them, and none of them sooner.
+//     computes: it is cut evenly over the free calls (H25). Callers that come in turns would else share the calls'
+//     fixed cost badly; and calls that wait for another side would be more of them, and none of them sooner.
 //  4. Else it is not cut.
 inline Index SlotScheduler::part_of(const Resident& resident, const RequestSpec& spec, bool is_alone) const noexcept {
     if (!resident.cuts) {  // 1.

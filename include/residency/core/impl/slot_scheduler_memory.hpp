@@ -99,7 +99,8 @@ inline void SlotScheduler::ask_for_memory(Index key) {
     refresh(key);
 }
 
-// Whether a resident that yields gives its place to the key that gets the next one, as far as memory is concerned (R13):
+// Whether a resident that yields gives its place to the key that gets the next one, as far as memory is concerned
+// (R13):
 //
 //  1. There is no budget, or the key's memory is reserved: yes.
 //  2. The budget has to say how much memory there could be, and is asked: not yet.
@@ -145,6 +146,7 @@ inline void SlotScheduler::memory_available(std::size_t bytes, Time now, Actions
 //  7. It is reserved, and the key may have a place; or it is lacking, the key waits for it, and another may have the
 //     place.
 //  8. Nothing waits for the key any more: what it has, or waits for, is given back.
+//  9. The limit has become too low for it meanwhile: the same, and its waiters fail.
 inline void SlotScheduler::memory_answered(Index key, MemoryId id, MemoryVerdict verdict, Time now, Actions& actions) {
     begin_call();
     Step step{now, actions};
@@ -190,9 +192,10 @@ inline void SlotScheduler::memory_answered(Index key, MemoryId id, MemoryVerdict
         refuse_key(key, step);
     } else {  // 7.
         enter(memory, verdict == MemoryVerdict::reserved ? MemoryPhase::held : MemoryPhase::lacking);
-        if (queue_.keys()[key].waiting == 0) {  // 8.
+        if (queue_.keys()[key].waiting == 0 || holds_too_much(memory)) {  // 8., 9.
             drop_memory(key);
         }
+        refuse_key(key, step);  // 9.
         refresh(key);
     }
     decide(step);
@@ -251,6 +254,11 @@ inline void SlotScheduler::evict_for_memory(Index index, Step& step) {
     resident.drained = ++drains_;
     refresh(resident.key);
     publish(EventType::drain_started, Reason::memory, index, Duration::zero(), step);
+}
+
+// Whether a key without a resident has memory, and needs more than the limit: no load begins that would be beyond it.
+inline bool SlotScheduler::holds_too_much(const KeyMemory& memory) const noexcept {
+    return memory.phase == MemoryPhase::held && memory.need() > memory_limit_;
 }
 
 // The key, which has no resident, is to have no memory any more.
@@ -324,7 +332,12 @@ inline void SlotScheduler::set_memory_limit(std::size_t bytes, Time now, Actions
     memory_limit_ = bytes;
     for (std::size_t key = 0; key < key_memory_.size(); ++key) {
         KeyMemory& memory = key_memory_[key];
-        if (std::exchange(memory.used, 0) <= memory.estimate) {
+        const bool needs_less = std::exchange(memory.used, 0) > memory.estimate;
+        if (holds_too_much(memory)) {
+            drop_memory(static_cast<Index>(key));
+            refresh(static_cast<Index>(key));
+        }
+        if (!needs_less) {
             continue;
         }
         // One that asks, or waits, wants more than it now needs.
