@@ -1,8 +1,7 @@
 // Unloading gives the memory back: over twenty cycles of load, use and unload through a slot, with two streams, what is
 // in anonymous memory does not grow: the least of it after cycles 11 to 20 is at most 8 MiB more than after cycles 2 to
-// 10. The medians are printed, too; they jump between two levels, since a thread of OpenVINO's that ends after the
-// unload frees some 20 MiB that stay in the heap until the next one. A process of its own for each model, as what
-// others did to the heap counts.
+// 10. The medians are printed, too: after a cycle there are about 20 or about 40 MiB, by chance, so that they jump. A
+// process of its own for each model, as what others did to the heap counts.
 //
 //   openvino_memory NAME QUANTIZATION
 
