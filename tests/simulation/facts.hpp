@@ -351,6 +351,8 @@ struct MemoryFacts {
     std::array<std::uint64_t, 6> impossible{};
     /// When idle models may last have had to go although no request waits for their memory.
     std::uint64_t pressed = 0;
+    /// The host trims while another thread is within the budget, which may do that when other models have come.
+    bool trims_later = false;
 };
 
 /// One residency, as the slot's status showed it.

@@ -125,7 +125,8 @@ inline bool Oracle::is_pressed(int slot, const ResidencyFacts& residency) const 
     const auto model = std::find_if(models.rbegin(), models.rend(), [&](const ModelFacts& each) {
         return each.slot == slot && each.key == residency.key && each.state != ModelFacts::State::failed;
     });
-    return memory.neighbour.waiting != 0 || memory.pressed > (model == models.rend() ? residency.ready : model->begun);
+    return memory.neighbour.waiting != 0 || memory.trims_later ||
+           memory.pressed > (model == models.rend() ? residency.ready : model->begun);
 }
 
 inline bool Oracle::makes_room_for(const RequestFacts& request, int residency_slot,

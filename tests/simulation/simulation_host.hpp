@@ -358,6 +358,7 @@ void SimulationOf<Asynchronous>::squeeze() {
             const std::size_t bytes = 1 + choices_.below(6);
             note("trim ", bytes);
             oracle_.memory.pressed = ++oracle_.sequence;
+            oracle_.memory.trims_later = oracle_.depth != 0;
             oracle_.see(Sight::trimmed);
             budget_->trim(bytes);
             break;

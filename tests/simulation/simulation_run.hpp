@@ -270,6 +270,9 @@ void SimulationOf<Asynchronous>::observe() {
             oracle_.require(control_.tracked() <= (settings_.both ? 2 : 1), "R7: more than one wait of a slot's timer");
         }
     }
+    if (oracle_.depth == 0 && frames_.empty()) {
+        oracle_.memory.trims_later = false;
+    }
 }
 
 // Nothing is asked for any more: all requests have to be served, whatever is idle has to go, and in the end nothing may
