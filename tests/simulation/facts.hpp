@@ -333,6 +333,8 @@ struct NeighbourFacts {
     std::size_t waiting = 0;
     std::size_t wanted = 0;
     std::size_t leases = 0;
+    /// When nothing was left to run: whether a model of it drained.
+    bool drains = false;
 };
 
 /// The budget that the slots share.

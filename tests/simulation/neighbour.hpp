@@ -79,6 +79,7 @@ public:
     }
     /// Nothing is left to run now.
     void check_quiet(std::size_t used) const {
+        oracle_.memory.neighbour.drains = false;
         if (!manager_) {
             return;
         }
@@ -217,6 +218,7 @@ private:
             }
         }
         for (const ResidentStatus& resident : status.residents) {
+            oracle_.memory.neighbour.drains |= resident.state == ResidentState::draining;
             oracle_.require(resident.state == ResidentState::ready || resident.leases != 0,
                             "R9: the neighbour's model is neither ready nor in use");
             oracle_.require(used <= oracle_.memory.limit || drains || oracle_.memory.neighbour.leases != 0 ||

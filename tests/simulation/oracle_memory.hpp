@@ -149,7 +149,8 @@ inline bool Oracle::is_resident(int slot, int key) const {
 inline void Oracle::check_quiet_memory(std::size_t used) {
     std::size_t least = memory.neighbour.holds;
     std::size_t most = memory.neighbour.holds + memory.neighbour.wanted;
-    bool drains = false;
+    // What drains for good counts as memory that comes back.
+    bool drains = memory.neighbour.drains;
     for (const ModelFacts& model : models) {
         if (model.holds_memory()) {
             least += model.says != 0 ? model.says : model.estimate;
