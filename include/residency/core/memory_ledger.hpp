@@ -147,7 +147,7 @@ private:
     [[nodiscard]] std::size_t sum_of(MemoryHold hold, Index to, Time now) const noexcept;
     bool serve_one(Time now, Index& leader, MemoryAnswers& answers);
     [[nodiscard]] bool is_stuck(Index leader) const noexcept;
-    bool gives_turn_to_age(Time now) noexcept;
+    bool gives_turn_to_age(Index leader, Time now) noexcept;
     [[nodiscard]] Room room_for(Index key, Time now) const noexcept;
     void make_room(Index leader, Time now, MemoryAnswers& answers);
     void evict(MemoryHold hold, std::size_t bytes, Index to, Time now, MemoryAnswers& answers);

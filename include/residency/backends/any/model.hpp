@@ -155,7 +155,8 @@ private:
 
 namespace detail {
 
-/// Whether what a model gives for a `Result` can be passed on: it, or an awaitable of it on any executor.
+/// Whether what a model gives for a `Result` can be passed on: it, or an
+/// awaitable of it with the default executor.
 template <class Given, class Result>
 inline constexpr bool can_be_passed_on =
     std::is_same_v<Given, Result> || std::is_same_v<Given, asio::awaitable<Result>>;

@@ -143,8 +143,8 @@ inline void MemoryLedger::settle(Time now, const std::vector<MemoryUse>& uses, M
         }
     }
     Index leader = none;
-    while (serve_one(now, leader, answers)) {}                           // 2.
-    if (leader != none && is_stuck(leader) && gives_turn_to_age(now)) {  // 3.
+    while (serve_one(now, leader, answers)) {}               // 2.
+    if (leader != none && gives_turn_to_age(leader, now)) {  // 3.
         while (serve_one(now, leader, answers)) {}
     }
     if (leader != none) {  // 4.

@@ -24,10 +24,11 @@ inline bool MemoryLedger::is_stuck(Index leader) const noexcept {
     return !fits_beside(stays, key.bytes, limit_);
 }
 
-// Has the next reservation go by age although the last one did, if the oldest key is aged and can be served so.
-inline bool MemoryLedger::gives_turn_to_age(Time now) noexcept {
-    const Index oldest = aged(now);
-    if (by_age_ || oldest == none) {
+// Has the next reservation go by age although the last one did, if the leader's turn by rank brings it nothing, and the
+// oldest key is aged and can be served so.
+inline bool MemoryLedger::gives_turn_to_age(Index leader, Time now) noexcept {
+    const Index oldest = by_age_ ? none : aged(now);
+    if (oldest == none || !is_stuck(leader)) {
         return false;
     }
     by_age_ = true;  // Who yields depends on it.
