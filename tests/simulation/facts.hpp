@@ -307,7 +307,7 @@ struct KeyFacts {
     /// How many loads in a row may have failed.
     int maybe_failures = 0;
     int loading = 0;
-    /// When its latest load failed, or its latest model was gone.
+    /// When its latest load or estimate failed, or its latest model was gone.
     std::uint64_t vacant = 0;
     std::uint64_t unload = 0;
     std::uint64_t revoke = 0;

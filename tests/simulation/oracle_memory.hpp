@@ -27,6 +27,7 @@ inline void Oracle::end_size(int slot, int key, std::size_t bytes, Time now) {
         note_change();
         return;
     }
+    of_key.vacant = ++sequence;
     of_key.maybe_cooling_until = now + cooldown(facts.options, of_key.maybe_failures++);
     of_key.cooling_until = now + cooldown(facts.options, of_key.failures++);
 }
