@@ -68,8 +68,9 @@ cell() {
         echo "not available: no $compiler"
         return 0
     fi
+    # Debug information would be a third of what each takes.
     local options=(-G Ninja "-DCMAKE_CXX_COMPILER=$compiler" "-DCMAKE_CXX_STANDARD=$standard" "-DCMAKE_BUILD_TYPE=$type"
-        -DRESIDENCY_BUILD_EXAMPLES=OFF -DRESIDENCY_TESTS_APART=ON)
+        -DCMAKE_CXX_FLAGS_DEBUG= -DRESIDENCY_BUILD_EXAMPLES=OFF -DRESIDENCY_TESTS_APART=ON)
     [ -z "$checks" ] || options+=("-DCMAKE_CXX_FLAGS=-D$checks")
     if [ "$boost" = newest ]; then
         if [ ! -e "$boost_folder/cmeel.prefix/include/boost/version.hpp" ]; then

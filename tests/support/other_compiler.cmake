@@ -52,7 +52,7 @@ function(residency_add_clang_program target source)
         DEPFILE "${program}.d"
         DEPENDS "${source}"
         COMMAND
-            ${CMAKE_CXX_COMPILER_LAUNCHER} "${RESIDENCY_CLANG}" -std=c++20 -g -O1 ${residency_warnings} ${residency_warnings_Clang} ${ARGN}
+            ${CMAKE_CXX_COMPILER_LAUNCHER} "${RESIDENCY_CLANG}" -std=c++20 -g1 -O1 ${residency_warnings} ${residency_warnings_Clang} ${ARGN}
             "-I${PROJECT_SOURCE_DIR}/include" "-I${PROJECT_SOURCE_DIR}/tests" "$<$<BOOL:${includes}>:-isystem$<JOIN:${includes},;-isystem>>"
             -pthread -MD -MT "${program}" -MF "${program}.d" -c "${source}" -o "${program}.o"
         COMMAND "${RESIDENCY_CLANG}" ${ARGN} -pthread "${program}.o" -o "${program}"
