@@ -1,8 +1,10 @@
 #pragma once
 
+#include "stress/access.hpp"
 #include "stress/calls.hpp"
 #include "stress/facts.hpp"
 #include "stress/random.hpp"
+#include "stress/short_lived.hpp"
 #include "stress/world.hpp"
 
 #include <exception>
@@ -29,9 +31,23 @@ struct Handler {
     World* world;
     /// It runs where its exceptions are caught.
     bool may_throw;
+    /// What ends with it, on a thread of the host's; null if nothing does.
+    ShortLived* last_of = nullptr;
 
     template <class... Results>
     void operator()(const std::exception_ptr& error, Results... results) {
+        if (last_of != nullptr) {
+            on_host_thread() = true;
+        }
+        handle(error, std::move(results)...);
+        if (last_of != nullptr) {
+            last_of->finish();
+        }
+    }
+
+private:
+    template <class... Results>
+    void handle(const std::exception_ptr& error, Results... results) {
         RequestFacts* const request = ticket.complete();
         if (request == nullptr) {
             world->witness.require(false, "R9: a handler was called twice");

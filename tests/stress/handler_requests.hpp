@@ -124,8 +124,8 @@ protected:
         }
     }
     template <class Call>
-    Handler<Call> handler_of(RequestFacts& request, bool may_throw) {
-        return {Ticket(world_, request), &world_, may_throw};
+    Handler<Call> handler_of(RequestFacts& request, bool may_throw, ShortLived* last_of = nullptr) {
+        return {Ticket(world_, request), &world_, may_throw, last_of};
     }
 
     template <class Call, class Executor>
@@ -135,7 +135,7 @@ protected:
     // On a context of its own, which ends when the handler has run.
     template <class Call, class Context>
     void start_in(Manager& manager, RequestFacts& request, Context& context) {
-        auto handler = context.last(handler_of<Call>(request, false));
+        auto handler = handler_of<Call>(request, false, &context);
         switch (dice().below(4)) {
             case 0:
                 start_on<Call>(manager, request, asio::any_completion_executor(context.executor()), std::move(handler));

@@ -1,44 +1,29 @@
 #pragma once
 
-#include "stress/access.hpp"
-#include "stress/random.hpp"
-
+#include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/thread_pool.hpp>
 
 #include <atomic>
-#include <utility>
 
 namespace residency::stress {
 
 namespace asio = boost::asio;
 
-/// A handler that says when it has run, on a thread of the host's.
-template <class Handler, class Done>
-struct LastHandler {
-    Handler handler;
-    Done done;
-
-    template <class... Results>
-    void operator()(Results... results) {
-        on_host_thread() = true;
-        std::move(handler)(std::move(results)...);
-        done();
-    }
+/// What ends with the handler of one request, which says when it has run.
+class ShortLived {
+public:
+    virtual ~ShortLived() = default;
+    virtual void finish() noexcept = 0;
 };
 
 /// An io_context for the handler of one request. It may be destroyed as soon as that has run (H16).
-class ShortLivedContext {
+class ShortLivedContext final : public ShortLived {
 public:
     [[nodiscard]] asio::io_context::executor_type executor() noexcept { return context_.get_executor(); }
-    /// `handler`, which stops the context.
-    template <class Handler>
-    [[nodiscard]] auto last(Handler handler) {
-        const auto stop = [this] {
-            done_ = true;
-            context_.stop();
-        };
-        return LastHandler<Handler, decltype(stop)>{std::move(handler), stop};
+    void finish() noexcept override {
+        done_ = true;
+        context_.stop();
     }
     /// Runs what is ready. Whether the handler has run.
     bool poll() {
@@ -57,15 +42,11 @@ private:
 };
 
 /// The same with a thread of its own.
-class ShortLivedPool {
+class ShortLivedPool final : public ShortLived {
 public:
-    [[nodiscard]] asio::thread_pool::executor_type executor() noexcept { return pool_.get_executor(); }
-    /// `handler`, after which `run` returns.
-    template <class Handler>
-    [[nodiscard]] auto last(Handler handler) {
-        const auto finish = [this] { done_ = true; };
-        return LastHandler<Handler, decltype(finish)>{std::move(handler), finish};
-    }
+    // Erased: another type would have every operation compiled once more.
+    [[nodiscard]] asio::any_io_executor executor() { return pool_.get_executor(); }
+    void finish() noexcept override { done_ = true; }
     /// Waits until the pool has no work left. Whether the handler has run.
     bool run() {
         pool_.join();
