@@ -171,6 +171,7 @@ inline std::vector<Family> families(Dose dose) {
                    .requests = each_key(2, full ? std::vector{lease, call(timed(lease)), high, call(timed(high))}
                                                 : std::vector{lease, call(timed(high))}),
                    .max_queue = full ? 3U : 2U,
+                   .residents = full ? std::vector<std::size_t>{1, 2} : std::vector<std::size_t>{1},
                    .leases = full ? std::vector<std::size_t>{1, 2} : std::vector<std::size_t>{2},
                    .keep_alives = full ? std::vector{0ms, 1ms, keep_alive_forever} : std::vector{1ms},
                    .cooldowns = full ? std::vector<bool>{false, true} : std::vector<bool>{true},
