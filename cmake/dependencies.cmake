@@ -12,7 +12,7 @@ function(residency_find_boost result)
     if(NOT TARGET Boost::headers AND NOT TARGET Boost::asio)
         message(STATUS "residency: no Boost 1.81 or newer is installed, taking Boost 1.89's sources")
         set(BOOST_INCLUDE_LIBRARIES asio system)
-        if(RESIDENCY_REMOTE)
+        if(RESIDENCY_REMOTE OR RESIDENCY_OPENVINO)
             list(APPEND BOOST_INCLUDE_LIBRARIES beast json)
         endif()
         set(BOOST_SKIP_INSTALL_RULES ON)
@@ -67,18 +67,19 @@ function(residency_find_spdlog)
     endif()
 endfunction()
 
-# Makes Boost::json if it can be had, with Boost.Beast's headers beside it: for a project that did not ask for
-# residency::remote it is not looked for. It is compiled, unlike the rest of Boost that residency uses.
+# Makes Boost::json if it can be had, with Boost.Beast's headers beside it: for a project that asked neither for
+# residency::remote nor for residency::openvino it is not looked for. It is compiled, unlike the rest of Boost that
+# residency uses.
 function(residency_find_boost_json)
-    if(NOT TARGET Boost::json AND (RESIDENCY_REMOTE OR PROJECT_IS_TOP_LEVEL))
+    if(NOT TARGET Boost::json AND (RESIDENCY_REMOTE OR RESIDENCY_OPENVINO OR PROJECT_IS_TOP_LEVEL))
         set(Boost_NO_WARN_NEW_VERSIONS ON)
         find_package(Boost 1.81 QUIET COMPONENTS json)
     endif()
-    if(NOT TARGET Boost::json AND RESIDENCY_REMOTE)
+    if(NOT TARGET Boost::json AND (RESIDENCY_REMOTE OR RESIDENCY_OPENVINO))
         message(
             FATAL_ERROR
-            "residency::remote needs Boost.JSON, which is compiled: install it (Debian: libboost-json1.81-dev), or add `json` and `beast` to "
-            "BOOST_INCLUDE_LIBRARIES where Boost is built from its sources"
+            "residency::remote and residency::openvino need Boost.JSON, which is compiled: install it (Debian: libboost-json1.81-dev), or add "
+            "`json` and `beast` to BOOST_INCLUDE_LIBRARIES where Boost is built from its sources"
         )
     endif()
 endfunction()

@@ -1,5 +1,5 @@
 # residency::openvino: models from OpenVINO and ONNX folders, computed by OpenVINO. OpenVINO is an installed package: that of
-# PyPI has one, too, and OpenVINO_DIR then names its folder `openvino/cmake`.
+# PyPI has one, too, and OpenVINO_DIR then names its folder `openvino/cmake`. residency::json is there.
 
 if(NOT TARGET openvino::runtime)
     find_package(OpenVINO QUIET COMPONENTS Runtime)
@@ -9,4 +9,4 @@ if(NOT TARGET openvino::runtime)
 endif()
 
 residency_add_leaf(openvino ${residency_openvino_headers})
-target_link_libraries(residency_openvino INTERFACE "$<BUILD_INTERFACE:openvino::runtime>;${CMAKE_DL_LIBS}")
+target_link_libraries(residency_openvino INTERFACE residency_json "$<BUILD_INTERFACE:openvino::runtime>;${CMAKE_DL_LIBS}")

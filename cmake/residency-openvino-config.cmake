@@ -1,7 +1,8 @@
 # The component openvino: residency::openvino.
 
+include("${CMAKE_CURRENT_LIST_DIR}/residency-json-config.cmake")
 find_package(OpenVINO QUIET COMPONENTS Runtime)
-if(TARGET openvino::runtime)
+if(residency_json_FOUND AND TARGET openvino::runtime)
     include("${CMAKE_CURRENT_LIST_DIR}/residency-openvino-targets.cmake")
     # Not part of the export: see cmake/openvino.cmake of the sources.
     set_property(TARGET residency::openvino APPEND PROPERTY INTERFACE_LINK_LIBRARIES openvino::runtime)

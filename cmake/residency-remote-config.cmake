@@ -1,8 +1,8 @@
 # The component remote: residency::remote.
 
-find_package(Boost 1.81 QUIET COMPONENTS json)
+include("${CMAKE_CURRENT_LIST_DIR}/residency-json-config.cmake")
 set(residency_remote_FOUND FALSE)
-if(TARGET Boost::json)
+if(residency_json_FOUND)
     file(STRINGS "${CMAKE_CURRENT_LIST_DIR}/residency-remote-targets.cmake" residency_remote_tls REGEX "RESIDENCY_REMOTE_TLS")
     if(residency_remote_tls)
         find_package(OpenSSL QUIET)

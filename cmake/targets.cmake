@@ -17,13 +17,15 @@ set(residency_spdlog_headers "${residency_headers}")
 list(FILTER residency_spdlog_headers INCLUDE REGEX "/residency/observe/spdlog(/|\\.hpp$)")
 set(residency_llama_cpp_headers "${residency_headers}")
 list(FILTER residency_llama_cpp_headers INCLUDE REGEX "/residency/backends/llama_cpp(/|\\.hpp$)")
+set(residency_json_headers "${residency_headers}")
+list(FILTER residency_json_headers INCLUDE REGEX "/residency/backends/json\\.hpp$")
 set(residency_remote_headers "${residency_headers}")
 list(FILTER residency_remote_headers INCLUDE REGEX "/residency/backends/remote(/|\\.hpp$)")
 set(residency_openvino_headers "${residency_headers}")
 list(FILTER residency_openvino_headers INCLUDE REGEX "/residency/backends/openvino(/|\\.hpp$)")
 list(
     REMOVE_ITEM residency_headers ${residency_spdlog_headers} ${residency_llama_cpp_headers} ${residency_openvino_headers}
-    ${residency_remote_headers}
+    ${residency_json_headers} ${residency_remote_headers}
 )
 
 # Makes the interface library residency_<name>, known to others as residency::<export_name>, of these headers.
@@ -70,6 +72,9 @@ endif()
 
 residency_find_boost_json()
 if(TARGET Boost::json)
+    # What the leaves below read JSON with.
+    residency_add_leaf(json ${residency_json_headers})
+    target_link_libraries(residency_json INTERFACE "$<BUILD_INTERFACE:Boost::json>" "$<INSTALL_INTERFACE:Boost::json>")
     include("${CMAKE_CURRENT_LIST_DIR}/remote.cmake")
 endif()
 if(RESIDENCY_OPENVINO)

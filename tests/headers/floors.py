@@ -57,7 +57,8 @@ FRONT_LEAVES = ("residency/backends/lexical",)
 OWN_DEPENDENCY = {
     "residency/observe/spdlog": ("spdlog/",),
     "residency/backends/llama_cpp": ("llama.h", "llama-cpp.h", "ggml", "gguf.h"),
-    "residency/backends/openvino": ("openvino/",),
+    "residency/backends/json": ("boost/json/",),
+    "residency/backends/openvino": ("openvino/", "boost/json/"),
     "residency/backends/remote": ("boost/beast/", "boost/json/"),
 }
 
@@ -151,9 +152,9 @@ def check_own_include(header, floor, target, headers):
 
 def check_foreign_include(header, floor, target):
     """Why `header` may not include the foreign header `target`, or None."""
-    for stem, prefixes in OWN_DEPENDENCY.items():
-        if any(target.startswith(prefix) for prefix in prefixes):
-            return None if belongs_to(header, stem) else f"is for {stem} alone"
+    owners = [stem for stem, prefixes in OWN_DEPENDENCY.items() if target.startswith(prefixes)]
+    if owners:
+        return None if any(belongs_to(header, stem) for stem in owners) else f"is for {' and '.join(owners)} alone"
     if target.startswith("boost/asio"):
         if target.removeprefix("boost/asio/").startswith(MORE_OF_ASIO.get(header, ("?",))):
             return None
@@ -268,6 +269,9 @@ def check(include_folder):
             wanted = floor_of(header) not in ("core", "runtime", "leaf") or any(belongs_to(header, leaf) for leaf in FRONT_LEAVES)
             if wanted and header not in brought:
                 found.append(f"residency/residency.hpp does not bring {header}.hpp")
+            for target in edges[header] if header in brought else ():
+                if any(belongs_to(target, stem) for stem in OWN_DEPENDENCY):
+                    found.append(f"{header}.hpp: brings residency.hpp a leaf with a dependency of its own, {target}.hpp")
     return found, len(edges)
 
 

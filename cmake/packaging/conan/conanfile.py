@@ -51,7 +51,7 @@ class Residency(ConanFile):
         Apt(self).install_substitutes(["libboost1.81-dev"], ["libboost-dev"])
         Dnf(self).install(["boost-devel"])
         Brew(self).install(["boost"])
-        if self.options.remote:
+        if self.options.remote or self.options.openvino:
             Apt(self).install_substitutes(["libboost-json1.81-dev"], ["libboost-json-dev"])
         if self.options.remote_tls:
             Apt(self).install(["libssl-dev"])

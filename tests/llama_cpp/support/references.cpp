@@ -1,7 +1,7 @@
 #include "references.hpp"
 
-// The whole of Boost.JSON, in this one file.
-#include <boost/json/src.hpp>
+#include <boost/json/parse.hpp>
+#include <boost/json/value.hpp>
 
 #include <fstream>
 #include <iterator>

@@ -32,12 +32,13 @@ run() { # CMAKE OPTION...
     "$work/build/consumer" | grep -F 'unknown_model'
 }
 
-# refused WHY CMAKE OPTION...
+# refused PACKAGE WHY CMAKE OPTION...: without that package
 refused() {
-    local why=$1
-    shift
-    if "${configure[@]}" -B "$work/without" "$@" -DCMAKE_DISABLE_FIND_PACKAGE_OpenVINO=ON >"$work/without.log" 2>&1; then
-        fail "it was taken without OpenVINO"
+    local package=$1 why=$2
+    shift 2
+    rm -rf "$work/without"
+    if "${configure[@]}" -B "$work/without" "$@" "-DCMAKE_DISABLE_FIND_PACKAGE_$package=ON" >"$work/without.log" 2>&1; then
+        fail "it was taken without $package"
     fi
     tr -s '[:space:]' ' ' <"$work/without.log" | grep -qF "$why" || fail "not said why: $(cat "$work/without.log")"
 }
@@ -51,13 +52,16 @@ case $way in
         if grep -rlF -e "$source" -e "$work" -e "${openvino%/cmake}" "$work/prefix"; then
             fail "the installed files above name a folder of this machine"
         fi
-        # Without OpenVINO the component is not there, and that is said.
-        refused 'component `openvino` is not part of this installation, or a library that it needs is missing' "-DCMAKE_PREFIX_PATH=$work/prefix;$prefixes"
+        # Without OpenVINO or Boost.JSON the component is not there, and that is said.
+        why='component `openvino` is not part of this installation, or a library that it needs is missing'
+        refused OpenVINO "$why" "-DCMAKE_PREFIX_PATH=$work/prefix;$prefixes"
+        refused boost_json "$why" "-DCMAKE_PREFIX_PATH=$work/prefix;$prefixes" "-DOpenVINO_DIR=$openvino"
         run "-DCMAKE_PREFIX_PATH=$work/prefix;$prefixes" "-DOpenVINO_DIR=$openvino"
         ;;
 
     add_subdirectory)
-        refused 'no OpenVINO is installed; OpenVINO_DIR names the folder of its OpenVINOConfig.cmake' "-DCMAKE_PREFIX_PATH=$prefixes"
+        refused OpenVINO 'no OpenVINO is installed; OpenVINO_DIR names the folder of its OpenVINOConfig.cmake' "-DCMAKE_PREFIX_PATH=$prefixes"
+        refused boost_json 'residency::openvino need Boost.JSON' "-DCMAKE_PREFIX_PATH=$prefixes" "-DOpenVINO_DIR=$openvino"
         run "-DCMAKE_PREFIX_PATH=$prefixes" "-DOpenVINO_DIR=$openvino"
         ;;
 

@@ -51,6 +51,58 @@ TEST_CASE("the least of what the files say is how many tokens a model takes") {
     CHECK(written.folder().limit() == 384);
 }
 
+TEST_CASE("a number that no model can have limits nothing") {
+    const Written written;
+    for (const char* const number : {"0", "0e999", "-1", "0.5", "1e9", "1e30", "1e400", "-1e400",
+                                     "18446744073709551615", "9223372036854775808", "null", "\"512\"", "[512]"}) {
+        INFO(number);
+        written.write("config.json", std::string(R"({"max_position_embeddings": )") + number + "}");
+        CHECK_FALSE(written.folder().limit());
+        written.write("config.json", R"({"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1})");
+        CHECK(written.folder().limit() == 512);
+    }
+    written.write("config.json", R"({"max_position_embeddings": 1, "max_position_embeddings": 512.0})");
+    CHECK(written.folder().limit() == 512);
+}
+
+TEST_CASE("a file that is not JSON is refused by its name") {
+    const Written written;
+    written.write("openvino_model.xml", "<net></net>");
+    const std::string text = GENERATE(as<std::string>(), "", "{", "{} x", "{\"a\": 1,}", "// no\n{}", "\xEF\xBB\xBF{}",
+                                      "{\"a\": NaN}", "{\"a\": \"\xFF\"}", std::string(1'000'000, '['),
+                                      R"({"a":)" + std::string(100, '[') + std::string(100, ']') + "}");
+    INFO(text.substr(0, 100));
+    const auto refused = [&](const std::string& name, auto reads) {
+        written.write(name, text);
+        CHECK_THROWS_WITH(reads(written.folder()), name + " cannot be read, or is not JSON");
+        std::filesystem::remove(written.path() / name);
+    };
+    const auto limit = [](const ModelFolder& folder) { return folder.limit(); };
+    refused("tokenizer_config.json", limit);
+    refused("sentence_bert_config.json", limit);
+    refused("config.json", limit);
+    refused("config.json", [](const ModelFolder& folder) { return folder.sizes(); });
+    refused("1_Pooling/config.json", [](const ModelFolder& folder) { return folder.pooling(); });
+    refused("config_sentence_transformers.json", [](const ModelFolder& folder) { return folder.prefixes(); });
+    refused("tokenizer.json", [](const ModelFolder& folder) { return folder.added_text_tokens(); });
+}
+
+TEST_CASE("JSON of another shape says nothing") {
+    const Written written;
+    const std::string text = GENERATE(as<std::string>(), "null", "[]", "7", "\"text\"", "{}", R"({"added_tokens": 7})",
+                                      R"({"added_tokens": [7, null, {}, {"content": 7}, {"content": ""}]})",
+                                      R"({"prompts": 7})", R"({"prompts": {"query": 7}})", R"({"pooling_mode": 7})");
+    INFO(text);
+    for (const char* const name : {"tokenizer_config.json", "sentence_bert_config.json", "config.json",
+                                   "1_Pooling/config.json", "config_sentence_transformers.json", "tokenizer.json"}) {
+        written.write(name, text);
+    }
+    CHECK_FALSE(written.folder().limit());
+    CHECK_FALSE(written.folder().pooling());
+    CHECK_FALSE(written.folder().prefixes());
+    CHECK(written.folder().added_text_tokens().empty());
+}
+
 TEST_CASE("models that number positions from the padding take so many tokens less") {
     const Written written;
     written.write("config.json", R"({"model_type": "xlm-roberta", "max_position_embeddings": 514, "pad_token_id": 1})");

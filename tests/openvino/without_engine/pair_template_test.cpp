@@ -23,7 +23,10 @@ TEST_CASE("a template without types has type 0, and one that is no template of p
     for (const char* const text :
          {"", "{", "{}", R"({"pair": {}})", R"({"pair": {"ids": []}})", R"({"pair": {"ids": [1, -1, 2]}})",
           R"({"pair": {"ids": [1, -2, 2, -1]}})", R"({"pair": {"ids": [-1, -1, -2]}})",
-          R"({"pair": {"ids": [-1, -2, "a"]}})", R"({"pair": {"ids": [-1, -2, -3]}})"}) {
+          R"({"pair": {"ids": [-1, -2, "a"]}})", R"({"pair": {"ids": [-1, -2, -3]}})", R"({"pair": {"ids": 7}})",
+          R"({"pair": {"ids": [0e999, -1, -2]}})", R"({"pair": {"ids": [1e30, -1, -2]}})",
+          R"({"pair": {"ids": [18446744073709551615, -1, -2]}})", R"({"pair": {"ids": [5000000000, -1, -2]}})",
+          R"({"pair": {"ids": [-1, -2]}} x)"}) {
         INFO(text);
         CHECK_FALSE(PairTemplate::parse(text));
     }

@@ -1,9 +1,14 @@
 #pragma once
 
 #include "residency/backends/filesystem.hpp"
-#include "residency/backends/openvino/json.hpp"
+#include "residency/backends/json.hpp"
 #include "residency/backends/openvino/model_sizes.hpp"
 #include "residency/backends/openvino/options.hpp"
+#include "residency/not_a_number.hpp"
+
+#include <boost/json/array.hpp>
+#include <boost/json/value.hpp>
+#include <boost/system/error_code.hpp>
 
 #include <algorithm>
 #include <array>
@@ -104,10 +109,7 @@ public:
                                           std::pair{"pooling_mode_lasttoken", OpenVinoPooling::last}};
         static constexpr std::array unknown{"pooling_mode_max_tokens", "pooling_mode_mean_sqrt_len_tokens",
                                             "pooling_mode_weightedmean_tokens"};
-        const auto is_on = [&config](const char* name) {
-            const Json* const flag = config->find(name);
-            return flag != nullptr && flag->is_true();
-        };
+        const auto is_on = [&config](const char* name) { return is_true(*config, name); };
         std::optional<OpenVinoPooling> found;
         bool clear = std::none_of(unknown.begin(), unknown.end(), is_on);
         for (const auto& [name, pooling] : known) {
@@ -117,12 +119,11 @@ public:
             }
         }
         // What newer versions of sentence-transformers write.
-        if (const Json* const mode = config->find("pooling_mode"); mode != nullptr && mode->string() != nullptr) {
-            const std::string& name = *mode->string();
-            found = name == "mean"        ? OpenVinoPooling::mean
-                    : name == "cls"       ? OpenVinoPooling::cls
-                    : name == "lasttoken" ? std::optional(OpenVinoPooling::last)
-                                          : std::nullopt;
+        if (const auto mode = string_of(*config, "pooling_mode")) {
+            found = *mode == "mean"        ? OpenVinoPooling::mean
+                    : *mode == "cls"       ? OpenVinoPooling::cls
+                    : *mode == "lasttoken" ? std::optional(OpenVinoPooling::last)
+                                           : std::nullopt;
             clear = found.has_value();
         }
         if (!clear) {
@@ -136,14 +137,14 @@ public:
     /// What the model was trained to see before queries and documents; none if the folder names nothing.
     [[nodiscard]] std::optional<OpenVinoPrefixes> prefixes() const {
         const auto config = read("config_sentence_transformers.json");
-        const Json* const prompts = config ? config->find("prompts") : nullptr;
+        const boost::json::value* const prompts = config ? member_of(*config, "prompts") : nullptr;
         if (prompts == nullptr) {
             return {};
         }
         const auto prompt = [prompts](std::initializer_list<const char*> names) {
             for (const char* const name : names) {
-                if (const Json* const text = prompts->find(name); text != nullptr && text->string() != nullptr) {
-                    return *text->string();
+                if (const auto text = string_of(*prompts, name)) {
+                    return std::string(*text);
                 }
             }
             return std::string();
@@ -156,16 +157,15 @@ public:
     [[nodiscard]] std::vector<std::string> added_text_tokens() const {
         std::vector<std::string> found;
         const auto tokenizer = read("tokenizer.json");
-        const Json* const added = tokenizer ? tokenizer->find("added_tokens") : nullptr;
-        if (added == nullptr) {
+        const boost::json::value* const added = tokenizer ? member_of(*tokenizer, "added_tokens") : nullptr;
+        const boost::json::array* const tokens = added != nullptr ? added->if_array() : nullptr;
+        if (tokens == nullptr) {
             return found;
         }
-        for (const Json& token : added->elements()) {
-            const Json* const content = token.find("content");
-            const Json* const special = token.find("special");
-            if (content != nullptr && content->string() != nullptr && !content->string()->empty() &&
-                (special == nullptr || !special->is_true())) {
-                found.push_back(*content->string());
+        for (const boost::json::value& token : *tokens) {
+            const auto content = string_of(token, "content");
+            if (content && !content->empty() && !is_true(token, "special")) {
+                found.emplace_back(*content);
             }
         }
         return found;
@@ -173,7 +173,7 @@ public:
 
 private:
     // Models of these kinds number positions from the padding's index + 1.
-    static bool counts_from_padding(const Json& config) {
+    static bool counts_from_padding(const boost::json::value& config) {
         static constexpr std::array<std::string_view, 11> kinds{"roberta",
                                                                 "xlm-roberta",
                                                                 "xlm-roberta-xl",
@@ -185,14 +185,32 @@ private:
                                                                 "mpnet",
                                                                 "luke",
                                                                 "xmod"};
-        const Json* const kind = config.find("model_type");
-        return kind != nullptr && kind->string() != nullptr &&
-               std::find(kinds.begin(), kinds.end(), *kind->string()) != kinds.end();
+        const auto kind = string_of(config, "model_type");
+        return kind && std::find(kinds.begin(), kinds.end(), *kind) != kinds.end();
     }
 
-    static std::optional<double> number_of(const Json& object, std::string_view key) {
-        const Json* const value = object.find(key);
-        return value != nullptr ? value->number() : std::nullopt;
+    // Each of these is a member of `object`, if it has it and it is of that kind.
+    static bool is_true(const boost::json::value& object, std::string_view name) {
+        const boost::json::value* const value = member_of(object, name);
+        return value != nullptr && value->is_bool() && value->get_bool();
+    }
+
+    static std::optional<std::string_view> string_of(const boost::json::value& object, std::string_view name) {
+        const boost::json::value* const value = member_of(object, name);
+        if (value == nullptr || !value->is_string()) {
+            return {};
+        }
+        return std::string_view(value->get_string().data(), value->get_string().size());
+    }
+
+    static std::optional<double> number_of(const boost::json::value& object, std::string_view name) {
+        const boost::json::value* const value = member_of(object, name);
+        if (value == nullptr || !value->is_number()) {
+            return {};
+        }
+        // Boost.JSON makes a NaN of `0e999`.
+        const auto number = value->to_number<double>();
+        return is_nan(number) ? std::nullopt : std::optional<double>(number);
     }
 
     [[nodiscard]] std::optional<double> number_in(const char* file, std::string_view key) const {
@@ -263,14 +281,15 @@ private:
         return path;
     }
 
-    [[nodiscard]] std::optional<Json> read(const char* name) const {
+    [[nodiscard]] std::optional<boost::json::value> read(const char* name) const {
         const auto path = find(name);
         if (!path) {
             return {};
         }
-        const auto text = contents(*path, (std::numeric_limits<std::size_t>::max)());
-        auto json = text ? Json::parse(*text) : std::nullopt;
-        if (!json) {
+        boost::system::error_code error;
+        // Nothing at all is no JSON either.
+        auto json = parse_json(contents(*path, (std::numeric_limits<std::size_t>::max)()).value_or(""), error);
+        if (error) {
             throw std::runtime_error(std::string(name) + " cannot be read, or is not JSON");
         }
         return json;

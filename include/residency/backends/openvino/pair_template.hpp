@@ -1,7 +1,11 @@
 #pragma once
 
+#include "residency/backends/json.hpp"
 #include "residency/backends/openvino/batch.hpp"
-#include "residency/backends/openvino/json.hpp"
+
+#include <boost/json/array.hpp>
+#include <boost/json/value.hpp>
+#include <boost/system/error_code.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -21,10 +25,11 @@ public:
     /// `{"pair": {"ids": [101, -1, 102, -2, 102], "type_ids": [0, 0, 0, 1, 1]}}`, where -1 is the query and -2 the
     /// document. None if it says nothing of pairs, or does not have each of the two once and in this order.
     [[nodiscard]] static std::optional<PairTemplate> parse(std::string_view text) {
-        const auto json = Json::parse(text);
-        const Json* const pair = json ? json->find("pair") : nullptr;
-        const Json* const ids = pair != nullptr ? pair->find("ids") : nullptr;
-        const Json* const types = pair != nullptr ? pair->find("type_ids") : nullptr;
+        boost::system::error_code error;
+        const boost::json::value json = parse_json(text, error);
+        const boost::json::value* const pair = member_of(json, "pair");
+        const boost::json::value* const ids = pair != nullptr ? member_of(*pair, "ids") : nullptr;
+        const boost::json::value* const types = pair != nullptr ? member_of(*pair, "type_ids") : nullptr;
         if (ids == nullptr) {
             return {};
         }
@@ -96,11 +101,14 @@ private:
         return PairTemplate(form);
     }
 
-    static Tokens integers(const Json& array) {
+    static Tokens integers(const boost::json::value& array) {
         Tokens found;
-        for (const Json& element : array.elements()) {
-            // What is no number becomes a mark of nothing, which `of` refuses.
-            found.push_back(static_cast<std::int64_t>(std::clamp(element.number().value_or(-3.0), -3.0, 1e9)));
+        if (const boost::json::array* const elements = array.if_array()) {
+            for (const boost::json::value& element : *elements) {
+                // What is no token becomes a mark of nothing, which `of` refuses.
+                const std::int64_t* const token = element.if_int64();
+                found.push_back(token != nullptr && *token <= 1'000'000'000 ? *token : -3);
+            }
         }
         return found;
     }

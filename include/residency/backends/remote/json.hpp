@@ -1,10 +1,10 @@
 #pragma once
 
+#include "residency/backends/json.hpp"
 #include "residency/backends/remote/answer.hpp"
 #include "residency/backends/utf8.hpp"
 
 #include <boost/json/monotonic_resource.hpp>
-#include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
 #include <boost/json/value.hpp>
 
@@ -28,7 +28,7 @@ public:
 /// The JSON of an answer. Its values live as long as this.
 class Json {
 public:
-    /// Throws BrokenAnswer if `text` is no JSON, or is nested more than 32 deep.
+    /// Throws BrokenAnswer if `text` is no JSON, or is nested more than 64 deep.
     explicit Json(std::string_view text) : root_(parsed(text, &memory_)) {}
     Json(const Json&) = delete;
     Json& operator=(const Json&) = delete;
@@ -40,8 +40,7 @@ public:
 private:
     static boost::json::value parsed(std::string_view text, const boost::json::storage_ptr& memory) {
         boost::system::error_code error;
-        boost::json::value value =
-            boost::json::parse(boost::json::string_view(text.data(), text.size()), error, memory);
+        boost::json::value value = parse_json(text, error, memory);
         if (error) {
             throw BrokenAnswer("the answer is no JSON: " + error.message());
         }
@@ -51,12 +50,6 @@ private:
     boost::json::monotonic_resource memory_{};
     boost::json::value root_;
 };
-
-/// The member `name` of `value`, or null if that is no object, or has none of that name.
-[[nodiscard]] inline const boost::json::value* member_of(const boost::json::value& value, std::string_view name) {
-    const boost::json::object* const object = value.if_object();
-    return object == nullptr ? nullptr : object->if_contains(boost::json::string_view(name.data(), name.size()));
-}
 
 /// The array that `value` is. Throws BrokenAnswer, which calls it `what`.
 [[nodiscard]] inline const boost::json::array& array_of(const boost::json::value* value, std::string_view what) {
