@@ -1,4 +1,5 @@
 #include "residency/backend.hpp"
+#include "residency/backend_calls.hpp"
 #include "residency/embed_as.hpp"
 
 #include "support/catch.hpp"

@@ -22,9 +22,9 @@ import re
 import sys
 from pathlib import Path
 
-GROUND = {"compiler", "version", "one_line", "bounded_text", "not_a_number", "std_deque", "shared_cause", "model_key", "model_memory", "generation", "embed_as", "batch_limits", "embeddings", "ranking", "error_code", "error", "options", "event", "status", "backend"}
+GROUND = {"compiler", "version", "one_line", "bounded_text", "not_a_number", "std_deque", "shared_cause", "model_key", "model_memory", "generation", "embed_as", "batch_limits", "embeddings", "ranking", "error_code", "error", "options", "event", "status", "backend", "backend_calls"}
 # What a mechanism must not know of: models, and what is said about them.
-MODEL_WORDS = {"backend", "embed_as", "batch_limits", "embeddings", "ranking", "model_key", "model_memory", "generation", "event", "status"}
+MODEL_WORDS = {"backend", "backend_calls", "embed_as", "batch_limits", "embeddings", "ranking", "model_key", "model_memory", "generation", "event", "status"}
 LEASE = {"lease"}
 FACE = {"memory_budget", "model_slot", "model_manager"}
 FOLDERS = {

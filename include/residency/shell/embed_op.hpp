@@ -1,6 +1,7 @@
 #pragma once
 
 #include "residency/backend.hpp"
+#include "residency/backend_calls.hpp"
 #include "residency/core/slab.hpp"
 #include "residency/core/text_lengths.hpp"
 #include "residency/embed_as.hpp"

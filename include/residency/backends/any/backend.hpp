@@ -1,6 +1,7 @@
 #pragma once
 
 #include "residency/backend.hpp"
+#include "residency/backend_calls.hpp"
 #include "residency/backends/any/model.hpp"
 #include "residency/error.hpp"
 #include "residency/model_key.hpp"

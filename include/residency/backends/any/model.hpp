@@ -1,6 +1,7 @@
 #pragma once
 
 #include "residency/backend.hpp"
+#include "residency/backend_calls.hpp"
 #include "residency/batch_limits.hpp"
 #include "residency/embed_as.hpp"
 #include "residency/embeddings.hpp"
