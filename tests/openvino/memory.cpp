@@ -7,6 +7,7 @@
 
 #include "residency/backends/openvino.hpp"
 #include "residency/model_slot.hpp"
+#include "support/either_backend.hpp"
 #include "support/parallel.hpp"
 #include "support/resident_set.hpp"
 
@@ -77,16 +78,13 @@ int main(int count, char** arguments) try {
         text += "boundary layer ";
     }
     const std::vector<std::string> texts(4, text);
-    const auto require_all = [&texts](std::size_t rows) {
-        if (rows != texts.size()) {
-            throw std::runtime_error("too few rows");
-        }
-    };
-    const bool good = key.name.find("rerank") != std::string::npos
-                          ? measure(OpenVinoRerankerBackend({.model = options}), key,
-                                    [&](auto& model) { require_all(model.rerank("flow over a wing", texts).size()); })
-                          : measure(OpenVinoEmbeddingBackend({.model = options}), key,
-                                    [&](auto& model) { require_all(model.embed(texts).size()); });
+    const bool good = test::with_either_backend(key.name, options, [&](auto backend, const auto& call) {
+        return measure(std::move(backend), key, [&](auto& model) {
+            if (call(model, texts) != texts.size()) {
+                throw std::runtime_error("too few rows");
+            }
+        });
+    });
     return good ? EXIT_SUCCESS : EXIT_FAILURE;
 } catch (const std::exception& error) {
     std::cerr << "openvino_memory: " << error.what() << '\n';

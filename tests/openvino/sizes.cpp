@@ -5,6 +5,7 @@
 //   openvino_sizes NAME QUANTIZATION STREAMS BATCH_TOKENS (device | f32)
 
 #include "residency/backends/openvino.hpp"
+#include "support/either_backend.hpp"
 #include "support/parallel.hpp"
 #include "support/resident_set.hpp"
 
@@ -73,14 +74,9 @@ int main(int count, char** arguments) try {
     }
     // Of the 512 tokens that the models take: twice what fills a sub-batch.
     const std::vector<std::string> texts(2 * batch_tokens / 512 + 1, text);
-    bool good = false;
-    if (key.name.find("rerank") != std::string::npos) {
-        good = measure(OpenVinoRerankerBackend({.model = std::move(options)}), key,
-                       [&](OpenVinoRerankerModel& model) { (void)model.rerank("flow over a wing", texts); });
-    } else {
-        good = measure(OpenVinoEmbeddingBackend({.model = std::move(options)}), key,
-                       [&](OpenVinoEmbeddingModel& model) { (void)model.embed(texts); });
-    }
+    const bool good = test::with_either_backend(key.name, std::move(options), [&](auto backend, const auto& call) {
+        return measure(std::move(backend), key, [&](auto& model) { (void)call(model, texts); });
+    });
     return good ? EXIT_SUCCESS : EXIT_FAILURE;
 } catch (const std::exception& error) {
     std::cerr << "openvino_sizes: " << error.what() << '\n';
