@@ -88,6 +88,7 @@ public:
         if (runtime_) {
             runtime_->end(detail::Ending::destruction, *shell_);
         }
+        detail::SlotMemory<Clock>::let_go(shell_);
     }
 
     // -- Leases -------------------------------------------------------------------------------------------------------

@@ -364,6 +364,39 @@ TEST_CASE("Managers share a budget, and one may end while the other stays", "[ha
     CHECK(bench.budget->used() == 0);
 }
 
+TEST_CASE("A slot's backend is gone when the slot is, whatever other threads do with its budget",
+          "[hard_case][H33][R12]") {
+    struct OwningBackend : LexicalEmbeddingBackend {
+        std::shared_ptr<int> owned = std::make_shared<int>();
+    };
+    const auto budget = std::make_shared<MemoryBudget>(1'000'000);
+    const auto use = GENERATE(0, 1, 2);
+    std::atomic<bool> is_done{false};
+    std::thread other([&] {
+        while (!is_done) {
+            if (use == 0) {
+                budget->set_limit(1'000'000);
+            } else if (use == 1) {
+                budget->trim(1);
+            } else {
+                static_cast<void>(budget->status());
+            }
+        }
+    });
+    int left = 0;
+    for (int round = 0; round < 200; ++round) {
+        OwningBackend backend;
+        const std::weak_ptr<int> owned = backend.owned;
+        SlotOptions options;
+        options.memory = budget;
+        std::make_unique<ModelSlot<OwningBackend>>(std::move(backend), options)->ensure_loaded("key");
+        left += owned.expired() ? 0 : 1;
+    }
+    is_done = true;
+    other.join();
+    CHECK(left == 0);
+}
+
 TEST_CASE("The limit may change, and idle models may be sent away", "[hard_case][H38]") {
     MemoryBench bench(120);
     bench.embed(a);

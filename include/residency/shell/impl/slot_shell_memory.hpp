@@ -12,10 +12,12 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <exception>
 #include <memory>
 #include <stdexcept>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -43,6 +45,16 @@ public:
 
     /// The slot is gone.
     void leave() noexcept { broker_->leave(number_); }
+    /// Gives up the slot, as its ModelSlot does. A thread that the budget has look at it just now, another manager's
+    /// for one, may own it for that long; this waits for it, so that the backend is not destroyed later, and there.
+    template <class Slot>
+    static void let_go(std::shared_ptr<Slot>& slot) noexcept {
+        const std::shared_ptr<SlotMemory> memory = slot->is_in_child() ? nullptr : slot->memory_;
+        slot.reset();
+        while (memory && memory->visitors_ != 0) {
+            std::this_thread::yield();
+        }
+    }
 
     /// Brings the budget what the scheduler has to say, one thread at a time, so that it comes in order; then has it
     /// settled. A thread that comes while another one is here leaves it to that, or takes
@@ -100,7 +112,7 @@ public:
     // -- What the budget calls --
 
     core::Time read(std::vector<core::MemoryUse>& uses) override {
-        const std::shared_ptr<Shell> shell = shell_.lock();
+        const Visit shell(*this);
         if (!shell) {
             return core::Time{0};
         }
@@ -111,7 +123,7 @@ public:
         return now;
     }
     void stop_watching() noexcept override {
-        if (const std::shared_ptr<Shell> shell = shell_.lock()) {
+        if (const Visit shell(*this); shell) {
             const Lock lock(shell->mutex_);
             shell->state_.scheduler.watch_memory(false);
         }
@@ -138,7 +150,7 @@ public:
         });
     }
     void describe(std::vector<MemoryHolding>& all) const override {
-        const std::shared_ptr<Shell> shell = shell_.lock();
+        const Visit shell(*this);
         if (!shell) {
             return;
         }
@@ -167,12 +179,33 @@ public:
 private:
     using Lock = runtime::MutexLock;
 
+    // Owns the slot, if it is there, and is counted until it does no more.
+    class Visit {
+    public:
+        explicit Visit(const SlotMemory& memory) noexcept : visitors_(memory.visitors_) {
+            ++visitors_;
+            shell_ = memory.shell_.lock();
+        }
+        Visit(const Visit&) = delete;
+        Visit& operator=(const Visit&) = delete;
+        ~Visit() {
+            shell_.reset();
+            --visitors_;
+        }
+        explicit operator bool() const noexcept { return shell_ != nullptr; }
+        Shell* operator->() const noexcept { return shell_.get(); }
+
+    private:
+        std::atomic<std::size_t>& visitors_;
+        std::shared_ptr<Shell> shell_{};
+    };
+
     SlotMemory(std::shared_ptr<MemoryBroker> broker, const std::shared_ptr<Shell>& shell)
         : broker_(std::move(broker)), shell_(shell) {}
 
     template <class Decide>
     void decide(const Decide& decide) noexcept {
-        if (const std::shared_ptr<Shell> shell = shell_.lock()) {
+        if (const Visit shell(*this); shell) {
             shell->apply([&](Outbox& /*out*/) {
                 shell->mutex_.assert_held();
                 decide(shell->state_.scheduler, shell->now(), shell->state_.actions);
@@ -209,6 +242,7 @@ private:
     const std::shared_ptr<MemoryBroker> broker_;
     const std::weak_ptr<Shell> shell_;
     core::Index number_ = core::none;
+    mutable std::atomic<std::size_t> visitors_{0};
     // Whether a thread delivers, and how many more are about to; guarded by the slot's mutex.
     bool delivers_ = false;
     std::size_t coming_ = 0;
