@@ -404,6 +404,41 @@ TEST_CASE("A pinned model that gives its place gives its memory, too", "[core][H
     CHECK(world.slots[embedding].failures.empty());
 }
 
+TEST_CASE("What a resident holds is known of it although a limit has its key forget what the model used",
+          "[core][H34][H35][H38][R13]") {
+    MemoryWorld world(101);
+    world.add(options(0, 1), true);
+    world.add(options(50));
+    world.request(reranker, "held", true, Priority::normal, (core::Duration::max)());
+    world.work();
+    world.request(embedding, "pinned", true, Priority::normal, (core::Duration::max)());
+    SECTION("less than its estimate: it gives its place to no key that needs more than it gives back") {
+        world.size(embedding, 50);
+        world.load(embedding, 20);
+        world.release(embedding);
+        world.set_limit(100);
+        CHECK(world.resident(embedding, "pinned")->bytes == 20);
+        world.wait(1s);
+        world.request(embedding, "other");
+        world.size(embedding, 60);
+        world.work();
+        CHECK(world.is_ready(embedding, "pinned"));
+        CHECK(world.slots[embedding].failures.size() == 1);
+    }
+    SECTION("more than its estimate: it gives its place to a key that needs no more than it gives back") {
+        world.size(embedding, 10);
+        world.load(embedding, 50);
+        world.release(embedding);
+        world.set_limit(100);
+        world.wait(1s);
+        world.request(embedding, "other");
+        world.size(embedding, 50);
+        world.work();
+        CHECK(world.is_ready(embedding, "other"));
+        CHECK(world.slots[embedding].failures.empty());
+    }
+}
+
 TEST_CASE("A pinned model is never unloaded for memory, and alone prevents a load", "[core][H7][H35]") {
     MemoryWorld world = two_slots(100);
     world.request(embedding, "a", true, Priority::normal, (core::Duration::max)());
@@ -500,6 +535,46 @@ TEST_CASE("A key that asks while a limit is set asks anew for what it now needs"
     }
     CHECK(scheduler.memory_requests().back().type == core::MemoryRequest::Type::reserve);
     CHECK(scheduler.memory_requests().back().bytes == 60);
+}
+
+TEST_CASE("A key that has more memory than a lower limit, and waits for a place, asks anew for what it now needs",
+          "[core][H34][H38][R13]") {
+    MemoryWorld world = two_slots(120, 1);
+    world.request(embedding, "a");
+    world.load(embedding, 110);
+    world.release(embedding);
+    core::SlotScheduler& scheduler = world.slots[embedding].scheduler;
+    const ModelKey a("a");
+    core::Actions actions;
+    scheduler.unload(&a, UnloadMode::drain, world.now, actions);
+    const core::ResidentId old = scheduler.residents().handle(actions.front().resident);
+    world.request(embedding, "a");
+    scheduler.memory_requests().clear();
+    scheduler.unloaded(old, world.now, actions);
+    REQUIRE(scheduler.memory_requests().back().bytes == 110);
+    const core::Index key = scheduler.memory_requests().back().key;
+    core::MemoryId id;
+    id.index = 7;
+    id.serial = 1;
+    scheduler.memory_answered(key, id, core::MemoryVerdict::lacking, world.now, actions);
+    // Another has the place when the memory comes.
+    core::RequestSpec spec;
+    spec.since = world.now;
+    scheduler.enqueue(ModelKey("b"), spec, world.now, actions);
+    REQUIRE(scheduler.memory_requests().back().bytes == 60);
+    core::MemoryId other;
+    other.index = 8;
+    other.serial = 1;
+    scheduler.memory_answered(scheduler.memory_requests().back().key, other, core::MemoryVerdict::reserved, world.now,
+                              actions);
+    scheduler.memory_answered(key, id, core::MemoryVerdict::reserved, world.now, actions);
+    REQUIRE(scheduler.key_memory(key).phase == core::MemoryPhase::held);
+    scheduler.memory_requests().clear();
+    scheduler.set_memory_limit(105, world.now, actions);
+    REQUIRE(scheduler.memory_requests().size() == 1);
+    CHECK(scheduler.memory_requests().front().type == core::MemoryRequest::Type::give_back);
+    CHECK(scheduler.memory_requests().front().id == id);
+    CHECK(scheduler.key_memory(key).phase == core::MemoryPhase::sized);
 }
 
 TEST_CASE("A key whose entry was another's is sized anew, also if that was forgotten for newer failures",

@@ -237,7 +237,7 @@ private:
         add(memory.id.valid());
         add(memory.was_tried_again);
         add(memory.clears);
-        add(memory.asked_too_much);
+        add(memory.is_at_rest() ? 0 : memory.asked);
         add(memory.phase == core::MemoryPhase::refused ? static_cast<std::uint64_t>(memory.refusal) : 0);
     }
 
@@ -304,6 +304,7 @@ private:
             case ResidentState::unloading: break;
         }
         add(resident.reason);
+        add(resident.bytes);
         add(resident.leases);
         add(leases_ == nullptr ? resident.texts : (*leases_)[index]);
         if (resident.usable()) {

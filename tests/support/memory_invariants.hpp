@@ -506,7 +506,7 @@ private:
         if (std::find(switching_.begin(), switching_.end(), id) != switching_.end()) {
             return;
         }
-        const std::size_t most = core::add_bytes(available_.value_or(0), scheduler_.memory_of(resident));
+        const std::size_t most = core::add_bytes(available_.value_or(0), holdings_[resident.memory.index].bytes);
         const core::KeyTable& keys = scheduler_.queue().keys();
         for (core::Index entry = 0; entry < keys.end_index(); ++entry) {
             if (keys.used(entry) && keys[entry].resident == core::none && keys[entry].waiting != 0 &&
@@ -561,6 +561,7 @@ private:
                 require(
                     message.id == std::exchange(uses_, {}) && message.bytes == used_[holdings_[message.id.index].key],
                     "H34 after the load what the model uses is what is reserved");
+                holdings_[message.id.index].bytes = message.bytes;
                 return;
             case core::MemoryRequest::Type::move:
                 require(holdings_.contains(message.id) && holdings_[message.id.index].state == HoldingState::lacking,
@@ -589,6 +590,7 @@ private:
                         "R13 what is resident has its memory");
                 require(holdings_[id.index].entry == entry_of(index) && resident_with(id) == index,
                         "R13 each resident has memory of its own");
+                require(holdings_[id.index].bytes == residents[index].bytes, "R13 and the slot knows how much");
             }
         }
         for (core::Index index = 0; index < holdings_.end_index(); ++index) {

@@ -37,6 +37,8 @@ struct KeyMemory {
     std::size_t used = 0;
     /// Its memory, while it is lacking or held.
     MemoryId id{};
+    /// How much of it there is, or was asked for: more than the key needs once that was forgotten.
+    std::size_t asked = 0;
     /// What was last given back while the key had no resident: an answer about that may still be on its way, also when
     /// the entry is another key's.
     MemoryId given_back{};
@@ -45,8 +47,6 @@ struct KeyMemory {
     /// Whether its load ran out of memory and was, or is to be, tried once more, and it has not loaded since.
     bool was_tried_again = false;
     bool clears = false;
-    /// Whether it has asked for more than it now needs.
-    bool asked_too_much = false;
     /// Why it is refused.
     errc refusal = errc::insufficient_memory;
 
@@ -58,8 +58,6 @@ struct KeyMemory {
     [[nodiscard]] bool is_aside() const noexcept { return !is_at_rest() && phase != MemoryPhase::held; }
     /// How much it needs.
     [[nodiscard]] std::size_t need() const noexcept { return (std::max)(estimate, used); }
-    /// How much its resident counts for.
-    [[nodiscard]] std::size_t counted() const noexcept { return used != 0 ? used : estimate; }
     /// Same in every field.
     friend bool operator==(const KeyMemory&, const KeyMemory&) = default;
 };

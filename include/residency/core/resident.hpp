@@ -111,8 +111,9 @@ struct Resident {
     std::uint64_t drained = 0;
     /// When it came to be, among all residents and operations.
     std::uint64_t birth = 0;
-    /// What it has of the slot's memory budget, if there is one.
+    /// What it has of the slot's memory budget, if there is one, and how many bytes that is.
     MemoryId memory{};
+    std::size_t bytes = 0;
 
     /// Whether it drains, and may return.
     [[nodiscard]] bool may_return() const noexcept { return state == ResidentState::draining && !for_good; }

@@ -203,10 +203,6 @@ public:
     [[nodiscard]] Time looks_at() const noexcept { return look_at_; }
     /// How many residents there may be.
     [[nodiscard]] std::size_t max_resident() const noexcept { return max_resident_; }
-    /// How many bytes a resident counts for in the budget; zero without one.
-    [[nodiscard]] std::size_t memory_of(const Resident& resident) const noexcept {
-        return resident.memory.valid() ? key_memory_[resident.key].counted() : 0;
-    }
     /// How much of its budget a key needs, as far as that is known, and where it stands.
     [[nodiscard]] const KeyMemory& key_memory(Index key) const noexcept { return key_memory_[key]; }
 

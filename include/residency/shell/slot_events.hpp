@@ -64,7 +64,7 @@ public:
             } else if (record != nullptr) {
                 event.key = *record->key;
                 if (scheduler.residents().contains(record->id)) {
-                    event.bytes = scheduler.memory_of(scheduler.residents()[record->id.index]);
+                    event.bytes = scheduler.residents()[record->id.index].bytes;
                 }
                 if (action.event == EventType::load_failed && record->message) {
                     event.message = *record->message;

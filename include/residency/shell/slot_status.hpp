@@ -39,7 +39,7 @@ public:
         for (core::Index index = 0; index < residents.end_index(); ++index) {
             if (residents.used(index)) {
                 const ResidentRecord* const record = state.records.find(index);
-                residents_.push_back({scheduler.key_of(index), residents[index], scheduler.memory_of(residents[index]),
+                residents_.push_back({scheduler.key_of(index), residents[index],
                                       keys[residents[index].key].waiting != 0,
                                       record != nullptr && record->distinguishes});
             }
@@ -71,7 +71,6 @@ private:
     struct Seen {
         core::SharedKey key;
         core::Resident resident;
-        std::size_t memory;
         bool has_waiter;
         bool distinguishes;
     };
@@ -83,7 +82,7 @@ private:
         entry.generation = resident.generation;
         entry.state = resident.state;
         entry.leases = resident.leases;
-        entry.memory = seen.memory;
+        entry.memory = resident.bytes;
         entry.distinguishes = seen.distinguishes;
         if (resident.idle()) {
             entry.idle_for = now_ - resident.idle_since;

@@ -325,7 +325,7 @@ inline void SlotScheduler::loaded(ResidentId id, const ModelLimits& limits, Time
         key_memory_[resident.key].was_tried_again = false;
     }
     if (resident.memory.valid() && limits.memory != 0) {
-        key_memory_[resident.key].used = limits.memory;
+        key_memory_[resident.key].used = resident.bytes = limits.memory;
         say(MemoryRequest::Type::use, none, resident.memory, limits.memory);
     }
     end_load(resident);

@@ -94,7 +94,8 @@ inline void SlotScheduler::ask_for_memory(Index key) {
     KeyMemory& memory = key_memory_[key];
     enter(memory, MemoryPhase::asking);
     ++asking_;
-    say(MemoryRequest::Type::reserve, key, {}, memory.need());
+    memory.asked = memory.need();
+    say(MemoryRequest::Type::reserve, key, {}, memory.asked);
     memory_requests_.back().clears = std::exchange(memory.clears, false);
     refresh(key);
 }
@@ -119,7 +120,7 @@ inline bool SlotScheduler::may_give_place(Index index, Step& step) {
     }
     const Resident& resident = residents_[index];
     const bool is_extra = resident.pinned() || resident.leases > resident.calls;
-    if (key_memory_[key].need() <= add_bytes(*available_, is_extra ? memory_of(resident) : 0)) {  // 3.
+    if (key_memory_[key].need() <= add_bytes(*available_, is_extra ? resident.bytes : 0)) {  // 3.
         return true;
     }
     ask_for_memory(key);  // 4.
@@ -176,8 +177,7 @@ inline void SlotScheduler::memory_answered(Index key, MemoryId id, MemoryVerdict
     } else if (memory.phase != MemoryPhase::lacking || memory.id != id) {  // 4.
         return;
     }
-    const bool asks_anew = std::exchange(memory.asked_too_much, false) && verdict != MemoryVerdict::reserved;
-    if (asks_anew) {  // 5.
+    if (memory.asked > memory.need() && verdict != MemoryVerdict::reserved) {  // 5.
         if (verdict == MemoryVerdict::lacking) {
             drop_memory(key);
         }
@@ -256,9 +256,9 @@ inline void SlotScheduler::evict_for_memory(Index index, Step& step) {
     publish(EventType::drain_started, Reason::memory, index, Duration::zero(), step);
 }
 
-// Whether a key without a resident has memory, and needs more than the limit: no load begins that would be beyond it.
+// Whether a key without a resident has more memory than the limit: no load begins that would be beyond it.
 inline bool SlotScheduler::holds_too_much(const KeyMemory& memory) const noexcept {
-    return memory.phase == MemoryPhase::held && memory.need() > memory_limit_;
+    return memory.phase == MemoryPhase::held && memory.asked > memory_limit_;
 }
 
 // The key, which has no resident, is to have no memory any more.
@@ -337,12 +337,8 @@ inline void SlotScheduler::set_memory_limit(std::size_t bytes, Time now, Actions
             drop_memory(static_cast<Index>(key));
             refresh(static_cast<Index>(key));
         }
-        if (!needs_less) {
-            continue;
-        }
-        // One that asks, or waits, wants more than it now needs.
-        memory.asked_too_much = memory.phase == MemoryPhase::asking;
-        if (memory.phase == MemoryPhase::lacking) {
+        // One that asks hears what it is given first.
+        if (needs_less && memory.phase == MemoryPhase::lacking) {
             drop_memory(static_cast<Index>(key));
             refresh(static_cast<Index>(key));
         }

@@ -14,6 +14,7 @@ inline void SlotScheduler::start_load(Index key, Step& step) {
     resident.birth = ++births_;
     if (has_budget_) {
         resident.memory = std::exchange(key_memory_[key].id, {});
+        resident.bytes = key_memory_[key].asked;
         enter(key_memory_[key], MemoryPhase::sized);
     }
     const Index index = residents_.insert(resident).index;
