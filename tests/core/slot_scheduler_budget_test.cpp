@@ -392,6 +392,72 @@ TEST_CASE("A key whose memory a bare lease keeps takes no other's place before t
     CHECK(world.is_ready(embedding, "large"));
 }
 
+TEST_CASE("What goes for good under a bare lease is waited for by no key that idle models could make room for",
+          "[core][H35][H36]") {
+    MemoryWorld world = two_slots(110);
+    world.request(embedding, "held", false);
+    world.request(reranker, "idle");
+    world.work();
+    world.release(reranker);
+    world.wait(1s);
+    // Also after the end of its slot, which a lease may outlive.
+    const bool ends = GENERATE(false, true);
+    world.decide(embedding, [&](core::SlotScheduler& scheduler, core::Actions& actions) {
+        if (ends) {
+            scheduler.close(world.now, actions);
+        } else {
+            scheduler.unload(nullptr, UnloadMode::drain, world.now, actions);
+        }
+    });
+    CHECK(world.request(reranker, "other"));
+    world.work();
+    CHECK(world.is_ready(reranker, "other"));
+    CHECK(world.resident(reranker, "idle") == nullptr);
+    CHECK(world.ledger.reserved() == 110);
+    // One that idle models could make no room for waits until it has ended.
+    world.release(reranker);
+    CHECK(world.request(reranker, "third"));
+    CHECK(world.request(reranker, "fourth"));
+    world.work();
+    world.wait(1s);
+    world.work();
+    world.release(embedding);
+    world.work();
+    CHECK(world.ledger.reserved() == 100);
+    CHECK(world.ledger.waiting() == 0);
+}
+
+TEST_CASE("A key that waits for a place because its memory came late is in the stage of that", "[core][H34]") {
+    MemoryWorld world = two_slots(120, 1);
+    core::SlotScheduler& scheduler = world.slots[embedding].scheduler;
+    core::Actions actions;
+    core::RequestSpec spec;
+    spec.deadline = world.now + 1s;
+    scheduler.enqueue(ModelKey("a"), spec, world.now, actions);
+    const core::Index key = scheduler.memory_requests().back().key;
+    core::MemoryId id;
+    id.index = 7;
+    id.serial = 1;
+    scheduler.memory_answered(key, id, core::MemoryVerdict::lacking, world.now, actions);
+    spec.deadline = core::never;
+    scheduler.enqueue(ModelKey("b"), spec, world.now, actions);
+    core::MemoryId other = id;
+    other.index = 8;
+    scheduler.memory_answered(scheduler.memory_requests().back().key, other, core::MemoryVerdict::reserved, world.now,
+                              actions);
+    const bool comes = GENERATE(false, true);
+    if (comes) {
+        scheduler.memory_answered(key, id, core::MemoryVerdict::reserved, world.now, actions);
+    }
+    actions.clear();
+    scheduler.tick(world.now + 1s, actions);
+    const auto failure = std::find_if(actions.begin(), actions.end(), [](const core::Action& action) {
+        return action.type == core::ActionType::fail && action.code == errc::timed_out;
+    });
+    REQUIRE(failure != actions.end());
+    CHECK(failure->stage == (comes ? Stage::queue : Stage::memory));
+}
+
 TEST_CASE("A pinned model that gives its place gives its memory, too", "[core][H7][H34]") {
     MemoryWorld world = two_slots(100, 1);
     world.request(embedding, "pinned", true, Priority::normal, (core::Duration::max)());

@@ -286,7 +286,7 @@ public:
                             "H36 what counts as in use is");
                     break;
                 case core::MemoryHold::leaving:
-                    require(state == ResidentState::unloading || state == ResidentState::draining,
+                    require(state == ResidentState::unloading || (state == ResidentState::draining && bare == 0),
                             "H36 what counts as leaving does leave");
                     break;
             }

@@ -69,7 +69,7 @@ enum class MemoryHold : std::uint8_t {
     in_use,
     /// It drains for the budget: it unloads when its leases have ended, unless it is kept.
     draining,
-    /// It unloads, or drains for good: its memory comes back without the budget's doing.
+    /// It unloads, or drains for good without a bare lease: its memory comes back without the budget's doing.
     leaving,
 };
 

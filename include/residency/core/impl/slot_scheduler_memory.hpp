@@ -360,7 +360,8 @@ inline void SlotScheduler::look_at(Time at) noexcept {
 
 // What each resident does with its memory (H35, H36):
 //
-//  1. It leaves for good. One that drains for a switch may return, because of what the budget decides: it is in use.
+//  1. It leaves for good, and no bare lease lives on it: how long one does is not known. One that drains for a switch
+//     may return, because of what the budget decides: it is in use.
 //  2. It loads.
 //  3. It is pinned.
 //  4. A bare lease lives on it.
@@ -374,17 +375,18 @@ inline void SlotScheduler::memory_uses(Time now, std::vector<MemoryUse>& uses) {
         Resident& resident = residents_[index];
         resident.settle(now);
         const bool awaited = queue_.keys()[resident.key].waiting != 0;
+        const bool has_bare_lease = resident.leases > resident.calls;
         MemoryUse use;
         use.id = resident.memory;
         use.granted = resident.granted;
         if (resident.state == ResidentState::unloading ||
-            (resident.state == ResidentState::draining && resident.for_good)) {  // 1.
+            (resident.state == ResidentState::draining && resident.for_good && !has_bare_lease)) {  // 1.
             use.hold = MemoryHold::leaving;
         } else if (resident.is_load()) {  // 2.
             use.hold = MemoryHold::loading;
-        } else if (resident.pinned()) {  // 3.
+        } else if (resident.pinned() && !resident.for_good) {  // 3.
             use.hold = MemoryHold::pinned;
-        } else if (resident.leases > resident.calls) {  // 4.
+        } else if (has_bare_lease) {  // 4.
             use.hold = MemoryHold::leased;
         } else if (resident.leases == 0 && !awaited) {  // 5.
             use.hold = MemoryHold::idle;

@@ -73,7 +73,7 @@ inline Stage SlotScheduler::stage_of(Index request) const noexcept {
     if (resident != none) {
         return residents_[resident].state == ResidentState::loading ? Stage::load : Stage::queue;
     }
-    return has_budget_ && key_memory_[key].phase != MemoryPhase::sized ? Stage::memory : Stage::queue;
+    return has_budget_ && key_memory_[key].is_aside() ? Stage::memory : Stage::queue;
 }
 
 // Fails a waiter. The caller puts the key where it belongs then.
