@@ -216,7 +216,7 @@ concept LoadsModels = NamesModelType<Backend> && (
 /// It is called on any thread, never under a lock, several calls at once and beside `load`; if it throws, the load has
 /// failed. With `std::size_t memory_used() const` the model says what that is in truth. It is asked after the load and
 /// may be asked again, beside calls of the model. Weights in a mapped file count like others, as each call needs them
-/// in memory. Both may give a `std::optional<std::size_t>`: without a value they do not say.
+/// in memory. Both may give a `std::optional<std::size_t>`: without a value, or with zero, they do not say.
 template <class Backend>
 concept ModelBackend = NamesModelType<Backend> && UnloadsWithoutThrowing<Backend> && LoadsModels<Backend> &&
                        std::move_constructible<Backend>;

@@ -203,6 +203,26 @@ TEST_CASE("An estimate that throws fails as a load does", "[hard_case][H34]") {
     bench.check_ends_clean(*bench.manager);
 }
 
+TEST_CASE("A backend that says zero says nothing: then the slot's options do", "[hard_case][H34]") {
+    MemoryBench bench(120);
+    bench.sizes->needed = [](const ModelKey& /*key*/) { return std::size_t{0}; };
+    CHECK(std::string(bench.refusal(a).what()).find("model_memory") != std::string::npos);
+    ManagerOptions options = with_budget(bench.budget);
+    options.embedding.model_memory = 50;
+    Manager other(SizedEmbedders(bench.world, bench.sizes), SizedRerankers(bench.world, bench.sizes), options,
+                  bench.executors());
+    Outcome<Embeddings> answer;
+    other.async_embed(a, {"text"}, answer.handler());
+    bench.run();
+    REQUIRE(answer.calls() == 1);
+    CHECK_FALSE(answer.exception());
+    CHECK(bench.budget->used() == 50);
+    Outcome<ShutdownReport> report;
+    other.async_shutdown(report.handler());
+    bench.run();
+    bench.check_ends_clean(*bench.manager);
+}
+
 TEST_CASE("A request that waits for memory times out, is cancelled and is shut down there", "[hard_case][H35]") {
     MemoryBench bench(100);
     Outcome<Manager::reranker_slot_type::lease_type> held;

@@ -52,7 +52,8 @@ private:
     }
     [[nodiscard]] bool knows(const ModelKey& key) const override { return call_knows(backend_, key); }
     [[nodiscard]] std::size_t memory_needed(const ModelKey& key) override {
-        const std::size_t bytes = call_memory_needed(backend_, key).value_or(this->options().model_memory);
+        const std::size_t own = call_memory_needed(backend_, key).value_or(0);
+        const std::size_t bytes = own != 0 ? own : this->options().model_memory;
         if (bytes == 0) {
             throw Error(errc::load_failed, key, Stage::memory,
                         "the backend does not say how much memory the model needs; set SlotOptions::model_memory");
