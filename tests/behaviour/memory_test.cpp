@@ -223,6 +223,23 @@ TEST_CASE("A backend that says zero says nothing: then the slot's options do", "
     bench.check_ends_clean(*bench.manager);
 }
 
+TEST_CASE("A load that waits for its turn keeps no memory once nothing waits for it", "[hard_case][H1][H34]") {
+    MemoryBench bench(100);
+    asio::cancellation_signal cancels;
+    Outcome<Embeddings> answer;
+    bench.manager->async_embed(a, {"text"}, asio::bind_cancellation_slot(cancels.slot(), answer.handler()));
+    bench.loading.restart();
+    bench.loading.run_one();
+    REQUIRE(bench.budget->used() == 60);
+    cancels.emit(asio::cancellation_type::terminal);
+    CHECK(bench.budget->used() == 0);
+    bench.run();
+    CHECK(answer.calls() == 1);
+    CHECK(bench.world->counts().loads == 0);
+    CHECK(bench.budget->used() == 0);
+    bench.check_ends_clean(*bench.manager);
+}
+
 TEST_CASE("A request that waits for memory times out, is cancelled and is shut down there", "[hard_case][H35]") {
     MemoryBench bench(100);
     Outcome<Manager::reranker_slot_type::lease_type> held;

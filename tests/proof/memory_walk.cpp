@@ -173,7 +173,10 @@ private:
             const auto& residents = slot.scheduler.residents();
             for (core::Index index = 0; index < residents.end_index(); ++index) {
                 if (residents.used(index)) {
-                    demand(world_.ledger.is_reserved(residents[index].memory), "a resident without memory");
+                    const bool will_not_load =
+                        residents[index].state == ResidentState::queued && residents[index].discard;
+                    demand(world_.ledger.is_reserved(residents[index].memory) != will_not_load,
+                           "a resident without memory, or a load with some that will not begin");
                     held += world_.ledger.bytes_of(residents[index].memory);
                 }
             }

@@ -260,7 +260,11 @@ public:
     void read() {
         std::vector<core::MemoryUse> uses;
         scheduler_.memory_uses(now_, uses);
-        require(uses.size() == scheduler_.residents().size(), "H33 the slot speaks of each resident");
+        std::size_t with_memory = 0;
+        for (core::Index index = 0; index < scheduler_.residents().end_index(); ++index) {
+            with_memory += scheduler_.residents().used(index) && scheduler_.residents()[index].memory.valid() ? 1U : 0U;
+        }
+        require(uses.size() == with_memory, "H33 the slot speaks of each resident with memory");
         for (const core::MemoryUse& use : uses) {
             const core::Index index = resident_with(use.id);
             require(index != core::none, "H33 the slot speaks of memory that a resident has");
@@ -586,6 +590,11 @@ private:
         for (core::Index index = 0; index < residents.end_index(); ++index) {
             if (residents.used(index)) {
                 const core::MemoryId id = residents[index].memory;
+                const bool will_not_load = residents[index].state == ResidentState::queued && residents[index].discard;
+                require(id.valid() != will_not_load, "H34 a load that will not begin has no memory");
+                if (will_not_load) {
+                    continue;
+                }
                 require(holdings_.contains(id) && holdings_[id.index].state == HoldingState::reserved,
                         "R13 what is resident has its memory");
                 require(holdings_[id.index].entry == entry_of(index) && resident_with(id) == index,

@@ -458,6 +458,7 @@ private:
     void evict_for_memory(Index resident, Step& step);
     [[nodiscard]] bool holds_too_much(const KeyMemory& memory) const noexcept;
     void drop_memory(Index key) noexcept;
+    void give_up_load(Resident& resident) noexcept;
     void refuse_key(Index key, Step& step);
     void refuse_keys(Step& step);
     [[nodiscard]] MemoryRank memory_rank(Index key) const noexcept;

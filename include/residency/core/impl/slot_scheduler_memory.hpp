@@ -271,6 +271,15 @@ inline void SlotScheduler::drop_memory(Index key) noexcept {
     }
 }
 
+// The queued load is of no use any more: its resident is gone once it gets its turn, and has no memory until then.
+inline void SlotScheduler::give_up_load(Resident& resident) noexcept {
+    resident.discard = true;
+    resident.bytes = 0;
+    if (const MemoryId id = std::exchange(resident.memory, {}); id.valid()) {
+        say(MemoryRequest::Type::give_back, none, id, 0);
+    }
+}
+
 // Fails the waiters of a key that needs more than the limit, or is refused:
 //
 //  1. The key has a resident, or needs no more than the limit: nothing happens.

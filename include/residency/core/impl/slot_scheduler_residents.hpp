@@ -70,6 +70,8 @@ inline void SlotScheduler::remove(Index index, UnloadMode mode, Reason reason, S
         }
         if (resident.state == ResidentState::loading) {
             stop_load(index, step);
+        } else {
+            give_up_load(resident);
         }
         return;
     }

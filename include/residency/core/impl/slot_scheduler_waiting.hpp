@@ -218,7 +218,7 @@ inline void SlotScheduler::fail_closed(Step& step) {
 //
 //  1. A load that runs is asked to stop after `abandon_after` (H1).
 //  2. A resident that is idle is unloaded after its keep-alive.
-//  3. What the key has of the memory budget, or waits for, is given back.
+//  3. What the key has of the memory budget, or waits for, is given back, also what it has for a load that is queued.
 //  4. A key that was evicted for this one no longer ranks last.
 inline void SlotScheduler::note_left(Index key, Step& step) {
     const KeyEntry& entry = queue_.keys()[key];
@@ -236,6 +236,8 @@ inline void SlotScheduler::note_left(Index key, Step& step) {
         }
         if (has_budget_ && entry.resident == none) {  // 3.
             drop_memory(key);
+        } else if (has_budget_ && residents_[entry.resident].state == ResidentState::queued) {  // 3.
+            give_up_load(residents_[entry.resident]);
         }
         forgive(key);  // 4.
     }
