@@ -21,7 +21,7 @@ public:
         return rows;
     }
     //! [sizes]
-    /// Optional: what the model holds now that it is loaded. The next load of its key is reckoned with that.
+    /// Optional: what the model holds now that it is loaded: from now on it counts for that.
     std::size_t memory_used() const { return weights_.capacity(); }
 
 private:

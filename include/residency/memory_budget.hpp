@@ -69,8 +69,8 @@ struct MemoryAccess;
 /// (`keep_alive_forever`) never go for memory, and a key that could only be loaded in their place, or that needs more
 /// than the limit, is `insufficient_memory` at once. A request whose key waits for memory is in `Stage::memory`.
 ///
-/// How much a key needs the backend says (`memory_needed`), or its last model did (`memory_used`), or else
-/// `SlotOptions::model_memory`.
+/// How much a key needs the backend says (`memory_needed`), or else `SlotOptions::model_memory`; or its last model did
+/// (`memory_used`), if that is more and a request for the key was waiting when that model went.
 ///
 /// Share it as `std::make_shared<MemoryBudget>(bytes)` through `SlotOptions::memory`. It may outlive its managers, and
 /// a manager may end while others go on. All of its slots need the same Clock. A child made by fork() cannot use its
@@ -88,7 +88,8 @@ public:
     /// The limit in bytes.
     [[nodiscard]] std::size_t limit() const noexcept { return broker_->limit(); }
     /// Sets the limit. If more is used, idle models go at once, the others once they are idle, and until then nothing
-    /// is loaded. What models used before is forgotten: the next loads go by the backend's estimates.
+    /// more is reserved; loads that have their memory go on. What models used before is forgotten: the next loads go by
+    /// the backend's estimates.
     void set_limit(std::size_t bytes) noexcept { broker_->set_limit(bytes); }
     /// How many bytes are reserved: for models that load, are ready or are being unloaded.
     [[nodiscard]] std::size_t used() const noexcept { return broker_->used(); }

@@ -517,17 +517,48 @@ TEST_CASE("A pinned model is never unloaded for memory, and alone prevents a loa
     CHECK(world.ledger.waiting() == 0);
 }
 
-TEST_CASE("A model that used more than was thought is known by it the next time", "[core][H34]") {
+TEST_CASE("A model that used more than was thought is known by it while something waits for its key", "[core][H34]") {
     MemoryWorld world = two_slots(100);
     world.request(embedding, "a");
     world.load(embedding, 90);
     CHECK(world.ledger.reserved() == 90);
     world.release(embedding);
     world.wait(1s);
-    world.request(reranker, "b");
+    world.request(reranker, "b", false);
+    const bool waits = GENERATE(false, true);
+    if (waits) {
+        world.request(embedding, "a");
+    }
     world.work();
     CHECK(world.resident(embedding, "a") == nullptr);
     CHECK(world.is_ready(reranker, "b"));
+    world.release(reranker);
+    world.trim(50);
+    world.work();
+    if (!waits) {
+        world.request(embedding, "a");
+    }
+    CHECK(world.ledger.reserved() == (waits ? 90 : 60));
+}
+
+TEST_CASE("A lower limit lets a load go on that has its memory, and no other begin", "[core][H38]") {
+    MemoryWorld world = two_slots(170);
+    world.request(embedding, "a", false);
+    world.work();
+    world.request(reranker, "b", false);
+    world.set_limit(110);
+    world.request(embedding, "c");
+    CHECK(world.slots[embedding].loads.empty());
+    world.set_limit(60);
+    world.work();
+    CHECK(world.is_ready(reranker, "b"));
+    CHECK(world.ledger.reserved() == 110);
+    CHECK(world.slots[embedding].loads.empty());
+    world.release(embedding);
+    world.release(reranker);
+    world.work();
+    CHECK(world.is_ready(embedding, "c"));
+    CHECK(world.ledger.reserved() == 60);
 }
 
 TEST_CASE("A key that waits asks anew once a limit has what its model used forgotten", "[core][H34][H35][H38]") {
