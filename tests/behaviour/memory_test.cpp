@@ -203,6 +203,69 @@ TEST_CASE("An estimate that throws fails as a load does", "[hard_case][H34]") {
     bench.check_ends_clean(*bench.manager);
 }
 
+TEST_CASE("Each of many requests that an estimate fails gets its words, whichever fails next", "[hard_case][H34]") {
+    MemoryBench bench(120);
+    bench.sizes->needed = [](const ModelKey& key) -> std::size_t {
+        throw Error(errc::invalid_request, key, Stage::load, "no file for " + key.name);
+    };
+    ManagerOptions options = with_budget(bench.budget);
+    options.embedding.max_queue = 10'000;
+    Manager manager(SizedEmbedders(bench.world, bench.sizes), SizedRerankers(bench.world, bench.sizes), options,
+                    bench.executors());
+    // More than one decision fails.
+    constexpr int many = 3'000;
+    int in_words = 0;
+    const auto ask = [&](const ModelKey& key) {
+        manager.async_embed(key, {"text"}, [&, key](const std::exception_ptr& exception, const Embeddings&) {
+            try {
+                std::rethrow_exception(exception);
+            } catch (const Error& error) {
+                in_words += error.code() == errc::invalid_request &&
+                                    std::string(error.what()).find("no file for " + key.name) != std::string::npos
+                                ? 1
+                                : 0;
+            }
+        });
+    };
+    for (int request = 0; request < many; ++request) {
+        ask(a);
+    }
+    ask(b);
+    bench.loading.restart();
+    bench.loading.run();
+    bench.run();
+    CHECK(in_words == many + 1);
+    Outcome<ShutdownReport> report;
+    manager.async_shutdown(report.handler());
+    bench.run();
+    bench.check_ends_clean(*bench.manager);
+}
+
+TEST_CASE("What an estimate threw is destroyed with no mutex held", "[hard_case][H34][R10]") {
+    MemoryBench bench(120);
+    struct Asking : std::runtime_error {
+        Asking(std::optional<Manager>& asked, int& count)
+            : std::runtime_error("no file"), manager(&asked), looks(&count) {}
+        ~Asking() override {
+            if (*manager) {
+                static_cast<void>((*manager)->status());
+                ++*looks;
+            }
+        }
+        std::optional<Manager>* manager;
+        int* looks;
+    };
+    int looks = 0;
+    bench.sizes->needed = [&](const ModelKey& /*key*/) -> std::size_t { throw Asking(bench.manager, looks); };
+    CHECK(bench.refusal(a).code() == errc::load_failed);
+    const int before = looks;
+    // The next one takes its place.
+    CHECK(bench.refusal(b).code() == errc::load_failed);
+    CHECK(looks > before);
+    bench.check_ends_clean(*bench.manager);
+    bench.manager.reset();
+}
+
 TEST_CASE("A backend that says zero says nothing: then the slot's options do", "[hard_case][H34]") {
     MemoryBench bench(120);
     bench.sizes->needed = [](const ModelKey& /*key*/) { return std::size_t{0}; };

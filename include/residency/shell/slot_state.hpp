@@ -23,6 +23,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <list>
 #include <memory>
 #include <optional>
 #include <string>
@@ -55,8 +56,10 @@ struct SlotState {
     std::deque<boost::intrusive_ptr<Waiter>> waiters{};
     ResidentRecords records{};
     PendingTeardowns teardowns{};
-    /// The entry of the key whose size the backend could not say last, and what it threw.
-    std::pair<core::Index, SharedCause> sizing_failed{core::none, {}};
+    /// What the backend threw instead of saying how much keys need, by their entries: of those whose waiters are being
+    /// failed, and what is left of others until the next comes.
+    using SizingFailures = std::list<std::pair<core::Index, SharedCause>>;
+    SizingFailures sizing_failed{};
     /// Whether the slot is being destroyed.
     bool abandoned = false;
     /// Whether models are destroyed by the thread that unloads them.
@@ -105,6 +108,20 @@ struct SlotState {
             collect_one(actions[index], out);
         }
         actions.erase(actions.begin(), actions.begin() + static_cast<std::ptrdiff_t>(count));
+    }
+
+    /// The key of this entry could not be sized. `failed` is what that threw, or empty without memory for it; it becomes
+    /// those that are of no use any more, to be destroyed without the mutex.
+    void note_sizing_failed(core::Index key, SizingFailures& failed) noexcept {
+        SizingFailures kept;
+        kept.swap(failed);
+        while (!sizing_failed.empty()) {
+            const core::Index other = sizing_failed.front().first;
+            const bool fails = scheduler.key_memory(other).phase == core::MemoryPhase::refused && other != key;
+            SizingFailures& to = fails ? kept : failed;
+            to.splice(to.end(), sizing_failed, sizing_failed.begin());
+        }
+        sizing_failed.swap(kept);
     }
 
     /// The call of `first`, and of all that joined it, has ended. They complete, but for those that have completed
@@ -232,8 +249,10 @@ private:
                 const boost::intrusive_ptr<Waiter> waiter = std::move(waiters[action.subject]);
                 if (const ResidentRecord* const record = records.find(action.resident)) {
                     waiter->cause = record->cause;
-                } else if (action.key != core::none && action.key == sizing_failed.first) {
-                    waiter->cause = sizing_failed.second;
+                } else {
+                    for (const auto& [key, cause] : sizing_failed) {
+                        waiter->cause = key == action.key ? cause : waiter->cause;
+                    }
                 }
                 out.fail(waiter, action.code, action.stage, action.duration);
                 out.delivers = true;

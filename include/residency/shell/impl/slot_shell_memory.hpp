@@ -6,6 +6,7 @@
 #include "residency/error.hpp"
 #include "residency/runtime/asio.hpp"
 #include "residency/runtime/user_code_scope.hpp"
+#include "residency/shared_cause.hpp"
 #include "residency/shell/memory_broker.hpp"
 #include "residency/shell/slot_shell.hpp"
 #include "residency/status.hpp"
@@ -227,10 +228,17 @@ private:
 
     static void end_size(Shell& shell, core::Index entry, std::size_t bytes, const std::exception_ptr& cause) noexcept {
         const typename Shell::LoadFailure failure = shell.failure_of(cause);
+        typename SlotState<Clock>::SizingFailures causes;
+        try {
+            if (cause) {
+                causes.emplace_back(entry, cause);
+            }
+        } catch (...) {  // NOLINT(bugprone-empty-catch): out of memory: a failure without its cause
+        }
         shell.apply([&](Outbox& /*out*/) {
             shell.mutex_.assert_held();
             if (cause) {
-                shell.state_.sizing_failed = {entry, cause};
+                shell.state_.note_sizing_failed(entry, causes);
                 shell.state_.scheduler.size_failed(entry, failure.code, failure.message, shell.now(),
                                                    shell.state_.actions);
             } else {
