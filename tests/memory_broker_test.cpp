@@ -113,6 +113,30 @@ TEST_CASE("A slot hears how much memory there could be beside pinned models, of 
     CHECK(asks->available_bytes.back() == (use.hold == core::MemoryHold::in_use ? 50U : 20U));
 }
 
+TEST_CASE("A slot that asks how much memory there could be hears what was so after that", "[H34][R13]") {
+    BrokerBench bench;
+    const auto other = std::make_shared<User>();
+    const core::Index number = bench.broker.join(other, nullptr);
+    core::MemoryUse use;
+    use.id = bench.user->ids.at(0);
+    use.hold = core::MemoryHold::in_use;
+    bench.user->uses.push_back(use);
+    // It asks once the first slot has been looked at, and that has a bare lease then.
+    other->in_read = [&] {
+        if (bench.user->uses.back().hold == core::MemoryHold::leased) {
+            return;
+        }
+        core::MemoryRequest request;
+        request.type = core::MemoryRequest::Type::available;
+        bench.broker.post(number, core::Time{0}, request);
+        bench.user->uses.back().hold = core::MemoryHold::leased;
+        bench.broker.settle(1);
+    };
+    bench.say(core::MemoryRequest::Type::look);
+    bench.broker.settle(1);
+    CHECK(other->available_bytes == std::vector<std::size_t>{40});
+}
+
 TEST_CASE("A thread that settles leaves what another one brings to that", "[H33][R16]") {
     BrokerBench bench;
     // The other one has brought it, and is about to settle.

@@ -458,6 +458,48 @@ TEST_CASE("A key that waits for a place because its memory came late is in the s
     CHECK(failure->stage == (comes ? Stage::queue : Stage::memory));
 }
 
+TEST_CASE("What is pinned while the budget says how much memory there could be is not counted twice",
+          "[core][H7][H35][R13]") {
+    MemoryWorld world(100);
+    world.add(options(0, 1), true);
+    world.add(options(50));
+    world.request(reranker, "pinned", true, Priority::normal, (core::Duration::max)());
+    world.work();
+    world.request(embedding, "resident");
+    world.size(embedding, 40);
+    world.work();
+    world.release(embedding);
+    world.wait(1s);
+    // The other key needs what the pinned ones leave, and more.
+    core::SlotScheduler& scheduler = world.slots[embedding].scheduler;
+    core::Actions actions;
+    core::RequestSpec spec;
+    spec.since = world.now;
+    scheduler.enqueue(ModelKey("other"), spec, world.now, actions);
+    const auto sizes = std::find_if(actions.begin(), actions.end(),
+                                    [](const core::Action& each) { return each.type == core::ActionType::size; });
+    REQUIRE(sizes != actions.end());
+    scheduler.sized(sizes->key, 60, world.now, actions);
+    REQUIRE(scheduler.asks_for_available());
+    std::vector<core::MemoryUse> uses;
+    for (MemorySlot& slot : world.slots) {
+        slot.scheduler.memory_uses(world.now, uses);
+    }
+    const std::size_t available = core::memory_available(world.ledger, uses, embedding);
+    // Meanwhile the resident is pinned, too.
+    core::Grant grant;
+    spec.overrides_keep_alive = true;
+    spec.keep_alive = (core::Duration::max)();
+    spec.is_inference = true;
+    REQUIRE(scheduler.try_grant(ModelKey("resident"), spec, grant) == core::Attempt::granted);
+    scheduler.release(grant, world.now, actions);
+    actions.clear();
+    scheduler.memory_available(available, world.now + 1h, actions);
+    for (const core::Action& each : actions) {
+        CHECK(each.type != core::ActionType::unload);
+    }
+}
+
 TEST_CASE("A pinned model that gives its place gives its memory, too", "[core][H7][H34]") {
     MemoryWorld world = two_slots(100, 1);
     world.request(embedding, "pinned", true, Priority::normal, (core::Duration::max)());

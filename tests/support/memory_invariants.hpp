@@ -506,11 +506,17 @@ private:
     // A resident begins to give its place to another key, or has begun that before: the key has its memory, or the
     // budget has just said that it could have.
     void check_switch(core::ResidentId id) const {
-        const core::Resident& resident = scheduler_.residents()[id.index];
         if (std::find(switching_.begin(), switching_.end(), id) != switching_.end()) {
             return;
         }
-        const std::size_t most = core::add_bytes(available_.value_or(0), holdings_[resident.memory.index].bytes);
+        std::size_t most = available_.value_or(0);
+        for (core::Index other = 0; other < scheduler_.residents().end_index(); ++other) {
+            const bool is_other = other != id.index && scheduler_.residents().used(other);
+            if (is_other && (scheduler_.residents()[other].pinned() || leases_of(other, true) != 0) &&
+                scheduler_.residents()[other].usable()) {
+                most = core::subtract_bytes(most, holdings_[scheduler_.residents()[other].memory.index].bytes);
+            }
+        }
         const core::KeyTable& keys = scheduler_.queue().keys();
         for (core::Index entry = 0; entry < keys.end_index(); ++entry) {
             if (keys.used(entry) && keys[entry].resident == core::none && keys[entry].waiting != 0 &&

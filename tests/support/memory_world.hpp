@@ -214,10 +214,10 @@ struct MemoryWorld {
                                                                    actions);
                 carry_out(answer.owner.slot, actions);
             }
-            const std::size_t available = core::memory_available(ledger, uses);
             for (std::size_t slot = 0; is_asked && slot < slots.size(); ++slot) {
                 if (std::exchange(slots[slot].asks, false)) {
                     core::Actions actions;
+                    const std::size_t available = core::memory_available(ledger, uses, static_cast<core::Index>(slot));
                     slots[slot].scheduler.memory_available(available, now, actions);
                     carry_out(slot, actions);
                 }

@@ -84,6 +84,10 @@ public:
     [[nodiscard]] std::size_t bytes_of(MemoryId id) const noexcept {
         return entries_.contains(id) ? entries_[id.index].bytes : 0;
     }
+    /// The slot that has it or waits for it; none for a name that is void.
+    [[nodiscard]] Index slot_of(MemoryId id) const noexcept {
+        return entries_.contains(id) ? entries_[id.index].owner.slot : none;
+    }
     /// Whether the memory is reserved.
     [[nodiscard]] bool is_reserved(MemoryId id) const noexcept {
         return entries_.contains(id) && entries_[id.index].holder != none;

@@ -121,6 +121,10 @@ struct Resident {
     [[nodiscard]] bool switches() const noexcept { return may_return() && !for_memory; }
     /// Whether its latest grant pinned it.
     [[nodiscard]] bool pinned() const noexcept { return keep_alive == (Duration::max)(); }
+    /// Whether a lease on it lives that is for no model call.
+    [[nodiscard]] bool has_bare_lease() const noexcept { return leases > calls; }
+    /// Whether it gives its memory to no key, however long that waits: it is pinned, or has a bare lease.
+    [[nodiscard]] bool stays_for_memory() const noexcept { return (pinned() && usable()) || has_bare_lease(); }
     /// Whether its load has not begun or has not ended.
     [[nodiscard]] bool is_load() const noexcept {
         return state == ResidentState::queued || state == ResidentState::loading;

@@ -178,8 +178,8 @@ public:
     void size_failed(Index key, errc code, SharedText message, Time now, Actions& actions);
     /// The budget has answered about the memory of a key. Also harmless when it is late.
     void memory_answered(Index key, MemoryId id, MemoryVerdict verdict, Time now, Actions& actions);
-    /// The budget answers a message `available`: so many bytes there could be, beside those of residents that are
-    /// pinned or have bare leases.
+    /// The budget answers a message `available`: so many bytes there could be, beside those of other slots' residents
+    /// that are pinned or have bare leases.
     void memory_available(std::size_t bytes, Time now, Actions& actions);
     /// The budget's limit is another.
     void set_memory_limit(std::size_t bytes, Time now, Actions& actions);

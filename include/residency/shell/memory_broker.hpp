@@ -52,7 +52,7 @@ public:
     virtual void answer(const core::MemoryAnswer& answer) noexcept = 0;
     /// The budget wants a request `look` at that time.
     virtual void look_at(core::Time at) noexcept = 0;
-    /// The answer to a request `available`.
+    /// The answer to a request `available`: see `core::memory_available`.
     virtual void available(std::size_t bytes) noexcept = 0;
     /// The budget's limit is another.
     virtual void limit_changed() noexcept = 0;
@@ -126,8 +126,9 @@ public:
             for (const core::MemoryAnswer& each : answers_) {
                 answer(each);
             }
-            for (core::Index next = 0; const std::shared_ptr<MemoryUser> user = next_asking(next);) {
-                user->available(available_);
+            std::size_t available = 0;
+            for (core::Index next = 0; const std::shared_ptr<MemoryUser> user = next_asking(next, available);) {
+                user->available(available);
             }
             if (!lacks_ && std::exchange(watches_, false)) {
                 for_each_user([](MemoryUser& user) { user.stop_watching(); });
@@ -206,8 +207,9 @@ private:
     struct User {
         core::Index number = core::none;
         std::weak_ptr<MemoryUser> user{};
-        // Whether it has asked how much memory there could be.
+        // Whether it has asked how much memory there could be, and whether it did before this round.
         bool asks = false;
+        bool is_next = false;
     };
 
     // False if there is no memory for it.
@@ -265,8 +267,11 @@ private:
         }
         empty(uses_, next_uses_);
         settles_ = std::exchange(is_stale_, false);
-        lacks_ = ledger_.lacks();
-        reads_ = lacks_ || std::any_of(users_.begin(), users_.end(), [](const User& each) { return each.asks; });
+        reads_ = lacks_ = ledger_.lacks();
+        for (User& each : users_) {
+            each.is_next = std::exchange(each.asks, false) || each.is_next;
+            reads_ = reads_ || each.is_next;
+        }
         return settles_;
     }
 
@@ -297,7 +302,6 @@ private:
             return;
         }
         ledger_.settle(now_, uses_, answers_);
-        available_ = core::memory_available(ledger_, uses_);
         lacks_ = ledger_.lacks();
         next_look_ = ledger_.next_look();
         look_for_ = ledger_.looks_for();
@@ -309,13 +313,14 @@ private:
         }
     }
 
-    // The first user from number `next` on that has asked how much memory there could be, if that is known: the
-    // residents were looked at in this round. `next` becomes the number after it.
-    [[nodiscard]] std::shared_ptr<MemoryUser> next_asking(core::Index& next) noexcept {
+    // The first user from number `next` on that had asked how much memory there could be before the residents were
+    // looked at in this round, if they were; and how much. `next` becomes the number after it.
+    [[nodiscard]] std::shared_ptr<MemoryUser> next_asking(core::Index& next, std::size_t& available) noexcept {
         const Lock lock(mutex_);
         for (User& each : users_) {
-            if (reads_ && each.number >= next && std::exchange(each.asks, false)) {
+            if (reads_ && each.number >= next && std::exchange(each.is_next, false)) {
                 next = each.number + 1;
+                available = core::memory_available(ledger_, uses_, each.number);
                 if (std::shared_ptr<MemoryUser> user = each.user.lock()) {
                     return user;
                 }
@@ -379,7 +384,6 @@ private:
     bool settles_ RESIDENCY_GUARDED_BY(mutex_) = false;
     bool lacks_ = false;
     bool reads_ = false;
-    std::size_t available_ = 0;
     bool watches_ = false;
     core::Time next_look_ = core::never;
     core::Index look_for_ = core::none;

@@ -110,8 +110,8 @@ struct SlotState {
         actions.erase(actions.begin(), actions.begin() + static_cast<std::ptrdiff_t>(count));
     }
 
-    /// The key of this entry could not be sized. `failed` is what that threw, or empty without memory for it; it becomes
-    /// those that are of no use any more, to be destroyed without the mutex.
+    /// The key of this entry could not be sized. `failed` is what that threw, or empty without memory for it; it
+    /// becomes those that are of no use any more, to be destroyed without the mutex.
     void note_sizing_failed(core::Index key, SizingFailures& failed) noexcept {
         SizingFailures kept;
         kept.swap(failed);

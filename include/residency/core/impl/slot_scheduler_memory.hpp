@@ -105,7 +105,7 @@ inline void SlotScheduler::ask_for_memory(Index key) {
 //
 //  1. There is no budget, or the key's memory is reserved: yes.
 //  2. The budget has to say how much memory there could be, and is asked: not yet.
-//  3. There could be enough, with what the resident gives back: yes.
+//  3. There could be enough, but for what others of the slot keep: yes.
 //  4. There could not: no. The key waits for memory before it costs another its place, or is refused.
 inline bool SlotScheduler::may_give_place(Index index, Step& step) {
     const Index key = next_key(step.now);
@@ -118,9 +118,12 @@ inline bool SlotScheduler::may_give_place(Index index, Step& step) {
         }
         return false;
     }
-    const Resident& resident = residents_[index];
-    const bool is_extra = resident.pinned() || resident.leases > resident.calls;
-    if (key_memory_[key].need() <= add_bytes(*available_, is_extra ? resident.bytes : 0)) {  // 3.
+    std::size_t could = *available_;
+    for (Index other = 0; other < residents_.end_index(); ++other) {
+        const bool stays = other != index && residents_.used(other) && residents_[other].stays_for_memory();
+        could = stays ? subtract_bytes(could, residents_[other].bytes) : could;
+    }
+    if (key_memory_[key].need() <= could) {  // 3.
         return true;
     }
     ask_for_memory(key);  // 4.
@@ -241,7 +244,7 @@ inline void SlotScheduler::evict_for_memory(Index index, Step& step) {
     if (resident.state != ResidentState::ready) {  // 2.
         return;
     }
-    if (resident.pinned() || resident.leases > resident.calls) {  // 3.
+    if (resident.stays_for_memory()) {  // 3.
         return;
     }
     if (resident.leases == 0) {  // 4.
@@ -384,18 +387,17 @@ inline void SlotScheduler::memory_uses(Time now, std::vector<MemoryUse>& uses) {
         Resident& resident = residents_[index];
         resident.settle(now);
         const bool awaited = queue_.keys()[resident.key].waiting != 0;
-        const bool has_bare_lease = resident.leases > resident.calls;
         MemoryUse use;
         use.id = resident.memory;
         use.granted = resident.granted;
         if (resident.state == ResidentState::unloading ||
-            (resident.state == ResidentState::draining && resident.for_good && !has_bare_lease)) {  // 1.
+            (resident.state == ResidentState::draining && resident.for_good && !resident.has_bare_lease())) {  // 1.
             use.hold = MemoryHold::leaving;
         } else if (resident.is_load()) {  // 2.
             use.hold = MemoryHold::loading;
         } else if (resident.pinned() && !resident.for_good) {  // 3.
             use.hold = MemoryHold::pinned;
-        } else if (has_bare_lease) {  // 4.
+        } else if (resident.has_bare_lease()) {  // 4.
             use.hold = MemoryHold::leased;
         } else if (resident.leases == 0 && !awaited) {  // 5.
             use.hold = MemoryHold::idle;
