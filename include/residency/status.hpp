@@ -104,7 +104,8 @@ struct SlotCounters {
     std::uint64_t cooling_down = 0;
     /// Requests that were answered `unknown_model`, without a call of `load`.
     std::uint64_t unknown_model = 0;
-    /// Requests that were answered `insufficient_memory`.
+    /// Requests that the memory budget had `insufficient_memory` for. Where a backend or a model says so, its load or
+    /// its call has failed.
     std::uint64_t insufficient_memory = 0;
     /// Requests whose timeout passed.
     std::uint64_t timed_out = 0;

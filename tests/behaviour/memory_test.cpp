@@ -196,6 +196,8 @@ TEST_CASE("An estimate that throws fails as a load does", "[hard_case][H34]") {
     };
     const Error own = bench.refusal(b);
     CHECK(own.code() == errc::insufficient_memory);
+    // The budget has refused nothing.
+    CHECK(bench.manager->embedding().status().counters.insufficient_memory == 0);
     CHECK(std::string(own.what()).find("no device has so much") != std::string::npos);
     bench.sizes->needed = [](const ModelKey& /*key*/) { return std::size_t{60}; };
     bench.advance(1s);

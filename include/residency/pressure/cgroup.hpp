@@ -86,6 +86,7 @@ concept TrimmableBudget = requires(Budget& budget, std::size_t bytes) {
 /// uses, and idle residents are evicted until what is used would be at `give_back_below`; what is in use stays. Below
 /// `give_back_below` the limit comes back, as far as there is room below that mark; between the marks nothing changes.
 /// A limit that the host sets meanwhile is the one that comes back; if both set it at the same moment, the later wins.
+/// A second watch would be taken for the host: a budget has one, however many managers share it.
 ///
 /// What the group uses is the kernel's figure less `inactive_file`: pages of files that were not used lately, which the
 /// kernel drops before it ends a process. That is the working set that Kubernetes evicts by. The pages of a mapped
