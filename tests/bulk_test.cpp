@@ -427,6 +427,21 @@ TEST_CASE("What can be granted at once needs no place beside a large request tha
     bench.check_end();
 }
 
+TEST_CASE("More parts may run at once than 16 bits can count", "[H26][R14]") {
+    constexpr std::size_t parts = 70'000;
+    ManagerOptions options;
+    options.embedding.max_leases = parts;
+    BulkBench bench({2}, parts, options);
+    const std::size_t all = bench.embed(Texts(2 * parts, "text")).calls();
+    CHECK(all == 0);
+    bench.run_control();
+    CHECK(bench.manager->status().embedding.leases == parts);
+    run_ready(bench.inference, bench.control);
+    REQUIRE(bench.answers[0].calls() == 1);
+    REQUIRE_FALSE(bench.answers[0].exception());
+    CHECK(bench.answers[0].value().size() == 2 * parts);
+}
+
 TEST_CASE("A large request for a model without limits has one call", "[H24]") {
     BulkBench bench({1});
     bench.embed(texts(100));

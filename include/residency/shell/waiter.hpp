@@ -51,25 +51,26 @@ public:
     }
 
 private:
-    // The slot, an outbox, a job, a cancellation slot: few, and 16 bits keep what many have small.
-    std::atomic<std::uint16_t> owners_{0};
+    // The slot, an outbox, a cancellation slot, and a job for each part that runs: as many as there may be calls.
+    std::atomic<std::uint32_t> owners_{0};
 
 public:
+    // In one byte: once it is submitted, all three are guarded by the slot's mutex.
     /// Whether it is an `InferenceWaiter`. Set by its constructor.
     bool is_inference : 1 = false;
     /// Whether it wants a lease; if not, it wants its model to be loaded. Set by its constructor.
     bool wants_lease : 1 = true;
-    // Guarded by the slot's mutex.
-    State state = State::waiting;
+    /// How far it has come.
+    State state : 2 = State::waiting;
     // From here on all but `request`: written under the mutex by the thread that decided, read by the same thread
-    // afterwards.
-    bool is_granted = false;
+    // afterwards. Of the two in one byte nothing writes the stage of one that was granted.
+    bool is_granted : 1 = false;
+    /// Where it failed.
+    Stage stage : 7 = Stage::queue;
     /// Whether its caller cancelled it, and it failed for that.
     bool is_cancelled = false;
     /// Why it failed.
     errc code = errc::overloaded;
-    /// Where.
-    Stage stage = Stage::queue;
     /// Its name in the scheduler, while it has one.
     core::RequestId request{};
     /// What the backend threw.
