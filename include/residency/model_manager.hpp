@@ -7,6 +7,7 @@
 #include "residency/ranking.hpp"
 #include "residency/runtime/asio.hpp"
 #include "residency/runtime/executors.hpp"
+#include "residency/shell/blocking.hpp"
 #include "residency/shell/embed_op.hpp"
 #include "residency/shell/end_at_exit.hpp"
 #include "residency/shell/rerank_op.hpp"
@@ -181,9 +182,12 @@ public:
     /// The same, blocking. Throws would_deadlock as `embed` does. Precondition: this thread holds no lease of the
     /// manager's.
     ShutdownReport shutdown(ShutdownOptions options = {}) {
-        return embedding_.template block_on<ShutdownReport>(ModelKey(), options.deadline, [&](auto handler) {
-            StartShutdown{embedding_.shell_, reranker_.shell_}(std::move(handler), options);
-        });
+        return detail::block_on<ShutdownReport>(
+            *embedding_.shell_, ModelKey(), options.deadline,
+            [&](auto handler) {
+                StartShutdown{embedding_.shell_, reranker_.shell_}(std::move(handler), options);
+            },
+            *reranker_.shell_);
     }
     /// The same with a deadline alone.
     ShutdownReport shutdown(std::optional<std::chrono::milliseconds> deadline) {

@@ -186,7 +186,8 @@ struct ShutdownReport {
     /// What was still leased, loading or unloading when the deadline passed; empty after a clean shutdown.
     std::vector<Leftover> leftovers{};
 
-    /// Whether nothing was left: no model, no timer, no waiter.
+    /// Whether nothing was left: no model, no waiter, and no timer, but a wait that `control` had not ended by the
+    /// deadline.
     [[nodiscard]] bool clean() const noexcept { return leftovers.empty(); }
 };
 

@@ -460,4 +460,35 @@ TEST_CASE("A blocking call waits no longer than its timeout, although none of it
     CHECK(is_idle(busy));
 }
 
+TEST_CASE("A blocking shutdown waits no longer than its deadline, although control does not run", "[H9][H14][R16]") {
+    const auto world = std::make_shared<FakeWorld>();
+    asio::io_context busy;
+    asio::thread_pool work(1);
+    const Executors executors{busy.get_executor(), work.get_executor(), work.get_executor()};
+    SECTION("nothing is left but the alarm's wait, which control has yet to end") {
+        Slot slot(PlainBackend(world), {}, executors);
+        (void)slot.ensure_loaded(a);
+        slot.unload(a);
+        CHECK(slot.shutdown(1ms).clean());
+    }
+    SECTION("what is left is in one slot of a manager") {
+        ModelManager<testing::FakeEmbeddingBackend, testing::FakeRerankerBackend> models(
+            testing::FakeEmbeddingBackend{world}, testing::FakeRerankerBackend{world}, {}, executors);
+        const bool reranks = GENERATE(false, true);
+        decltype(models.embedding().try_acquire(a)) embedder;
+        decltype(models.reranker().try_acquire(a)) reranker;
+        if (reranks) {
+            reranker = models.reranker().acquire(a);
+        } else {
+            embedder = models.embedding().acquire(a);
+        }
+        CHECK(models.shutdown(1ms).leftovers.size() == 1);
+    }
+    run_ready(busy);
+    work.join();
+    run_ready(busy);
+    CHECK(world->counts().live == 0);
+    CHECK(is_idle(busy));
+}
+
 }  // namespace slow_user_code_test

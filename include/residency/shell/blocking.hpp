@@ -13,11 +13,12 @@ namespace residency::detail {
 
 /// Starts an operation and waits for its result on this thread. Throws would_deadlock where that could only hang.
 ///
-/// The wait ends at `timeout` by this thread's own clock: the thread then lets the slot look at what is due, so that
-/// nothing that keeps the slot's alarm from being handled delays the caller. A slot with another Clock than
-/// steady_clock has only its alarm.
-template <class Result, class Slot, class Start>
-Result block_on(Slot& slot, const ModelKey& key, std::optional<std::chrono::milliseconds> timeout, const Start& start) {
+/// The wait ends at `timeout` by this thread's own clock: the thread then lets the slot, and `others` that the operation
+/// is about, look at what is due, so that nothing that keeps a slot's alarm from being handled delays the caller. A slot
+/// with another Clock than steady_clock has only its alarm.
+template <class Result, class Slot, class Start, class... Others>
+Result block_on(Slot& slot, const ModelKey& key, std::optional<std::chrono::milliseconds> timeout, const Start& start,
+                Others&... others) {
     if (slot.would_deadlock()) {
         throw Error(errc::would_deadlock, key, Stage::admission);
     }
@@ -31,6 +32,7 @@ Result block_on(Slot& slot, const ModelKey& key, std::optional<std::chrono::mill
             Clock::time_point deadline = Clock::now() + (std::max)(*timeout, std::chrono::milliseconds::zero());
             while (!call.wait_until(deadline)) {
                 slot.tick();
+                (others.tick(), ...);
                 // Either this very request has completed, or others that were due before it come first.
                 deadline = Clock::now() + std::chrono::milliseconds(1);
             }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "residency/core/action.hpp"
+#include "residency/core/time.hpp"
 #include "residency/status.hpp"
 
 #include <exception>
@@ -25,6 +26,8 @@ struct PendingTeardown {
     bool is_shutdown = false;
     /// Whether its deadline has passed, or its slot is being destroyed.
     bool is_late = false;
+    /// A shutdown's deadline: past it, it does not wait for the alarm's last handler either.
+    core::Time due = core::never;
     /// Why it could not be completed; null if it could.
     std::exception_ptr error{};
     /// What a shutdown has left behind.

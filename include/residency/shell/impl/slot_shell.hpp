@@ -228,8 +228,10 @@ void SlotShell<Clock>::start_shutdown(const ShutdownOptions& options,
         mutex_.assert_held();
         state_.reserve();
         const core::Time time = now();
-        const core::Time due = options.deadline ? core::later(time, core::to_duration(*options.deadline)) : core::never;
-        teardown->id = state_.scheduler.shut_down(due, time, state_.actions, options.revoke_at_deadline);
+        if (options.deadline) {
+            teardown->due = core::later(time, core::to_duration(*options.deadline));
+        }
+        teardown->id = state_.scheduler.shut_down(teardown->due, time, state_.actions, options.revoke_at_deadline);
         state_.begin_teardown(teardown, out);
     });
 }

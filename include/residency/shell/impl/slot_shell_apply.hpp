@@ -38,11 +38,11 @@ void SlotShell<Clock>::settle(Outbox& out) noexcept {
     // R12: first the handlers of all requests before it are posted. Those in `out` come before it anyway.
     const bool posted = deliveries_ == 0;
     const bool quiet = state_.abandoned || alarm_.quiet();
+    const core::Time time = now();
     state_.teardowns.take_finished(
-        [&](const PendingTeardown& shutdown) { return posted && (shutdown.is_late || quiet); },
+        [&](const PendingTeardown& shutdown) { return posted && (shutdown.is_late || quiet || shutdown.due <= time); },
         [&](std::shared_ptr<PendingTeardown> shutdown) {
-            mutex_.assert_held();
-            events_.push_completed(*shutdown, now());
+            events_.push_completed(*shutdown, time);
             out.teardowns.push(std::move(shutdown));
         });
     // One that waits for the alarm alone is looked at when that has ended.
