@@ -163,6 +163,7 @@ private:
     template <class Decide>
     void apply(const Decide& decide) RESIDENCY_EXCLUDES(mutex_);
     void settle(Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
+    void complete_shutdowns(Outbox& out) noexcept RESIDENCY_REQUIRES(mutex_);
     void carry_out(Outbox&& out) noexcept RESIDENCY_EXCLUDES(mutex_);
 
     [[nodiscard]] bool is_unknown(const ModelKey& key) const noexcept;

@@ -55,22 +55,23 @@ private:
     std::atomic<std::uint32_t> owners_{0};
 
 public:
-    // In one byte: once it is submitted, all three are guarded by the slot's mutex.
     /// Whether it is an `InferenceWaiter`. Set by its constructor.
     bool is_inference : 1 = false;
     /// Whether it wants a lease; if not, it wants its model to be loaded. Set by its constructor.
     bool wants_lease : 1 = true;
-    /// How far it has come.
-    State state : 2 = State::waiting;
+    // Guarded by the slot's mutex.
+    State state = State::waiting;
     // From here on all but `request`: written under the mutex by the thread that decided, read by the same thread
-    // afterwards. Of the two in one byte nothing writes the stage of one that was granted.
+    // afterwards. What shares a byte is not written while the other is read: nothing writes the stage of one that was
+    // granted.
     bool is_granted : 1 = false;
     /// Where it failed.
     Stage stage : 7 = Stage::queue;
+    bool : 0;
     /// Whether its caller cancelled it, and it failed for that.
-    bool is_cancelled = false;
+    bool is_cancelled : 1 = false;
     /// Why it failed.
-    errc code = errc::overloaded;
+    errc code : 7 = errc::overloaded;
     /// Its name in the scheduler, while it has one.
     core::RequestId request{};
     /// What the backend threw.

@@ -31,9 +31,14 @@ void SlotShell<Clock>::settle(Outbox& out) noexcept {
     out.moves_alarm = alarm_.wants(wanted_alarm());
     out.stops_in_place = stops_in_place_ || state_.abandoned;
     out.speaks_to_budget = memory_ && memory_->begin_delivery(state_.scheduler);
-    if (!state_.teardowns.has_finishing()) {
-        return;
+    if (state_.teardowns.has_finishing()) {
+        complete_shutdowns(out);
     }
+}
+
+// Apart, as it is rarely called: within `apply` it would lengthen every request.
+template <class Clock>
+void SlotShell<Clock>::complete_shutdowns(Outbox& out) noexcept {
     shutdown_waits_ = true;
     // R12: first the handlers of all requests before it are posted. Those in `out` come before it anyway.
     const bool posted = deliveries_ == 0;
