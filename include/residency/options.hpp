@@ -124,8 +124,8 @@ struct SlotOptions {
 /// What one request asks for beyond the slot's options. Trivially copyable: it may be braced inside `co_await`.
 struct RequestOptions {
     /// How long the request may take in all: queue, load and inference. The error `timed_out` names the stage that it
-    /// ended in. None: as long as it takes. Zero or less: only what can be granted at once. Default none: a service
-    /// sets its own.
+    /// ended in. None: as long as it takes. Zero or less: only what can be granted at once, and so no answer of a model
+    /// that takes any time. Default none: a service sets its own.
     std::optional<std::chrono::milliseconds> timeout{};
 
     /// The resident's keep-alive from this request's grant until the next grant, in place of the slot's. Not negative;
