@@ -3,14 +3,17 @@
 #include "support/bench.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <new>
 #include <optional>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -95,6 +98,33 @@ struct BulkBench : ManagerBench {
     std::function<void(const FakeCall&)> hook;
     std::deque<Outcome<Embeddings>> answers;
     std::vector<Texts> asked;
+};
+
+/// Two texts a call. The dimension of its rows is the world's, which `shift` may change after each call.
+struct Shifting {
+    struct World {
+        std::size_t dimension = 2;
+        std::atomic<int> loads = 0;
+        std::function<void()> shift;
+    };
+    World* world;
+
+    [[nodiscard]] Embeddings embed(std::span<const std::string> some) const {
+        Embeddings rows(some.size(), world->dimension);
+        world->shift();
+        return rows;
+    }
+    [[nodiscard]] static BatchLimits batch_limits() { return {2}; }
+};
+
+struct ShiftingBackend {
+    using model_type = Shifting;
+    Shifting::World* world;
+
+    [[nodiscard]] std::unique_ptr<Shifting> load(const ModelKey& /*key*/) const {
+        ++world->loads;
+        return std::make_unique<Shifting>(Shifting{world});
+    }
 };
 
 }  // namespace
@@ -425,6 +455,36 @@ TEST_CASE("What can be granted at once needs no place beside a large request tha
     bench.run();
     bench.check_answer(2);
     bench.check_end();
+}
+
+TEST_CASE("Rows of another dimension than a part's before: the model has changed, or what it gave is wrong",
+          "[H28][R14]") {
+    Shifting::World world;
+    Outcome<Embeddings> answer;
+    ManagerOptions options;
+    options.embedding.max_calls = 1;
+    ModelManager<ShiftingBackend, testing::FakeRerankerBackend> models(ShiftingBackend{&world},
+                                                                       testing::FakeRerankerBackend(), options);
+    SECTION("of one residency") {
+        world.shift = [&] { ++world.dimension; };
+        models.async_embed(a, texts(4), answer.handler());
+        answer.wait();
+        CHECK(answer.code() == errc::bad_result);
+        CHECK_THAT(answer.error().what(), contains_text("rows of 3 floats after 2"));
+    }
+    SECTION("of the next residency") {
+        world.shift = [&] {
+            if (world.loads == 1) {
+                ++world.dimension;
+                models.embedding().async_unload(a, [](const std::exception_ptr&) {});
+            }
+        };
+        models.async_embed(a, texts(4), answer.handler());
+        answer.wait();
+        CHECK(answer.code() == errc::model_changed);
+        CHECK(world.loads == 2);
+    }
+    CHECK(models.shutdown().clean());
 }
 
 TEST_CASE("More parts may run at once than 16 bits can count", "[H26][R14]") {

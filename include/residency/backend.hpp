@@ -26,7 +26,8 @@ namespace residency {
 
 /// Passed to `load`: shows whether the load is still wanted, and reports its progress and log lines as events.
 ///
-/// Lives as long as the call of `load`. All of it may be used from the loading thread; `stop_token()` from any.
+/// Lives as long as the call of `load`; a copy must not report after that. All of it may be used from the loading
+/// thread; `stop_token()` from any.
 class LoadContext {
 public:
     /// Receives the progress and the log lines of a load.

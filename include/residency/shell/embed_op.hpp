@@ -7,6 +7,7 @@
 #include "residency/embed_as.hpp"
 #include "residency/embeddings.hpp"
 #include "residency/error.hpp"
+#include "residency/generation.hpp"
 #include "residency/model_key.hpp"
 #include "residency/not_a_number.hpp"
 #include "residency/options.hpp"
@@ -57,19 +58,26 @@ struct EmbedWork {
     class Assembly {
     public:
         explicit Assembly(const EmbedWork& /*work*/) noexcept {}
-        /// The rows of texts from `place` on. Throws bad_alloc, or model_changed if they have another dimension than
-        /// those before.
-        void put(const core::TextLengths& lengths, std::size_t place, const Embeddings& rows, std::size_t of) {
+        /// The rows of texts from `place` on, which the residency `by` gave. Throws bad_alloc; if they have another
+        /// dimension than those before, model_changed, or bad_result if those are of the same residency.
+        void put(const core::TextLengths& lengths, std::size_t place, const Embeddings& rows, std::size_t of,
+                 Generation by) {
             {
                 const std::lock_guard lock(mutex_);
                 if (all_.empty()) {
                     all_ = Embeddings(of, rows.dimension());
+                    by_ = by;
                 }
             }
             if (rows.dimension() != all_.dimension()) {
-                throw Error(errc::model_changed, ModelKey(), Stage::inference,
-                            "the model was switched between two parts of the request, and its vectors have " +
-                                std::to_string(rows.dimension()) + " floats after " + std::to_string(all_.dimension()));
+                const std::string lengths_differ =
+                    std::to_string(rows.dimension()) + " floats after " + std::to_string(all_.dimension());
+                if (by == by_) {
+                    bad_result("the model gave rows of " + lengths_differ);
+                }
+                throw Error(
+                    errc::model_changed, ModelKey(), Stage::inference,
+                    "the model was switched between two parts of the request, and its vectors have " + lengths_differ);
             }
             for (std::size_t row = 0; row < rows.size(); ++row) {
                 std::copy(rows[row].begin(), rows[row].end(), all_[lengths[place + row]].begin());
@@ -80,6 +88,7 @@ struct EmbedWork {
     private:
         std::mutex mutex_{};
         Embeddings all_{};
+        Generation by_{};
     };
 
     [[nodiscard]] std::span<const std::string> cut_texts() const noexcept { return texts; }

@@ -49,7 +49,7 @@ public:
         has_given_ = true;
         const std::size_t count = current().size();
         Work::demand(given, count);
-        call_.assembly().put(call_.cut->lengths, part_.first + done_, given, call_.own_texts);
+        call_.assembly().put(call_.cut->lengths, part_.first + done_, given, call_.own_texts, part_.record->generation);
         done_ += count;
     }
     /// The model threw this, or gave what cannot be right.

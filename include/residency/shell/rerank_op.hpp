@@ -6,6 +6,7 @@
 #include "residency/core/text_lengths.hpp"
 #include "residency/embed_as.hpp"
 #include "residency/error.hpp"
+#include "residency/generation.hpp"
 #include "residency/model_key.hpp"
 #include "residency/not_a_number.hpp"
 #include "residency/options.hpp"
@@ -61,7 +62,7 @@ struct RerankWork {
         explicit Assembly(const RerankWork& work) : scores_(work.documents.size()), ranking_(work.documents.size()) {}
         /// The scores of documents from `place` on.
         void put(const core::TextLengths& lengths, std::size_t place, const std::vector<float>& scores,
-                 std::size_t /*of*/) noexcept {
+                 std::size_t /*of*/, Generation /*by*/) noexcept {
             for (std::size_t index = 0; index < scores.size(); ++index) {
                 scores_[lengths[place + index]] = scores[index];
             }
