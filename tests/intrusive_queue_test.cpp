@@ -1,7 +1,9 @@
 #include "residency/shell/intrusive_queue.hpp"
 
+#include "residency/shell/outbox.hpp"
 #include "support/catch.hpp"
 
+#include <exception>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -22,6 +24,20 @@ struct Borrowed {
 };
 
 namespace {
+
+/// A call that nothing is done with.
+class IdleCall final : public residency::detail::InferenceWaiter {
+public:
+    IdleCall() : InferenceWaiter(1, 0, residency::EmbedAs::as_is, false) {}
+    void granted() noexcept override {}
+    void failed(std::exception_ptr /*error*/) noexcept override {}
+    void run() noexcept override {}
+    void dropped() noexcept override {}
+    void prepare_parts() override {}
+    void start_part(residency::detail::CallPart& /*part*/) noexcept override {}
+    void run_part(residency::detail::CallPart& /*part*/) noexcept override {}
+    void part_dropped(residency::detail::CallPart& /*part*/) noexcept override {}
+};
 
 template <class Nodes>
 std::vector<int> numbers_of(Nodes& nodes) {
@@ -86,6 +102,16 @@ TEST_CASE("IntrusiveQueue: another's nodes come behind its own, in their order, 
     chain.append(other);
     chain.push(std::make_shared<Owned>(4));
     CHECK(numbers_of(chain) == std::vector<int>{1, 2, 3, 4});
+}
+
+TEST_CASE("PostedStops: however many calls are not come to, they are destroyed one by one", "[H11][H29]") {
+    residency::detail::StopRequests stops;
+    for (int index = 0; index < 300'000; ++index) {
+        stops.push(boost::intrusive_ptr<residency::detail::InferenceWaiter>(new IdleCall));
+    }
+    const residency::detail::PostedStops posted(std::move(stops));
+    CHECK(stops.empty());
+    CHECK_FALSE(posted.stops.empty());
 }
 
 }  // namespace intrusive_queue_test

@@ -39,10 +39,29 @@ public:
             calls_.pop()->request_stop();
         }
     }
+    /// Requests none of them. One by one: each owns the next, and there may be more of them than a stack is deep.
+    void drop() noexcept {
+        while (!loads_.empty()) {
+            static_cast<void>(loads_.pop());
+        }
+        while (!calls_.empty()) {
+            static_cast<void>(calls_.pop());
+        }
+    }
 
 private:
     IntrusiveQueue<&ResidentRecord::next_stop> loads_{};
     IntrusiveQueue<&InferenceWaiter::next_early> calls_{};
+};
+
+/// Stop requests on their way to an executor, which may end without coming to them.
+struct PostedStops {
+    explicit PostedStops(StopRequests&& of) noexcept : stops(std::move(of)) {}
+    PostedStops(const PostedStops&) = delete;
+    PostedStops& operator=(const PostedStops&) = delete;
+    ~PostedStops() { stops.drop(); }
+
+    StopRequests stops;
 };
 
 /// What a decision asks the shell to do once the mutex is free. Collecting it needs no memory.

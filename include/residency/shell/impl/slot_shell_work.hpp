@@ -147,16 +147,16 @@ void SlotShell<Clock>::publish(const Fill& fill) noexcept {
 template <class Clock>
 void SlotShell<Clock>::post_stops(StopRequests&& stops) noexcept {
     // Shared: what a post that throws has taken can still be requested here.
-    std::shared_ptr<StopRequests> shared;
+    std::shared_ptr<PostedStops> shared;
     try {
-        shared = std::make_shared<StopRequests>(std::move(stops));
+        shared = std::make_shared<PostedStops>(std::move(stops));
         asio::post(executors_.callbacks, [self = this->shared_from_this(), shared] {
             if (!self->is_in_child()) {
-                shared->request(self->executors_.owner);
+                shared->stops.request(self->executors_.owner);
             }
         });
     } catch (...) {
-        (shared ? *shared : stops).request(executors_.owner);
+        (shared ? shared->stops : stops).request(executors_.owner);
     }
 }
 
