@@ -13,9 +13,9 @@ namespace residency::detail {
 
 /// Starts an operation and waits for its result on this thread. Throws would_deadlock where that could only hang.
 ///
-/// The wait ends at `timeout` by this thread's own clock: the thread then lets the slot, and `others` that the operation
-/// is about, look at what is due, so that nothing that keeps a slot's alarm from being handled delays the caller. A slot
-/// with another Clock than steady_clock has only its alarm.
+/// The wait ends at `timeout` by this thread's own clock: the thread then lets the slot, and `others` that the
+/// operation is about, look at what is due, so that nothing that keeps a slot's alarm from being handled delays the
+/// caller. A slot with another Clock than steady_clock has only its alarm.
 template <class Result, class Slot, class Start, class... Others>
 Result block_on(Slot& slot, const ModelKey& key, std::optional<std::chrono::milliseconds> timeout, const Start& start,
                 Others&... others) {
