@@ -165,6 +165,25 @@ TEST_CASE("Every second reservation goes by age once a key is aged", "[core][R15
     CHECK(budget.settle(Time(1000)).front() == answer(MemoryVerdict::reserved, 1, again));
 }
 
+TEST_CASE("A key goes by the age of its oldest waiter, however young its best one is", "[core][R15]") {
+    MemoryLedger ledger(1);
+    MemoryAnswers answers;
+    const MemoryId young = ledger.reserve({0, 1}, 1, {0, Time(90)}, Time(190));
+    const MemoryId aged = ledger.reserve({0, 2}, 1, {0, Time(95)}, Time(50));
+    ledger.settle(Time(100), {}, answers);
+    CHECK(answers.front() == answer(MemoryVerdict::reserved, 2, aged));
+    // Nor does that one's age come unnoticed behind another.
+    ledger.give_back(aged);
+    ledger.give_back(young);
+    answers.clear();
+    ledger.reserve({0, 3}, 1, {1, Time(96)}, never);
+    ledger.settle(Time(100), {}, answers);
+    ledger.reserve({0, 4}, 1, {0, Time(97)}, Time(197));
+    ledger.reserve({0, 5}, 1, {0, Time(98)}, Time(150));
+    ledger.settle(Time(100), {}, answers);
+    CHECK(ledger.next_look() == Time(150));
+}
+
 TEST_CASE("An aged key waits for no turn by rank that never comes", "[core][R15]") {
     Ledger budget(10);
     const MemoryId high = budget.reserve(1, 4, 0);

@@ -5,7 +5,6 @@
 #include "residency/core/time.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -145,7 +144,6 @@ private:
     [[nodiscard]] bool fits(std::size_t bytes) const noexcept { return fits_beside(reserved_, bytes, limit_); }
     [[nodiscard]] Sums sums() const noexcept;
     [[nodiscard]] Index aged(Time now) const noexcept;
-    [[nodiscard]] std::array<Index, 3> oldest() const noexcept;
     [[nodiscard]] bool yields(const Entry& holder, Index to, Time now) const noexcept;
     [[nodiscard]] Index next_to_go(MemoryHold hold, Index to, Time now) const noexcept;
     [[nodiscard]] std::size_t sum_of(MemoryHold hold, Index to, Time now) const noexcept;

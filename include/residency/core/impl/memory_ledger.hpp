@@ -3,7 +3,6 @@
 #include "residency/core/memory_ledger.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <limits>
 #include <utility>
@@ -213,25 +212,15 @@ inline bool MemoryLedger::serve_one(Time now, Index& leader, MemoryAnswers& answ
     return false;
 }
 
-// The key of each priority that waits for the longest time, or none.
-inline std::array<Index, 3> MemoryLedger::oldest() const noexcept {
-    std::array<Index, 3> found{none, none, none};
-    for (unsigned level = 0; level < found.size(); ++level) {
-        const auto first = std::partition_point(order_.begin(), order_.end(),
-                                                [&](Index each) { return entries_[each].rank.level < level; });
-        if (first != order_.end() && entries_[*first].rank.level == level) {
-            found[level] = *first;
-        }
-    }
-    return found;
-}
-
-// The key that waits for the longest time, if it is aged; or none.
+// Of the aged keys the one whose oldest waiter has been so for the longest time, or none. That is not always the key's
+// best waiter, by which it ranks.
 inline Index MemoryLedger::aged(Time now) const noexcept {
     Index first = none;
-    for (const Index each : oldest()) {
-        if (each != none && entries_[each].aged_at <= now &&
-            (first == none || entries_[each].rank.since < entries_[first].rank.since)) {
+    for (const Index each : order_) {
+        const Entry& key = entries_[each];
+        if (key.aged_at <= now &&
+            (first == none || key.aged_at < entries_[first].aged_at ||
+             (key.aged_at == entries_[first].aged_at && key.rank.since < entries_[first].rank.since))) {
             first = each;
         }
     }
@@ -242,8 +231,8 @@ inline Index MemoryLedger::aged(Time now) const noexcept {
 inline void MemoryLedger::note_changes(Time now) noexcept {
     next_look_ = never;
     const auto note = [&](Time at) { next_look_ = at > now ? (std::min)(next_look_, at) : next_look_; };
-    for (const Index each : oldest()) {
-        note(each == none ? never : entries_[each].aged_at);
+    for (const Index each : order_) {
+        note(entries_[each].aged_at);
     }
     for (const Index each : holders_) {
         note(order_.empty() ? never : entries_[each].seen.keeps_until);
