@@ -500,6 +500,23 @@ TEST_CASE("What is pinned while the budget says how much memory there could be i
     }
 }
 
+TEST_CASE("A key waits for memory with the rank of those that still wait for it", "[core][H33][H35]") {
+    MemoryWorld world = two_slots(60);
+    world.request(reranker, "held", false);
+    world.work();
+    world.request(embedding, "a", true, Priority::low);
+    world.request(embedding, "b", true, Priority::normal);
+    world.request(embedding, "a", true, Priority::high, core::Duration(-1), 1s);
+    REQUIRE(world.ledger.waiting() == 2);
+    // The one of high priority leaves.
+    world.wait(1s);
+    REQUIRE(world.slots[embedding].failures.size() == 1);
+    world.release(reranker);
+    world.work();
+    CHECK(world.resident(embedding, "b") != nullptr);
+    CHECK(world.resident(embedding, "a") == nullptr);
+}
+
 TEST_CASE("A pinned model that gives its place gives its memory, too", "[core][H7][H34]") {
     MemoryWorld world = two_slots(100, 1);
     world.request(embedding, "pinned", true, Priority::normal, (core::Duration::max)());

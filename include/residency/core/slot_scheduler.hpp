@@ -452,6 +452,7 @@ private:
     void enter(KeyMemory& memory, MemoryPhase phase) noexcept;
     [[nodiscard]] bool is_too_large(Index key) noexcept;
     void want_memory(Index key, Step& step);
+    void move(Index key);
     void ask_for_memory(Index key);
     [[nodiscard]] bool may_give_place(Index resident, Step& step);
     bool tries_again(Index resident, Duration took, Step& step);

@@ -15,15 +15,15 @@ inline bool SlotScheduler::may_claim_place(Index key) const noexcept {
 }
 
 // Makes room for one more key, and for what the calls up to the next may have to say, though the budget hears none of
-// it meanwhile: each key gives memory back and asks for it, each resident says what it uses, gives it back, and its key
-// asks for more. Throws bad_alloc.
+// it meanwhile: each key moves, gives memory back and asks for it, each resident says what it uses, gives it back, and
+// its key asks for more. Throws bad_alloc.
 inline void SlotScheduler::reserve_memory() {
     const std::size_t keys = std::size_t{queue_.keys().end_index()} + 1;
     while (key_memory_.size() < keys) {
         key_memory_.push_back({});
     }
     constexpr std::size_t some = 16;
-    const std::size_t most = memory_requests_.size() + 2 * keys + 3 * (residents_.size() + 1) + some;
+    const std::size_t most = memory_requests_.size() + 3 * keys + 3 * (residents_.size() + 1) + some;
     if (memory_requests_.capacity() < most) {
         memory_requests_.reserve(most + most / 2);
     }
@@ -56,8 +56,17 @@ inline void SlotScheduler::want_memory(Index key, Step& step) {
         enter(memory, MemoryPhase::sizing);
         act(ActionType::size, none, none, step).key = key;
     } else if (memory.phase == MemoryPhase::lacking) {  // 2.
-        say(MemoryRequest::Type::move, key, memory.id, 0);
+        move(key);
     }
+}
+
+// A waiter of a key that waits for memory has come or left. However many do before the budget listens, it hears of it
+// once.
+inline void SlotScheduler::move(Index key) {
+    const MemoryId id = key_memory_[key].id;
+    std::erase_if(memory_requests_,
+                  [id](const MemoryRequest& each) { return each.type == MemoryRequest::Type::move && each.id == id; });
+    say(MemoryRequest::Type::move, key, id, 0);
 }
 
 inline void SlotScheduler::sized(Index key, std::size_t bytes, Time now, Actions& actions) {

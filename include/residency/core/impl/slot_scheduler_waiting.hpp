@@ -220,6 +220,8 @@ inline void SlotScheduler::fail_closed(Step& step) {
 //  2. A resident that is idle is unloaded after its keep-alive.
 //  3. What the key has of the memory budget, or waits for, is given back, also what it has for a load that is queued.
 //  4. A key that was evicted for this one no longer ranks last.
+//
+//  5. If not, and the key waits for memory, it stands where those that are left put it.
 inline void SlotScheduler::note_left(Index key, Step& step) {
     const KeyEntry& entry = queue_.keys()[key];
     if (entry.waiting == 0) {
@@ -239,7 +241,9 @@ inline void SlotScheduler::note_left(Index key, Step& step) {
         } else if (has_budget_ && residents_[entry.resident].state == ResidentState::queued) {  // 3.
             give_up_load(residents_[entry.resident]);
         }
-        forgive(key);  // 4.
+        forgive(key);                                                            // 4.
+    } else if (has_budget_ && key_memory_[key].phase == MemoryPhase::lacking) {  // 5.
+        move(key);
     }
     refresh(key);
     collect_later(key);
