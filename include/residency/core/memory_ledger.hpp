@@ -1,10 +1,12 @@
 #pragma once
 
+#include "residency/core/indexed_heap.hpp"
 #include "residency/core/memory.hpp"
 #include "residency/core/slab.hpp"
 #include "residency/core/time.hpp"
 
 #include <algorithm>
+#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -119,6 +121,13 @@ private:
         bool may_drain = false;
         friend bool operator==(const Entry&, const Entry&) = default;
     };
+    // When a key that waits comes of age; of equal ones, which came first.
+    struct Age {
+        Time aged_at = never;
+        Time since = never;
+        std::uint64_t arrival = 0;
+        friend auto operator<=>(const Age&, const Age&) = default;
+    };
     // How much residents hold in which way.
     struct Sums {
         // What never goes of itself: of those that are pinned, and with bare leases beside them.
@@ -162,6 +171,8 @@ private:
     Slab<Entry, MemoryTag> entries_{};
     // Those that wait, the first to be served first.
     std::vector<Index> order_{};
+    // The same, the first to come of age on top.
+    IndexedHeap<Age> ages_{};
     // Those whose memory is reserved, in no order.
     std::vector<Index> holders_{};
     // Those that came since the last `settle`.

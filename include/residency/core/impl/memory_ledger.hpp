@@ -22,6 +22,7 @@ inline MemoryId MemoryLedger::reserve(MemoryOwner owner, std::size_t bytes, cons
         }
     }
     fresh_.reserve(fresh_.size() + 1);
+    ages_.reserve(std::size_t{entries_.end_index()} + 1);
     Entry entry;
     entry.owner = owner;
     entry.bytes = bytes;
@@ -101,11 +102,14 @@ inline bool MemoryLedger::ranks_before(Index one, Index other) const noexcept {
 inline void MemoryLedger::insert_in_order(Index index) noexcept {
     const auto before = [this](Index one, Index other) { return ranks_before(one, other); };
     order_.insert(std::lower_bound(order_.begin(), order_.end(), index, before), index);
+    const Entry& entry = entries_[index];
+    ages_.push(index, {entry.aged_at, entry.rank.since, entry.arrival});
 }
 
 inline void MemoryLedger::erase_from_order(Index index) noexcept {
     const auto before = [this](Index one, Index other) { return ranks_before(one, other); };
     order_.erase(std::lower_bound(order_.begin(), order_.end(), index, before));
+    ages_.erase(index);
 }
 
 // -- Settling ---------------------------------------------------------------------------------------------------------
@@ -215,25 +219,15 @@ inline bool MemoryLedger::serve_one(Time now, Index& leader, MemoryAnswers& answ
 // Of the aged keys the one whose oldest waiter has been so for the longest time, or none. That is not always the key's
 // best waiter, by which it ranks.
 inline Index MemoryLedger::aged(Time now) const noexcept {
-    Index first = none;
-    for (const Index each : order_) {
-        const Entry& key = entries_[each];
-        if (key.aged_at <= now &&
-            (first == none || key.aged_at < entries_[first].aged_at ||
-             (key.aged_at == entries_[first].aged_at && key.rank.since < entries_[first].rank.since))) {
-            first = each;
-        }
-    }
-    return first;
+    return !ages_.empty() && ages_.top_rank().aged_at <= now ? ages_.top() : none;
 }
 
-// When a stay ends or a key comes of age, which may change the answer.
+// When a stay ends or a key comes of age, which may change the answer. Beside one that is aged others that come of age
+// change nothing.
 inline void MemoryLedger::note_changes(Time now) noexcept {
     next_look_ = never;
     const auto note = [&](Time at) { next_look_ = at > now ? (std::min)(next_look_, at) : next_look_; };
-    for (const Index each : order_) {
-        note(entries_[each].aged_at);
-    }
+    note(ages_.empty() ? never : ages_.top_rank().aged_at);
     for (const Index each : holders_) {
         note(order_.empty() ? never : entries_[each].seen.keeps_until);
     }
