@@ -8,6 +8,8 @@
 #include <random>
 #include <vector>
 
+namespace batch_test {
+
 using namespace residency::detail::llama_cpp;
 
 namespace {
@@ -89,3 +91,5 @@ TEST_CASE("a batch shows llama.cpp its sequences one after the other") {
     CHECK(batch.tokens() == 0);
     CHECK(batch.sequences() == 0);
 }
+
+}  // namespace batch_test

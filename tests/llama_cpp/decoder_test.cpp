@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+namespace decoder_test {
+
 using namespace residency;
 using namespace residency::test;
 
@@ -216,3 +218,5 @@ TEST_CASE("files that do not say what to do with them are refused in words") {
     // With the option, a file that says nothing embeds.
     CHECK(load_embedder(folder, {.pooling = {}}, {.pooling = LlamaCppPooling::last})->dimension() == 64);
 }
+
+}  // namespace decoder_test

@@ -21,6 +21,8 @@
 #include <utility>
 #include <vector>
 
+namespace errors_test {
+
 using namespace residency;
 using namespace residency::test;
 
@@ -199,3 +201,5 @@ TEST_CASE("texts that are not UTF-8, or hold a NUL, are embedded like any other"
                                         "\xF4\x8F\xBF\xBF"};
     CHECK(model->embed(past).size() == past.size());
 }
+
+}  // namespace errors_test

@@ -16,6 +16,8 @@
 #include <string>
 #include <vector>
 
+namespace files_test {
+
 using namespace residency;
 using namespace residency::test;
 
@@ -217,3 +219,5 @@ TEST_CASE("a split reranker's head is found in the part that has it") {
     CHECK_THAT(error_of(load_failed, [&] { (void)embedders.load("split", context); }).what(),
                contains_text("it is a reranker"));
 }
+
+}  // namespace files_test

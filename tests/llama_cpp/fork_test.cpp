@@ -14,6 +14,8 @@
 #include <string_view>
 #include <vector>
 
+namespace fork_test {
+
 using namespace residency;
 using namespace residency::test;
 
@@ -108,3 +110,5 @@ TEST_CASE("a model of llama.cpp in a child of its process refuses to compute and
                                                           }) == "exit 0";
             }) == "exit 0");
 }
+
+}  // namespace fork_test

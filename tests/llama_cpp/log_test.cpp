@@ -17,6 +17,8 @@
 #include <thread>
 #include <vector>
 
+namespace log_test {
+
 using namespace residency;
 using namespace residency::test;
 
@@ -88,3 +90,5 @@ TEST_CASE("nothing goes to stderr") {
     std::ifstream in(caught);
     CHECK(std::string(std::istreambuf_iterator<char>(in), {}).empty());
 }
+
+}  // namespace log_test

@@ -16,6 +16,8 @@
 #include <system_error>
 #include <vector>
 
+namespace long_runs_test {
+
 using namespace residency;
 using namespace residency::test;
 using namespace residency::detail::llama_cpp;
@@ -283,3 +285,5 @@ TEST_CASE("what is thrown on the other thread is thrown here, and a stack that c
     std::fesetround(FE_TONEAREST);
     CHECK(mode == FE_TONEAREST);
 }
+
+}  // namespace long_runs_test

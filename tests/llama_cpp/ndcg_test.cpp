@@ -6,6 +6,8 @@
 #include <cmath>
 #include <vector>
 
+namespace ndcg_test {
+
 using namespace residency::test;
 
 TEST_CASE("nDCG@10 of orders that can be computed by hand") {
@@ -30,3 +32,5 @@ TEST_CASE("nDCG@10 looks at ten, and so does its ideal") {
     order.insert(order.begin(), {100, 101, 102, 103, 104, 105, 106, 107, 108, 109});
     CHECK(ndcg_at_10(order, gains) == 0.0);
 }
+
+}  // namespace ndcg_test

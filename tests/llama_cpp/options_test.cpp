@@ -11,6 +11,8 @@
 #include <string>
 #include <vector>
 
+namespace options_test {
+
 using namespace residency;
 using namespace residency::test;
 
@@ -98,3 +100,5 @@ TEST_CASE("the name of a special token in a text is text") {
     const Error error = error_of(make_error_code(errc::invalid_request), [&] { (void)shorter->embed(texts); });
     CHECK_THAT(error.what(), contains_text("text 0: it has 10 tokens, and the limit is 9"));
 }
+
+}  // namespace options_test

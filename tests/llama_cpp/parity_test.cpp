@@ -13,6 +13,8 @@
 #include <string>
 #include <vector>
 
+namespace parity_test {
+
 using namespace residency;
 using namespace residency::test;
 
@@ -124,3 +126,5 @@ TEST_CASE("a score is the raw logit, or by the option its logistic") {
         CHECK(logistics[index] == Approx(1.0 / (1.0 + std::exp(-static_cast<double>(logits[index])))));
     }
 }
+
+}  // namespace parity_test

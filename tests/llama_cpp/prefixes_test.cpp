@@ -14,6 +14,8 @@
 #include <string>
 #include <vector>
 
+namespace prefixes_test {
+
 using namespace residency;
 using namespace residency::test;
 
@@ -110,3 +112,5 @@ TEST_CASE("what the function of the prefixes throws fails the load") {
     LoadContext context;
     CHECK_THROWS_WITH(LlamaCppEmbeddingBackend(options).load("tiny", context), "no card for this model");
 }
+
+}  // namespace prefixes_test

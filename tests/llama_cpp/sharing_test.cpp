@@ -24,6 +24,8 @@
 #include <utility>
 #include <vector>
 
+namespace sharing_test {
+
 using namespace residency;
 using namespace residency::test;
 using residency::testing::Outcome;
@@ -307,3 +309,5 @@ TEST_CASE("a model says how much its calls do best with") {
     CHECK(LlamaCppRerankerBackend({.model = options}).load("flags", context)->batch_limits() ==
           BatchLimits{llama_max_parallel_sequences(), 16384});
 }
+
+}  // namespace sharing_test

@@ -14,6 +14,8 @@
 #include <string>
 #include <string_view>
 
+namespace sizes_test {
+
 using namespace residency;
 using namespace residency::test;
 
@@ -115,3 +117,5 @@ TEST_CASE("sizes that no memory has are the largest size") {
           (std::numeric_limits<std::size_t>::max)());
     CHECK(detail::llama_cpp::to_size(0x1p63) == std::size_t{1} << 63U);
 }
+
+}  // namespace sizes_test

@@ -19,6 +19,8 @@
 #include <string>
 #include <vector>
 
+namespace slot_test {
+
 using namespace residency;
 using namespace residency::test;
 
@@ -258,3 +260,5 @@ TEST_CASE("when a shutdown has completed and the manager is gone, no thread is l
     }
     CHECK(threads_of_process() == before);
 }
+
+}  // namespace slot_test

@@ -19,6 +19,8 @@
 #include <utility>
 #include <vector>
 
+namespace stopping_test {
+
 using namespace residency;
 using namespace residency::test;
 
@@ -283,3 +285,5 @@ TEST_CASE("an inference that is asked to stop stops before its next text is read
     (void)error_of(errc::invalid_request, [&] { (void)embedder->embed(texts); });
     (void)error_of(operation_aborted(), [&] { (void)embedder->embed(texts, stop.get_token()); });
 }
+
+}  // namespace stopping_test

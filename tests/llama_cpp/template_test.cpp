@@ -12,6 +12,8 @@
 #include <string>
 #include <string_view>
 
+namespace template_test {
+
 using namespace residency::detail::llama_cpp;
 using namespace residency::test;
 
@@ -139,3 +141,5 @@ TEST_CASE("a vocabulary that only separates closes with its separator, and its n
     CHECK(tokenizer.opening() == Tokens{101});
     CHECK(tokenizer.closing() == Tokens{separator});
 }
+
+}  // namespace template_test

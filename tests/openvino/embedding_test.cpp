@@ -25,6 +25,8 @@
 #include <utility>
 #include <vector>
 
+namespace embedding_test {
+
 using namespace residency;
 using namespace residency::test;
 
@@ -445,3 +447,5 @@ TEST_CASE("a manager keeps a model of OpenVINO, and requests share its calls") {
     }
     CHECK(manager.status().embedding.counters.loads == 1);
 }
+
+}  // namespace embedding_test

@@ -18,6 +18,8 @@
 #include <string_view>
 #include <vector>
 
+namespace failing_test {
+
 using namespace residency;
 using namespace residency::test;
 using detail::openvino::Tokens;
@@ -101,3 +103,5 @@ TEST_CASE("after an inference of OpenVINO that failed the model refuses, and loa
         CHECK(backend.load("copy", context)->embed(few) == expected);
     }
 }
+
+}  // namespace failing_test

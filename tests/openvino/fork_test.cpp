@@ -13,6 +13,8 @@
 #include <string_view>
 #include <vector>
 
+namespace fork_test {
+
 using namespace residency;
 using namespace residency::test;
 
@@ -109,3 +111,5 @@ TEST_CASE("a model of OpenVINO in a child of its process refuses to compute and 
                                                           }) == "exit 0";
             }) == "exit 0");
 }
+
+}  // namespace fork_test

@@ -16,6 +16,8 @@
 #include <string>
 #include <vector>
 
+namespace onnx_test {
+
 using namespace residency;
 using namespace residency::test;
 
@@ -85,3 +87,5 @@ TEST_CASE("an ONNX file is computed as it says, in each folder where it may be")
         }
     }
 }
+
+}  // namespace onnx_test

@@ -11,6 +11,8 @@
 #include <string>
 #include <vector>
 
+namespace parity_test {
+
 using namespace residency;
 using namespace residency::test;
 
@@ -95,3 +97,5 @@ TEST_CASE("scores of OpenVINO are those of the reference, one document a call an
         WARN(precision.name << ": largest difference " << largest);
     }
 }
+
+}  // namespace parity_test

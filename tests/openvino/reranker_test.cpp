@@ -18,6 +18,8 @@
 #include <utility>
 #include <vector>
 
+namespace reranker_test {
+
 using namespace residency;
 using namespace residency::test;
 
@@ -183,3 +185,5 @@ TEST_CASE("a manager embeds and reranks with OpenVINO") {
     CHECK(manager.embed({"all-minilm-l6-v2", "f16"}, {"a text"}).size() == 1);
     CHECK(manager.rerank(key, "what has lift", {"cheese is made of milk", "a wing has lift"}).size() == 2);
 }
+
+}  // namespace reranker_test

@@ -9,6 +9,8 @@
 #include <random>
 #include <vector>
 
+namespace batch_test {
+
 using namespace residency;
 using namespace residency::detail::openvino;
 
@@ -89,3 +91,5 @@ TEST_CASE("each sequence is in one sub-batch, and no other plan costs less") {
 }
 
 TEST_CASE("a call does best with what fills a sub-batch") { CHECK(batch_limits_for(512) == BatchLimits{512, 2048}); }
+
+}  // namespace batch_test

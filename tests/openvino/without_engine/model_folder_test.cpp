@@ -15,6 +15,8 @@
 #include <string>
 #include <vector>
 
+namespace model_folder_test {
+
 using namespace residency;
 using namespace residency::test;
 using residency::detail::openvino::ModelFolder;
@@ -224,3 +226,5 @@ TEST_CASE("a key is known if it has a folder, and one that leads out of the fold
     });
     CHECK(chosen.may_have({"minilm", "f16"}));
 }
+
+}  // namespace model_folder_test

@@ -13,6 +13,8 @@
 #include <stdexcept>
 #include <string>
 
+namespace model_sizes_test {
+
 using namespace residency::detail::openvino;
 using residency::test::TemporaryFolder;
 
@@ -99,3 +101,5 @@ TEST_CASE("a model needs more with more streams, longer sub-batches and in f32, 
     CHECK(model_memory({1e300, 1}, 1, 1, memory_rates(true, true, Gives::less)) ==
           (std::numeric_limits<std::size_t>::max)());
 }
+
+}  // namespace model_sizes_test

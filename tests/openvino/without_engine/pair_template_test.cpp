@@ -3,6 +3,8 @@
 #include "residency/backends/openvino/pair_template.hpp"
 #include "support/catch.hpp"
 
+namespace pair_template_test {
+
 using namespace residency::detail::openvino;
 
 TEST_CASE("a pair is joined as its tokenizer's template says") {
@@ -43,3 +45,5 @@ TEST_CASE("a template is learned of a pair that a tokenizer joined") {
     CHECK_FALSE(PairTemplate::learn({{101, 9, 102, 102}, {}}, Tokens{7}, Tokens{9}));
     CHECK_FALSE(PairTemplate::learn({{101, 7, 102}, {}}, Tokens{7}, Tokens{}));
 }
+
+}  // namespace pair_template_test

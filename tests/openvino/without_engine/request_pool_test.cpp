@@ -11,6 +11,8 @@
 #include <thread>
 #include <vector>
 
+namespace request_pool_test {
+
 using residency::detail::openvino::RequestPool;
 
 namespace {
@@ -75,3 +77,5 @@ TEST_CASE("many threads never have the same request at once") {
     CHECK(first.request() + second.request() == total);
     CHECK(total == 4 * rounds);
 }
+
+}  // namespace request_pool_test

@@ -3,6 +3,8 @@
 #include "residency/backends/openvino/words.hpp"
 #include "support/catch.hpp"
 
+namespace words_test {
+
 using residency::detail::openvino::words_of;
 
 TEST_CASE("places in OpenVINO's sources are left out of its words, and lines are joined") {
@@ -14,3 +16,5 @@ TEST_CASE("places in OpenVINO's sources are left out of its words, and lines are
     CHECK(words_of("Exception from src/a.cpp:1:\n") == "OpenVINO gives no reason");
     CHECK(words_of("") == "OpenVINO gives no reason");
 }
+
+}  // namespace words_test
