@@ -52,69 +52,81 @@ fi
 some="core_slot_scheduler_test behaviour_lease_test behaviour_idle_test model_manager_test tokens_test"
 all="$some core_slot_scheduler_hard_cases_test core_slot_scheduler_memory_test behaviour_load_test behaviour_switch_test behaviour_admission_test
      behaviour_errors_test behaviour_shutdown_test behaviour_language_test behaviour_handlers_test lease_test model_slot_test
-     associations_test error_test backend_test lexical_test simulate"
+     associations_test error_test backend_test lexical_test"
 # Where Boost.JSON is built: the newest Boost is headers alone.
 remote="remote_dialects_test remote_embedding_test remote_hostile_answers_test"
 
-failed=0
+jobs=$(nproc)
 width=58
 
-# cell COMPILER STANDARD BOOST BUILD_TYPE CHECKS
+# cell COMPILER STANDARD BOOST BUILD_TYPE CHECKS: prints its line, and fails if the cell does.
 cell() {
     local compiler=$1 standard=$2 boost=$3 type=$4 checks=$5 name="$1 c++$2 boost-$3 $4${5:+ $5}"
     [[ " $name" == *"$only"* ]] || return 0
-    printf "%-${width}s " "$name"
+    local line
+    line=$(printf "%-${width}s" "$name")
     if ! command -v "$compiler" >/dev/null; then
-        echo "not available: no $compiler"
+        echo "$line not available: no $compiler"
         return 0
     fi
+    local tests=() programs=(test_programs)
+    # shellcheck disable=SC2206
+    [ -n "$corners" ] && tests=($some) || tests=($all)
     # Debug information would be a third of what each takes.
     local options=(-G Ninja "-DCMAKE_CXX_COMPILER=$compiler" "-DCMAKE_CXX_STANDARD=$standard" "-DCMAKE_BUILD_TYPE=$type"
-        -DCMAKE_CXX_FLAGS_DEBUG= -DRESIDENCY_BUILD_EXAMPLES=OFF -DRESIDENCY_TESTS_APART=ON)
+        -DCMAKE_CXX_FLAGS_DEBUG= -DRESIDENCY_BUILD_EXAMPLES=OFF "-DRESIDENCY_TESTS_ONLY=$(IFS=';'; echo "${tests[*]}")")
     [ -z "$checks" ] || options+=("-DCMAKE_CXX_FLAGS=-D$checks")
     if [ "$boost" = newest ]; then
         if [ ! -e "$boost_folder/cmeel.prefix/include/boost/version.hpp" ]; then
-            echo "not available: no Boost $newest_boost in $boost_folder (--install)"
+            echo "$line not available: no Boost $newest_boost in $boost_folder (--install)"
             return 0
         fi
         # Its headers alone.
         options+=(-DBoost_NO_BOOST_CMAKE=ON -DBoost_NO_SYSTEM_PATHS=ON "-DBOOST_ROOT=$boost_folder/cmeel.prefix")
     fi
-    local targets build=build/matrix/${name//[ +]/_} log
+    if [ -z "$corners" ]; then
+        tests+=(simulation)
+        programs+=(simulate)
+        # shellcheck disable=SC2206
+        [ "$boost" = newest ] || { tests+=($remote); programs+=(remote_tests); }
+    fi
+    local build=build/matrix/${name//[ +]/_} log
     mkdir -p "$build"
     log=$build/log
-    # shellcheck disable=SC2206
-    [ -n "$corners" ] && targets=($some) || targets=($all)
-    # shellcheck disable=SC2206
-    [ -n "$corners" ] || [ "$boost" = newest ] || targets+=($remote)
     local pattern
-    pattern="^($(IFS='|'; echo "${targets[*]}" | sed 's/simulate/simulation/'))(\$|: |\\.)"
-    if cmake -S . -B "$build" "${options[@]}" >"$log" 2>&1 && cmake --build "$build" -j "$(nproc)" --target "${targets[@]}" >>"$log" 2>&1 &&
-        ctest --test-dir "$build" --no-tests=error -j "$(nproc)" -R "$pattern" >>"$log" 2>&1; then
-        grep -E '^[0-9]+% tests passed' "$log" | tail -n 1
+    pattern="^($(IFS='|'; echo "${tests[*]}"))(\$|: |\\.)"
+    if cmake -S . -B "$build" "${options[@]}" >"$log" 2>&1 && cmake --build "$build" -j "$jobs" --target "${programs[@]}" >>"$log" 2>&1 &&
+        ctest --test-dir "$build" --no-tests=error -j "$jobs" -R "$pattern" >>"$log" 2>&1; then
+        echo "$line $(grep -E '^[0-9]+% tests passed' "$log" | tail -n 1)"
     else
-        failed=1
-        echo "FAILED: the end of $log is"
-        tail -n 25 "$log" | sed 's/^/    /'
+        echo "$line FAILED: the end of $log is
+$(tail -n 25 "$log" | sed 's/^/    /')"
+        return 1
     fi
 }
 
+failed=0
 compilers=(g++ clang++ "clang++-$newest_clang")
 if [ -n "$corners" ]; then
-    cell g++ 23 newest Release ""
-    cell clang++ 20 system Debug _GLIBCXX_DEBUG
-    cell "clang++-$newest_clang" 23 newest Debug _GLIBCXX_ASSERTIONS
+    # All at once, as each is one long compilation or two.
+    jobs=$(((jobs + 2) / 3))
+    cell g++ 23 newest Release "" & cells=($!)
+    cell clang++ 20 system Debug _GLIBCXX_DEBUG & cells+=($!)
+    cell "clang++-$newest_clang" 23 newest Debug _GLIBCXX_ASSERTIONS & cells+=($!)
+    for each in "${cells[@]}"; do
+        wait "$each" || failed=1
+    done
 else
     for compiler in "${compilers[@]}"; do
         for standard in 20 23; do
             for boost in system newest; do
                 for type in Debug Release; do
-                    cell "$compiler" "$standard" "$boost" "$type" ""
+                    cell "$compiler" "$standard" "$boost" "$type" "" || failed=1
                 done
             done
         done
-        cell "$compiler" 20 system Debug _GLIBCXX_ASSERTIONS
-        cell "$compiler" 20 system Debug _GLIBCXX_DEBUG
+        cell "$compiler" 20 system Debug _GLIBCXX_ASSERTIONS || failed=1
+        cell "$compiler" 20 system Debug _GLIBCXX_DEBUG || failed=1
     done
 fi
 
