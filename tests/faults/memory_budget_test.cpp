@@ -23,7 +23,7 @@
 #include <utility>
 #include <vector>
 
-namespace memory_budget_faults_test {
+namespace memory_budget_test {
 
 using namespace residency;
 using namespace residency::test;
@@ -541,4 +541,4 @@ TEST_CASE("Sizes near the greatest number are reckoned with, and said, as they a
     CHECK(scene.budget->used() == 0);
 }
 
-}  // namespace memory_budget_faults_test
+}  // namespace memory_budget_test
