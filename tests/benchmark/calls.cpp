@@ -20,7 +20,7 @@
 #include <utility>
 #include <vector>
 
-namespace residency::cost {
+namespace residency::cost::calls_benchmark {
 namespace {
 
 using Manager = ModelManager<NoOpBackend, NoOpRerankerBackend>;
@@ -196,4 +196,4 @@ BENCHMARK(blocking_alternative<MutexHolder>)->Name("blocking/mutex")->Apply(call
 BENCHMARK(blocking_alternative<StrandHolder>)->Name("blocking/strand")->Apply(callers);
 
 }  // namespace
-}  // namespace residency::cost
+}  // namespace residency::cost::calls_benchmark

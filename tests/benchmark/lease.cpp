@@ -15,7 +15,7 @@
 #include <memory>
 #include <utility>
 
-namespace residency::cost {
+namespace residency::cost::lease_benchmark {
 namespace {
 
 using Slot = ModelSlot<NoOpBackend>;
@@ -162,4 +162,4 @@ BENCHMARK(acquire_alternative<MutexHolder>)->Name("acquire/mutex");
 BENCHMARK(acquire_alternative<StrandHolder>)->Name("acquire/strand");
 
 }  // namespace
-}  // namespace residency::cost
+}  // namespace residency::cost::lease_benchmark

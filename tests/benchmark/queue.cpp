@@ -23,7 +23,7 @@
 #include <utility>
 #include <vector>
 
-namespace residency::cost {
+namespace residency::cost::queue_benchmark {
 namespace {
 
 using Slot = ModelSlot<NoOpBackend>;
@@ -186,4 +186,4 @@ BENCHMARK(queue_ours<&Queue::join_and_grant>)->Name("grant/ours")->Apply(sizes);
 BENCHMARK(queue_list<false>)->Name("grant/floor")->Apply(sizes);
 
 }  // namespace
-}  // namespace residency::cost
+}  // namespace residency::cost::queue_benchmark

@@ -20,7 +20,7 @@
 #include <utility>
 #include <vector>
 
-namespace residency::cost {
+namespace residency::cost::switching_benchmark {
 namespace {
 
 using Slot = ModelSlot<NoOpBackend>;
@@ -186,4 +186,4 @@ BENCHMARK(status_while_acquiring<true>)->Name("status/ours")->Threads(4)->Measur
 BENCHMARK(status_while_acquiring<false>)->Name("status/floor")->Threads(4)->MeasureProcessCPUTime()->UseRealTime();
 
 }  // namespace
-}  // namespace residency::cost
+}  // namespace residency::cost::switching_benchmark
