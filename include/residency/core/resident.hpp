@@ -65,8 +65,6 @@ struct Resident {
     /// How many of its leases are for model calls, and how many for parts of requests.
     std::size_t calls = 0;
     std::size_t parts = 0;
-    /// Whether the latest call on it is for a part.
-    bool last_is_part = false;
     /// The number in the slot of the latest call on it that is not for a part; zero if there was none.
     std::uint64_t whole_at = 0;
     /// How many texts the calls that run on it are about.
@@ -78,6 +76,8 @@ struct Resident {
     bool cuts = false;
     bool joins = false;
     bool spreads = false;
+    /// Whether the latest call on it is for a part.
+    bool last_is_part = false;
     /// Its own number; none until it is ready.
     Generation generation{};
     /// How long it stays after its last lease: the slot's keep-alive, or that of its latest grant.
@@ -114,6 +114,7 @@ struct Resident {
     /// What it has of the slot's memory budget, if there is one, and how many bytes that is.
     MemoryId memory{};
     std::size_t bytes = 0;
+    // It is 256 bytes long: another length costs a lease some ten instructions to find it.
 
     /// Whether it drains, and may return.
     [[nodiscard]] bool may_return() const noexcept { return state == ResidentState::draining && !for_good; }
