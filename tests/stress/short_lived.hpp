@@ -1,6 +1,5 @@
 #pragma once
 
-#include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/thread_pool.hpp>
 
@@ -44,8 +43,7 @@ private:
 /// The same with a thread of its own.
 class ShortLivedPool final : public ShortLived {
 public:
-    // Erased: another type would have every operation compiled once more.
-    [[nodiscard]] asio::any_io_executor executor() { return pool_.get_executor(); }
+    [[nodiscard]] asio::thread_pool::executor_type executor() noexcept { return pool_.get_executor(); }
     void finish() noexcept override { done_ = true; }
     /// Waits until the pool has no work left. Whether the handler has run.
     bool run() {
