@@ -38,8 +38,14 @@ class Judgement(unittest.TestCase):
         kept = {"lease": 1000, "lease_in_budget": 1000}
         self.assertEqual(instructions.judge(kept, kept), [])
         (problem,) = instructions.judge(kept, {**kept, "lease_in_budget": 1001})
-        for words in ("lease_in_budget: 1001 instructions, lease takes 1000", "+0.1%", "at most +0%"):
+        for words in ("lease_in_budget: 1001 instructions without memcmp's, lease takes 1000", "+0.1%", "at most +0%"):
             self.assertIn(words, problem)
+
+    def test_what_memcmp_takes_by_chance_is_not_held_against_a_budget(self):
+        now = {"lease": 1000, "lease_in_budget": 1008, "embed": 1000, "embed_in_budget": 1000}
+        self.assertEqual(instructions.judge(now, now, {"lease": 36, "lease_in_budget": 44}), [])
+        (problem,) = instructions.judge(now, now, {"lease": 36, "lease_in_budget": 43})
+        self.assertIn("lease_in_budget: 965 instructions without memcmp's, lease takes 964", problem)
 
     def test_a_budget_may_cost_two_percent_of_an_embed(self):
         kept = {"embed": 1000, "embed_in_budget": 1000}
