@@ -237,9 +237,7 @@ TEST_CASE("Each of many requests that an estimate fails gets its words, whicheve
     bench.loading.run();
     bench.run();
     CHECK(in_words == many + 1);
-    Outcome<ShutdownReport> report;
-    manager.async_shutdown(report.handler());
-    bench.run();
+    bench.check_ends_clean(manager);
     bench.check_ends_clean(*bench.manager);
 }
 
@@ -282,9 +280,7 @@ TEST_CASE("A backend that says zero says nothing: then the slot's options do", "
     REQUIRE(answer.calls() == 1);
     CHECK_FALSE(answer.exception());
     CHECK(bench.budget->used() == 50);
-    Outcome<ShutdownReport> report;
-    other.async_shutdown(report.handler());
-    bench.run();
+    bench.check_ends_clean(other);
     bench.check_ends_clean(*bench.manager);
 }
 

@@ -251,7 +251,9 @@ private:
                     waiter->cause = record->cause;
                 } else {
                     for (const auto& [key, cause] : sizing_failed) {
-                        waiter->cause = key == action.key ? cause : waiter->cause;
+                        if (key == action.key) {
+                            waiter->cause = cause;
+                        }
                     }
                 }
                 out.fail(waiter, action.code, action.stage, action.duration);
