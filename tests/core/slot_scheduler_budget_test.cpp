@@ -641,24 +641,30 @@ TEST_CASE("A key that waits asks anew once a limit has what its model used forgo
     CHECK(world.slots[embedding].loads.size() == 1);
 }
 
-TEST_CASE("A key that asks while a limit is set asks anew for what it now needs", "[core][H34][H38]") {
-    MemoryWorld world = two_slots(120);
+// Has the embedding slot ask for the memory of "a", as much as its model used: it is asked for while that goes. The
+// entry of the key.
+static core::Index ask_for_what_it_used(MemoryWorld& world, core::Actions& actions) {
     world.request(embedding, "a");
     world.load(embedding, 110);
     world.release(embedding);
     core::SlotScheduler& scheduler = world.slots[embedding].scheduler;
     const ModelKey a("a");
-    core::Actions actions;
     scheduler.unload(&a, UnloadMode::drain, world.now, actions);
     const core::ResidentId old = scheduler.residents().handle(actions.front().resident);
-    // It is asked for while it goes.
     world.request(embedding, "a");
     scheduler.memory_requests().clear();
     actions.clear();
     scheduler.unloaded(old, world.now, actions);
     REQUIRE(scheduler.memory_requests().back().type == core::MemoryRequest::Type::reserve);
     REQUIRE(scheduler.memory_requests().back().bytes == 110);
-    const core::Index key = scheduler.memory_requests().back().key;
+    return scheduler.memory_requests().back().key;
+}
+
+TEST_CASE("A key that asks while a limit is set asks anew for what it now needs", "[core][H34][H38]") {
+    MemoryWorld world = two_slots(120);
+    core::SlotScheduler& scheduler = world.slots[embedding].scheduler;
+    core::Actions actions;
+    const core::Index key = ask_for_what_it_used(world, actions);
     scheduler.set_memory_limit(105, world.now, actions);
     scheduler.memory_requests().clear();
     actions.clear();
@@ -696,19 +702,9 @@ TEST_CASE("A key that asks while a limit is set asks anew for what it now needs"
 TEST_CASE("A key that has more memory than a lower limit, and waits for a place, asks anew for what it now needs",
           "[core][H34][H38][R13]") {
     MemoryWorld world = two_slots(120, 1);
-    world.request(embedding, "a");
-    world.load(embedding, 110);
-    world.release(embedding);
     core::SlotScheduler& scheduler = world.slots[embedding].scheduler;
-    const ModelKey a("a");
     core::Actions actions;
-    scheduler.unload(&a, UnloadMode::drain, world.now, actions);
-    const core::ResidentId old = scheduler.residents().handle(actions.front().resident);
-    world.request(embedding, "a");
-    scheduler.memory_requests().clear();
-    scheduler.unloaded(old, world.now, actions);
-    REQUIRE(scheduler.memory_requests().back().bytes == 110);
-    const core::Index key = scheduler.memory_requests().back().key;
+    const core::Index key = ask_for_what_it_used(world, actions);
     core::MemoryId id;
     id.index = 7;
     id.serial = 1;
