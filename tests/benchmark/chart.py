@@ -1,7 +1,7 @@
 """Curves as SVG, by hand.
 
 scaling   what one request costs as the queue grows, beside a list of nodes as big, both as multiples of what they cost with the fewest waiters
-sharing   texts a second and waiting times for 1 to 256 callers, with and without shared calls; as a program from policy's JSON"""
+sharing   texts a second and waiting times for 1 to 256 callers, with and without shared calls; as a program from the JSON of policy or engines"""
 
 import json
 import math
