@@ -803,7 +803,7 @@ TEST_CASE("H19 refusals of one kind are one event a second, with their number an
 
     slot.at(100ms).enqueue("b");
     CHECK(slot.actions == Actions{rejected(Reason::overloaded, 1)});
-    CHECK(*slot.scheduler.refused_key(Reason::overloaded) == ModelKey("b"));
+    CHECK(*slot.scheduler.refusals().key(Reason::overloaded) == ModelKey("b"));
     slot.at(200ms).enqueue("c");
     CHECK(slot.actions == Actions{});
     slot.at(300ms).enqueue("d");
@@ -811,16 +811,16 @@ TEST_CASE("H19 refusals of one kind are one event a second, with their number an
     // The other kind has an event of its own.
     slot.at(400ms).enqueue("broken");
     CHECK(slot.actions == Actions{rejected(Reason::cooling_down, 1)});
-    CHECK(*slot.scheduler.refused_key(Reason::cooling_down) == ModelKey("broken"));
+    CHECK(*slot.scheduler.refusals().key(Reason::cooling_down) == ModelKey("broken"));
     slot.at(450ms).enqueue("nonsense", SlotTable::unknown());
     CHECK(slot.actions == Actions{rejected(Reason::unknown_model, 1)});
-    CHECK(*slot.scheduler.refused_key(Reason::unknown_model) == ModelKey("nonsense"));
+    CHECK(*slot.scheduler.refusals().key(Reason::unknown_model) == ModelKey("nonsense"));
 
     CHECK(slot.scheduler.next_alarm() == 1100ms);
     SECTION("the alarm sends the last") {
         CHECK(slot.at(1099ms).tick() == Actions{});
         CHECK(slot.at(1100ms).tick() == Actions{rejected(Reason::overloaded, 2)});
-        CHECK(*slot.scheduler.refused_key(Reason::overloaded) == ModelKey("d"));
+        CHECK(*slot.scheduler.refusals().key(Reason::overloaded) == ModelKey("d"));
         CHECK(slot.scheduler.next_alarm() == core::never);
         // A second has to pass again.
         slot.at(2000ms).enqueue("e");

@@ -255,7 +255,7 @@ inline std::vector<Family> families(Dose dose) {
                    .most_operations = full ? 1U : 0U,
                    .closes = true,
                    .refuses = true,
-                   .step = std::chrono::duration_cast<std::chrono::milliseconds>(core::SlotScheduler::refusal_period)});
+                   .step = std::chrono::duration_cast<std::chrono::milliseconds>(core::Refusals::period)});
     all.push_back(
         {.name = "unknown-keys",
          .about = "a key that the backend does not know, or does not know any more, with and without a resident",
@@ -269,7 +269,7 @@ inline std::vector<Family> families(Dose dose) {
          .most_operations = full ? 1U : 0U,
          .closes = true,
          .refuses = true,
-         .step = std::chrono::duration_cast<std::chrono::milliseconds>(core::SlotScheduler::refusal_period)});
+         .step = std::chrono::duration_cast<std::chrono::milliseconds>(core::Refusals::period)});
     all.push_back({.name = "calls-by-priority",
                    .about = "calls of three priorities: one call is left to the higher ones; by age, too",
                    .requests = full ? std::vector{call(high), call(lease), call(low), low}

@@ -82,9 +82,9 @@ private:
         }
         add(scheduler_->lease_by_age());
         add(scheduler_->place_by_age());
-        for (const Reason reason : core::SlotScheduler::refusal_reasons) {
-            add(scheduler_->refused(reason) != 0);
-            add(remaining(scheduler_->next_refusal(reason)));
+        for (const Reason reason : core::Refusals::reasons) {
+            add(scheduler_->refusals().count(reason) != 0);
+            add(remaining(scheduler_->refusals().next(reason)));
         }
         if (scheduler_->has_budget()) {
             write_budget();

@@ -1614,9 +1614,9 @@ private:
                                                                                     : 2];
         require(refusals.count != 0 && action.count == refusals.count, "H19 a refusal is reported with its number");
         require(refusals.next <= now_ || closed_, "H19 refusals of one kind are one event a second");
-        require(*scheduler_.refused_key(action.reason) == name(refusals.key), "H19 refusals have the latest key");
+        require(*scheduler_.refusals().key(action.reason) == name(refusals.key), "H19 refusals have the latest key");
         refusals.count = 0;
-        refusals.next = core::later(now_, core::SlotScheduler::refusal_period);
+        refusals.next = core::later(now_, core::Refusals::period);
     }
 
     void begin_residency(core::Index index) {

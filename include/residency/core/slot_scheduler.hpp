@@ -5,6 +5,7 @@
 #include "residency/core/indexed_heap.hpp"
 #include "residency/core/key_memory.hpp"
 #include "residency/core/memory.hpp"
+#include "residency/core/refusals.hpp"
 #include "residency/core/request.hpp"
 #include "residency/core/resident.hpp"
 #include "residency/core/shared_key.hpp"
@@ -21,7 +22,6 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -59,11 +59,6 @@ public:
     static constexpr std::size_t slice = 1'024;
     /// How many of them a submit expires at most.
     static constexpr std::size_t submit_slice = 64;
-    /// What requests are refused for that an event reports.
-    static constexpr std::array refusal_reasons{Reason::overloaded, Reason::cooling_down, Reason::unknown_model,
-                                                Reason::insufficient_memory};
-    /// How long refusals of one kind are summed up into one event.
-    static constexpr Duration refusal_period = std::chrono::seconds(1);
     /// How many waiters that do not fit a batch are looked at for others that do.
     static constexpr std::size_t most_passed_by = 64;
 
@@ -280,12 +275,8 @@ public:
     [[nodiscard]] bool lease_by_age() const noexcept { return lease_by_age_; }
     /// The same for the next place.
     [[nodiscard]] bool place_by_age() const noexcept { return place_by_age_; }
-    /// How many requests were refused for this reason, one of `refusal_reasons`, since the last event said so.
-    [[nodiscard]] std::size_t refused(Reason reason) const noexcept { return refusals(reason).count; }
-    /// When the next such event may come.
-    [[nodiscard]] Time next_refusal(Reason reason) const noexcept { return refusals(reason).next; }
-    /// The key of the latest of them.
-    [[nodiscard]] const SharedKey& refused_key(Reason reason) const noexcept { return refusals(reason).key; }
+    /// What was refused, and when an event says so.
+    [[nodiscard]] const Refusals& refusals() const noexcept { return refusals_; }
     /// The key of an action that has one, before the next call.
     [[nodiscard]] const SharedKey& key_of_entry(Index key) const noexcept { return queue_.keys()[key].key; }
     /// The key of a resident.
@@ -332,24 +323,10 @@ private:
         Duration load{0};
         Duration call{0};
     };
-    // Requests that were refused for one reason since the last event.
-    struct Refusals {
-        SharedKey key{};
-        Index count = 0;
-        // The next event comes no earlier.
-        Time next = (Time::min)();
-        friend bool operator==(const Refusals&, const Refusals&) = default;
-    };
 
     void begin_call() noexcept;
     void collect_later(Index key) noexcept;
     void resume(Time now) noexcept { wake_by(resume_ = now); }
-    // Their place among `refusal_reasons`, which are neighbours in `Reason`, too.
-    [[nodiscard]] static std::size_t index_of(Reason reason) noexcept {
-        return static_cast<std::size_t>(reason) - static_cast<std::size_t>(refusal_reasons.front());
-    }
-    [[nodiscard]] Refusals& refusals(Reason reason) noexcept { return refusals_[index_of(reason)]; }
-    [[nodiscard]] const Refusals& refusals(Reason reason) const noexcept { return refusals_[index_of(reason)]; }
     [[nodiscard]] bool has_resident(Index key) const noexcept {
         const Index resident = queue_.keys()[key].resident;
         return resident != none && !residents_[resident].failed;
@@ -537,7 +514,7 @@ private:
     // Whether the next lease, the next place goes by age if a waiter is old enough: the last one went by rank.
     bool lease_by_age_ = true;
     bool place_by_age_ = true;
-    std::array<Refusals, refusal_reasons.size()> refusals_{};
+    Refusals refusals_{};
     TextRate rate_{};
     SlotCounters counters_{};
 };

@@ -54,7 +54,7 @@ public:
                 event.key = *scheduler.key_of_entry(action.key);
             } else if (action.event == EventType::rejected) {
                 event.count = action.count;
-                event.key = *scheduler.refused_key(action.reason);
+                event.key = *scheduler.refusals().key(action.reason);
             } else if (action.key != core::none) {
                 event.key = *scheduler.key_of_entry(action.key);
                 if (const core::Failure* const failure = scheduler.queue().keys().failure(action.key);

@@ -222,8 +222,8 @@ inline void SlotScheduler::close(Time now, Actions& actions) {
     closed_ = true;
     yields_at_ = look_at_ = never;
     publish(EventType::shutdown_started, Reason::shutdown, none, Duration::zero(), step);
-    for (const Reason reason : refusal_reasons) {
-        if (refusals(reason).count != 0) {
+    for (const Reason reason : Refusals::reasons) {
+        if (refusals_.count(reason) != 0) {
             publish_refusals(reason, step);
         }
     }

@@ -62,8 +62,8 @@ inline void SlotScheduler::tick(Time now, Actions& actions) {
             complete(index, true, step);
         }
     }
-    for (const Reason reason : refusal_reasons) {
-        if (refusals(reason).count != 0 && refusals(reason).next <= now) {  // 10.
+    for (const Reason reason : Refusals::reasons) {
+        if (refusals_.is_due(reason, now)) {  // 10.
             publish_refusals(reason, step);
         }
     }
@@ -105,11 +105,7 @@ inline void SlotScheduler::recompute_alarm() noexcept {
             wake_by(teardowns_[index].deadline);
         }
     }
-    for (const Refusals& each : refusals_) {
-        if (each.count != 0) {
-            wake_by(each.next);
-        }
-    }
+    wake_by(refusals_.due());
 }
 
 }  // namespace residency::core

@@ -256,22 +256,17 @@ inline void SlotScheduler::drop_claim(Index key, Step& step) {
 
 // Counts a request that is refused. The first one of a period makes an event at once, the others one at its end (H19).
 inline void SlotScheduler::refuse(Reason reason, const SharedKey& key, Step& step) {
-    Refusals& each = refusals(reason);
-    each.key = key;
-    ++each.count;
-    if (each.next <= step.now) {
+    if (refusals_.add(reason, key, step.now)) {
         publish_refusals(reason, step);
         // The alarm may have stood for it.
         recompute_alarm();
     } else {
-        wake_by(each.next);
+        wake_by(refusals_.next(reason));
     }
 }
 
 inline void SlotScheduler::publish_refusals(Reason reason, Step& step) {
-    Refusals& each = refusals(reason);
-    publish(EventType::rejected, reason, none, Duration::zero(), step).count = std::exchange(each.count, 0);
-    each.next = later(step.now, refusal_period);
+    publish(EventType::rejected, reason, none, Duration::zero(), step).count = refusals_.report(reason, step.now);
 }
 
 }  // namespace residency::core
