@@ -75,7 +75,7 @@ public:
     }
     void run() { slot_.run(Time(time_)); }
     [[nodiscard]] Duration counted() const { return time_ - from_; }
-    [[nodiscard]] const SlotCounters& counters() const { return slot_.scheduler().counters(); }
+    [[nodiscard]] SlotCounters counters() const { return slot_.scheduler().counters(); }
     /// From then on answers count.
     void count_from(Duration time) { from_ = time; }
 

@@ -190,7 +190,7 @@ TEST_CASE("while higher priority is there, lower ones leave a call to it", "[H26
     line.lease("a", with_priority(Priority::normal));
     Grant low = line.lease("a", with_priority(Priority::low));
     line.end(high, 1);
-    CHECK(line.scheduler.calls_of(Priority::high) == 0);
+    CHECK(line.scheduler.model_calls().running(Priority::high) == 0);
     // The third call is left to high priority, which has it at once.
     Grant none;
     CHECK(line.try_grant("a", none, with_priority(Priority::normal)) == Attempt::must_wait);

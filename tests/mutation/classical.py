@@ -27,7 +27,7 @@ SCHEDULER = "core/impl/slot_scheduler.hpp"
 RESIDENTS = "core/impl/slot_scheduler_residents.hpp"
 TIME = "core/impl/slot_scheduler_time.hpp"
 GRANTS = "core/impl/slot_scheduler_grants.hpp"
-BATCHES = "core/impl/slot_scheduler_batches.hpp"
+CALLS = "core/model_calls.hpp"
 SHELL = "shell/impl/slot_shell.hpp"
 
 FAULTS = [
@@ -53,7 +53,7 @@ FAULTS = [
     Fault(
         "grant without counting: calls",
         "the slot's model calls are not counted",
-        [Insertion(BATCHES, "++calls_;", before="if (!MUTANT) ")],
+        [Insertion(CALLS, "++running_;", before="if (!MUTANT) ")],
     ),
     Fault(
         "count before grant",

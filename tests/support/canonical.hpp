@@ -69,15 +69,15 @@ private:
         add(scheduler_->noted_timeout().count());
         add(scheduler_->unfinished());
         add(scheduler_->calls());
-        add(scheduler_->last_is_part());
-        add(recent(scheduler_->whole_at()));
+        const core::ModelCalls& calls = scheduler_->model_calls();
+        add(calls.parts().last_is_part);
+        add(recent(calls.parts().whole_at));
         // With one call nothing is cut evenly, and no call is left to others.
         if (scheduler_->options().max_leases > 1 && scheduler_->options().max_calls != 1) {
-            const std::uint64_t batches = scheduler_->counters().batches;
-            add(scheduler_->company_until() - (std::min)(scheduler_->company_until(), batches));
+            add(calls.company_until() - (std::min)(calls.company_until(), calls.begun()));
             for (const Priority priority : {Priority::high, Priority::normal}) {
-                add(recent(scheduler_->latest_of(priority)));
-                add(scheduler_->calls_of(priority));
+                add(recent(calls.latest(priority)));
+                add(calls.running(priority));
             }
         }
         add(scheduler_->lease_by_age());
@@ -120,11 +120,8 @@ private:
 
     // How long ago a call was, as far as that still decides anything.
     [[nodiscard]] std::uint64_t recent(std::uint64_t whole_at) const noexcept {
-        const std::uint64_t window =
-            2 * (std::min)(scheduler_->options().max_calls == 0 ? scheduler_->options().max_leases
-                                                                : scheduler_->options().max_calls,
-                           scheduler_->options().max_leases);
-        const std::uint64_t ago = scheduler_->counters().batches - whole_at;
+        const std::uint64_t window = 2 * scheduler_->model_calls().most();
+        const std::uint64_t ago = scheduler_->model_calls().begun() - whole_at;
         return whole_at == 0 ? window : (std::min)(ago, window);
     }
 

@@ -74,8 +74,8 @@ struct Action {
     /// which stays until the answer. With the event `timed_out`: the entry of the request's key; with `load_failed`
     /// without a resident: of the key; valid until the next call of the scheduler.
     Index key = none;
-    /// With the event `rejected`: how many requests; `SlotScheduler::refusals` has the latest key. With `part`: how many
-    /// texts.
+    /// With the event `rejected`: how many requests; `SlotScheduler::refusals` has the latest key. With `part`: how
+    /// many texts.
     Index count = 0;
     /// With `part`: the place of the first of its texts.
     Index first = 0;

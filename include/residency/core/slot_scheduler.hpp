@@ -5,6 +5,7 @@
 #include "residency/core/indexed_heap.hpp"
 #include "residency/core/key_memory.hpp"
 #include "residency/core/memory.hpp"
+#include "residency/core/model_calls.hpp"
 #include "residency/core/refusals.hpp"
 #include "residency/core/request.hpp"
 #include "residency/core/resident.hpp"
@@ -21,7 +22,6 @@
 #include "residency/status.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -244,21 +244,9 @@ public:
     /// How many leases live.
     [[nodiscard]] std::size_t leases() const noexcept { return leases_; }
     /// How many of them are for a model call.
-    [[nodiscard]] std::size_t calls() const noexcept { return calls_; }
-    /// Whether the latest of them was for a part of a request.
-    [[nodiscard]] bool last_is_part() const noexcept { return last_is_part_; }
-    /// How many of them are of this priority.
-    [[nodiscard]] std::size_t calls_of(Priority priority) const noexcept {
-        return calls_of_[static_cast<std::size_t>(priority)];
-    }
-    /// The number of the latest call of this priority, counted as `counters().batches`; zero if there was none.
-    [[nodiscard]] std::uint64_t latest_of(Priority priority) const noexcept {
-        return latest_of_[static_cast<std::size_t>(priority)];
-    }
-    /// The number of the latest that was not, counted as `counters().batches`; zero if there was none.
-    [[nodiscard]] std::uint64_t whole_at() const noexcept { return whole_at_; }
-    /// Until so many calls have begun, counted as `counters().batches`, no request counts as alone in the slot.
-    [[nodiscard]] std::uint64_t company_until() const noexcept { return company_until_; }
+    [[nodiscard]] std::size_t calls() const noexcept { return calls_.running(); }
+    /// These calls, and those that were before them.
+    [[nodiscard]] const ModelCalls& model_calls() const noexcept { return calls_; }
     /// How many requests wait.
     [[nodiscard]] std::size_t waiting() const noexcept { return queue_.waiting(); }
     /// Whether new requests are refused.
@@ -270,7 +258,11 @@ public:
     /// What waits for residents to be gone.
     [[nodiscard]] const Slab<Teardown, TeardownTag>& teardowns() const noexcept { return teardowns_; }
     /// What has been done so far; `timer_waits` is the shell's.
-    [[nodiscard]] const SlotCounters& counters() const noexcept { return counters_; }
+    [[nodiscard]] SlotCounters counters() const noexcept {
+        SlotCounters all = counters_;
+        all.batches = calls_.begun();
+        return all;
+    }
     /// Whether the next lease goes to the oldest waiter, if that is older than `aging` (R15).
     [[nodiscard]] bool lease_by_age() const noexcept { return lease_by_age_; }
     /// The same for the next place.
@@ -292,7 +284,7 @@ public:
     /// How many actions the next call of any method appends at most.
     [[nodiscard]] std::size_t most_actions() const noexcept {
         // A request that is cut may be given a part for each call.
-        const std::size_t requests = (std::min)(queue_.requests().size() + 1 + max_calls_, slice);
+        const std::size_t requests = (std::min)(queue_.requests().size() + 1 + calls_.most(), slice);
         return 2 * requests + 8 * residents_.size() + teardowns_.size() + room_for_loads;
     }
 
@@ -349,18 +341,15 @@ private:
         resident.end_lease(when);
         --leases_;
         if (grant.is_inference) {
-            --calls_;
+            calls_.end(grant.priority, grant.is_part);
             --resident.calls;
-            --calls_of_[static_cast<std::size_t>(grant.priority)];
         }
         resident.texts -= grant.texts;
-        parts_ -= grant.is_part ? 1U : 0U;
         resident.parts -= grant.is_part ? 1U : 0U;
     }
     [[nodiscard]] bool fits_queue(const RequestSpec& spec) const noexcept;
     [[nodiscard]] bool fail_late(Index request, Step& step);
     void grant(Index request, Step& step);
-    [[nodiscard]] bool may_call(Priority priority) const noexcept;
     [[nodiscard]] bool can_serve(Index request) const noexcept;
     [[nodiscard]] Index oldest_on(Index resident) const noexcept;
     [[nodiscard]] Index oldest_to_grant(Time now) const noexcept;
@@ -381,8 +370,6 @@ private:
     void publish_refusals(Reason reason, Step& step);
 
     // Batches: impl/slot_scheduler_batches.hpp.
-    // A request has come for a call while another had one or waited for one.
-    void note_company() noexcept { company_until_ = counters_.batches + 2 * max_calls_; }
     void count_texts(Resident& resident, const RequestSpec& spec) noexcept;
     [[nodiscard]] std::size_t share_of(const Resident& resident) const noexcept;
     void fill_batch(const RequestSpec& first, Index resident, Step& step);
@@ -449,7 +436,6 @@ private:
     static Action& act(ActionType type, Index subject, Index resident, Step& step);
 
     SlotOptions options_;
-    std::size_t max_calls_;
     std::size_t max_resident_;
     Duration keep_alive_;
     Duration aging_;
@@ -460,16 +446,7 @@ private:
     Slab<Resident, ResidentTag> residents_{};
     Slab<Teardown, TeardownTag> teardowns_{};
     std::size_t leases_ = 0;
-    std::size_t calls_ = 0;
-    // Of these, those for parts of requests.
-    std::size_t parts_ = 0;
-    // By priority: how many calls run, and the number of the latest.
-    std::array<std::size_t, 3> calls_of_{};
-    std::array<std::uint64_t, 3> latest_of_{};
-    // Whether the latest call is for a part, and the number of the latest that is not.
-    bool last_is_part_ = false;
-    std::uint64_t whole_at_ = 0;
-    std::uint64_t company_until_ = 0;
+    ModelCalls calls_;
     // Residents that are queued or loading.
     std::size_t loads_ = 0;
     // Residents that drain for a switch.
@@ -516,6 +493,7 @@ private:
     bool place_by_age_ = true;
     Refusals refusals_{};
     TextRate rate_{};
+    // But for `batches`: `calls_` counts those.
     SlotCounters counters_{};
 };
 

@@ -8,12 +8,12 @@ namespace residency::core {
 
 inline SlotScheduler::SlotScheduler(const SlotOptions& options)
     : options_(options),
-      max_calls_(options.max_calls == 0 ? options.max_leases : (std::min)(options.max_calls, options.max_leases)),
       max_resident_(options.max_resident == 0 ? max_count_limit : options.max_resident),
       keep_alive_(to_duration(options.keep_alive)),
       aging_(to_duration(options.aging)),
       min_stay_(options.min_stay ? to_duration(*options.min_stay) : Duration(-1)),
-      abandon_after_(to_duration(options.abandon_after)) {}
+      abandon_after_(to_duration(options.abandon_after)),
+      calls_(options.max_calls == 0 ? options.max_leases : (std::min)(options.max_calls, options.max_leases)) {}
 
 inline SlotScheduler::SlotScheduler(const SlotOptions& options, std::size_t limit, bool backend_sizes)
     : SlotScheduler(options) {
@@ -66,7 +66,8 @@ inline Attempt SlotScheduler::try_grant(const ModelKey& key, const RequestSpec& 
     if (expectation_fails(index, spec)) {  // 2.
         return Attempt::model_changed;
     }
-    if (index == none || leases_ >= options_.max_leases || (spec.is_inference && !may_call(spec.priority))) {  // 3.
+    if (index == none || leases_ >= options_.max_leases ||
+        (spec.is_inference && !calls_.may_begin(spec.priority))) {  // 3.
         return Attempt::must_wait;
     }
     const KeyEntry& entry = queue_.keys()[index];
@@ -88,8 +89,8 @@ inline Attempt SlotScheduler::try_grant(const ModelKey& key, const RequestSpec& 
     }
     grant.texts = spec.texts;
     grant.priority = spec.priority;
-    if (spec.is_inference && calls_ != 0) {
-        note_company();
+    if (spec.is_inference && calls_.running() != 0) {
+        calls_.note_company();
     }
     use(resident, spec);
     count_lease(resident, spec);
@@ -190,8 +191,8 @@ inline Enqueued SlotScheduler::enqueue(const SharedKey& key, const RequestSpec& 
         event.key = index;
     } else {  // 6.
         result.joined_after = actions.size();
-        if (spec.is_inference && (calls_ != 0 || queue_.texts() != 0)) {
-            note_company();
+        if (spec.is_inference && (calls_.running() != 0 || queue_.texts() != 0)) {
+            calls_.note_company();
         }
         result.request = queue_.join(index, spec, now, lengths);
         counters_.most_waiting = (std::max)(counters_.most_waiting, queue_.waiting());

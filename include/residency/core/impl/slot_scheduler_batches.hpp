@@ -7,17 +7,13 @@
 namespace residency::core {
 
 inline void SlotScheduler::count_call(Resident& resident, const RequestSpec& spec, bool is_part) noexcept {
-    ++calls_;
+    calls_.begin(spec.priority, is_part);
     ++resident.calls;
-    ++counters_.batches;
-    ++calls_of_[static_cast<std::size_t>(spec.priority)];
-    latest_of_[static_cast<std::size_t>(spec.priority)] = counters_.batches;
-    resident.last_is_part = last_is_part_ = is_part;
+    resident.last_is_part = is_part;
     if (is_part) {
-        ++parts_;
         ++resident.parts;
     } else {
-        resident.whole_at = whole_at_ = counters_.batches;
+        resident.whole_at = calls_.begun();
     }
     count_texts(resident, spec);
 }
@@ -39,7 +35,7 @@ inline std::size_t SlotScheduler::share_of(const Resident& resident) const noexc
             all += texts_of(residents_[index]);
         }
     }
-    return (std::max)(part(texts_of(resident), (std::min)(max_calls_, resident.capacity)), part(all, max_calls_));
+    return (std::max)(part(texts_of(resident), (std::min)(calls_.most(), resident.capacity)), part(all, calls_.most()));
 }
 
 // Has waiters join the batch that begins with `first`, which has just been granted its lease on the resident. By rank,
@@ -111,8 +107,8 @@ inline Index SlotScheduler::part_of(const Resident& resident, const RequestSpec&
         return none;
     }
     const std::size_t free =
-        (std::min)({max_calls_, resident.capacity - resident.leases, options_.max_leases - leases_});
-    if (!is_alone || calls_ != 0 || counters_.batches < company_until_ || free < 2 || !resident.spreads) {  // 4.
+        (std::min)({calls_.most(), resident.capacity - resident.leases, options_.max_leases - leases_});
+    if (!is_alone || calls_.running() != 0 || !calls_.had_no_company() || free < 2 || !resident.spreads) {  // 4.
         return whole;
     }
     return static_cast<Index>((spec.texts + free - 1) / free);  // 3.
@@ -131,35 +127,25 @@ inline Index SlotScheduler::next_part() const noexcept {
     return best == none ? none : queue_.first_part(residents_[best].key);
 }
 
-// Whether a part of the request may start on the resident (H26), in the slot as well as on the resident
-// itself. Requests that are not cut are present if one waits, or was in one of the latest calls: a caller that asks
-// again as soon as it has its answer is.
+// Whether a part of the request may start on the resident (H26):
 //
-//  1. No call of its priority may start: it may not.
+//  1. No call of its priority may begin: it may not.
 //  2. The request is cut evenly over free calls: it may.
-//  3. None is present: it may.
-//  4. One call may run: not after a part, if one waits that could have the call.
-//  5. More calls may run: one of them is left to the others.
+//  3. Else if requests that are not cut leave it a call, in the slot as well as on the resident itself.
 inline bool SlotScheduler::may_start_part(Index index, Index request) const noexcept {
     const Resident& resident = residents_[index];
-    if (!may_call(queue_.requests()[request].spec.priority)) {  // 1.
+    if (!calls_.may_begin(queue_.requests()[request].spec.priority)) {  // 1.
         return false;
     }
     if (queue_.bulk(request).part != none) {  // 2.
         return true;
     }
-    const auto may = [&](std::size_t calls, std::size_t parts, bool waits, std::uint64_t whole_at, bool last_is_part) {
-        if (calls == 1) {  // 4.
-            return !waits || !last_is_part;
-        }
-        const bool is_recent = whole_at != 0 && counters_.batches - whole_at < 2 * max_calls_;
-        return (!waits && !is_recent) || parts < calls - 1;  // 3., 5.
-    };
-    const auto& bare = queue_.standings().grantable(false);
+    const auto& bare = queue_.standings().grantable(false);  // 3.
     const auto& calls = queue_.standings().grantable(true);
-    return may(max_calls_, parts_, !calls.empty(), whole_at_, last_is_part_) &&
-           may((std::min)(max_calls_, resident.capacity), resident.parts, calls.contains(index) || bare.contains(index),
-               resident.whole_at, resident.last_is_part);
+    const PartsShare on_resident{(std::min)(calls_.most(), resident.capacity), resident.parts, resident.whole_at,
+                                 resident.last_is_part};
+    return calls_.may_begin_part(calls_.parts(), !calls.empty()) &&
+           calls_.may_begin_part(on_resident, calls.contains(index) || bare.contains(index));
 }
 
 // Gives the waiter, which is cut, its next part on the resident.

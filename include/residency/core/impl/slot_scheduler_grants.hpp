@@ -67,31 +67,10 @@ inline void SlotScheduler::grant(Index request, Step& step) {
     refresh(key);
 }
 
-// Whether a call of this priority may start (H26). Requests of a priority are present if one was in one of the latest
-// calls; those that wait with a higher one go first anyway.
-//
-//  1. No call is free: it may not. It may if there is no more than this one.
-//  2. Requests of a higher priority are present, and calls of lower ones run on all calls but one: it may not.
-//  3. Else it may.
-inline bool SlotScheduler::may_call(Priority priority) const noexcept {
-    if (calls_ >= max_calls_ || max_calls_ == 1) {  // 1.
-        return calls_ < max_calls_;
-    }
-    std::size_t lower = calls_;
-    for (std::size_t higher = 0; higher < static_cast<std::size_t>(priority); ++higher) {
-        lower -= calls_of_[higher];
-        const bool is_present = latest_of_[higher] != 0 && counters_.batches - latest_of_[higher] < 2 * max_calls_;
-        if (is_present && lower >= max_calls_ - 1) {  // 2.
-            return false;
-        }
-    }
-    return true;  // 3.
-}
-
 // Whether the slot's limits allow the lease that the waiter wants.
 inline bool SlotScheduler::can_serve(Index request) const noexcept {
     const RequestSpec& spec = queue_.requests()[request].spec;
-    return leases_ < options_.max_leases && (!spec.is_inference || may_call(spec.priority));
+    return leases_ < options_.max_leases && (!spec.is_inference || calls_.may_begin(spec.priority));
 }
 
 // The oldest waiter for a lease on the resident that may go by age, or none: one that is cut only if its part may
@@ -152,10 +131,10 @@ inline Index SlotScheduler::next_to_grant(Time now, bool& by_age) const noexcept
         }
     };
     consider(queue_.standings().grantable(false));  // 3.
-    if (calls_ < max_calls_) {
+    if (calls_.running() < calls_.most()) {
         const auto& calls = queue_.standings().grantable(true);
         if (!calls.empty() &&
-            may_call(queue_.requests()[queue_.first_lease(residents_[calls.top()].key)].spec.priority)) {
+            calls_.may_begin(queue_.requests()[queue_.first_lease(residents_[calls.top()].key)].spec.priority)) {
             consider(calls);
         }
         const Index part = next_part();

@@ -11,7 +11,7 @@ inline void SlotScheduler::decide(Step& step) {
     assign_places(step);
     grant_ready(step);
     assign_places(step);
-    rate_.run(calls_ != 0 && queue_.texts() != 0, step.now);
+    rate_.run(calls_.running() != 0 && queue_.texts() != 0, step.now);
     if (queue_.is_watched()) {
         look_again();
     }
