@@ -24,6 +24,7 @@ class Fault:
 
 RESIDENT = "core/resident.hpp"
 SCHEDULER = "core/impl/slot_scheduler.hpp"
+LOADS = "core/impl/slot_scheduler_loads.hpp"
 RESIDENTS = "core/impl/slot_scheduler_residents.hpp"
 TIME = "core/impl/slot_scheduler_time.hpp"
 GRANTS = "core/impl/slot_scheduler_grants.hpp"
@@ -106,7 +107,7 @@ FAULTS = [
     Fault(
         "cooldown not cleared",
         "a load that succeeds does not end the row of failures",
-        [Insertion(SCHEDULER, "queue_.keys().clear_failures(resident.key);", before="if (!MUTANT) ")],
+        [Insertion(LOADS, "queue_.keys().clear_failures(resident.key);", before="if (!MUTANT) ")],
     ),
     Fault(
         "generation not raised on unload",

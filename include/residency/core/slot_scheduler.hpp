@@ -323,7 +323,6 @@ private:
         const Index resident = queue_.keys()[key].resident;
         return resident != none && !residents_[resident].failed;
     }
-    void note_failure(Index key, errc code, SharedText message, Time now);
     [[nodiscard]] bool expectation_fails(Index key, const RequestSpec& spec) const noexcept;
     [[nodiscard]] bool is_aged(Index request, Time now) const noexcept {
         return later(queue_.requests()[request].spec.since, aging_) <= now;
@@ -333,29 +332,8 @@ private:
     void refresh(Index key) noexcept { queue_.stand(key, state_of(key)); }
 
     // Waiters: impl/slot_scheduler_waiting.hpp.
-    void use(Resident& resident, const RequestSpec& spec) noexcept;
-    void count_lease(Resident& resident, const RequestSpec& spec, bool is_part = false) noexcept;
-    void count_call(Resident& resident, const RequestSpec& spec, bool is_part) noexcept;
-    // `when` is never if it is not known.
-    void end_lease(Resident& resident, const Grant& grant, Time when) noexcept {
-        resident.end_lease(when);
-        --leases_;
-        if (grant.is_inference) {
-            calls_.end(grant.priority, grant.is_part);
-            --resident.calls;
-        }
-        resident.texts -= grant.texts;
-        resident.parts -= grant.is_part ? 1U : 0U;
-    }
     [[nodiscard]] bool fits_queue(const RequestSpec& spec) const noexcept;
     [[nodiscard]] bool fail_late(Index request, Step& step);
-    void grant(Index request, Step& step);
-    [[nodiscard]] bool can_serve(Index request) const noexcept;
-    [[nodiscard]] Index oldest_on(Index resident) const noexcept;
-    [[nodiscard]] Index oldest_to_grant(Time now) const noexcept;
-    [[nodiscard]] Index next_to_grant(Time now, bool& by_age) const noexcept;
-    void grant_ready(Step& step);
-    void complete_ensures(Index key, Step& step);
     void fail(Index request, errc code, Duration retry_after, Step& step);
     [[nodiscard]] Stage stage_of(Index request) const noexcept;
     [[nodiscard]] Spent spent_by(Index request, Time now) const noexcept;
@@ -369,7 +347,30 @@ private:
     void refuse(Reason reason, const SharedKey& key, Step& step);
     void publish_refusals(Reason reason, Step& step);
 
+    // Leases: impl/slot_scheduler_grants.hpp.
+    void use(Resident& resident, const RequestSpec& spec) noexcept;
+    void count_lease(Resident& resident, const RequestSpec& spec, bool is_part = false) noexcept;
+    // `when` is never if it is not known.
+    void end_lease(Resident& resident, const Grant& grant, Time when) noexcept {
+        resident.end_lease(when);
+        --leases_;
+        if (grant.is_inference) {
+            calls_.end(grant.priority, grant.is_part);
+            --resident.calls;
+        }
+        resident.texts -= grant.texts;
+        resident.parts -= grant.is_part ? 1U : 0U;
+    }
+    void grant(Index request, Step& step);
+    [[nodiscard]] bool can_serve(Index request) const noexcept;
+    [[nodiscard]] Index oldest_on(Index resident) const noexcept;
+    [[nodiscard]] Index oldest_to_grant(Time now) const noexcept;
+    [[nodiscard]] Index next_to_grant(Time now, bool& by_age) const noexcept;
+    void grant_ready(Step& step);
+    void complete_ensures(Index key, Step& step);
+
     // Batches: impl/slot_scheduler_batches.hpp.
+    void count_call(Resident& resident, const RequestSpec& spec, bool is_part) noexcept;
     void count_texts(Resident& resident, const RequestSpec& spec) noexcept;
     [[nodiscard]] std::size_t share_of(const Resident& resident) const noexcept;
     void fill_batch(const RequestSpec& first, Index resident, Step& step);
@@ -393,17 +394,24 @@ private:
     [[nodiscard]] bool yields(const Resident& resident, std::size_t served, Index aged, Time now) const noexcept;
     [[nodiscard]] Index first_to_drain(std::size_t served, Index aged, Time now) const noexcept;
     [[nodiscard]] Index next_to_return(std::size_t sure, Index aged, bool surplus, Time now) const noexcept;
-    void start_load(Index key, Step& step);
-    void stop_load(Index resident, Step& step);
     void switch_from(Index victim, Step& step);
     void evict(Index victim, Step& step);
     void forgive(Index key) noexcept;
     void end_drain(Index resident, Step& step);
+
+    // Loads: impl/slot_scheduler_loads.hpp.
+    void start_load(Index key, Step& step);
+    void set_stay(Resident& resident, Duration took, Time now) const noexcept;
+    bool tries_again(Index resident, Duration took, Step& step);
+    void note_failure(Index key, errc code, SharedText message, Time now);
+    void stop_load(Index resident, Step& step);
+    void give_up_load(Resident& resident) noexcept;
+    void end_load(const Resident& resident) noexcept;
+
+    // Residents that leave: impl/slot_scheduler_residents.hpp.
     void remove(Index resident, UnloadMode mode, Reason reason, Step& step);
     void revoke(Index resident, errc code, Step& step);
     void start_unload(Index resident, Reason reason, Step& step);
-    void end_load(const Resident& resident) noexcept;
-    void set_stay(Resident& resident, Duration took, Time now) const noexcept;
     void gone(Index resident, Step& step);
     void complete(Index operation, bool late, Step& step);
     void complete_teardowns(Step& step);
@@ -419,11 +427,9 @@ private:
     void move(Index key);
     void ask_for_memory(Index key);
     [[nodiscard]] bool may_give_place(Index resident, Step& step);
-    bool tries_again(Index resident, Duration took, Step& step);
     void evict_for_memory(Index resident, Step& step);
     [[nodiscard]] bool holds_too_much(const KeyMemory& memory) const noexcept;
     void drop_memory(Index key) noexcept;
-    void give_up_load(Resident& resident) noexcept;
     void refuse_key(Index key, Step& step);
     void refuse_keys(Step& step);
     [[nodiscard]] MemoryRank memory_rank(Index key) const noexcept;

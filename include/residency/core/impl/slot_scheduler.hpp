@@ -2,7 +2,8 @@
 
 #include "residency/core/slot_scheduler.hpp"
 
-// SlotScheduler and its calls: requests, leases, and what the backend answers. The other parts are included at the end.
+// SlotScheduler and its requests: how they come and leave, and the end of a lease. The other parts are included at the
+// end.
 
 namespace residency::core {
 
@@ -282,148 +283,6 @@ inline void SlotScheduler::release(const Grant& grant, Time now, Actions& action
     note_idle(index, step);  // 5.
 }
 
-// -- What the backend answered ----------------------------------------------------------------------------------------
-
-// A queued load has got its turn:
-//
-//  1. No waiter and no claim of its key wants it any more: the resident is gone, and the backend is not called.
-//  2. It begins.
-//  3. Its key has a claim: that has got what it was for, and goes. Without a waiter the load is stopped after
-//     `abandon_after`, counted from now (H1).
-inline bool SlotScheduler::load_begins(ResidentId id, Time now, Actions& actions) {
-    begin_call();
-    Step step{now, actions};
-    Resident& resident = residents_[id.index];
-    const KeyEntry& entry = queue_.keys()[resident.key];
-    if (!wanted(resident)) {  // 1.
-        end_load(resident);
-        gone(id.index, step);
-        return false;
-    }
-    resident.state = ResidentState::loading;  // 2.
-    resident.began = now;
-    ++counters_.loads;
-    publish(EventType::load_started, Reason::requested, id.index, Duration::zero(), step);
-    if (entry.claim != none) {  // 3.
-        drop_claim(resident.key, step);
-    }
-    return true;
-}
-
-// A load has given a model:
-//
-//  1. `unload` or a shutdown came in between: it is unloaded unused (H2).
-//  2. It is ready, also after its load was asked to stop because nothing waited (H1): the generation is raised (R6),
-//     and its stay begins (H32). Its own waiters come before any other decision.
-inline void SlotScheduler::loaded(ResidentId id, const ModelLimits& limits, Time now, Actions& actions) {
-    begin_call();
-    Step step{now, actions};
-    Resident& resident = residents_[id.index];
-    const Duration took = now - resident.began;
-    ++counters_.loaded;
-    queue_.keys().clear_failures(resident.key);
-    if (resident.memory.valid()) {
-        key_memory_[resident.key].was_tried_again = false;
-    }
-    if (resident.memory.valid() && limits.memory != 0) {
-        key_memory_[resident.key].used = resident.bytes = limits.memory;
-        say(MemoryRequest::Type::use, none, resident.memory, limits.memory);
-    }
-    end_load(resident);
-    if (resident.discard) {  // 1.
-        start_unload(id.index, resident.reason, step);
-        decide(step);
-        return;
-    }
-    raise_generation();  // 2.
-    resident.state = ResidentState::ready;
-    resident.stop_requested = false;
-    resident.generation = generation_;
-    resident.capacity = std::max<std::size_t>(limits.capacity, 1);
-    resident.batch = limits.batch;
-    if (options_.max_batch_texts != 0) {
-        resident.batch.texts = (std::min)(resident.batch.texts, options_.max_batch_texts);
-    }
-    resident.cuts = resident.batch.texts > 1;
-    resident.joins = resident.cuts && limits.joins;
-    resident.spreads = resident.cuts && limits.spreads;
-    resident.keep_alive = keep_alive_;
-    resident.idle_since = resident.ready_at = now;
-    set_stay(resident, took, now);
-    resident.granted = resident.readied = ++grants_;
-    publish(EventType::ready, Reason::requested, id.index, took, step);
-    refresh(resident.key);
-    complete_ensures(resident.key, step);
-    // The load has cost much: its waiters are granted before another key may have the place.
-    grant_ready(step);
-    decide(step);
-    note_idle(id.index, step);
-}
-
-// A load has ended without a model:
-//
-//  1. It was asked to stop: it is aborted, without cooldown and last error (H1). Waiters get a fresh load.
-//  2. It ran out of memory and is tried again (H37).
-//  3. It has failed: the cooldown begins, a claim of the key goes, and the waiters that have come until now fail.
-inline void SlotScheduler::load_failed(ResidentId id, errc code, SharedText message, Time now, Actions& actions,
-                                       bool out_of_memory) {
-    begin_call();
-    Step step{now, actions};
-    Resident& resident = residents_[id.index];
-    const Duration took = now - resident.began;
-    end_load(resident);
-    if (resident.stop_requested) {  // 1.
-        ++counters_.loads_aborted;
-        publish(EventType::load_aborted, resident.discard ? resident.reason : Reason::abandoned, id.index, took, step);
-        gone(id.index, step);
-        return;
-    }
-    if (out_of_memory && tries_again(id.index, took, step)) {  // 2.
-        return;
-    }
-    ++counters_.load_failures;  // 3.
-    note_failure(resident.key, code, std::move(message), now);
-    publish(EventType::load_failed, Reason::requested, id.index, took, step);
-    // A load that could not begin still has its key's claim, which is no waiter.
-    if (queue_.keys()[resident.key].claim != none) {
-        drop_claim(resident.key, step);
-    }
-    resident.failed = true;
-    resident.failure = code;
-    resident.last_failed = queue_.arrivals();
-    fail_waiters(id.index, step);
-}
-
-// A request that was invalid, or for a key that the backend does not know, starts no cooldown.
-inline void SlotScheduler::note_failure(Index key, errc code, SharedText message, Time now) {
-    if (code != errc::invalid_request && code != errc::unknown_model) {
-        const Duration cooldown = cooldown_after(queue_.keys().failures_of(key));
-        const Index forgotten = queue_.keys().note_failure(key, std::move(message), later(now, cooldown));
-        if (forgotten != none) {
-            collect_later(forgotten);
-        }
-    }
-}
-
-inline Duration SlotScheduler::cooldown_after(Index failures) const noexcept {
-    Duration cooldown = to_duration(options_.cooldown);
-    const Duration longest = to_duration(options_.max_cooldown);
-    // A cooldown of zero would never reach the longest, however often it is doubled.
-    while (failures-- != 0 && cooldown < longest && cooldown != Duration::zero()) {
-        cooldown = cooldown > longest / 2 ? longest : cooldown * 2;
-    }
-    return cooldown;
-}
-
-inline void SlotScheduler::unloaded(ResidentId id, Time now, Actions& actions) {
-    begin_call();
-    Step step{now, actions};
-    const Resident& resident = residents_[id.index];
-    ++counters_.unloads[static_cast<std::size_t>(resident.reason)];
-    publish(EventType::unloaded, resident.reason, id.index, now - resident.began, step);
-    gone(id.index, step);
-}
-
 // -- Actions ----------------------------------------------------------------------------------------------------------
 
 inline Action& SlotScheduler::act(ActionType type, Index subject, Index resident, Step& step) {
@@ -448,6 +307,7 @@ inline Action& SlotScheduler::publish(EventType type, Reason reason, Index resid
 
 #include "residency/core/impl/slot_scheduler_batches.hpp"    // IWYU pragma: export
 #include "residency/core/impl/slot_scheduler_grants.hpp"     // IWYU pragma: export
+#include "residency/core/impl/slot_scheduler_loads.hpp"      // IWYU pragma: export
 #include "residency/core/impl/slot_scheduler_memory.hpp"     // IWYU pragma: export
 #include "residency/core/impl/slot_scheduler_places.hpp"     // IWYU pragma: export
 #include "residency/core/impl/slot_scheduler_residents.hpp"  // IWYU pragma: export

@@ -214,27 +214,6 @@ inline void SlotScheduler::memory_answered(Index key, MemoryId id, MemoryVerdict
     collect_later(key);
 }
 
-// The load ran out of memory. Whether it is tried again (H37):
-//
-//  1. There is no budget, or nothing waits for the load: no.
-//  2. It was tried again already, and the key has not loaded since: no.
-//  3. Else yes: the waiters stay, and the next time that the key asks for memory idle residents go first.
-inline bool SlotScheduler::tries_again(Index index, Duration took, Step& step) {
-    const Resident& resident = residents_[index];
-    if (!resident.memory.valid() || !wanted(resident)) {  // 1.
-        return false;
-    }
-    KeyMemory& memory = key_memory_[resident.key];
-    if (std::exchange(memory.was_tried_again, true)) {  // 2.
-        return false;
-    }
-    memory.clears = true;  // 3.
-    ++counters_.load_failures;
-    publish(EventType::load_failed, Reason::memory, index, took, step);
-    gone(index, step);
-    return true;
-}
-
 // The resident's memory is wanted (H36):
 //
 //  1. It drains for a switch: now it does for the budget, and returns only when that says so.
@@ -280,15 +259,6 @@ inline void SlotScheduler::drop_memory(Index key) noexcept {
         memory.given_back = std::exchange(memory.id, {});
         say(MemoryRequest::Type::give_back, key, memory.given_back, 0);
         enter(memory, MemoryPhase::sized);
-    }
-}
-
-// The queued load is of no use any more: its resident is gone once it gets its turn, and has no memory until then.
-inline void SlotScheduler::give_up_load(Resident& resident) noexcept {
-    resident.discard = true;
-    resident.bytes = 0;
-    if (const MemoryId id = std::exchange(resident.memory, {}); id.valid()) {
-        say(MemoryRequest::Type::give_back, none, id, 0);
     }
 }
 

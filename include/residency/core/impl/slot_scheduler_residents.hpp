@@ -2,52 +2,9 @@
 
 #include "residency/core/slot_scheduler.hpp"
 
-// SlotScheduler and its residents: what becomes of one from its load until it is gone.
+// SlotScheduler and its residents: what becomes of one that leaves, until it is gone; unload and shutdown.
 
 namespace residency::core {
-
-inline void SlotScheduler::start_load(Index key, Step& step) {
-    place_by_age_ = !place_by_age_ || key != aged_key(step.now);
-    Resident resident;
-    resident.key = key;
-    resident.began = step.now;
-    resident.birth = ++births_;
-    if (has_budget_) {
-        resident.memory = std::exchange(key_memory_[key].id, {});
-        resident.bytes = key_memory_[key].asked;
-        enter(key_memory_[key], MemoryPhase::sized);
-    }
-    const Index index = residents_.insert(resident).index;
-    KeyEntry& entry = queue_.keys()[key];
-    entry.ranks_last = false;
-    queue_.stand(key, QueueState::not_queued);
-    entry.resident = index;
-    ++loads_;
-    act(ActionType::load, none, index, step);
-}
-
-inline void SlotScheduler::stop_load(Index index, Step& step) {
-    Resident& resident = residents_[index];
-    if (!resident.stop_requested && !resident.failed) {
-        resident.stop_requested = true;
-        act(ActionType::stop_load, none, index, step);
-    }
-}
-
-// The load was not begun, or it has ended.
-inline void SlotScheduler::end_load(const Resident& resident) noexcept {
-    --loads_;
-    forgive(resident.key);
-}
-
-// How long a resident that has become ready keeps its place: `min_stay`, or as long as its load took. Never longer than
-// `aging`, so that R15 holds with a delay that is bounded.
-inline void SlotScheduler::set_stay(Resident& resident, Duration took, Time now) const noexcept {
-    const Duration load = (std::min)(took, aging_);
-    resident.stay = min_stay_ < Duration::zero() ? load : (std::min)(min_stay_, aging_);
-    resident.stays_until = later(now, resident.stay);
-    resident.guard = resident.stay == Duration::zero() ? Duration::zero() : load;
-}
 
 // Takes a resident out of use for good, for `unload` or a shutdown:
 //
@@ -120,6 +77,15 @@ inline void SlotScheduler::start_unload(Index index, Reason reason, Step& step) 
     act(ActionType::unload, none, index, step);
     fail_expecting(resident.key, step);
     refresh(resident.key);
+}
+
+inline void SlotScheduler::unloaded(ResidentId id, Time now, Actions& actions) {
+    begin_call();
+    Step step{now, actions};
+    const Resident& resident = residents_[id.index];
+    ++counters_.unloads[static_cast<std::size_t>(resident.reason)];
+    publish(EventType::unloaded, resident.reason, id.index, now - resident.began, step);
+    gone(id.index, step);
 }
 
 // The resident's place is free.
