@@ -246,7 +246,7 @@ TEST_CASE("a claim keeps its key's turn and is no waiter", "[H1]") {
     CHECK(line.order() == Names{"a", "b"});
     CHECK(line.queue.waiting() == 2);
     line.queue.keep_claim(second.index, Time(16ms));
-    CHECK(line.queue.claims() == std::vector{Claim{first.index, Time(16ms)}});
+    CHECK(line.queue.claims().all() == std::vector{Claim{first.index, Time(16ms)}});
     CHECK_FALSE(line.queue.requests().contains(second));
     CHECK(line.queue.waiting() == 1);
 
@@ -264,7 +264,7 @@ TEST_CASE("claims stand in the order in which they end", "[H1]") {
     line.queue.keep_claim(a.index, Time(10ms));
     line.queue.keep_claim(b.index, Time(11ms));
     line.queue.keep_claim(line.join("a").index, Time(12ms));
-    CHECK(line.queue.claims() == std::vector{Claim{b.index, Time(11ms)}, Claim{a.index, Time(12ms)}});
+    CHECK(line.queue.claims().all() == std::vector{Claim{b.index, Time(11ms)}, Claim{a.index, Time(12ms)}});
 }
 
 TEST_CASE("the waiters that expect a generation are known, wherever they leave", "[H8]") {
@@ -279,7 +279,7 @@ TEST_CASE("the waiters that expect a generation are known, wherever they leave",
     }
     const auto expecting = [&line] {
         std::vector<Index> all;
-        for (Index request = line.queue.keys()[line.entry("a")].expecting; request != none;
+        for (Index request = line.queue.keys()[line.entry("a")].lists.expecting(); request != none;
              request = line.queue.requests()[request].older_expecting) {
             all.push_back(request);
         }

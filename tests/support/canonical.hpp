@@ -257,9 +257,12 @@ private:
             write_resident(entry.resident);
         }
         add(entry.waiting);
-        for (core::Index first : entry.first) {
-            for (; first != core::none; first = scheduler_->queue().requests()[first].next) {
-                write_waiter(first, entry);
+        for (const core::WaitsFor what : {core::WaitsFor::lease, core::WaitsFor::load, core::WaitsFor::part}) {
+            for (const Priority priority : {Priority::high, Priority::normal, Priority::low}) {
+                for (core::Index each = entry.lists.first(what, priority); each != core::none;
+                     each = scheduler_->queue().requests()[each].next) {
+                    write_waiter(each, entry);
+                }
             }
         }
         add(entry.ranks_last);
@@ -357,7 +360,7 @@ private:
         add(remaining(core::later(spec.since, core::to_duration(scheduler_->options().aging))));
         add(index == entry.claim);
         if (index == entry.claim) {
-            const auto& claims = scheduler_->queue().claims();
+            const auto& claims = scheduler_->queue().claims().all();
             const auto found = std::find_if(claims.begin(), claims.end(),
                                             [&](const core::Claim& claim) { return claim.request == index; });
             add(remaining(found->until));

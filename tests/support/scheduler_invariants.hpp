@@ -1866,7 +1866,11 @@ private:
     // The key's lists; returns how many of its waiters have a deadline.
     std::size_t check_lists(std::size_t key, const core::KeyEntry& entry, const KnownResident* resident) const {
         const auto& requests = scheduler_.queue().requests();
-        std::array<core::Index, 9> next = entry.first;
+        std::array<core::Index, 9> first{};
+        for (std::size_t list = 0; list < first.size(); ++list) {
+            first[list] = entry.lists.first(static_cast<core::WaitsFor>(list / 3), static_cast<Priority>(list % 3));
+        }
+        std::array<core::Index, 9> next = first;
         std::array<core::Index, 9> last{};
         last.fill(core::none);
         std::vector<core::Index> expecting;
@@ -1911,12 +1915,12 @@ private:
         }
         for (std::size_t list = 0; list < next.size(); ++list) {
             require(next[list] == core::none, "a list ends with its last waiter");
-            require(last[list] == core::none || requests[entry.first[list]].previous == last[list],
+            require(last[list] == core::none || requests[first[list]].previous == last[list],
                     "a list knows its last waiter");
         }
         require(entry.waiting == count && entry.claim == claim, "a key knows its waiters and its claim");
         require(entry.texts == texts, "H25 every text that waits is counted");
-        core::Index each = entry.expecting;
+        core::Index each = entry.lists.expecting();
         for (; !expecting.empty(); expecting.pop_back()) {
             require(each == expecting.back(), "H8 a key knows the waiters that expect a generation");
             each = requests[each].older_expecting;

@@ -5,10 +5,10 @@
 #include "residency/core/shared_text.hpp"
 #include "residency/core/slab.hpp"
 #include "residency/core/time.hpp"
+#include "residency/core/waiter_lists.hpp"
 #include "residency/model_key.hpp"
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -38,10 +38,8 @@ struct KeyEntry {
     Index next_in_bucket = none;
     /// Its resident, in whichever state.
     Index resident = none;
-    /// The first of each of its lists, see `WaitQueue`. The `previous` of the first is the last.
-    std::array<Index, 9> first{none, none, none, none, none, none, none, none, none};
-    /// The waiter that expects a generation and came last; the others follow.
-    Index expecting = none;
+    /// What waits for it.
+    WaiterLists lists{};
     /// How many wait, a claim included.
     Index waiting = 0;
     /// How many texts these wait with; of an entry that is to be collected, which nothing waits for, the next of those.

@@ -58,7 +58,7 @@ inline void SlotScheduler::fill_batch(const RequestSpec& first, Index index, Ste
     std::size_t bytes = resident.batch.bytes - first.bytes;
     std::size_t passed_by = 0;
     for (std::size_t priority = 0; priority <= static_cast<std::size_t>(first.priority); ++priority) {  // 1.
-        Index next = queue_.keys()[key].first[priority];
+        Index next = queue_.keys()[key].lists.first(WaitsFor::lease, static_cast<Priority>(priority));
         while (next != none && texts != 0 && step.left != 0) {
             const Index each = next;
             const RequestSpec spec = queue_.requests()[each].spec;

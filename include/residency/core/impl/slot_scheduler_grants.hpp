@@ -78,7 +78,7 @@ inline bool SlotScheduler::can_serve(Index request) const noexcept {
 inline Index SlotScheduler::oldest_on(Index resident) const noexcept {
     const Index key = residents_[resident].key;
     Index oldest = queue_.oldest_unserved(key, false);
-    for (std::size_t priority = 0; priority < 3; ++priority) {
+    for (const Priority priority : {Priority::high, Priority::normal, Priority::low}) {
         const Index cut = queue_.unserved_cut(key, priority);
         if (cut != none && may_start_part(resident, cut)) {
             oldest = queue_.older(oldest, cut);

@@ -127,7 +127,7 @@ inline void SlotScheduler::time_out(Index index, Step& step) {
         action.code = errc::timed_out;
         action.stage = stage;
     } else if (may_claim && is_last) {  // 2.
-        if (entry.claim == none && queue_.claims().size() == WaitQueue::most_claims) {
+        if (entry.claim == none && queue_.claims().size() == Claims::most) {
             drop_claim(queue_.requests()[queue_.claims().front().request].key, step);
         }
         --step.left;
@@ -164,12 +164,12 @@ inline void SlotScheduler::expire_due(Step& step) {
 
 // The key's resident is no longer the one that these waiters expect.
 inline void SlotScheduler::fail_expecting(Index key, Step& step) {
-    while (queue_.keys()[key].expecting != none) {
+    while (queue_.keys()[key].lists.expecting() != none) {
         if (step.left == 0) {
             resume(step.now);
             break;
         }
-        fail(queue_.keys()[key].expecting, errc::model_changed, Duration::zero(), step);
+        fail(queue_.keys()[key].lists.expecting(), errc::model_changed, Duration::zero(), step);
     }
 }
 
