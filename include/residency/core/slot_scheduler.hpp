@@ -424,7 +424,7 @@ private:
     void enter(KeyMemory& memory, MemoryPhase phase) noexcept;
     [[nodiscard]] bool is_too_large(Index key) noexcept;
     void want_memory(Index key, Step& step);
-    void move(Index key);
+    void note_moved(Index key);
     void ask_for_memory(Index key);
     [[nodiscard]] bool may_give_place(Index resident, Step& step);
     void evict_for_memory(Index resident, Step& step);

@@ -56,13 +56,13 @@ inline void SlotScheduler::want_memory(Index key, Step& step) {
         enter(memory, MemoryPhase::sizing);
         act(ActionType::size, none, none, step).key = key;
     } else if (memory.phase == MemoryPhase::lacking) {  // 2.
-        move(key);
+        note_moved(key);
     }
 }
 
 // A waiter of a key that waits for memory has come or left. However many do before the budget listens, it hears of it
 // once.
-inline void SlotScheduler::move(Index key) {
+inline void SlotScheduler::note_moved(Index key) {
     const MemoryId id = key_memory_[key].id;
     std::erase_if(memory_requests_,
                   [id](const MemoryRequest& each) { return each.type == MemoryRequest::Type::move && each.id == id; });

@@ -243,7 +243,7 @@ inline void SlotScheduler::note_left(Index key, Step& step) {
         }
         forgive(key);                                                            // 4.
     } else if (has_budget_ && key_memory_[key].phase == MemoryPhase::lacking) {  // 5.
-        move(key);
+        note_moved(key);
     }
     refresh(key);
     collect_later(key);
