@@ -56,6 +56,14 @@ struct KeyMemory {
     }
     /// Whether the key claims no place until an answer has come.
     [[nodiscard]] bool is_aside() const noexcept { return !is_at_rest() && phase != MemoryPhase::held; }
+    /// Whether the key may claim a place: it is known how much it needs, and the budget may have it.
+    [[nodiscard]] bool may_claim_place() const noexcept {
+        return phase == MemoryPhase::sized || phase == MemoryPhase::held;
+    }
+    /// Whether the key, which has no resident, has more than the limit: no load may begin with it.
+    [[nodiscard]] bool holds_more_than(std::size_t limit) const noexcept {
+        return phase == MemoryPhase::held && asked > limit;
+    }
     /// How much it needs.
     [[nodiscard]] std::size_t need() const noexcept { return (std::max)(estimate, used); }
     /// Same in every field.

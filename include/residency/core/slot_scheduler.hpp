@@ -1,8 +1,8 @@
 #pragma once
 
 #include "residency/core/action.hpp"
-#include "residency/core/chunked_vector.hpp"
 #include "residency/core/indexed_heap.hpp"
+#include "residency/core/key_memories.hpp"
 #include "residency/core/key_memory.hpp"
 #include "residency/core/memory.hpp"
 #include "residency/core/model_calls.hpp"
@@ -199,7 +199,7 @@ public:
     /// How many residents there may be.
     [[nodiscard]] std::size_t max_resident() const noexcept { return max_resident_; }
     /// How much of its budget a key needs, as far as that is known, and where it stands.
-    [[nodiscard]] const KeyMemory& key_memory(Index key) const noexcept { return key_memory_[key]; }
+    [[nodiscard]] const KeyMemory& key_memory(Index key) const noexcept { return key_memories_[key]; }
 
     // -- Time ---------------------------------------------------------------------------------------------------------
 
@@ -419,16 +419,13 @@ private:
     void raise_generation() noexcept { generation_ = Generation{generation_.value() + 1}; }
 
     // Memory: impl/slot_scheduler_memory.hpp.
-    [[nodiscard]] bool may_claim_place(Index key) const noexcept;
     void reserve_memory();
-    void enter(KeyMemory& memory, MemoryPhase phase) noexcept;
     [[nodiscard]] bool is_too_large(Index key) noexcept;
     void want_memory(Index key, Step& step);
     void note_moved(Index key);
     void ask_for_memory(Index key);
     [[nodiscard]] bool may_give_place(Index resident, Step& step);
     void evict_for_memory(Index resident, Step& step);
-    [[nodiscard]] bool holds_too_much(const KeyMemory& memory) const noexcept;
     void drop_memory(Index key) noexcept;
     void refuse_key(Index key, Step& step);
     void refuse_keys(Step& step);
@@ -479,14 +476,9 @@ private:
     bool backend_sizes_ = false;
     // The budget's limit.
     std::size_t memory_limit_ = 0;
-    // By key entry; empty without a budget.
-    ChunkedVector<KeyMemory> key_memory_{};
+    KeyMemories key_memories_{};
     // What the budget has not taken yet.
     std::vector<MemoryRequest> memory_requests_{};
-    // Keys that stand aside on their way to memory.
-    std::size_t aside_ = 0;
-    // Keys for which the budget is being asked. Until it has answered a place and a load are kept for each.
-    std::size_t asking_ = 0;
     // Whether the budget is being asked how much memory there could be; its answer, while that is carried out.
     bool asks_for_available_ = false;
     std::optional<std::size_t> available_{};

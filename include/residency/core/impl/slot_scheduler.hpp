@@ -34,8 +34,7 @@ inline void SlotScheduler::begin_call() noexcept {
         unused_ = std::exchange(entry.texts, Index{0});
         entry.unused = false;
         if (has_budget_) {
-            KeyMemory& memory = key_memory_[key];
-            memory = KeyMemory{.given_back = memory.given_back};
+            key_memories_.forget(key);
         }
         queue_.collect(key);
     }
@@ -44,7 +43,7 @@ inline void SlotScheduler::begin_call() noexcept {
 inline void SlotScheduler::collect_later(Index key) noexcept {
     KeyEntry& entry = queue_.keys()[key];
     if (!entry.unused && key != joining_ && !entry.ranks_last && entry.waiting == 0 && entry.resident == none &&
-        queue_.keys().failures_of(key) == 0 && (!has_budget_ || key_memory_[key].is_at_rest())) {
+        queue_.keys().failures_of(key) == 0 && (!has_budget_ || key_memories_[key].is_at_rest())) {
         entry.unused = true;
         entry.texts = std::exchange(unused_, key);
     }
@@ -149,8 +148,8 @@ inline Enqueued SlotScheduler::enqueue(const SharedKey& key, const RequestSpec& 
         return result;
     }
     // Every key that waits may become a resident in a call that must not allocate.
-    const std::size_t residents =
-        (std::min)(max_resident_, residents_.size() + aside_ + queue_.standings().needs_place().size() + 1);
+    const std::size_t residents = (std::min)(
+        max_resident_, residents_.size() + key_memories_.aside() + queue_.standings().needs_place().size() + 1);
     residents_.reserve(residents);
     if (has_budget_) {
         reserve_memory();
@@ -167,7 +166,7 @@ inline Enqueued SlotScheduler::enqueue(const SharedKey& key, const RequestSpec& 
     }
     if (has_budget_ && !has_resident(index) && is_too_large(index)) {  // 3.
         result.code = errc::insufficient_memory;
-        result.retry_after = Duration(static_cast<Duration::rep>(key_memory_[index].need()));
+        result.retry_after = Duration(static_cast<Duration::rep>(key_memories_[index].need()));
         ++counters_.insufficient_memory;
         refuse(Reason::insufficient_memory, entry.key, step);
         collect_later(index);

@@ -13,9 +13,9 @@ inline void SlotScheduler::start_load(Index key, Step& step) {
     resident.began = step.now;
     resident.birth = ++births_;
     if (has_budget_) {
-        resident.memory = std::exchange(key_memory_[key].id, {});
-        resident.bytes = key_memory_[key].asked;
-        enter(key_memory_[key], MemoryPhase::sized);
+        resident.memory = std::exchange(key_memories_[key].id, {});
+        resident.bytes = key_memories_[key].asked;
+        key_memories_.enter(key, MemoryPhase::sized);
     }
     const Index index = residents_.insert(resident).index;
     KeyEntry& entry = queue_.keys()[key];
@@ -65,10 +65,10 @@ inline void SlotScheduler::loaded(ResidentId id, const ModelLimits& limits, Time
     ++counters_.loaded;
     queue_.keys().clear_failures(resident.key);
     if (resident.memory.valid()) {
-        key_memory_[resident.key].was_tried_again = false;
+        key_memories_[resident.key].was_tried_again = false;
     }
     if (resident.memory.valid() && limits.memory != 0) {
-        key_memory_[resident.key].used = resident.bytes = limits.memory;
+        key_memories_[resident.key].used = resident.bytes = limits.memory;
         say(MemoryRequest::Type::use, none, resident.memory, limits.memory);
     }
     end_load(resident);
@@ -155,7 +155,7 @@ inline bool SlotScheduler::tries_again(Index index, Duration took, Step& step) {
     if (!resident.memory.valid() || !wanted(resident)) {  // 1.
         return false;
     }
-    KeyMemory& memory = key_memory_[resident.key];
+    KeyMemory& memory = key_memories_[resident.key];
     if (std::exchange(memory.was_tried_again, true)) {  // 2.
         return false;
     }

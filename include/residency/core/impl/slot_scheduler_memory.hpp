@@ -9,19 +9,12 @@ namespace residency::core {
 
 // -- What a key needs -------------------------------------------------------------------------------------------------
 
-// Whether a key without a resident may claim a place: it is known how much memory it needs, and the budget may have it.
-inline bool SlotScheduler::may_claim_place(Index key) const noexcept {
-    return !has_budget() || key_memory_[key].phase == MemoryPhase::sized || key_memory_[key].phase == MemoryPhase::held;
-}
-
 // Makes room for one more key, and for what the calls up to the next may have to say, though the budget hears none of
 // it meanwhile: each key moves, gives memory back and asks for it, each resident says what it uses, gives it back, and
 // its key asks for more. Throws bad_alloc.
 inline void SlotScheduler::reserve_memory() {
     const std::size_t keys = std::size_t{queue_.keys().end_index()} + 1;
-    while (key_memory_.size() < keys) {
-        key_memory_.push_back({});
-    }
+    key_memories_.reserve(keys);
     constexpr std::size_t some = 16;
     const std::size_t most = memory_requests_.size() + 3 * keys + 3 * (residents_.size() + 1) + some;
     if (memory_requests_.capacity() < most) {
@@ -29,19 +22,12 @@ inline void SlotScheduler::reserve_memory() {
     }
 }
 
-// Keys that stand aside on their way to memory may all become residents, as those that need a place.
-inline void SlotScheduler::enter(KeyMemory& memory, MemoryPhase phase) noexcept {
-    aside_ -= memory.is_aside() ? 1U : 0U;
-    memory.phase = phase;
-    aside_ += memory.is_aside() ? 1U : 0U;
-}
-
 // Whether the key is known to need more than the limit. Without an estimate of the backend's the slot's options say it.
 inline bool SlotScheduler::is_too_large(Index key) noexcept {
-    KeyMemory& memory = key_memory_[key];
+    KeyMemory& memory = key_memories_[key];
     if (memory.phase == MemoryPhase::unsized && !backend_sizes_) {
         memory.estimate = options_.model_memory;
-        enter(memory, MemoryPhase::sized);
+        key_memories_.enter(key, MemoryPhase::sized);
     }
     return memory.phase == MemoryPhase::sized && memory.need() > memory_limit_;
 }
@@ -51,9 +37,9 @@ inline bool SlotScheduler::is_too_large(Index key) noexcept {
 //  1. How much the key needs is not known: the backend is asked.
 //  2. The key waits for memory: the budget hears where it stands now.
 inline void SlotScheduler::want_memory(Index key, Step& step) {
-    KeyMemory& memory = key_memory_[key];
+    KeyMemory& memory = key_memories_[key];
     if (memory.phase == MemoryPhase::unsized) {  // 1.
-        enter(memory, MemoryPhase::sizing);
+        key_memories_.enter(key, MemoryPhase::sizing);
         act(ActionType::size, none, none, step).key = key;
     } else if (memory.phase == MemoryPhase::lacking) {  // 2.
         note_moved(key);
@@ -63,7 +49,7 @@ inline void SlotScheduler::want_memory(Index key, Step& step) {
 // A waiter of a key that waits for memory has come or left. However many do before the budget listens, it hears of it
 // once.
 inline void SlotScheduler::note_moved(Index key) {
-    const MemoryId id = key_memory_[key].id;
+    const MemoryId id = key_memories_[key].id;
     std::erase_if(memory_requests_,
                   [id](const MemoryRequest& each) { return each.type == MemoryRequest::Type::move && each.id == id; });
     say(MemoryRequest::Type::move, key, id, 0);
@@ -72,9 +58,9 @@ inline void SlotScheduler::note_moved(Index key) {
 inline void SlotScheduler::sized(Index key, std::size_t bytes, Time now, Actions& actions) {
     begin_call();
     Step step{now, actions};
-    KeyMemory& memory = key_memory_[key];
+    KeyMemory& memory = key_memories_[key];
     memory.estimate = bytes;
-    enter(memory, MemoryPhase::sized);
+    key_memories_.enter(key, MemoryPhase::sized);
     refuse_key(key, step);
     refresh(key);
     decide(step);
@@ -85,8 +71,8 @@ inline void SlotScheduler::size_failed(Index key, errc code, SharedText message,
     begin_call();
     Step step{now, actions};
     ++counters_.load_failures;
-    KeyMemory& memory = key_memory_[key];
-    enter(memory, MemoryPhase::refused);
+    KeyMemory& memory = key_memories_[key];
+    key_memories_.enter(key, MemoryPhase::refused);
     // That it is the backend's own word stands in its message: the ledger has refused nothing.
     memory.refusal = code == errc::insufficient_memory ? errc::load_failed : code;
     note_failure(key, code, std::move(message), now);
@@ -100,9 +86,8 @@ inline void SlotScheduler::size_failed(Index key, errc code, SharedText message,
 
 // The budget is asked for the memory of a key: its place is in view, or has to wait for that.
 inline void SlotScheduler::ask_for_memory(Index key) {
-    KeyMemory& memory = key_memory_[key];
-    enter(memory, MemoryPhase::asking);
-    ++asking_;
+    KeyMemory& memory = key_memories_[key];
+    key_memories_.enter(key, MemoryPhase::asking);
     memory.asked = memory.need();
     say(MemoryRequest::Type::reserve, key, {}, memory.asked);
     memory_requests_.back().clears = std::exchange(memory.clears, false);
@@ -118,7 +103,7 @@ inline void SlotScheduler::ask_for_memory(Index key) {
 //  4. There could not: no. The key waits for memory before it costs another its place, or is refused.
 inline bool SlotScheduler::may_give_place(Index index, Step& step) {
     const Index key = next_key(step.now);
-    if (!has_budget_ || key_memory_[key].phase == MemoryPhase::held) {  // 1.
+    if (!has_budget_ || key_memories_[key].phase == MemoryPhase::held) {  // 1.
         return true;
     }
     if (!available_) {  // 2.
@@ -132,7 +117,7 @@ inline bool SlotScheduler::may_give_place(Index index, Step& step) {
         const bool stays = other != index && residents_.used(other) && residents_[other].stays_for_memory();
         could = stays ? subtract_bytes(could, residents_[other].bytes) : could;
     }
-    if (key_memory_[key].need() <= could) {  // 3.
+    if (key_memories_[key].need() <= could) {  // 3.
         return true;
     }
     ask_for_memory(key);  // 4.
@@ -176,15 +161,14 @@ inline void SlotScheduler::memory_answered(Index key, MemoryId id, MemoryVerdict
         decide(step);
         return;
     }
-    if (key >= key_memory_.size()) {  // 4.
+    if (key >= key_memories_.size()) {  // 4.
         return;
     }
-    KeyMemory& memory = key_memory_[key];
+    KeyMemory& memory = key_memories_[key];
     if (id.valid() && id == memory.given_back) {  // 4.
         return;
     }
     if (memory.phase == MemoryPhase::asking) {
-        --asking_;
         memory.id = id;
     } else if (memory.phase != MemoryPhase::lacking || memory.id != id) {  // 4.
         return;
@@ -194,17 +178,17 @@ inline void SlotScheduler::memory_answered(Index key, MemoryId id, MemoryVerdict
             drop_memory(key);
         }
         memory.id = {};
-        enter(memory, MemoryPhase::sized);
+        key_memories_.enter(key, MemoryPhase::sized);
         refuse_key(key, step);
         refresh(key);
     } else if (verdict == MemoryVerdict::impossible) {  // 6.
         memory.id = {};
-        enter(memory, MemoryPhase::refused);
+        key_memories_.enter(key, MemoryPhase::refused);
         memory.refusal = errc::insufficient_memory;
         refuse_key(key, step);
     } else {  // 7.
-        enter(memory, verdict == MemoryVerdict::reserved ? MemoryPhase::held : MemoryPhase::lacking);
-        if (queue_.keys()[key].waiting == 0 || holds_too_much(memory)) {  // 8., 9.
+        key_memories_.enter(key, verdict == MemoryVerdict::reserved ? MemoryPhase::held : MemoryPhase::lacking);
+        if (queue_.keys()[key].waiting == 0 || memory.holds_more_than(memory_limit_)) {  // 8., 9.
             drop_memory(key);
         }
         refuse_key(key, step);  // 9.
@@ -247,18 +231,13 @@ inline void SlotScheduler::evict_for_memory(Index index, Step& step) {
     publish(EventType::drain_started, Reason::memory, index, Duration::zero(), step);
 }
 
-// Whether a key without a resident has more memory than the limit: no load begins that would be beyond it.
-inline bool SlotScheduler::holds_too_much(const KeyMemory& memory) const noexcept {
-    return memory.phase == MemoryPhase::held && memory.asked > memory_limit_;
-}
-
 // The key, which has no resident, is to have no memory any more.
 inline void SlotScheduler::drop_memory(Index key) noexcept {
-    KeyMemory& memory = key_memory_[key];
+    KeyMemory& memory = key_memories_[key];
     if (memory.id.valid()) {
         memory.given_back = std::exchange(memory.id, {});
         say(MemoryRequest::Type::give_back, key, memory.given_back, 0);
-        enter(memory, MemoryPhase::sized);
+        key_memories_.enter(key, MemoryPhase::sized);
     }
 }
 
@@ -269,7 +248,7 @@ inline void SlotScheduler::drop_memory(Index key) noexcept {
 //  3. Its waiters fail, the oldest first. Those that are too many for one step are left to the next tick.
 //  4. What it was refused for is over: the next request has it looked at again.
 inline void SlotScheduler::refuse_key(Index key, Step& step) {
-    KeyMemory& memory = key_memory_[key];
+    KeyMemory& memory = key_memories_[key];
     if (!queue_.keys().used(key) || queue_.keys()[key].resident != none ||
         (memory.phase != MemoryPhase::refused && !is_too_large(key))) {  // 1.
         return;
@@ -299,14 +278,14 @@ inline void SlotScheduler::refuse_key(Index key, Step& step) {
         action.stage = action.stage == Stage::queue ? Stage::memory : action.stage;
     }
     if (memory.phase == MemoryPhase::refused) {  // 4.
-        enter(memory, lacks_memory ? MemoryPhase::sized : MemoryPhase::unsized);
+        key_memories_.enter(key, lacks_memory ? MemoryPhase::sized : MemoryPhase::unsized);
     }
     note_left(key, step);
 }
 
 // The same for all keys that have not been looked at since the limit was set.
 inline void SlotScheduler::refuse_keys(Step& step) {
-    while (refusing_ < key_memory_.size()) {
+    while (refusing_ < key_memories_.size()) {
         const Index key = std::exchange(refusing_, none);
         refuse_key(key, step);
         if (refusing_ == key) {
@@ -321,10 +300,10 @@ inline void SlotScheduler::set_memory_limit(std::size_t bytes, Time now, Actions
     begin_call();
     Step step{now, actions};
     memory_limit_ = bytes;
-    for (std::size_t key = 0; key < key_memory_.size(); ++key) {
-        KeyMemory& memory = key_memory_[key];
+    for (std::size_t key = 0; key < key_memories_.size(); ++key) {
+        KeyMemory& memory = key_memories_[key];
         const bool needs_less = std::exchange(memory.used, 0) > memory.estimate;
-        if (holds_too_much(memory)) {
+        if (memory.holds_more_than(memory_limit_)) {
             drop_memory(static_cast<Index>(key));
             refresh(static_cast<Index>(key));
         }

@@ -37,10 +37,10 @@ inline void SlotScheduler::decide(Step& step) {
 // (H32).
 inline void SlotScheduler::assign_places(Step& step) {
     const auto& needs_place = queue_.standings().needs_place();
-    while (!closed_ && residents_.size() + asking_ < max_resident_ && loads_ + asking_ < options_.max_loads &&
-           !needs_place.empty()) {  // 1.
+    while (!closed_ && residents_.size() + key_memories_.asking() < max_resident_ &&
+           loads_ + key_memories_.asking() < options_.max_loads && !needs_place.empty()) {  // 1.
         const Index key = next_key(step.now);
-        if (has_budget_ && key_memory_[key].phase != MemoryPhase::held) {
+        if (has_budget_ && key_memories_[key].phase != MemoryPhase::held) {
             ask_for_memory(key);
         } else {
             start_load(key, step);
@@ -53,7 +53,8 @@ inline void SlotScheduler::assign_places(Step& step) {
         }
     }
     while (!needs_place.empty() || switching_ != 0) {
-        const std::size_t loads = closed_ ? 0 : options_.max_loads - (std::min)(options_.max_loads, loads_ + asking_);
+        const std::size_t loads =
+            closed_ ? 0 : options_.max_loads - (std::min)(options_.max_loads, loads_ + key_memories_.asking());
         const std::size_t most = has_budget_ ? (std::min)(loads, std::size_t{1}) : loads;
         const std::size_t wanted = (std::min)(needs_place.size(), most);
         const Coming coming = places_coming();

@@ -34,7 +34,7 @@ inline QueueState SlotScheduler::state_of(Index key) const noexcept {
         return QueueState::not_queued;
     }
     if (entry.resident == none) {  // 2.
-        return may_claim_place(key) ? QueueState::needs_place : QueueState::not_queued;
+        return !has_budget_ || key_memories_[key].may_claim_place() ? QueueState::needs_place : QueueState::not_queued;
     }
     const Resident& resident = residents_[entry.resident];
     const bool takes_one_more = resident.state == ResidentState::ready && resident.leases < resident.capacity;
@@ -73,7 +73,7 @@ inline Stage SlotScheduler::stage_of(Index request) const noexcept {
     if (resident != none) {
         return residents_[resident].state == ResidentState::loading ? Stage::load : Stage::queue;
     }
-    return has_budget_ && key_memory_[key].is_aside() ? Stage::memory : Stage::queue;
+    return has_budget_ && key_memories_[key].is_aside() ? Stage::memory : Stage::queue;
 }
 
 // Fails a waiter. The caller puts the key where it belongs then.
@@ -241,8 +241,8 @@ inline void SlotScheduler::note_left(Index key, Step& step) {
         } else if (has_budget_ && residents_[entry.resident].state == ResidentState::queued) {  // 3.
             give_up_load(residents_[entry.resident]);
         }
-        forgive(key);                                                            // 4.
-    } else if (has_budget_ && key_memory_[key].phase == MemoryPhase::lacking) {  // 5.
+        forgive(key);                                                              // 4.
+    } else if (has_budget_ && key_memories_[key].phase == MemoryPhase::lacking) {  // 5.
         note_moved(key);
     }
     refresh(key);
