@@ -424,17 +424,21 @@ private:
     void want_memory(Index key, Step& step);
     void note_moved(Index key);
     void ask_for_memory(Index key);
-    [[nodiscard]] bool may_give_place(Index resident, Step& step);
-    void evict_for_memory(Index resident, Step& step);
     void drop_memory(Index key) noexcept;
     void refuse_key(Index key, Step& step);
     void refuse_keys(Step& step);
     [[nodiscard]] MemoryRank memory_rank(Index key) const noexcept;
     void say(MemoryRequest::Type type, Index key, MemoryId id, std::size_t bytes);
+
+    // What residents do with it: impl/slot_scheduler_memory_uses.hpp.
+    [[nodiscard]] bool may_give_place(Index resident, Step& step);
+    void evict_for_memory(Index resident, Step& step);
     void look_again();
 
+    // Time: impl/slot_scheduler_time.hpp.
     void wake_by(Time due) noexcept { wake_ = due < wake_ ? due : wake_; }
     void recompute_alarm() noexcept;
+
     Action& publish(EventType type, Reason reason, Index resident, Duration duration, Step& step) const;
     static Action& act(ActionType type, Index subject, Index resident, Step& step);
 

@@ -304,11 +304,12 @@ inline Action& SlotScheduler::publish(EventType type, Reason reason, Index resid
 
 }  // namespace residency::core
 
-#include "residency/core/impl/slot_scheduler_batches.hpp"    // IWYU pragma: export
-#include "residency/core/impl/slot_scheduler_grants.hpp"     // IWYU pragma: export
-#include "residency/core/impl/slot_scheduler_loads.hpp"      // IWYU pragma: export
-#include "residency/core/impl/slot_scheduler_memory.hpp"     // IWYU pragma: export
-#include "residency/core/impl/slot_scheduler_places.hpp"     // IWYU pragma: export
-#include "residency/core/impl/slot_scheduler_residents.hpp"  // IWYU pragma: export
-#include "residency/core/impl/slot_scheduler_time.hpp"       // IWYU pragma: export
-#include "residency/core/impl/slot_scheduler_waiting.hpp"    // IWYU pragma: export
+#include "residency/core/impl/slot_scheduler_batches.hpp"      // IWYU pragma: export
+#include "residency/core/impl/slot_scheduler_grants.hpp"       // IWYU pragma: export
+#include "residency/core/impl/slot_scheduler_loads.hpp"        // IWYU pragma: export
+#include "residency/core/impl/slot_scheduler_memory.hpp"       // IWYU pragma: export
+#include "residency/core/impl/slot_scheduler_memory_uses.hpp"  // IWYU pragma: export
+#include "residency/core/impl/slot_scheduler_places.hpp"       // IWYU pragma: export
+#include "residency/core/impl/slot_scheduler_residents.hpp"    // IWYU pragma: export
+#include "residency/core/impl/slot_scheduler_time.hpp"         // IWYU pragma: export
+#include "residency/core/impl/slot_scheduler_waiting.hpp"      // IWYU pragma: export
