@@ -1133,7 +1133,7 @@ TEST_CASE("H32 the stay does not hold against unload, a shutdown or the keep-ali
     SECTION("shutdown, after which no alarm is left of the stay") {
         slot.shut_down();
         CHECK(slot.state("a") == ResidentState::draining);
-        CHECK(slot.scheduler.yields_at() == core::never);
+        CHECK(slot.scheduler.alarm().yields_at() == core::never);
         slot.release(lease);
         slot.unloaded(a);
         CHECK(slot.scheduler.next_alarm() == core::never);

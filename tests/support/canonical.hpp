@@ -65,8 +65,8 @@ private:
     void write_state() {
         add(scheduler_->closed());
         add(remaining(scheduler_->next_alarm()));
-        add(remaining(scheduler_->yields_at()));
-        add(scheduler_->noted_timeout().count());
+        add(remaining(scheduler_->alarm().yields_at()));
+        add(scheduler_->alarm().noted_timeout().count());
         add(scheduler_->unfinished());
         add(scheduler_->calls());
         const core::ModelCalls& calls = scheduler_->model_calls();
@@ -213,7 +213,7 @@ private:
     // Which keys are still to be refused is left out: no test has as many waiters as one call can refuse.
     void write_budget() {
         add(scheduler_->memory_limit());
-        add(remaining(scheduler_->looks_at()));
+        add(remaining(scheduler_->alarm().looks_at()));
         add(scheduler_->queue().is_watched());
         add(scheduler_->asks_for_available());
         add(scheduler_->memory_requests().size());

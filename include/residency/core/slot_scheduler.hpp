@@ -1,6 +1,7 @@
 #pragma once
 
 #include "residency/core/action.hpp"
+#include "residency/core/alarm_time.hpp"
 #include "residency/core/indexed_heap.hpp"
 #include "residency/core/key_memories.hpp"
 #include "residency/core/key_memory.hpp"
@@ -79,11 +80,7 @@ public:
 
     /// A request comes with a timeout of this length. Others will follow, and most of them end long before: the next
     /// alarm is set so early that those need not move it.
-    void note_timeout(Duration timeout) noexcept {
-        if (timeout > Duration::zero()) {
-            shortest_timeout_ = (std::min)(shortest_timeout_, timeout);
-        }
-    }
+    void note_timeout(Duration timeout) noexcept { alarm_.note_timeout(timeout); }
 
     /// Makes a request wait that must. It may already be granted by the actions when this returns. `lengths` are those
     /// of its texts, if it has several, and outlive its wait.
@@ -121,21 +118,7 @@ public:
     /// Ends a lease if that changes nothing but counts and the time of last use: no key waits for anything, the
     /// resident does not drain, and it will not be due before the alarm. `now` counts only if this is the resident's
     /// last lease. False: nothing has changed, call `release`. Precondition: the lease lives.
-    [[nodiscard]] bool release_quietly(const Grant& grant, Time now) noexcept {
-        Resident& resident = residents_[grant.resident.index];
-        if (!queue_.is_calm() || resident.state != ResidentState::ready || grant.request.valid() || grant.is_part) {
-            return false;
-        }
-        const bool is_last = resident.leases == 1;
-        if (is_last) {
-            if (later(now, resident.keep_alive) < wake_) {
-                return false;
-            }
-            resident.idle_since = now;
-        }
-        end_lease(resident, grant, is_last ? now : never);
-        return true;
-    }
+    [[nodiscard]] bool release_quietly(const Grant& grant, Time now) noexcept;
 
     // -- What the backend answered ------------------------------------------------------------------------------------
 
@@ -194,8 +177,6 @@ public:
     [[nodiscard]] std::size_t memory_limit() const noexcept { return memory_limit_; }
     /// Whether the budget has yet to say how much memory there could be.
     [[nodiscard]] bool asks_for_available() const noexcept { return asks_for_available_; }
-    /// When the budget wants to look again; `never` if it does not.
-    [[nodiscard]] Time looks_at() const noexcept { return look_at_; }
     /// How many residents there may be.
     [[nodiscard]] std::size_t max_resident() const noexcept { return max_resident_; }
     /// How much of its budget a key needs, as far as that is known, and where it stands.
@@ -207,13 +188,12 @@ public:
     void tick(Time now, Actions& actions);
 
     /// Whether a call left work for an immediate `tick`.
-    [[nodiscard]] bool unfinished() const noexcept { return resume_ != never; }
-
-    /// When a resident may give way to a key that lacks a place although nothing happens until then; `never` if none.
-    [[nodiscard]] Time yields_at() const noexcept { return yields_at_; }
+    [[nodiscard]] bool unfinished() const noexcept { return alarm_.resumes_at() != never; }
 
     /// When `tick` is to be called at the latest; `never` if nothing will be due.
-    [[nodiscard]] Time next_alarm() const noexcept { return wake_; }
+    [[nodiscard]] Time next_alarm() const noexcept { return alarm_.time(); }
+    /// The same, with what it is for.
+    [[nodiscard]] const AlarmTime& alarm() const noexcept { return alarm_; }
 
     // -- Unloading ----------------------------------------------------------------------------------------------------
 
@@ -239,8 +219,6 @@ public:
 
     /// The generation counter.
     [[nodiscard]] Generation generation() const noexcept { return generation_; }
-    /// The shortest timeout that `note_timeout` got since the alarm last rang; `Duration::max()` for none.
-    [[nodiscard]] Duration noted_timeout() const noexcept { return shortest_timeout_; }
     /// How many leases live.
     [[nodiscard]] std::size_t leases() const noexcept { return leases_; }
     /// How many of them are for a model call.
@@ -303,22 +281,12 @@ private:
         Actions& actions;
         std::size_t left = slice;
     };
-    // Places that come free without a switch.
-    struct Coming {
-        // Of residents that unload, or whose load is not wanted any more.
-        std::size_t soon = 0;
-        // Of residents that drain for good: when their leases end.
-        std::size_t drained = 0;
-    };
-    // What the time since a request came went into, but for waiting.
-    struct Spent {
-        Duration load{0};
-        Duration call{0};
-    };
+    struct Coming;
+    struct Spent;
 
     void begin_call() noexcept;
     void collect_later(Index key) noexcept;
-    void resume(Time now) noexcept { wake_by(resume_ = now); }
+    void resume(Time now) noexcept { alarm_.resume_at(now); }
     [[nodiscard]] bool has_resident(Index key) const noexcept {
         const Index resident = queue_.keys()[key].resident;
         return resident != none && !residents_[resident].failed;
@@ -351,16 +319,7 @@ private:
     void use(Resident& resident, const RequestSpec& spec) noexcept;
     void count_lease(Resident& resident, const RequestSpec& spec, bool is_part = false) noexcept;
     // `when` is never if it is not known.
-    void end_lease(Resident& resident, const Grant& grant, Time when) noexcept {
-        resident.end_lease(when);
-        --leases_;
-        if (grant.is_inference) {
-            calls_.end(grant.priority, grant.is_part);
-            --resident.calls;
-        }
-        resident.texts -= grant.texts;
-        resident.parts -= grant.is_part ? 1U : 0U;
-    }
+    void end_lease(Resident& resident, const Grant& grant, Time when) noexcept;
     void grant(Index request, Step& step);
     [[nodiscard]] bool can_serve(Index request) const noexcept;
     [[nodiscard]] Index oldest_on(Index resident) const noexcept;
@@ -436,7 +395,7 @@ private:
     void look_again();
 
     // Time: impl/slot_scheduler_time.hpp.
-    void wake_by(Time due) noexcept { wake_ = due < wake_ ? due : wake_; }
+    void wake_by(Time due) noexcept { alarm_.ring_by(due); }
     void recompute_alarm() noexcept;
 
     Action& publish(EventType type, Reason reason, Index resident, Duration duration, Step& step) const;
@@ -462,13 +421,7 @@ private:
     std::uint64_t grants_ = 0;
     std::uint64_t drains_ = 0;
     std::uint64_t births_ = 0;
-    Time wake_ = never;
-    // The time of the call that left work for the next tick.
-    Time resume_ = never;
-    // Of the requests since the alarm last rang.
-    Duration shortest_timeout_ = (Duration::max)();
-    // When the answer of a resident to a key that lacks a place next changes of itself, as the latest decision saw it.
-    Time yields_at_ = never;
+    AlarmTime alarm_{};
     // The first of the key entries to be collected by the next call.
     Index unused_ = none;
     // The key of a request that is about to join, whatever leaves before.
@@ -486,8 +439,6 @@ private:
     // Whether the budget is being asked how much memory there could be; its answer, while that is carried out.
     bool asks_for_available_ = false;
     std::optional<std::size_t> available_{};
-    // When the budget wants to look again.
-    Time look_at_ = never;
     // The next key whose waiters may have to be refused; none if that is done.
     Index refusing_ = none;
     // Whether the next lease, the next place goes by age if a waiter is old enough: the last one went by rank.

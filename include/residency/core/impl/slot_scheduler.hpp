@@ -282,6 +282,27 @@ inline void SlotScheduler::release(const Grant& grant, Time now, Actions& action
     note_idle(index, step);  // 5.
 }
 
+// The same if it changes nothing but counts and the time of last use:
+//
+//  1. Something waits, the resident drains, or the lease's request has a deadline or other parts: no.
+//  2. It is the resident's last lease, and would be due before the alarm: no.
+//  3. Else yes. When a lease ended that is not the last is not known, and does not matter until then.
+inline bool SlotScheduler::release_quietly(const Grant& grant, Time now) noexcept {
+    Resident& resident = residents_[grant.resident.index];
+    if (!queue_.is_calm() || resident.state != ResidentState::ready || grant.request.valid() || grant.is_part) {  // 1.
+        return false;
+    }
+    const bool is_last = resident.leases == 1;
+    if (is_last) {
+        if (later(now, resident.keep_alive) < alarm_.time()) {  // 2.
+            return false;
+        }
+        resident.idle_since = now;
+    }
+    end_lease(resident, grant, is_last ? now : never);  // 3.
+    return true;
+}
+
 // -- Actions ----------------------------------------------------------------------------------------------------------
 
 inline Action& SlotScheduler::act(ActionType type, Index subject, Index resident, Step& step) {

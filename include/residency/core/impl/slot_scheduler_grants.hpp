@@ -21,6 +21,17 @@ inline void SlotScheduler::count_lease(Resident& resident, const RequestSpec& sp
     }
 }
 
+inline void SlotScheduler::end_lease(Resident& resident, const Grant& grant, Time when) noexcept {
+    resident.end_lease(when);
+    --leases_;
+    if (grant.is_inference) {
+        calls_.end(grant.priority, grant.is_part);
+        --resident.calls;
+    }
+    resident.texts -= grant.texts;
+    resident.parts -= grant.is_part ? 1U : 0U;
+}
+
 // It is the turn of a waiter whose key's resident is ready:
 //
 //  1. Its deadline or its generation has passed: it fails.

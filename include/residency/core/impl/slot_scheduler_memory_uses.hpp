@@ -82,8 +82,7 @@ inline void SlotScheduler::evict_for_memory(Index index, Step& step) {
 inline void SlotScheduler::look_at(Time at) noexcept {
     // A slot that is closed waits for nothing, and its alarm for no other time than that of the last resident's end.
     if (!closed_) {
-        look_at_ = at;
-        wake_by(at);
+        alarm_.look_at(at);
     }
 }
 

@@ -6,6 +6,14 @@
 
 namespace residency::core {
 
+// Places that come free without a switch.
+struct SlotScheduler::Coming {
+    // Of residents that unload, or whose load is not wanted any more.
+    std::size_t soon = 0;
+    // Of residents that drain for good: when their leases end.
+    std::size_t drained = 0;
+};
+
 // A drain comes before the next lease on the same resident, and a lease may be what kept a resident from draining.
 inline void SlotScheduler::decide(Step& step) {
     assign_places(step);
@@ -46,7 +54,7 @@ inline void SlotScheduler::assign_places(Step& step) {
             start_load(key, step);
         }
     }
-    yields_at_ = never;
+    alarm_.yield_at(never);
     for (Index index = 0; !needs_place.empty() && index < residents_.end_index(); ++index) {
         if (residents_.used(index)) {
             residents_[index].settle(step.now);
@@ -76,7 +84,7 @@ inline void SlotScheduler::assign_places(Step& step) {
                 }
                 continue;
             }
-            wake_by(yields_at_ = next_to_yield(step.now));
+            alarm_.yield_at(next_to_yield(step.now));
         }
         if (switching_ + sure >= wanted) {  // 5.
             return;

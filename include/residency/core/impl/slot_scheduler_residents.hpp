@@ -186,7 +186,8 @@ inline void SlotScheduler::close(Time now, Actions& actions) {
     begin_call();
     Step step{now, actions};
     closed_ = true;
-    yields_at_ = look_at_ = never;
+    alarm_.yield_at(never);
+    alarm_.look_at(never);
     publish(EventType::shutdown_started, Reason::shutdown, none, Duration::zero(), step);
     for (const Reason reason : Refusals::reasons) {
         if (refusals_.count(reason) != 0) {

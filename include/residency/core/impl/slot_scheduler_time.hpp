@@ -23,8 +23,8 @@ namespace residency::core {
 inline void SlotScheduler::tick(Time now, Actions& actions) {
     begin_call();
     Step step{now, actions};
-    const bool rings = wake_ <= now;
-    resume_ = never;
+    const bool rings = alarm_.time() <= now;
+    alarm_.resume_at(never);
     expire_due(step);  // 1.
     while (!queue_.claims().empty() && queue_.claims().front().until <= now) {
         drop_claim(queue_.requests()[queue_.claims().front().request].key, step);
@@ -52,9 +52,9 @@ inline void SlotScheduler::tick(Time now, Actions& actions) {
     if (closed_) {  // 6.
         fail_closed(step);
     }
-    refuse_keys(step);      // 7.
-    if (look_at_ <= now) {  // 8.
-        look_at_ = never;
+    refuse_keys(step);               // 7.
+    if (alarm_.looks_at() <= now) {  // 8.
+        alarm_.look_at(never);
         look_again();
     }
     for (Index index = 0; index < teardowns_.end_index(); ++index) {
@@ -74,7 +74,7 @@ inline void SlotScheduler::tick(Time now, Actions& actions) {
         return;
     }
     recompute_alarm();  // 12.
-    const Duration timeout = std::exchange(shortest_timeout_, (Duration::max)());
+    const Duration timeout = alarm_.take_timeout();
     if (residents_.size() != 0) {
         wake_by(later(now, timeout));
     }
@@ -82,7 +82,7 @@ inline void SlotScheduler::tick(Time now, Actions& actions) {
 
 // Forgets stale reasons to wake: the alarm stands at what is due next, exactly.
 inline void SlotScheduler::recompute_alarm() noexcept {
-    wake_ = (std::min)({resume_, yields_at_, look_at_});
+    alarm_.restart();
     if (!queue_.deadlines().empty()) {
         wake_by(queue_.deadlines().top_rank());
     }

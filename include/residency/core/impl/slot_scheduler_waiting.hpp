@@ -6,6 +6,12 @@
 
 namespace residency::core {
 
+// What the time since a request came went into, but for waiting.
+struct SlotScheduler::Spent {
+    Duration load{0};
+    Duration call{0};
+};
+
 inline bool SlotScheduler::expectation_fails(Index key, const RequestSpec& spec) const noexcept {
     if (!spec.expects) {
         return false;
