@@ -73,7 +73,9 @@ public:
     [[nodiscard]] bool had_no_company() const noexcept { return begun_ >= company_until_; }
 
     /// Whether a call of this priority may begin: one is free, and is not left to a higher priority (H26).
-    [[nodiscard]] bool may_begin(Priority priority) const noexcept;
+    [[nodiscard]] bool may_begin(Priority priority) const noexcept {
+        return running_ + 1 < most_ || (running_ < most_ && (most_ == 1 || may_take_last(priority)));
+    }
     /// Whether one more call on what `share` is about may be for a part, as far as requests go that are not cut (H26).
     /// `wait`: one of those waits for a call on it.
     [[nodiscard]] bool may_begin_part(const PartsShare& share, bool wait) const noexcept;
@@ -82,6 +84,7 @@ public:
     friend bool operator==(const ModelCalls&, const ModelCalls&) = default;
 
 private:
+    [[nodiscard]] bool may_take_last(Priority priority) const noexcept;
     // Whether the call was one of the latest; there was none if the number is zero.
     [[nodiscard]] bool is_recent(std::uint64_t number) const noexcept {
         return number != 0 && begun_ - number < 2 * most_;
@@ -100,24 +103,20 @@ private:
     bool last_is_part_ = false;
 };
 
-// Requests of a priority are present if one was in one of the latest calls; those that wait with a higher one go first
-// anyway.
+// Whether a call of this priority may take the only one that is free, of several. Requests of a priority are present if
+// one was in one of the latest calls; those that wait with a higher one go first anyway.
 //
-//  1. No call is free: it may not. It may if there is no more than this one.
-//  2. Requests of a higher priority are present, and calls of lower ones run on all calls but one: it may not.
-//  3. Else it may.
-inline bool ModelCalls::may_begin(Priority priority) const noexcept {
-    if (running_ >= most_ || most_ == 1) {  // 1.
-        return running_ < most_;
-    }
+//  1. Requests of a higher priority are present, and calls of lower ones run on all other calls: it may not.
+//  2. Else it may.
+inline bool ModelCalls::may_take_last(Priority priority) const noexcept {
     std::size_t lower = running_;
     for (std::size_t higher = 0; higher < static_cast<std::size_t>(priority); ++higher) {
         lower -= running_of_[higher];
-        if (is_recent(latest_of_[higher]) && lower >= most_ - 1) {  // 2.
+        if (is_recent(latest_of_[higher]) && lower >= most_ - 1) {  // 1.
             return false;
         }
     }
-    return true;  // 3.
+    return true;  // 2.
 }
 
 // Requests that are not cut are present if one waits, or was in one of the latest calls.
