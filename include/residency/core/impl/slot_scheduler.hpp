@@ -294,7 +294,8 @@ inline bool SlotScheduler::release_quietly(const Grant& grant, Time now) noexcep
     }
     const bool is_last = resident.leases == 1;
     if (is_last) {
-        if (later(now, resident.keep_alive) < alarm_.time()) {  // 2.
+        const Time due = later(now, resident.keep_alive);
+        if (due < alarm_.time()) {  // 2.
             return false;
         }
         resident.idle_since = now;
