@@ -3,6 +3,8 @@
 
 #include "residency/core/memory_ledger.hpp"
 
+#include "support/memory.hpp"
+
 #include <catch2/catch.hpp>
 
 #include <cstddef>
@@ -91,6 +93,17 @@ TEST_CASE("A resident that keeps its place is left until its time has come", "[c
     CHECK(budget.ledger.looks_for() == 0);
     budget.say(first, MemoryHold::idle, Time(0), Time(50));
     CHECK(budget.settle(Time(50)) == MemoryAnswers{answer(MemoryVerdict::evict, 1, first)});
+}
+
+TEST_CASE("Keys that ask before the budget settles cost the same however many there are", "[core][S18]") {
+    Ledger ledger(1);
+    constexpr Index keys = 10'000;
+    const std::size_t before = residency::test::Memory::here().allocations;
+    for (Index key = 0; key < keys; ++key) {
+        ledger.reserve(key, 1);
+    }
+    // What they stand in grows in chunks, or doubles.
+    CHECK(residency::test::Memory::here().allocations - before < keys / 4);
 }
 
 TEST_CASE("What can never fit is refused, and nothing goes for it", "[core][H35][R13]") {

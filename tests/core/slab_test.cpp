@@ -207,6 +207,17 @@ TEST_CASE("a slab keeps the room that was reserved for all, whatever is erased",
     CHECK(after < blocks - 25);
 }
 
+TEST_CASE("a slab that is to have room for one item more again and again moves nothing for it", "[S18]") {
+    Slab<int, Tag> slab;
+    constexpr std::size_t most = 100'000;
+    const std::size_t before = Memory::here().allocations;
+    for (std::size_t count = 1; count <= most; ++count) {
+        slab.reserve(count);
+    }
+    // One for each chunk, and the few of lists that double.
+    CHECK(Memory::here().allocations - before < most / slab.chunk_size + 60);
+}
+
 TEST_CASE("a slab that lacks memory is unchanged", "[H18]") {
     Slab<int, Tag> table;
     for (int count = 0; count < 16; ++count) {

@@ -68,7 +68,7 @@ public:
     void reserve(std::size_t count) {
         const std::size_t chunks = (count + chunk_size - 1) / chunk_size;
         reserve_directory(chunks);
-        room_.spares.reserve(chunks + 2);
+        grow(room_.spares, chunks + 2);
         while (attached_ + room_.spares.size() < chunks) {
             add_spare();
         }

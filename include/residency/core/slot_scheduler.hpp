@@ -6,6 +6,7 @@
 #include "residency/core/key_memories.hpp"
 #include "residency/core/key_memory.hpp"
 #include "residency/core/memory.hpp"
+#include "residency/core/memory_requests.hpp"
 #include "residency/core/model_calls.hpp"
 #include "residency/core/refusals.hpp"
 #include "residency/core/request.hpp"
@@ -168,9 +169,9 @@ public:
     /// Adds what each resident does with its memory. Allocates; what it throws changes nothing.
     void memory_uses(Time now, std::vector<MemoryUse>& uses);
     /// What the slot has to say to its budget since the last call, in order; the caller takes it, and leaves the room.
-    [[nodiscard]] std::vector<MemoryRequest>& memory_requests() noexcept { return memory_requests_; }
+    [[nodiscard]] MemoryRequests& memory_requests() noexcept { return memory_requests_; }
     /// The same, only to be looked at.
-    [[nodiscard]] const std::vector<MemoryRequest>& memory_requests() const noexcept { return memory_requests_; }
+    [[nodiscard]] const MemoryRequests& memory_requests() const noexcept { return memory_requests_; }
     /// Whether there is a budget.
     [[nodiscard]] bool has_budget() const noexcept { return has_budget_; }
     /// The budget's limit, as far as the slot has heard.
@@ -387,7 +388,7 @@ private:
     void refuse_key(Index key, Step& step);
     void refuse_keys(Step& step);
     [[nodiscard]] MemoryRank memory_rank(Index key) const noexcept;
-    void say(MemoryRequest::Type type, Index key, MemoryId id, std::size_t bytes);
+    void say(MemoryRequest::Type type, Index key, MemoryId id, std::size_t bytes, bool clears = false);
 
     // What residents do with it: impl/slot_scheduler_memory_uses.hpp.
     [[nodiscard]] bool may_give_place(Index resident, Step& step);
@@ -435,7 +436,7 @@ private:
     std::size_t memory_limit_ = 0;
     KeyMemories key_memories_{};
     // What the budget has not taken yet.
-    std::vector<MemoryRequest> memory_requests_{};
+    MemoryRequests memory_requests_{};
     // Whether the budget is being asked how much memory there could be; its answer, while that is carried out.
     bool asks_for_available_ = false;
     std::optional<std::size_t> available_{};

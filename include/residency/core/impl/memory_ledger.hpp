@@ -16,12 +16,14 @@ namespace residency::core {
 
 inline MemoryId MemoryLedger::reserve(MemoryOwner owner, std::size_t bytes, const MemoryRank& rank, Time aged_at,
                                       bool clears) {
-    for (std::vector<Index>* const list : {&order_, &holders_}) {
-        if (list->capacity() <= entries_.size()) {
-            list->reserve((std::max)(std::size_t{16}, 2 * entries_.size()));
+    const auto reserve_one = [](auto& list, std::size_t size) {
+        if (list.capacity() <= size) {
+            list.reserve((std::max)(std::size_t{16}, 2 * size));
         }
-    }
-    fresh_.reserve(fresh_.size() + 1);
+    };
+    reserve_one(order_, entries_.size());
+    reserve_one(holders_, entries_.size());
+    reserve_one(fresh_, fresh_.size());
     ages_.reserve(std::size_t{entries_.end_index()} + 1);
     Entry entry;
     entry.owner = owner;

@@ -63,9 +63,8 @@ inline void MemoryLedger::make_room(Index leader, Time now, MemoryAnswers& answe
     evict(MemoryHold::in_use, subtract_bytes(to_drain, room.drained), leader, now, answers);  // 3.
     // What drains may be more than is needed of it.
     std::size_t draining = 0;
-    for (Index index = 0; index < entries_.end_index(); ++index) {
-        draining =
-            entries_.used(index) && entries_[index].may_drain ? add_bytes(draining, entries_[index].bytes) : draining;
+    for (const Index each : holders_) {
+        draining = entries_[each].may_drain ? add_bytes(draining, entries_[each].bytes) : draining;
     }
     evict(MemoryHold::idle, subtract_bytes(room.lacking, draining), leader, now, answers);  // 1.
 }

@@ -16,10 +16,7 @@ inline void SlotScheduler::reserve_memory() {
     const std::size_t keys = std::size_t{queue_.keys().end_index()} + 1;
     key_memories_.reserve(keys);
     constexpr std::size_t some = 16;
-    const std::size_t most = memory_requests_.size() + 3 * keys + 3 * (residents_.size() + 1) + some;
-    if (memory_requests_.capacity() < most) {
-        memory_requests_.reserve(most + most / 2);
-    }
+    memory_requests_.reserve(3 * keys + 3 * (residents_.size() + 1) + some);
 }
 
 // Whether the key is known to need more than the limit. Without an estimate of the backend's the slot's options say it.
@@ -50,8 +47,7 @@ inline void SlotScheduler::want_memory(Index key, Step& step) {
 // once.
 inline void SlotScheduler::note_moved(Index key) {
     const MemoryId id = key_memories_[key].id;
-    std::erase_if(memory_requests_,
-                  [id](const MemoryRequest& each) { return each.type == MemoryRequest::Type::move && each.id == id; });
+    memory_requests_.erase_move(id);
     say(MemoryRequest::Type::move, key, id, 0);
 }
 
@@ -89,8 +85,7 @@ inline void SlotScheduler::ask_for_memory(Index key) {
     KeyMemory& memory = key_memories_[key];
     key_memories_.enter(key, MemoryPhase::asking);
     memory.asked = memory.need();
-    say(MemoryRequest::Type::reserve, key, {}, memory.asked);
-    memory_requests_.back().clears = std::exchange(memory.clears, false);
+    say(MemoryRequest::Type::reserve, key, {}, memory.asked, std::exchange(memory.clears, false));
     refresh(key);
 }
 
@@ -258,18 +253,19 @@ inline MemoryRank SlotScheduler::memory_rank(Index key) const noexcept {
     return {static_cast<unsigned>(spec.priority), spec.since};
 }
 
-inline void SlotScheduler::say(MemoryRequest::Type type, Index key, MemoryId id, std::size_t bytes) {
+inline void SlotScheduler::say(MemoryRequest::Type type, Index key, MemoryId id, std::size_t bytes, bool clears) {
     MemoryRequest request;
     request.type = type;
     request.key = key;
     request.id = id;
     request.bytes = bytes;
+    request.clears = clears;
     if (type == MemoryRequest::Type::reserve || type == MemoryRequest::Type::move) {
         request.rank = memory_rank(key);
         const Index oldest = queue_.oldest(key);
         request.aged_at = oldest == none ? never : later(queue_.requests()[oldest].spec.since, aging_);
     }
-    memory_requests_.push_back(request);
+    memory_requests_.push(request);
 }
 
 }  // namespace residency::core

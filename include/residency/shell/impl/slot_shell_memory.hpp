@@ -11,7 +11,6 @@
 #include "residency/shell/slot_shell.hpp"
 #include "residency/status.hpp"
 
-#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstddef>
@@ -77,10 +76,7 @@ public:
                     delivers_ = false;
                     break;
                 }
-                std::vector<core::MemoryRequest>& all = shell.state_.scheduler.memory_requests();
-                count = (std::min)(some.size(), all.size());
-                std::copy_n(all.begin(), count, some.begin());
-                all.erase(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(count));
+                count = shell.state_.scheduler.memory_requests().take(some);
                 delivers_ = count != 0;
                 now = shell.now();
             }
