@@ -485,7 +485,7 @@ TEST_CASE("What is pinned while the budget says how much memory there could be i
     for (MemorySlot& slot : world.slots) {
         slot.scheduler.memory_uses(world.now, uses);
     }
-    const std::size_t available = core::memory_available(world.ledger, uses, embedding);
+    const std::size_t available = world.ledger.available(embedding, uses);
     // Meanwhile the resident is pinned, too.
     core::Grant grant;
     spec.overrides_keep_alive = true;

@@ -3,7 +3,6 @@
 // Slots that share a memory budget, without threads: each message is delivered at once, in order. The test says when a
 // backend answers and when a lease ends.
 
-#include "residency/core/memory_available.hpp"
 #include "residency/core/memory_ledger.hpp"
 #include "residency/core/slot_scheduler.hpp"
 
@@ -217,7 +216,7 @@ struct MemoryWorld {
             for (std::size_t slot = 0; is_asked && slot < slots.size(); ++slot) {
                 if (std::exchange(slots[slot].asks, false)) {
                     core::Actions actions;
-                    const std::size_t available = core::memory_available(ledger, uses, static_cast<core::Index>(slot));
+                    const std::size_t available = ledger.available(static_cast<core::Index>(slot), uses);
                     slots[slot].scheduler.memory_available(available, now, actions);
                     carry_out(slot, actions);
                 }

@@ -85,10 +85,10 @@ public:
     [[nodiscard]] std::size_t bytes_of(MemoryId id) const noexcept {
         return entries_.contains(id) ? entries_[id.index].bytes : 0;
     }
-    /// The slot that has it or waits for it; none for a name that is void.
-    [[nodiscard]] Index slot_of(MemoryId id) const noexcept {
-        return entries_.contains(id) ? entries_[id.index].owner.slot : none;
-    }
+    /// How many bytes of the limit a slot could have if everything of the others went but residents that are pinned,
+    /// and those on which bare leases live. What of its own stays the slot sees itself, when it decides. `uses` is what
+    /// all slots say of their residents.
+    [[nodiscard]] std::size_t available(Index slot, const std::vector<MemoryUse>& uses) const noexcept;
     /// Whether the memory is reserved.
     [[nodiscard]] bool is_reserved(MemoryId id) const noexcept {
         return entries_.contains(id) && entries_[id.index].holder != none;

@@ -2,7 +2,6 @@
 
 #include "residency/core/key_memory.hpp"
 #include "residency/core/memory.hpp"
-#include "residency/core/memory_available.hpp"
 #include "residency/core/memory_ledger.hpp"
 #include "residency/core/shared_key.hpp"
 #include "residency/core/time.hpp"
@@ -52,7 +51,7 @@ public:
     virtual void answer(const core::MemoryAnswer& answer) noexcept = 0;
     /// The budget wants a request `look` at that time.
     virtual void look_at(core::Time at) noexcept = 0;
-    /// The answer to a request `available`: see `core::memory_available`.
+    /// The answer to a request `available`: see `core::MemoryLedger::available`.
     virtual void available(std::size_t bytes) noexcept = 0;
     /// The budget's limit is another.
     virtual void limit_changed() noexcept = 0;
@@ -320,7 +319,7 @@ private:
         for (User& each : users_) {
             if (reads_ && each.number >= next && std::exchange(each.is_next, false)) {
                 next = each.number + 1;
-                available = core::memory_available(ledger_, uses_, each.number);
+                available = ledger_.available(each.number, uses_);
                 if (std::shared_ptr<MemoryUser> user = each.user.lock()) {
                     return user;
                 }

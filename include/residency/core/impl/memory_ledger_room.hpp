@@ -120,6 +120,17 @@ inline Index MemoryLedger::next_to_go(MemoryHold hold, Index to, Time now) const
     return first;
 }
 
+inline std::size_t MemoryLedger::available(Index slot, const std::vector<MemoryUse>& uses) const noexcept {
+    std::size_t available = limit_;
+    for (const MemoryUse& use : uses) {
+        const bool stays = use.hold == MemoryHold::pinned || use.hold == MemoryHold::leased;
+        if (stays && entries_.contains(use.id) && entries_[use.id.index].owner.slot != slot) {
+            available = subtract_bytes(available, entries_[use.id.index].bytes);
+        }
+    }
+    return available;
+}
+
 inline std::size_t MemoryLedger::sum_of(MemoryHold hold, Index to, Time now) const noexcept {
     std::size_t sum = 0;
     for (const Index each : holders_) {
