@@ -88,7 +88,7 @@ public:
         if (runtime_) {
             runtime_->end(detail::Ending::destruction, *shell_);
         }
-        detail::SlotMemory<Clock>::let_go(shell_);
+        detail::SlotMemory<detail::SlotShell<Clock>>::let_go(shell_);
     }
 
     // -- Leases -------------------------------------------------------------------------------------------------------
@@ -280,7 +280,7 @@ private:
         auto shell = std::make_shared<Shell>(std::move(backend), std::move(name), options, runtime.executors(index),
                                              runtime.events(), budget);
         if (budget) {
-            detail::SlotMemory<Clock>::join(budget, shell);
+            detail::SlotMemory<detail::SlotShell<Clock>>::join(budget, shell);
         }
         return shell;
     }

@@ -33,7 +33,7 @@ ROOT = HERE.parents[1]
 FILES = (
     "core/impl/slot_scheduler.hpp", "core/impl/slot_scheduler_batches.hpp", "core/impl/slot_scheduler_grants.hpp", "core/impl/slot_scheduler_loads.hpp", "core/impl/slot_scheduler_places.hpp", "core/impl/slot_scheduler_residents.hpp",
     "core/impl/slot_scheduler_time.hpp", "core/impl/slot_scheduler_waiting.hpp", "core/slot_scheduler.hpp", "core/wait_queue.hpp",
-    "core/impl/memory_ledger.hpp", "core/impl/memory_ledger_room.hpp", "core/memory_ledger.hpp", "core/impl/slot_scheduler_memory.hpp", "core/impl/slot_scheduler_memory_uses.hpp", "shell/impl/slot_shell_memory.hpp", "shell/memory_broker.hpp",
+    "core/impl/memory_ledger.hpp", "core/impl/memory_ledger_room.hpp", "core/memory_ledger.hpp", "core/impl/slot_scheduler_memory.hpp", "core/impl/slot_scheduler_memory_uses.hpp", "shell/slot_memory.hpp", "shell/memory_broker.hpp",
     "core/impl/wait_queue.hpp", "core/alarm_time.hpp", "core/claims.hpp", "core/waiter_lists.hpp", "core/indexed_heap.hpp", "core/model_calls.hpp", "core/refusals.hpp", "core/standings.hpp", "core/text_lengths.hpp", "core/text_rate.hpp", "core/chunked_vector.hpp", "core/key_memories.hpp", "core/key_memory.hpp", "core/key_table.hpp", "core/resident.hpp", "core/slab.hpp", "shell/impl/slot_shell.hpp",
     "shell/impl/slot_shell_apply.hpp", "shell/impl/slot_shell_work.hpp", "shell/slot_shell.hpp",
     "shell/slot_state.hpp", "shell/slot_status.hpp", "shell/resident_records.hpp", "shell/pending_teardowns.hpp", "shell/running_calls.hpp", "shell/request_spec.hpp",

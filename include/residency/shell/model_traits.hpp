@@ -12,4 +12,12 @@ struct ModelTraits {
     bool distinguishes = false;
 };
 
+/// What a slot has to know of its backend.
+struct BackendTraits {
+    /// Whether it says which keys it knows.
+    bool knows_keys = false;
+    /// Whether it says how much memory a key needs.
+    bool says_memory = false;
+};
+
 }  // namespace residency::detail

@@ -6,13 +6,13 @@
 #include "residency/core/time.hpp"
 #include "residency/error_code.hpp"
 #include "residency/generation.hpp"
-#include "residency/runtime/user_code_scope.hpp"
 #include "residency/shell/call_part.hpp"
 #include "residency/shell/error_writer.hpp"
 #include "residency/shell/intrusive_queue.hpp"
 #include "residency/shell/pending_teardown.hpp"
 #include "residency/shell/resident_record.hpp"
 #include "residency/shell/running_calls.hpp"
+#include "residency/shell/stop_requests.hpp"
 #include "residency/shell/waiter.hpp"
 
 #include <boost/smart_ptr/intrusive_ptr.hpp>
@@ -21,48 +21,6 @@
 #include <utility>
 
 namespace residency::detail {
-
-/// Loads and calls that are to be asked to stop. Calling it runs stop callbacks, which are user code.
-class StopRequests {
-public:
-    [[nodiscard]] bool empty() const noexcept { return loads_.empty() && calls_.empty(); }
-    void push(std::shared_ptr<ResidentRecord> load) noexcept { loads_.push(std::move(load)); }
-    void push(boost::intrusive_ptr<InferenceWaiter> call) noexcept { calls_.push(std::move(call)); }
-
-    /// Requests the stops, on a thread of `owner`.
-    void request(const void* owner) noexcept {
-        const runtime::UserCodeScope scope(owner);
-        while (!loads_.empty()) {
-            loads_.pop()->stop.request_stop();
-        }
-        while (!calls_.empty()) {
-            calls_.pop()->request_stop();
-        }
-    }
-    /// Requests none of them. One by one: each owns the next, and there may be more of them than a stack is deep.
-    void drop() noexcept {
-        while (!loads_.empty()) {
-            static_cast<void>(loads_.pop());
-        }
-        while (!calls_.empty()) {
-            static_cast<void>(calls_.pop());
-        }
-    }
-
-private:
-    IntrusiveQueue<&ResidentRecord::next_stop> loads_{};
-    IntrusiveQueue<&InferenceWaiter::next_early> calls_{};
-};
-
-/// Stop requests on their way to an executor, which may end without coming to them.
-struct PostedStops {
-    explicit PostedStops(StopRequests&& of) noexcept : stops(std::move(of)) {}
-    PostedStops(const PostedStops&) = delete;
-    PostedStops& operator=(const PostedStops&) = delete;
-    ~PostedStops() { stops.drop(); }
-
-    StopRequests stops;
-};
 
 /// What a decision asks the shell to do once the mutex is free. Collecting it needs no memory.
 struct Outbox {

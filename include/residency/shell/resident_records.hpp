@@ -46,6 +46,15 @@ public:
         return record;
     }
 
+    /// Calls `use(model)` for each model that is there; the records have none afterwards.
+    template <class Use>
+    void take_models(const Use& use) noexcept {
+        for (const std::shared_ptr<ResidentRecord>& record : records_) {
+            if (record && record->model != nullptr) {
+                use(std::exchange(record->model, nullptr));
+            }
+        }
+    }
     /// Takes out the records of residents that are gone.
     void remove_gone(const core::Slab<core::Resident, core::ResidentTag>& residents, Gone& gone) noexcept {
         if (count_ == residents.size()) {

@@ -13,6 +13,7 @@
 #include "residency/shell/admission.hpp"
 #include "residency/shell/error_writer.hpp"
 #include "residency/shell/event_queue.hpp"
+#include "residency/shell/load_failure.hpp"
 #include "residency/shell/memory_broker.hpp"
 #include "residency/shell/model_traits.hpp"
 #include "residency/shell/outbox.hpp"
@@ -21,6 +22,7 @@
 #include "residency/shell/shared_from_this.hpp"
 #include "residency/shell/slot_base.hpp"
 #include "residency/shell/slot_events.hpp"
+#include "residency/shell/slot_memory.hpp"
 #include "residency/shell/slot_runtime.hpp"
 #include "residency/shell/slot_state.hpp"
 #include "residency/shell/slot_status.hpp"
@@ -42,17 +44,6 @@
 
 namespace residency::detail {
 
-template <class Clock>
-class SlotMemory;
-
-/// What a slot has to know of its backend.
-struct BackendTraits {
-    /// Whether it says which keys it knows.
-    bool knows_keys = false;
-    /// Whether it says how much memory a key needs.
-    bool says_memory = false;
-};
-
 /// The shell of one slot: holds the mutex while the scheduler decides, and carries out the decision once the mutex is
 /// free. It decides nothing, and knows the backend and its models only as `load_model` and `destroy_model`.
 ///
@@ -61,6 +52,7 @@ struct BackendTraits {
 template <class Clock>
 class SlotShell : public SlotBase, public EndingSlot, public SharedFromThis<SlotShell<Clock>> {
 public:
+    using clock_type = Clock;
     /// Whether the slot's clock is the one that blocking calls wait by.
     static constexpr bool is_steady = std::is_same_v<Clock, std::chrono::steady_clock>;
 
@@ -145,15 +137,11 @@ protected:
             const Lock lock(mutex_);
             std::swap(records, state_.records);
         }
-        for (const std::shared_ptr<ResidentRecord>& record : records) {
-            if (record && record->model != nullptr) {
-                destroy_model(std::exchange(record->model, nullptr));
-            }
-        }
+        records.take_models([this](void* model) { destroy_model(model); });
     }
 
 private:
-    friend class SlotMemory<Clock>;
+    friend class SlotMemory<SlotShell>;
     using Lock = runtime::MutexLock;
 
     // Read under the mutex so that timestamps are monotonic.
@@ -168,10 +156,6 @@ private:
 
     [[nodiscard]] bool is_unknown(const ModelKey& key) const noexcept;
     bool end_lease(ResidentRecord& record, InferenceWaiter* first) noexcept;
-    // The lease of a call that is not for a part.
-    [[nodiscard]] static core::Grant grant_of(const InferenceWaiter& first) noexcept {
-        return {first.record->id, first.request, true, first.call_texts, false, first.priority};
-    }
     void end_counted(const core::Grant& grant) noexcept RESIDENCY_REQUIRES(mutex_);
     [[nodiscard]] bool release_quietly(const core::Grant& grant) noexcept RESIDENCY_REQUIRES(mutex_);
     [[nodiscard]] core::Time wanted_alarm() const noexcept RESIDENCY_REQUIRES(mutex_) {
@@ -179,20 +163,12 @@ private:
     }
 
     // -- Work that has an executor of its own: impl/slot_shell_work.hpp --
-    // What is known of a load, or an estimate, that threw.
-    struct LoadFailure {
-        errc code = errc::load_failed;
-        bool out_of_memory = false;
-        core::SharedText message{};
-    };
-    [[nodiscard]] LoadFailure failure_of(const std::exception_ptr& cause) const noexcept;
     void post_load(std::shared_ptr<ResidentRecord> record) noexcept;
     void run_load(const std::shared_ptr<ResidentRecord>& record) noexcept;
     void end_load(ResidentRecord& record, void* model, const ModelTraits& traits,
                   const std::exception_ptr& cause) noexcept;
     void post_unload(std::shared_ptr<ResidentRecord> record) noexcept;
     void run_unload(ResidentRecord& record) noexcept;
-    void post_stops(StopRequests&& stops) noexcept;
     template <class Fill>
     void publish(const Fill& fill) noexcept;
     void await_posts() noexcept;
@@ -218,7 +194,7 @@ private:
     SlotState<Clock> state_ RESIDENCY_GUARDED_BY(mutex_);
     runtime::Alarm<Clock> alarm_;
     // What it has to do with the budget; written once, before the first request.
-    std::shared_ptr<SlotMemory<Clock>> memory_{};
+    std::shared_ptr<SlotMemory<SlotShell>> memory_{};
     // Set while leases outlive the ModelSlot: they do not own this object one by one, so that a lease costs no atomic
     // count.
     std::shared_ptr<SlotShell> self_ RESIDENCY_GUARDED_BY(mutex_){};

@@ -12,6 +12,7 @@
 #include "residency/shell/pending_teardowns.hpp"
 #include "residency/shell/resident_records.hpp"
 #include "residency/shell/running_calls.hpp"
+#include "residency/shell/sizing_failures.hpp"
 #include "residency/shell/slot_events.hpp"
 #include "residency/shell/waiter.hpp"
 #include "residency/std_deque.hpp"
@@ -23,7 +24,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
-#include <list>
 #include <memory>
 #include <optional>
 #include <string>
@@ -56,9 +56,7 @@ struct SlotState {
     std::deque<boost::intrusive_ptr<Waiter>> waiters{};
     ResidentRecords records{};
     PendingTeardowns teardowns{};
-    /// What the backend threw instead of saying how much keys need, by their entries: of those whose waiters are being
-    /// failed, and what is left of others until the next comes.
-    using SizingFailures = std::list<std::pair<core::Index, SharedCause>>;
+    /// What the backend threw instead of saying how much keys need.
     SizingFailures sizing_failed{};
     /// Whether the slot is being destroyed.
     bool abandoned = false;
@@ -108,20 +106,6 @@ struct SlotState {
             collect_one(actions[index], out);
         }
         actions.erase(actions.begin(), actions.begin() + static_cast<std::ptrdiff_t>(count));
-    }
-
-    /// The key of this entry could not be sized. `failed` is what that threw, or empty without memory for it; it
-    /// becomes those that are of no use any more, to be destroyed without the mutex.
-    void note_sizing_failed(core::Index key, SizingFailures& failed) noexcept {
-        SizingFailures kept;
-        kept.swap(failed);
-        while (!sizing_failed.empty()) {
-            const core::Index other = sizing_failed.front().first;
-            const bool fails = scheduler.key_memory(other).phase == core::MemoryPhase::refused && other != key;
-            SizingFailures& to = fails ? kept : failed;
-            to.splice(to.end(), sizing_failed, sizing_failed.begin());
-        }
-        sizing_failed.swap(kept);
     }
 
     /// The call of `first`, and of all that joined it, has ended. They complete, but for those that have completed
@@ -249,12 +233,8 @@ private:
                 const boost::intrusive_ptr<Waiter> waiter = std::move(waiters[action.subject]);
                 if (const ResidentRecord* const record = records.find(action.resident)) {
                     waiter->cause = record->cause;
-                } else {
-                    for (const auto& [key, cause] : sizing_failed) {
-                        if (key == action.key) {
-                            waiter->cause = cause;
-                        }
-                    }
+                } else if (const SharedCause* const cause = sizing_failed.find(action.key)) {
+                    waiter->cause = *cause;
                 }
                 out.fail(waiter, action.code, action.stage, action.duration);
                 out.delivers = true;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "residency/core/action.hpp"
+#include "residency/core/request.hpp"
 #include "residency/core/shared_key.hpp"
 #include "residency/core/slab.hpp"
 #include "residency/core/time.hpp"
@@ -129,6 +130,10 @@ public:
     /// Whether the model was asked to stop, as the first of a call knows.
     [[nodiscard]] std::stop_token stop_token() const noexcept { return stop_.get_token(); }
 
+    /// The lease of the call of which it is the first, and which is not for a part.
+    [[nodiscard]] core::Grant grant() const noexcept {
+        return {record->id, request, true, call_texts, false, priority};
+    }
     /// `other` shares its call, and the lease that this is about to have. Under the slot's mutex.
     void join(const boost::intrusive_ptr<InferenceWaiter>& other) noexcept {
         other->first_in_call = this;

@@ -89,7 +89,7 @@ bool SlotShell<Clock>::finish(InferenceWaiter& first) noexcept {
     }
     if (!first.next_in_call) {
         const Lock lock(mutex_);
-        if (release_quietly(grant_of(first))) {
+        if (release_quietly(first.grant())) {
             end_call(first);
             const bool completes = !first.completed_early.exchange(true);
             if (completes) {
@@ -122,7 +122,7 @@ bool SlotShell<Clock>::end_lease(ResidentRecord& record, InferenceWaiter* first)
         if (first != nullptr) {
             deliveries_ += state_.end_calls(*first, keep_waiter);
         }
-        end_counted(first == nullptr ? core::Grant{record.id} : grant_of(*first));
+        end_counted(first == nullptr ? core::Grant{record.id} : first->grant());
     });
     return first != nullptr && first->completes;
 }
@@ -180,11 +180,7 @@ bool SlotShell<Clock>::closed() const noexcept {
 template <class Clock>
 SlotStatus SlotShell<Clock>::status() const {
     if (this->is_in_child()) {
-        SlotStatus status;
-        status.name = name_;
-        status.generation = generation();
-        status.shutting_down = true;
-        return status;
+        return {.name = name_, .generation = generation(), .shutting_down = true};
     }
     StatusReader<SlotState<Clock>> reader(name_);
     {
@@ -251,6 +247,5 @@ void SlotShell<Clock>::forget(PendingTeardown& teardown) noexcept {
 
 }  // namespace residency::detail
 
-#include "residency/shell/impl/slot_shell_apply.hpp"   // IWYU pragma: export
-#include "residency/shell/impl/slot_shell_memory.hpp"  // IWYU pragma: export
-#include "residency/shell/impl/slot_shell_work.hpp"    // IWYU pragma: export
+#include "residency/shell/impl/slot_shell_apply.hpp"  // IWYU pragma: export
+#include "residency/shell/impl/slot_shell_work.hpp"   // IWYU pragma: export

@@ -71,7 +71,7 @@ void SlotShell<Clock>::carry_out(Outbox&& out) noexcept {
         part.call->start_part(part);
     }
     if (out.sized_entry != core::none) {
-        SlotMemory<Clock>::post_size(this->shared_from_this(), out.sized_entry, out.sized_key);
+        SlotMemory<SlotShell>::post_size(this->shared_from_this(), out.sized_entry, out.sized_key);
     }
     ErrorWriter errors(name_, options_, budget_.get());
     out.complete(errors);
@@ -86,7 +86,7 @@ void SlotShell<Clock>::carry_out(Outbox&& out) noexcept {
         memory_->deliver(*this);
     }
     if (!out.stops.empty() && !out.stops_in_place) {
-        post_stops(std::move(out.stops));
+        post_stops(std::move(out.stops), executors_, this->shared_from_this());
     }
     // Nothing is posted from here on: the executors may end.
     --carrying_out_;

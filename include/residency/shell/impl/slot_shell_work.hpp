@@ -2,8 +2,7 @@
 
 #include "residency/shell/slot_shell.hpp"
 
-// The work of SlotShell that has an executor of its own: loads and unloads, model calls, stop requests, the alarm; and
-// its end.
+// The work of SlotShell that has an executor of its own: loads and unloads, model calls, the alarm; and its end.
 
 namespace residency::detail {
 
@@ -47,26 +46,10 @@ void SlotShell<Clock>::run_load(const std::shared_ptr<ResidentRecord>& record) n
     end_load(*record, model, traits, cause);
 }
 
-// Asked for without the mutex: an exception of the backend's is the backend's code (R10).
-template <class Clock>
-typename SlotShell<Clock>::LoadFailure SlotShell<Clock>::failure_of(const std::exception_ptr& cause) const noexcept {
-    LoadFailure failure;
-    if (cause) {
-        const runtime::UserCodeScope scope(executors_.owner);
-        failure.code = errc_of(cause, errc::load_failed);
-        failure.out_of_memory = is_out_of_memory(cause);
-        try {
-            failure.message = std::make_shared<const std::string>(message_of(cause));
-        } catch (...) {  // NOLINT(bugprone-empty-catch): out of memory: a failure without its words
-        }
-    }
-    return failure;
-}
-
 template <class Clock>
 void SlotShell<Clock>::end_load(ResidentRecord& record, void* model, const ModelTraits& traits,
                                 const std::exception_ptr& cause) noexcept {
-    const LoadFailure failure = failure_of(cause);
+    const LoadFailure failure = LoadFailure::of(cause, executors_.owner);
     apply([&](Outbox& /*out*/) {
         mutex_.assert_held();
         const core::ResidentId id = record.id;
@@ -139,24 +122,6 @@ void SlotShell<Clock>::publish(const Fill& fill) noexcept {
             mutex_.assert_held();
             events_.push(now(), fill);
         });
-    }
-}
-
-// -- Stop requests ----------------------------------------------------------------------------------------------------
-
-template <class Clock>
-void SlotShell<Clock>::post_stops(StopRequests&& stops) noexcept {
-    // Shared: what a post that throws has taken can still be requested here.
-    std::shared_ptr<PostedStops> shared;
-    try {
-        shared = std::make_shared<PostedStops>(std::move(stops));
-        asio::post(executors_.callbacks, [self = this->shared_from_this(), shared] {
-            if (!self->is_in_child()) {
-                shared->stops.request(self->executors_.owner);
-            }
-        });
-    } catch (...) {
-        (shared ? shared->stops : stops).request(executors_.owner);
     }
 }
 

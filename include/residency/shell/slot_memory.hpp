@@ -6,9 +6,9 @@
 #include "residency/error.hpp"
 #include "residency/runtime/asio.hpp"
 #include "residency/runtime/user_code_scope.hpp"
-#include "residency/shared_cause.hpp"
+#include "residency/shell/load_failure.hpp"
 #include "residency/shell/memory_broker.hpp"
-#include "residency/shell/slot_shell.hpp"
+#include "residency/shell/sizing_failures.hpp"
 #include "residency/status.hpp"
 
 #include <array>
@@ -17,23 +17,20 @@
 #include <exception>
 #include <memory>
 #include <stdexcept>
-#include <thread>
 #include <utility>
 #include <vector>
 
 namespace residency::detail {
 
 /// What a slot with a memory budget does beside its own decisions: it brings the budget what the scheduler says, and
-/// the scheduler what the budget answers; and it asks the backend how much a key needs.
-template <class Clock>
+/// the scheduler what the budget answers; and it asks the backend how much a key needs. `Shell` is the slot's `SlotShell`.
+template <class Shell>
 class SlotMemory final : public MemoryUser {
 public:
-    using Shell = SlotShell<Clock>;
-
     /// Lets the slot take part in the budget. Throws std::invalid_argument.
     static void join(const std::shared_ptr<MemoryBroker>& broker, const std::shared_ptr<Shell>& shell) {
         const std::shared_ptr<SlotMemory> memory(new SlotMemory(broker, shell));
-        memory->number_ = broker->join(memory, &clock_tag<Clock>);
+        memory->number_ = broker->join(memory, &clock_tag<typename Shell::clock_type>);
         {
             const Lock lock(shell->mutex_);
             shell->memory_ = memory;
@@ -51,8 +48,10 @@ public:
     static void let_go(std::shared_ptr<Slot>& slot) noexcept {
         const std::shared_ptr<SlotMemory> memory = slot->is_in_child() ? nullptr : slot->memory_;
         slot.reset();
-        while (memory && memory->visitors_ != 0) {
-            std::this_thread::yield();
+        if (memory) {
+            for (std::size_t count = memory->visitors_; count != 0; count = memory->visitors_) {
+                memory->visitors_.wait(count);
+            }
         }
     }
 
@@ -187,7 +186,9 @@ private:
         Visit& operator=(const Visit&) = delete;
         ~Visit() {
             shell_.reset();
-            --visitors_;
+            if (--visitors_ == 0) {
+                visitors_.notify_all();
+            }
         }
         explicit operator bool() const noexcept { return shell_ != nullptr; }
         Shell* operator->() const noexcept { return shell_.get(); }
@@ -223,18 +224,12 @@ private:
     }
 
     static void end_size(Shell& shell, core::Index entry, std::size_t bytes, const std::exception_ptr& cause) noexcept {
-        const typename Shell::LoadFailure failure = shell.failure_of(cause);
-        typename SlotState<Clock>::SizingFailures causes;
-        try {
-            if (cause) {
-                causes.emplace_back(entry, cause);
-            }
-        } catch (...) {  // NOLINT(bugprone-empty-catch): out of memory: a failure without its cause
-        }
+        const LoadFailure failure = LoadFailure::of(cause, shell.executors_.owner);
+        SizingFailures failures = cause ? SizingFailures(entry, cause) : SizingFailures();
         shell.apply([&](Outbox& /*out*/) {
             shell.mutex_.assert_held();
             if (cause) {
-                shell.state_.note_sizing_failed(entry, causes);
+                shell.state_.sizing_failed.note(entry, failures, shell.state_.scheduler);
                 shell.state_.scheduler.size_failed(entry, failure.code, failure.message, shell.now(),
                                                    shell.state_.actions);
             } else {
