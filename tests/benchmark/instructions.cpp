@@ -54,6 +54,7 @@ constexpr Entry paths[] = {
     {"co_spawn", run<SpawnPath>},
     {"grant", run<GrantPath>},
     {"cancel", run<CancelPath>},
+    {"memory", run<MemoryPath>},
     {"status", run<StatusPath>},
     {"status_text", run<StatusTextPath>},
 };

@@ -31,6 +31,7 @@ PATHS = {
     "co_spawn": ("co_spawn of what that model gives, without a manager", (2, 6)),
     "grant": ("join a queue of 10,000 and be granted", (1, 3)),
     "cancel": ("join a queue of 10,000 and be cancelled", (1, 3)),
+    "memory": ("be served by a memory budget for which 4,000 keys wait", (1, 3)),
     "status": ("status() of a manager with 4 residents", (2, 12)),
 }
 

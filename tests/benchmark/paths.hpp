@@ -13,6 +13,7 @@
 #include <boost/asio/bind_executor.hpp>
 #include <boost/asio/cancellation_signal.hpp>
 
+#include <chrono>
 #include <cstddef>
 #include <exception>
 #include <memory>
@@ -290,6 +291,48 @@ private:
 
     std::vector<asio::cancellation_signal> signals_{operations};
     std::size_t failed_ = 0;
+};
+
+/// 4,000 keys wait for a memory budget that has room for one model, and are served one after the other.
+class MemoryPath : OneThread {
+public:
+    static constexpr std::size_t operations = 4'000;
+
+    MemoryPath() {
+        for (std::size_t index = 0; index < operations; ++index) {
+            keys_.emplace_back("bge-small-en-v1.5-" + std::to_string(index), "q8_0");
+        }
+    }
+    std::size_t turn() {
+        granted_ = 0;
+        for (const ModelKey& key : keys_) {
+            slot_.async_acquire(key, asio::bind_executor(context.get_executor(), Handler{this}));
+        }
+        context.poll();
+        return granted_;
+    }
+
+private:
+    struct Handler {
+        MemoryPath* path;
+        void operator()(const std::exception_ptr& error, const SlotLease& /*lease*/) const {
+            path->granted_ += error ? 0 : 1;
+        }
+    };
+    // Nothing in it depends on how fast the machine is.
+    static SlotOptions options() {
+        SlotOptions options = roomy();
+        options.max_resident = 0;
+        options.memory = std::make_shared<MemoryBudget>(1);
+        options.model_memory = 1;
+        options.min_stay = std::chrono::milliseconds(0);
+        options.aging = std::chrono::hours(24);
+        return options;
+    }
+
+    Slot slot_{NoOpBackend(), options(), Executors::all(context.get_executor())};
+    std::vector<ModelKey> keys_;
+    std::size_t granted_ = 0;
 };
 
 /// A manager with three embedding models, one of them leased, and a reranker.
