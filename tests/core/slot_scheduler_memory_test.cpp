@@ -5,6 +5,7 @@
 #include "support/memory.hpp"
 #include "support/scheduler_events.hpp"
 
+#include <algorithm>
 #include <cstddef>
 #include <memory>
 #include <new>
@@ -202,6 +203,30 @@ TEST_CASE("what may not allocate does not, and what cannot allocate has not happ
     }
     // Each world allocates for its first requests at least.
     CHECK(failures > 60 * 5);
+}
+
+TEST_CASE("a request for one more key copies nothing of the keys that wait already", "[S18]") {
+    constexpr std::size_t keys = 100'000;
+    SlotOptions options;
+    options.max_queue = keys;
+    core::SlotScheduler scheduler(options);
+    core::Actions actions;
+    std::size_t most = 0;
+    Memory::here().largest = 0;
+    for (std::size_t key = 0; key < keys; ++key) {
+        actions.clear();
+        actions.reserve(scheduler.most_actions());
+        core::RequestSpec spec;
+        spec.deadline = core::Time{1'000'000 + static_cast<core::Time::rep>(key)};
+        const std::size_t before = Memory::here().allocations;
+        REQUIRE(scheduler.enqueue(ModelKey(std::to_string(key), "f16"), spec, core::Time{1}, actions).request.valid());
+        // The first one makes the tables.
+        most = key == 0 ? 0 : std::max(most, Memory::here().allocations - before);
+    }
+    // A chunk of each of its tables, at most. The largest is the room for actions, or a list of chunks.
+    CHECK(most <= 32);
+    CHECK(Memory::here().largest <= 256U * 1024U);
+    CHECK(scheduler.waiting() == keys);
 }
 
 TEST_CASE("granting and releasing a lease on a ready model allocates nothing", "[H18]") {
