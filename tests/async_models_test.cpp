@@ -342,7 +342,7 @@ TEST_CASE("A failure of a shared asynchronous call fails the request at fault al
     gate->open();
     bench.run();
     const std::vector<Texts> with_name{{"first"}, {"a", "b", "bad", "c"}, {"a", "c"}};
-    const std::vector<Texts> without{{"first"}, {"a", "b", "bad", "c"}, {"a"}, {"b", "bad"}, {"c"}};
+    const std::vector<Texts> without{{"first"}, {"a", "b", "bad", "c"}, {"a", "b", "bad"}, {"a"}, {"b", "bad"}, {"c"}};
     CHECK(bench.calls == (names ? with_name : without));
     bench.check_answer(1);
     CHECK(bench.answers[2]->code() == errc::invalid_request);

@@ -185,11 +185,147 @@ TEST_CASE("A text that is at fault fails its request alone", "[H30][R14]") {
     CHECK(bench.answers[2].code() == errc::invalid_request);
     CHECK(bench.answers[2].error().text_index() == (names ? std::optional<std::size_t>(1) : std::nullopt));
     CHECK_THAT(std::string(bench.answers[2].error().what()), contains_text(names ? "text 1: it is bad" : "it is bad"));
-    // All at once, then the others as one batch; or each by itself, under the same lease.
+    // All at once, then the others as one batch; or the half at fault, each of it, and the other half; under one lease.
     CHECK(bench.calls.size() == (names ? 3 : 6));
     CHECK(bench.events.count(EventType::inference_failed) == 1);
     CHECK(bench.manager->status().embedding.counters.leases_granted == 2);
     bench.check_end();
+}
+
+TEST_CASE("A text at fault that no error names is looked for by halves", "[H30][R14]") {
+    const auto at = GENERATE(range(std::size_t{1}, std::size_t{9}));
+    BatchBench bench;
+    bench.occupy();
+    for (std::size_t index = 1; index <= 8; ++index) {
+        bench.embed({index == at ? "bad" : std::to_string(index)});
+    }
+    bench.hook = failing_on("bad", false);
+    bench.run();
+    for (std::size_t index = 1; index <= 8; ++index) {
+        if (index != at) {
+            bench.check_answer(index);
+        }
+    }
+    REQUIRE(bench.answers[at].calls() == 1);
+    CHECK(bench.answers[at].code() == errc::invalid_request);
+    std::vector<std::size_t> sizes;
+    for (const Texts& call : bench.calls) {
+        sizes.push_back(call.size());
+    }
+    // Of a half that is not at fault the other half is: it is halved at once. What is cleared has one call at the end.
+    CHECK(std::vector(sizes.begin(), sizes.begin() + 5) == std::vector<std::size_t>{1, 8, 4, 2, 1});
+    CHECK(sizes.size() <= 7);
+    if (at == 1) {
+        CHECK(bench.calls.back() == Texts{"2", "3", "4", "5", "6", "7", "8"});
+    }
+    if (at == 8) {
+        CHECK(bench.calls.back() == Texts{"bad"});
+    }
+    CHECK(bench.events.count(EventType::inference_failed) == 1);
+    CHECK(bench.manager->status().embedding.counters.leases_granted == 2);
+    bench.check_end();
+}
+
+TEST_CASE("A model that always fails is called for each request, and not much more often", "[H30]") {
+    BatchBench bench;
+    bench.occupy();
+    for (std::size_t index = 1; index <= 8; ++index) {
+        bench.embed({std::to_string(index)});
+    }
+    bench.hook = [](const FakeCall& call) {
+        if (call.texts.front() != "first") {
+            throw std::runtime_error("broken");
+        }
+    };
+    bench.run();
+    for (std::size_t index = 1; index <= 8; ++index) {
+        REQUIRE(bench.answers[index].calls() == 1);
+        CHECK(bench.answers[index].code() == errc::inference_failed);
+    }
+    CHECK(bench.calls == std::vector<Texts>{{"first"},
+                                            {"1", "2", "3", "4", "5", "6", "7", "8"},
+                                            {"1", "2", "3", "4"},
+                                            {"1", "2"},
+                                            {"1"},
+                                            {"2", "3", "4", "5", "6", "7", "8"},
+                                            {"2"},
+                                            {"3"},
+                                            {"4"},
+                                            {"5"},
+                                            {"6"},
+                                            {"7"},
+                                            {"8"}});
+    CHECK(bench.events.count(EventType::inference_failed) == 8);
+    bench.check_end();
+}
+
+TEST_CASE("A joint call that fails once, whatever its texts, fails no request", "[H30][R14]") {
+    BatchBench bench;
+    bench.occupy();
+    for (std::size_t index = 1; index <= 8; ++index) {
+        bench.embed({std::to_string(index)});
+    }
+    bench.hook = [](const FakeCall& call) {
+        if (call.rows == 8) {
+            throw std::runtime_error("hiccup");
+        }
+    };
+    bench.run();
+    for (std::size_t index = 1; index <= 8; ++index) {
+        bench.check_answer(index);
+    }
+    CHECK(bench.events.count(EventType::inference_failed) == 0);
+    bench.check_end();
+}
+
+TEST_CASE("A request that was at fault has a call of its own when it comes again, until that succeeds", "[H30][R14]") {
+    const bool names = GENERATE(true, false);
+    BatchBench bench;
+    bench.hook = failing_on("bad", names);
+    const auto round = [&bench] {
+        bench.calls.clear();
+        bench.occupy_before({{"b"}, {"c", "bad"}, {"d"}});
+        bench.run();
+        bench.check_answer(bench.answers.size() - 3);
+        bench.check_answer(bench.answers.size() - 1);
+        return std::pair(bench.calls, bench.answers[bench.answers.size() - 2].code() == errc::invalid_request);
+    };
+    const auto found = round();
+    CHECK(found.first.size() == (names ? 3 : 6));
+    CHECK(found.second);
+    const std::vector<Texts> apart{{"first"}, {"c", "bad"}, {"b", "d"}};
+    CHECK(round() == std::pair(apart, true));
+    // A text of it alone is another request.
+    bench.calls.clear();
+    bench.occupy_before({{"b"}, {"c"}});
+    bench.run();
+    CHECK(bench.calls == std::vector<Texts>{{"first"}, {"b", "c"}});
+    bench.hook = nullptr;
+    CHECK(round() == std::pair(apart, false));
+    CHECK(round() == std::pair(std::vector<Texts>{{"first"}, {"b", "c", "bad", "d"}}, false));
+    bench.check_end();
+}
+
+TEST_CASE("Of a joint call that failed, no half is called once the slot shuts down", "[H30]") {
+    BatchBench bench;
+    bench.occupy_before({{"b"}, {"c"}, {"d"}, {"e"}});
+    Outcome<ShutdownReport> shutdown;
+    bench.hook = [&](const FakeCall& call) {
+        if (call.rows == 4) {
+            throw std::runtime_error("broken");
+        }
+        if (call.rows == 2) {
+            bench.manager->async_shutdown(shutdown.handler());
+        }
+    };
+    bench.run();
+    CHECK(bench.calls == std::vector<Texts>{{"first"}, {"b", "c", "d", "e"}, {"b", "c"}});
+    bench.check_answer(1);
+    bench.check_answer(2);
+    CHECK(bench.answers[3].code() == errc::inference_failed);
+    CHECK(bench.answers[4].code() == errc::inference_failed);
+    CHECK(shutdown.value().clean());
+    bench.check_nothing_left();
 }
 
 TEST_CASE("Several texts at fault fail their requests alone", "[H30][R14]") {
@@ -377,7 +513,7 @@ TEST_CASE("A NaN fails the request whose row it is in", "[H30][R14]") {
     bench.check_end();
 }
 
-TEST_CASE("An answer with the wrong number of rows is asked for again, request by request", "[H30][R14]") {
+TEST_CASE("An answer with the wrong number of rows is asked for again in halves", "[H30][R14]") {
     const FakeFault fault = GENERATE(FakeFault::too_few, FakeFault::too_many);
     BatchBench bench;
     bench.occupy_before({{"b"}, {"c"}});
@@ -558,6 +694,31 @@ TEST_CASE("A document that is at fault fails its request alone", "[H30][R14]") {
     CHECK(answers[1].value().size() == 1);
     CHECK(answers[2].error().text_index() == std::optional<std::size_t>(1));
     CHECK_THAT(std::string(answers[2].error().what()), contains_text("document 1: it is bad"));
+    bench.check_end();
+}
+
+TEST_CASE("A rerank that was at fault is known by its query and its documents", "[H30][R14]") {
+    BatchBench bench;
+    bench.hook = [](const FakeCall& call) {
+        if (call.texts.back() == "bad") {
+            throw std::runtime_error("it is bad");
+        }
+    };
+    const auto round = [&bench](const std::string& query) {
+        bench.calls.clear();
+        std::deque<Outcome<Ranking>> answers(3);
+        bench.manager->async_rerank(a, "first", {"x"}, answers[0].handler());
+        run_ready(bench.control, bench.loading);
+        bench.manager->async_rerank(a, "one", {"1"}, answers[1].handler());
+        bench.manager->async_rerank(a, query, {"bad"}, answers[2].handler());
+        bench.run();
+        CHECK(answers[1].value().size() == 1);
+        CHECK(answers[2].code() == errc::inference_failed);
+        return bench.calls;
+    };
+    CHECK(round("two") == std::vector<Texts>{{"x"}, {"1", "bad"}, {"1"}, {"bad"}});
+    CHECK(round("two") == std::vector<Texts>{{"x"}, {"bad"}, {"1"}});
+    CHECK(round("three") == std::vector<Texts>{{"x"}, {"1", "bad"}, {"1"}, {"bad"}});
     bench.check_end();
 }
 

@@ -3,6 +3,7 @@
 // Prints a table, a row for each figure with its goal, and fails if one is worse than what is kept here. With --curves:
 // prints, as JSON, texts a second and waiting times for 1 to 256 callers, for chart.py.
 
+#include "virtual_callers.hpp"
 #include "virtual_slot.hpp"
 
 #include <algorithm>
@@ -13,6 +14,7 @@
 #include <cstdio>
 #include <memory>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -357,6 +359,56 @@ void timeouts(Table& table) {
               static_cast<double>(figures.seconds.size()) / static_cast<double>(figures.asked), false, 0.85);
 }
 
+// 64 callers of one text each, some of whose texts fail.
+void failures(Table& table) {
+    const auto numbered = [](std::size_t caller, std::size_t times) {
+        return "text " + std::to_string(caller * 1'000'000 + times);
+    };
+    // A call with a text at fault takes its whole time, unless it names that early.
+    const auto fails = [](const testing::FakeCall& call, std::string_view faulty, bool names) {
+        for (std::size_t index = 0; index < call.texts.size(); ++index) {
+            if (call.texts[index].starts_with(faulty)) {
+                if (names) {
+                    throw Error(errc::invalid_request, call.key, Stage::inference, "it is at fault").at_text(index);
+                }
+                testing::VirtualClock::advance(plain.takes(call.rows));
+                throw std::runtime_error("some text is at fault");
+            }
+        }
+    };
+    const auto fails_unnamed = [fails](const testing::FakeCall& call) { fails(call, "faulty", false); };
+    const auto rate = [](VirtualCallers&& callers) { return static_cast<double>(callers.run(64, 60s).answered); };
+    const double alone = rate({plain, [](const testing::FakeCall&) {}, numbered});
+    const auto row = [&](const char* what, VirtualCallers&& callers, double goal, std::optional<double> holds = {}) {
+        table.row(text("64 callers, %s: texts/s beside without", what), rate(std::move(callers)) / alone, false, goal,
+                  holds);
+    };
+    row("one text that fails once",
+        {plain, fails_unnamed,
+         [numbered](std::size_t caller, std::size_t times) {
+             return caller == 7 && times == 9 ? "faulty" : numbered(caller, times);
+         }},
+        0.95);
+    row("of which one always asks for the text that fails",
+        {plain, fails_unnamed,
+         [numbered](std::size_t caller, std::size_t times) {
+             return caller == 7 ? "faulty" : numbered(caller, times);
+         }},
+        0.6);
+    row("the same, with another text that fails each time",
+        {plain, fails_unnamed,
+         [numbered](std::size_t caller, std::size_t times) {
+             return (caller == 7 ? "faulty " : "") + numbered(caller, times);
+         }},
+        0.6, 0.45);
+    row("the same, where the error names the text early",
+        {plain, [fails](const testing::FakeCall& call) { fails(call, "faulty", true); },
+         [numbered](std::size_t caller, std::size_t times) {
+             return (caller == 7 ? "faulty " : "") + numbered(caller, times);
+         }},
+        0.93);
+}
+
 void print_curves() {
     const char* separator = "[";
     for (const Engine& engine : {plain, quick, linear, steep}) {
@@ -395,5 +447,6 @@ int main(int argc, char** argv) {
     ten_beside_one(table);
     places(table);
     timeouts(table);
+    failures(table);
     return table.failed() ? 1 : 0;
 }

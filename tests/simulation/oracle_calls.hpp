@@ -212,11 +212,16 @@ inline void Oracle::check_rerun(const CallFacts& call, const RequestFacts& reque
         case Ending::too_few:
         case Ending::too_many:
         case Ending::threw:
-        case Ending::names_none:
-            see(Sight::rerun_alone);
-            require(call.requests.size() == 1, "H30: requests share a call again though one of them is at fault, ",
-                    request.id);
+        case Ending::names_none: {
+            const auto again = std::count_if(call.requests.begin(), call.requests.end(), [&](int id) {
+                const auto& before = requests[index(id)].calls;
+                return !before.empty() && before.back() == last.id;
+            });
+            see(call.requests.size() == 1 ? Sight::rerun_alone : Sight::rerun_in_part);
+            require(static_cast<std::size_t>(again) <= together - together / 2,
+                    "H30: requests share a call again though one of them is at fault, ", request.id);
             break;
+        }
     }
 }
 

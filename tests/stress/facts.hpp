@@ -97,8 +97,8 @@ enum class Fate : std::uint8_t {
     failed,
     /// The request's rows cannot be used.
     spoiled,
-    /// The call failed for one of its requests, and it is not known which: each has one of its own.
-    again_alone,
+    /// The call failed for one of its requests, and it is not known which: no more than half of them share a call.
+    again_in_part,
     /// It failed for another request.
     again_together,
     /// It ran out of memory.

@@ -205,13 +205,17 @@ public:
         call.is_part = call.requests.size() == 1 && (call.texts.size() != first.rows || first.is_cut.get());
         call.is_first = call.is_part ? begin_part(model, call, first) : first.calls.get() == 0;
         std::size_t texts = 0;
+        std::map<std::uint32_t, std::size_t> calls_before;
+        for (const RequestFacts* const request : call.requests) {
+            ++calls_before[request->call.get()];
+        }
         for (RequestFacts* const request : call.requests) {
             if (call.is_part) {
                 break;
             }
             texts += request->rows;
             request->begun_texts.set(request->all_texts());
-            check_may_join(model, call, *request);
+            check_may_join(model, call, *request, calls_before[request->call.get()]);
             request->fate.set(Fate::running);
             request->call.set(call.number);
             request->together.set(call.requests.size());
@@ -344,8 +348,9 @@ private:
             tally->did(deed);
         }
     }
-    // That the request has a call now, with the others of it.
-    void check_may_join(const ModelFacts& model, const Call& call, RequestFacts& request) {
+    // That the request has a call now, with the others of it, of which `alike`, itself among them, had the same call
+    // before.
+    void check_may_join(const ModelFacts& model, const Call& call, RequestFacts& request, std::size_t alike) {
         require(request.is_call() && request.slot == model.slot && request.key == model.key,
                 "R11: a model called for another's request");
         require(request.options.as == call.as, "H24: a text is given to the model as something else");
@@ -357,9 +362,10 @@ private:
             case Fate::served:
             case Fate::failed:
             case Fate::spoiled: require(false, "H30: a model is called again, and there is no reason to"); break;
-            case Fate::again_alone:
-                did(Deed::rerun_alone);
-                require(call.requests.size() == 1, "H30: requests share a call again though one of them is at fault");
+            case Fate::again_in_part:
+                did(Deed::rerun_in_part);
+                require(alike <= request.together.get() - request.together.get() / 2,
+                        "H30: requests share a call again though one of them is at fault");
                 break;
             case Fate::again_together:
                 did(Deed::rerun_together);
@@ -450,8 +456,8 @@ private:
             case Ending::sound: return Fate::served;
             case Ending::nan: return has_fault ? Fate::spoiled : Fate::served;
             case Ending::too_many:
-            case Ending::too_few: return alone ? Fate::spoiled : Fate::again_alone;
-            case Ending::threw: return alone ? Fate::failed : Fate::again_alone;
+            case Ending::too_few: return alone ? Fate::spoiled : Fate::again_in_part;
+            case Ending::threw: return alone ? Fate::failed : Fate::again_in_part;
             case Ending::names_text: return has_fault ? Fate::failed : Fate::again_together;
             case Ending::out_of_memory: return alone ? Fate::failed : Fate::again_halved;
             case Ending::busy: return Fate::failed;

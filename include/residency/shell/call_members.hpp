@@ -11,8 +11,9 @@ template <class Work>
 class ModelCall;
 
 /// Where a request that shares a call stands: its model call is to come, or to come again without one that was at
-/// fault, or alone because the joint call failed; it is being made, or has given its answer.
-enum class Turn : std::uint8_t { waits, again, alone, in_call, over };
+/// fault; it, or another that stands there, is at fault; its call is to be alone; it is being made, or has given its
+/// answer.
+enum class Turn : std::uint8_t { waits, again, suspect, alone, in_call, over };
 
 /// The requests that share a lease, and those of them that the current model call is about.
 template <class Work>

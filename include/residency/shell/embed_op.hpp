@@ -52,6 +52,7 @@ struct EmbedWork {
     [[nodiscard]] core::Index size() const noexcept { return static_cast<core::Index>(texts.size()); }
     [[nodiscard]] core::Index bytes() const noexcept { return bytes_of(texts); }
     [[nodiscard]] EmbedAs kind() const noexcept { return as; }
+    [[nodiscard]] std::size_t hash() const noexcept { return hash_of(texts, static_cast<std::size_t>(as)); }
 
     // -- What parts need --
     /// The rows of the parts that have ended. From any thread.

@@ -21,6 +21,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <optional>
@@ -73,6 +74,14 @@ constexpr bool is_given_later() {
         sum += text.size();
     }
     return static_cast<core::Index>((std::min)(sum, std::uint64_t{(std::numeric_limits<core::Index>::max)()}));
+}
+
+/// A hash of the texts, and of what `seed` is of.
+[[nodiscard]] inline std::size_t hash_of(std::span<const std::string> texts, std::size_t seed) noexcept {
+    for (const std::string& text : texts) {
+        seed = seed * 31 + std::hash<std::string>()(text);
+    }
+    return seed;
 }
 
 /// The text that an exception says is at fault, or none.

@@ -54,6 +54,7 @@ struct RerankWork {
     [[nodiscard]] core::Index size() const noexcept { return static_cast<core::Index>(documents.size()); }
     [[nodiscard]] core::Index bytes() const noexcept { return bytes_of(documents, query.size()); }
     [[nodiscard]] static EmbedAs kind() noexcept { return EmbedAs::as_is; }
+    [[nodiscard]] std::size_t hash() const noexcept { return hash_of(documents, std::hash<std::string>()(query)); }
 
     // -- What parts need --
     /// The scores of the parts that have ended. From any thread.

@@ -2,12 +2,14 @@
 
 #include "residency/error.hpp"
 #include "residency/error_code.hpp"
+#include "residency/shell/known_faults.hpp"
 #include "residency/shell/model_call.hpp"
 #include "residency/shell/slot_base.hpp"
 
 #include <boost/system/system_error.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <exception>
 #include <new>
@@ -25,15 +27,28 @@ namespace residency::detail {
 ///  2. Out of memory: from now on a call is about half as many requests.
 ///  3. The error says that the model could not work now, or the slot is closed: all requests of the call fail.
 ///  4. The error names a text: its request fails, and the others have a call.
-///  5. Else each request has a call of its own, until the slot is closed.
+///  5. Else half of the requests have a call, and so on with the half that is at fault, until one alone has failed;
+///     then the others have a call, as with 4. If that fails, too, each of them has one of its own. All that until the
+///     slot is closed.
 ///
-/// A request that has completed early meanwhile is left out.
+/// So one at fault of n costs about log2(n) calls more, of which each is half as large as the one before, and a model
+/// that fails always is called for each request, and log2(n) times more. No request fails but by a call of its own or
+/// by a text that is named: what failed once because of nothing in the texts costs only time.
+///
+/// One that was at fault lately (`KnownFaults`) has a call of its own from the start. A request that has completed
+/// early meanwhile is left out.
 template <class Work>
 class SharedCall {
 public:
     using Call = ModelCall<Work>;
 
-    explicit SharedCall(Call& first) noexcept : members_{first}, stop_(first.stop_token()) {}
+    explicit SharedCall(Call& first) noexcept : members_{first}, stop_(first.stop_token()) {
+        if (first.next() != nullptr && faults().any()) {
+            members_.for_each_at(Turn::waits, [this](Call& each) {
+                each.turn = faults().contains(each.work.hash()) ? Turn::alone : Turn::waits;
+            });
+        }
+    }
     SharedCall(const SharedCall&) = delete;
     SharedCall& operator=(const SharedCall&) = delete;
 
@@ -45,15 +60,17 @@ public:
     /// Whether the model is to be called once more. Then come `call`, and `gave` or `threw`.
     [[nodiscard]] bool next() noexcept {
         if (failed_together_ && first().slot().closed()) {
-            members_.for_each_at(Turn::alone, [&](Call& each) {
-                if (!each.completed_early) {
-                    each.answer.error = each.failure(failed_together_, std::nullopt);
-                }
-                each.turn = Turn::over;
-            });
+            for (const Turn turn : {Turn::alone, Turn::suspect, Turn::again}) {
+                members_.for_each_at(turn, [&](Call& each) {
+                    if (!each.completed_early) {
+                        each.answer.error = each.failure(failed_together_, std::nullopt);
+                    }
+                    each.turn = Turn::over;
+                });
+            }
         }
         size_ = 0;
-        for (const Turn turn : {Turn::again, Turn::alone, Turn::waits}) {
+        for (const Turn turn : in_their_order) {
             if (size_ == 0) {
                 take(turn);
             }
@@ -81,6 +98,9 @@ public:
         }
         if (size_ == 1) {
             last_->answer.result = last_->work.result_of(std::move(given));
+            if (from_ == Turn::alone) {
+                faults().remove(last_->work.hash());
+            }
         }
         leave_call(Turn::over);
     }
@@ -91,6 +111,9 @@ public:
                 leave_call(threw_together(thrown));
                 return;
             }
+        }
+        if (!is_out_of_memory(thrown) && !ends_all(thrown)) {
+            found(*last_);
         }
         last_->answer.error = last_->failure(thrown);
         leave_call(Turn::over);
@@ -104,21 +127,34 @@ public:
     void end() noexcept { first().end_shared(); }
 
 private:
+    static constexpr std::array in_their_order{Turn::alone, Turn::suspect, Turn::again, Turn::waits};
+
     [[nodiscard]] Call& first() const noexcept { return members_.first; }
+    [[nodiscard]] KnownFaults& faults() const noexcept { return first().slot().known_faults(); }
 
     template <class Visit>
     void for_each_left(const Visit& visit) const {
-        for (const Turn turn : {Turn::again, Turn::alone, Turn::waits}) {
+        for (const Turn turn : in_their_order) {
             members_.for_each_at(turn, visit);
         }
+    }
+    void move_all(Turn from, Turn to) const {
+        members_.for_each_at(from, [to](Call& each) { each.turn = to; });
     }
 
     // The next call is about those that stand there, as many as it may be.
     void take(Turn from) noexcept {
+        std::size_t most = from == Turn::alone ? 1 : most_;
+        if (from == Turn::suspect) {
+            std::size_t suspects = 0;
+            members_.for_each_at(from, [&suspects](const Call&) { ++suspects; });
+            most = (std::min)(most, (suspects + 1) / 2);
+        }
+        from_ = from;
         members_.for_each_at(from, [&](Call& each) {
             if (each.completed_early) {
                 each.turn = Turn::over;
-            } else if (size_ < most_) {
+            } else if (size_ < most) {
                 each.turn = Turn::in_call;
                 ++size_;
                 last_ = &each;
@@ -139,31 +175,42 @@ private:
         if (is_out_of_memory(thrown)) {
             first().slot().limit_batch(*first().record, (std::max)(std::size_t{1}, texts() / 2));
             most_ = size_ / 2;
-        } else if (ends_all(thrown)) {
+            return from_;
+        }
+        if (ends_all(thrown)) {
             members_.for_each([&](Call& each) { each.answer.error = each.failure(thrown, std::nullopt); });
         } else if (fail_faulty(thrown)) {
             return Turn::again;
         } else {
-            failed_together_ = thrown;
-            most_ = 1;
-            return Turn::alone;
+            if (from_ == Turn::suspect) {
+                move_all(Turn::suspect, Turn::again);
+                return Turn::suspect;
+            }
+            return std::exchange(failed_together_, thrown) ? Turn::alone : Turn::suspect;
         }
-        return Turn::waits;
+        return Turn::over;
+    }
+
+    // It is known to be at fault, and nothing of the others.
+    void found(const Call& faulty) noexcept {
+        faults().add(faulty.work.hash());
+        move_all(Turn::suspect, Turn::again);
     }
 
     // Fails the request whose text the error names. False if it names none that is there.
     [[nodiscard]] bool fail_faulty(const std::exception_ptr& thrown) noexcept {
         const std::optional<std::size_t> index = text_index_of(thrown);
         std::size_t begin = 0;
-        bool found = false;
+        bool is_found = false;
         members_.for_each([&](Call& each) {
             if (index && *index >= begin && *index - begin < each.own_texts) {
                 each.answer.error = each.failure(thrown, *index - begin);
-                found = true;
+                found(each);
+                is_found = true;
             }
             begin += each.own_texts;
         });
-        return found;
+        return is_found;
     }
 
     [[nodiscard]] std::size_t texts() const noexcept {
@@ -191,13 +238,14 @@ private:
 
     const CallMembers<Work> members_;
     const std::stop_token stop_;
-    // How many requests the current call is about, the last of them, and what it has of them.
+    // How many requests the current call is about, where they stood, the last of them, and what it has of them.
     std::size_t size_ = 0;
+    Turn from_ = Turn::waits;
     Call* last_ = nullptr;
     std::optional<typename Work::input_type> input_{};
     // How many a call may be about.
     std::size_t most_ = static_cast<std::size_t>(-1);
-    // What a call about several threw, since when each has its own.
+    // What a call about several threw, if that named no text, but for those about suspects.
     std::exception_ptr failed_together_{};
 };
 

@@ -7,6 +7,7 @@
 #include "residency/runtime/asio.hpp"
 #include "residency/runtime/completion.hpp"
 #include "residency/runtime/process.hpp"
+#include "residency/shell/known_faults.hpp"
 #include "residency/shell/pending_teardown.hpp"
 #include "residency/shell/resident_record.hpp"
 #include "residency/shell/waiter.hpp"
@@ -73,6 +74,8 @@ public:
 
     /// Where models are called.
     [[nodiscard]] const asio::any_io_executor& inference() const noexcept { return inference_; }
+    /// Which requests were lately at fault when a shared call failed.
+    [[nodiscard]] KnownFaults& known_faults() noexcept { return known_faults_; }
     /// Where handlers are called.
     [[nodiscard]] const runtime::Delivery& delivery() const noexcept { return delivery_; }
 
@@ -84,6 +87,7 @@ private:
     const runtime::Process& process_ = runtime::Process::current();
     const asio::any_io_executor inference_;
     const runtime::Delivery delivery_;
+    KnownFaults known_faults_{};
 };
 
 }  // namespace residency::detail
