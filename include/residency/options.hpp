@@ -106,7 +106,8 @@ struct SlotOptions {
     /// idle for a tenth of it, and does not hold against `unload`, a shutdown or the resident's own keep-alive. While
     /// what runs on a resident, or ran within the length of its load, is of higher priority than every waiter of
     /// another key, that key waits until it is older than `aging`. Not negative; zero: none of this, so that keys get
-    /// places first come, first served. Default none: as long as the resident's own load took.
+    /// places first come, first served. Default none: as long as the resident's own load took, or, where n keys want
+    /// each place, n / (2 n - 2) of that: so none waits more than about 1.5 times as long as first come, first served.
     std::optional<std::chrono::milliseconds> min_stay{};
 
     /// The memory budget that the models share with those of other slots, see `MemoryBudget`. Default none: memory is

@@ -318,7 +318,7 @@ void places(Table& table) {
             const std::string what =
                 text("%zu keys, one place, load %.1f s, 64 callers", keys, std::chrono::duration<double>(load).count());
             table.row(what + ": texts/s beside no sharing and no stay", ours / today, false, load == 3s ? 8.0 : 2.0);
-            table.row(what + ": p99 beside first come first served", p99 / served_p99, true, 1.5, 1.75);
+            table.row(what + ": p99 beside first come first served", p99 / served_p99, true, 1.5);
         }
         Scene lone(slot(1), engine, 10min);
         Figures& alternating = lone.add({.count = 1, .keys = 2, .alternates = true});

@@ -1053,6 +1053,32 @@ TEST_CASE("H32 min_stay says how long a resident stays, but never longer than ag
     CHECK(stays_until(0ms, 1000ms) == 100ms);
 }
 
+TEST_CASE("H32 a resident stays for less than its load took where more keys wait than there are places", "[H32]") {
+    const auto stay = [](std::size_t waiting, std::size_t places,
+                         std::optional<std::chrono::milliseconds> min_stay = {}) {
+        SlotOptions options = staying(min_stay);
+        options.max_resident = places;
+        SlotTable slot(options);
+        slot.wait("a");
+        for (std::size_t key = 0; key < waiting; ++key) {
+            slot.wait("key " + std::to_string(key));
+        }
+        slot.now += 120ms;
+        slot.loaded(slot.resident("a"));
+        return slot.scheduler.residents()[slot.resident("a").index].stays_until - slot.now;
+    };
+    CHECK(stay(0, 1) == 120ms);
+    CHECK(stay(1, 1) == 120ms);
+    // With n keys to a place, n / (2 n - 2) of the load.
+    CHECK(stay(2, 1) == 90ms);
+    CHECK(stay(3, 1) == 80ms);
+    CHECK(stay(5, 1) == 72ms);
+    // One of them has the other place.
+    CHECK(stay(3, 2) == 120ms);
+    CHECK(stay(7, 2) == 80ms);
+    CHECK(stay(3, 1, 120ms) == 120ms);
+}
+
 TEST_CASE("H32 a resident that has been idle for a tenth of its stay gives way", "[H32]") {
     SlotTable slot(staying());
     const Grant lease = load_within(slot, 100ms, "a");

@@ -82,6 +82,8 @@ struct KnownResident {
     core::Time began{0};
     core::Time ready_since{0};
     core::Duration took{0};
+    /// How many keys wanted a place when it became ready.
+    std::size_t crowd = 0;
     /// How many leases count as high and normal, and when the last of each ended; unknown if no clock was read.
     std::array<std::size_t, 2> serving{};
     std::array<std::optional<core::Time>, 2> served{core::Time::min(), core::Time::min()};
@@ -864,8 +866,15 @@ private:
         return std::any_of(residents_.begin(), residents_.end(), [&](const auto& each) { return makes_place(each); });
     }
     [[nodiscard]] core::Duration stay_of(const KnownResident& resident) const {
-        const core::Duration wanted = options().min_stay ? core::to_duration(*options().min_stay) : resident.took;
-        return std::min(wanted, core::to_duration(options().aging));
+        if (options().min_stay) {
+            return std::min(core::to_duration(*options().min_stay), core::to_duration(options().aging));
+        }
+        const std::size_t places = scheduler_.max_resident();
+        if (resident.crowd <= places) {
+            return resident.took;
+        }
+        return resident.took / 2 + resident.took / 2 / static_cast<core::Duration::rep>(resident.crowd) *
+                                       static_cast<core::Duration::rep>(places);
     }
     // Until when the resident keeps its place against every claim, if nothing happens (H32).
     [[nodiscard]] core::Time stays_until(const KnownResident& resident) const {
@@ -1541,6 +1550,7 @@ private:
                 resident.keep_alive = core::to_duration(options().keep_alive);
                 resident.idle_since = resident.ready_since = now_;
                 resident.took = std::min(now_ - resident.began, core::to_duration(options().aging));
+                resident.crowd = lacking().size();
                 resident.used = resident.readied = ++uses_;
                 require(action.generation == resident.generation,
                         "R6 the counter is raised when a model becomes usable");
