@@ -3,6 +3,11 @@
 // Prints a table, a row for each figure with its goal, and fails if one is worse than what is kept here. With --curves:
 // prints, as JSON, texts a second and waiting times for 1 to 256 callers, for chart.py.
 
+#include "residency/error.hpp"
+#include "residency/error_code.hpp"
+#include "residency/testing/fake_backend.hpp"
+#include "residency/testing/virtual_clock.hpp"
+
 #include "virtual_callers.hpp"
 #include "virtual_slot.hpp"
 
