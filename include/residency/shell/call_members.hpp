@@ -10,10 +10,10 @@ namespace residency::detail {
 template <class Work>
 class ModelCall;
 
-/// Where a request that shares a call stands: its model call is to come, or to come again without one that was at
-/// fault; it, or another that stands there, is at fault; its call is to be alone; it is being made, or has given its
-/// answer.
-enum class Turn : std::uint8_t { waits, again, suspect, alone, in_call, over };
+/// Where a request that shares a call stands. Its model call is to come, the least first: to be its own; it, or another
+/// that stands there, is at fault; again, without one that was at fault; the first. Or it is being made, or has given
+/// its answer.
+enum class Turn : std::uint8_t { alone, suspect, again, waits, in_call, over };
 
 /// The requests that share a lease, and those of them that the current model call is about.
 template <class Work>

@@ -9,7 +9,6 @@
 #include <boost/system/system_error.hpp>
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <exception>
 #include <new>
@@ -60,22 +59,23 @@ public:
     /// Whether the model is to be called once more. Then come `call`, and `gave` or `threw`.
     [[nodiscard]] bool next() noexcept {
         if (failed_together_ && first().slot().closed()) {
-            for (const Turn turn : {Turn::alone, Turn::suspect, Turn::again}) {
-                members_.for_each_at(turn, [&](Call& each) {
+            for_each_left([&](Call& each) {
+                if (each.turn != Turn::waits) {
                     if (!each.completed_early) {
                         each.answer.error = each.failure(failed_together_, std::nullopt);
                     }
                     each.turn = Turn::over;
-                });
+                }
+            });
+        }
+        for (size_ = 0; size_ == 0; take()) {
+            from_ = Turn::over;
+            for_each_left([this](const Call& each) { from_ = (std::min)(from_, each.turn); });
+            if (from_ == Turn::over) {
+                return false;
             }
         }
-        size_ = 0;
-        for (const Turn turn : in_their_order) {
-            if (size_ == 0) {
-                take(turn);
-            }
-        }
-        return size_ != 0;
+        return true;
     }
     /// Calls the model. Throws what it throws.
     template <bool asynchronously>
@@ -127,31 +127,31 @@ public:
     void end() noexcept { first().end_shared(); }
 
 private:
-    static constexpr std::array in_their_order{Turn::alone, Turn::suspect, Turn::again, Turn::waits};
-
     [[nodiscard]] Call& first() const noexcept { return members_.first; }
     [[nodiscard]] KnownFaults& faults() const noexcept { return first().slot().known_faults(); }
 
+    // Those whose call is to come.
     template <class Visit>
     void for_each_left(const Visit& visit) const {
-        for (const Turn turn : in_their_order) {
-            members_.for_each_at(turn, visit);
+        for (Call* each = &first(); each != nullptr; each = each->next()) {
+            if (each->turn < Turn::in_call) {
+                visit(*each);
+            }
         }
     }
     void move_all(Turn from, Turn to) const {
         members_.for_each_at(from, [to](Call& each) { each.turn = to; });
     }
 
-    // The next call is about those that stand there, as many as it may be.
-    void take(Turn from) noexcept {
-        std::size_t most = from == Turn::alone ? 1 : most_;
-        if (from == Turn::suspect) {
+    // The next call is about those that stand at `from_`, as many as it may be.
+    void take() noexcept {
+        std::size_t most = from_ == Turn::alone ? 1 : most_;
+        if (from_ == Turn::suspect) {
             std::size_t suspects = 0;
-            members_.for_each_at(from, [&suspects](const Call&) { ++suspects; });
+            members_.for_each_at(from_, [&suspects](const Call&) { ++suspects; });
             most = (std::min)(most, (suspects + 1) / 2);
         }
-        from_ = from;
-        members_.for_each_at(from, [&](Call& each) {
+        members_.for_each_at(from_, [&](Call& each) {
             if (each.completed_early) {
                 each.turn = Turn::over;
             } else if (size_ < most) {
