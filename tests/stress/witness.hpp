@@ -369,7 +369,7 @@ private:
                 break;
             case Fate::again_together:
                 did(Deed::rerun_together);
-                require(call.requests.size() < request.together.get(), "H30: called again with the text at fault");
+                require(alike < request.together.get(), "H30: called again with the text at fault");
                 break;
             case Fate::again_halved:
                 did(Deed::rerun_halved);
