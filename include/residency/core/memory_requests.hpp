@@ -9,8 +9,8 @@
 
 namespace residency::core {
 
-/// What a slot has to say to its budget, in order: a queue of messages that are taken a few at a time. Taking some costs
-/// the same however many follow. A plain value.
+/// What a slot has to say to its budget, in order: a queue of messages that are taken a few at a time. Taking some
+/// costs the same however many follow. A plain value.
 class MemoryRequests {
 public:
     using const_iterator = std::vector<MemoryRequest>::const_iterator;

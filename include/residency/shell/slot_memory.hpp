@@ -23,7 +23,8 @@
 namespace residency::detail {
 
 /// What a slot with a memory budget does beside its own decisions: it brings the budget what the scheduler says, and
-/// the scheduler what the budget answers; and it asks the backend how much a key needs. `Shell` is the slot's `SlotShell`.
+/// the scheduler what the budget answers; and it asks the backend how much a key needs. `Shell` is the slot's
+/// `SlotShell`.
 template <class Shell>
 class SlotMemory final : public MemoryUser {
 public:
