@@ -1,13 +1,16 @@
 #pragma once
 
 #include "residency/core/key_memory.hpp"
+#include "residency/core/memory.hpp"
+#include "residency/core/shared_key.hpp"
 #include "residency/core/slot_scheduler.hpp"
 #include "residency/core/time.hpp"
-#include "residency/error.hpp"
+#include "residency/model_key.hpp"
 #include "residency/runtime/asio.hpp"
 #include "residency/runtime/user_code_scope.hpp"
 #include "residency/shell/load_failure.hpp"
 #include "residency/shell/memory_broker.hpp"
+#include "residency/shell/outbox.hpp"
 #include "residency/shell/sizing_failures.hpp"
 #include "residency/status.hpp"
 
@@ -16,7 +19,6 @@
 #include <cstddef>
 #include <exception>
 #include <memory>
-#include <stdexcept>
 #include <utility>
 #include <vector>
 
