@@ -166,9 +166,14 @@ TEST_CASE("A blocking call in what a load's or an inference's stop runs is refus
         Gate gate;
         boost::system::error_code code;
         world->on(step, [&](const FakeCall& call) {
-            const std::stop_callback stopped(call.stop,
-                                             [&] { code = code_of([&] { models->embedding().unload(b); }); });
+            std::promise<void> ran;
+            const std::stop_callback stopped(call.stop, [&] {
+                code = code_of([&] { models->embedding().unload(b); });
+                ran.set_value();
+            });
             gate.pass(call.stop);
+            // The gate hears of the stop first, and a callback that is destroyed before its turn is not called.
+            ran.get_future().get();
         });
         std::promise<void> done;
         asio::cancellation_signal signal;
