@@ -402,6 +402,30 @@ TEST_CASE("A shared asynchronous call that was aborted is not made again", "[H39
     bench.check_ends_clean(*bench.manager);
 }
 
+TEST_CASE("A request that an asynchronous model gave up because it had left was not at fault", "[H39][H29][H30]") {
+    AsyncBench bench({.max_leases = 1}, {.texts = 8});
+    auto& answer = bench.embed({"a"});
+    bench.hook = [&](const FakeCall& call) {
+        answer.cancel();
+        run_ready(bench.control);
+        CHECK(call.stop.stop_requested());
+        throw std::runtime_error("stopped");
+    };
+    bench.run();
+    CHECK(answer.code() == asio::error::operation_aborted);
+    bench.hook = nullptr;
+    bench.calls.clear();
+    const auto gate = bench.world->block(FakeStep::inference, a);
+    bench.embed({"first"});
+    bench.run();
+    bench.embed({"a"});
+    bench.embed({"b"});
+    gate->open();
+    bench.run();
+    CHECK(bench.calls == std::vector<Texts>{{"first"}, {"a", "b"}});
+    bench.check_ends_clean(*bench.manager);
+}
+
 TEST_CASE("A large request is cut into asynchronous calls, fewer texts each when memory runs out", "[H39][H26][H30]") {
     AsyncBench bench({.max_leases = 3}, {.texts = 4});
     bench.hook = [](const FakeCall& call) {

@@ -306,6 +306,38 @@ TEST_CASE("A request that was at fault has a call of its own when it comes again
     bench.check_end();
 }
 
+TEST_CASE("A request that the model gave up because all had left was not at fault", "[H29][H30]") {
+    BatchBench bench;
+    std::deque<asio::cancellation_signal> signals(2);
+    std::deque<Outcome<Embeddings>> answers(2);
+    bench.occupy();
+    for (std::size_t index = 0; index < 2; ++index) {
+        bench.manager->async_embed(a, Texts{index == 0 ? "b" : "c"},
+                                   asio::bind_cancellation_slot(signals[index].slot(), answers[index].handler()));
+    }
+    bench.hook = [&](const FakeCall& call) {
+        if (call.rows == 2) {
+            throw std::runtime_error("hiccup");
+        }
+        if (call.texts.front() == "b") {
+            for (asio::cancellation_signal& signal : signals) {
+                signal.emit(asio::cancellation_type::terminal);
+            }
+            run_ready(bench.control);
+            CHECK(call.stop.stop_requested());
+            throw std::runtime_error("stopped");
+        }
+    };
+    bench.run();
+    CHECK(bench.calls == std::vector<Texts>{{"first"}, {"b", "c"}, {"b"}});
+    bench.hook = nullptr;
+    bench.calls.clear();
+    bench.occupy_before({{"b"}, {"d"}});
+    bench.run();
+    CHECK(bench.calls == std::vector<Texts>{{"first"}, {"b", "d"}});
+    bench.check_end();
+}
+
 TEST_CASE("Of a joint call that failed, no half is called once the slot shuts down", "[H30]") {
     BatchBench bench;
     bench.occupy_before({{"b"}, {"c"}, {"d"}, {"e"}});

@@ -191,9 +191,11 @@ private:
         return Turn::over;
     }
 
-    // It is known to be at fault, and nothing of the others.
+    // It is known to be at fault, and nothing of the others. A model that was asked to stop throws for that.
     void found(const Call& faulty) noexcept {
-        faults().add(faulty.work.hash());
+        if (!stop_.stop_requested()) {
+            faults().add(faulty.work.hash());
+        }
         move_all(Turn::suspect, Turn::again);
     }
 
