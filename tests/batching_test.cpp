@@ -306,6 +306,33 @@ TEST_CASE("A request that was at fault has a call of its own when it comes again
     bench.check_end();
 }
 
+TEST_CASE("A NaN of one request is not what another's joint call failed for", "[H30][R14]") {
+    BatchBench bench;
+    bench.occupy_before({{"nan"}, {"bad"}, {"c"}, {"d"}});
+    bench.hook = [&bench](const FakeCall& call) {
+        failing_on("bad", false)(call);
+        if (call.texts.back() == "nan") {
+            bench.world->spoil_next(FakeFault::nan, a);
+        }
+    };
+    bench.run();
+    // The search goes on behind it.
+    CHECK(bench.calls ==
+          std::vector<Texts>{{"first"}, {"nan", "bad", "c", "d"}, {"nan", "bad"}, {"nan"}, {"bad"}, {"c", "d"}});
+    CHECK(bench.answers[1].code() == errc::bad_result);
+    CHECK(bench.answers[2].code() == errc::invalid_request);
+    bench.check_answer(3);
+    bench.check_answer(4);
+    // When it comes again it may share a call.
+    bench.calls.clear();
+    bench.occupy_before({{"e"}, {"nan"}});
+    bench.run();
+    CHECK(bench.calls == std::vector<Texts>{{"first"}, {"e", "nan"}});
+    bench.check_answer(6);
+    CHECK(bench.answers[7].code() == errc::bad_result);
+    bench.check_end();
+}
+
 TEST_CASE("A request that the model gave up because all had left was not at fault", "[H29][H30]") {
     BatchBench bench;
     std::deque<asio::cancellation_signal> signals(2);

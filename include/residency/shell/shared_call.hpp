@@ -91,6 +91,7 @@ public:
     }
     /// The model gave this. Throws if that cannot be right.
     void gave(typename Work::given_type&& given) {
+        has_given_ = true;
         if constexpr (Work::joins) {
             if (size_ > 1) {
                 Work::share(members_, given, *input_);
@@ -112,7 +113,9 @@ public:
                 return;
             }
         }
-        if (!is_out_of_memory(thrown) && !ends_all(thrown)) {
+        // A NaN of its own fails no other request.
+        const bool is_own = has_given_ && text_index_of(thrown);
+        if (!is_own && !is_out_of_memory(thrown) && !ends_all(thrown)) {
             found(*last_);
         }
         last_->answer.error = last_->failure(thrown);
@@ -145,6 +148,7 @@ private:
 
     // The next call is about those that stand at `from_`, as many as it may be.
     void take() noexcept {
+        has_given_ = false;
         std::size_t most = from_ == Turn::alone ? 1 : most_;
         if (from_ == Turn::suspect) {
             std::size_t suspects = 0;
@@ -240,10 +244,12 @@ private:
 
     const CallMembers<Work> members_;
     const std::stop_token stop_;
-    // How many requests the current call is about, where they stood, the last of them, and what it has of them.
+    // How many requests the current call is about, where they stood, the last of them, whether the model has given
+    // something, and what it has of them.
     std::size_t size_ = 0;
     Turn from_ = Turn::waits;
     Call* last_ = nullptr;
+    bool has_given_ = false;
     std::optional<typename Work::input_type> input_{};
     // How many a call may be about.
     std::size_t most_ = static_cast<std::size_t>(-1);
