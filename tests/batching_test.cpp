@@ -306,6 +306,34 @@ TEST_CASE("A request that was at fault has a call of its own when it comes again
     bench.check_end();
 }
 
+TEST_CASE("A request is known to have been at fault with its key, not with others", "[H30][R14]") {
+    ManagerOptions options = BatchBench::one_call();
+    options.embedding.max_resident = 2;
+    BatchBench bench({8}, options);
+    bench.world->set_batch_limits(b, {8});
+    bench.hook = [](const FakeCall& call) {
+        if (call.key == a) {
+            failing_on("bad", true)(call);
+        }
+    };
+    const auto round = [&bench](const ModelKey& key) {
+        bench.calls.clear();
+        std::deque<Outcome<Embeddings>> answers(3);
+        bench.manager->async_embed(key, Texts{"first"}, answers[0].handler());
+        run_ready(bench.control, bench.loading);
+        bench.manager->async_embed(key, Texts{"x"}, answers[1].handler());
+        bench.manager->async_embed(key, Texts{"bad"}, answers[2].handler());
+        bench.run();
+        CHECK(answers[1].value().size() == 1);
+        CHECK(answers[2].code() == (key == a ? make_error_code(errc::invalid_request) : boost::system::error_code()));
+        return bench.calls;
+    };
+    CHECK(round(a) == std::vector<Texts>{{"first"}, {"x", "bad"}, {"x"}});
+    CHECK(round(b) == std::vector<Texts>{{"first"}, {"x", "bad"}});
+    CHECK(round(a) == std::vector<Texts>{{"first"}, {"bad"}, {"x"}});
+    bench.check_end();
+}
+
 TEST_CASE("A NaN of one request is not what another's joint call failed for", "[H30][R14]") {
     BatchBench bench;
     bench.occupy_before({{"nan"}, {"bad"}, {"c"}, {"d"}});

@@ -7,9 +7,9 @@
 
 namespace residency::detail {
 
-/// Which requests were lately found to make a model call fail, as hashes of their texts. A client that asks for the
-/// same again would fail every call that it shares: a known one has a call of its own at once, until that succeeds.
-/// Another request of the same hash loses no more than company. All functions may be called from any thread.
+/// Which requests were lately found to make a model call fail, as hashes of their keys and texts. A client that asks
+/// for the same again would fail every call that it shares: a known one has a call of its own at once, until that
+/// succeeds. Another request of the same hash loses no more than company. All functions may be called from any thread.
 class KnownFaults {
 public:
     /// How many are known at most; a newer one takes the place of the oldest.

@@ -2,6 +2,7 @@
 
 #include "residency/error.hpp"
 #include "residency/error_code.hpp"
+#include "residency/model_key.hpp"
 #include "residency/shell/known_faults.hpp"
 #include "residency/shell/model_call.hpp"
 #include "residency/shell/slot_base.hpp"
@@ -11,6 +12,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <exception>
+#include <functional>
 #include <new>
 #include <optional>
 #include <stop_token>
@@ -44,7 +46,7 @@ public:
     explicit SharedCall(Call& first) noexcept : members_{first}, stop_(first.stop_token()) {
         if (first.next() != nullptr && faults().any()) {
             members_.for_each_at(Turn::waits, [this](Call& each) {
-                each.turn = faults().contains(each.work.hash()) ? Turn::alone : Turn::waits;
+                each.turn = faults().contains(hash(each)) ? Turn::alone : Turn::waits;
             });
         }
     }
@@ -100,7 +102,7 @@ public:
         if (size_ == 1) {
             last_->answer.result = last_->work.result_of(std::move(given));
             if (from_ == Turn::alone) {
-                faults().remove(last_->work.hash());
+                faults().remove(hash(*last_));
             }
         }
         leave_call(Turn::over);
@@ -132,6 +134,11 @@ public:
 private:
     [[nodiscard]] Call& first() const noexcept { return members_.first; }
     [[nodiscard]] KnownFaults& faults() const noexcept { return first().slot().known_faults(); }
+
+    // Of what the request asks, and of which model: another model may take the same texts.
+    [[nodiscard]] static std::size_t hash(const Call& each) noexcept {
+        return each.work.hash() * 31 + std::hash<ModelKey>()(*each.record->key);
+    }
 
     // Those whose call is to come.
     template <class Visit>
@@ -198,7 +205,7 @@ private:
     // It is known to be at fault, and nothing of the others. A model that was asked to stop throws for that.
     void found(const Call& faulty) noexcept {
         if (!stop_.stop_requested()) {
-            faults().add(faulty.work.hash());
+            faults().add(hash(faulty));
         }
         move_all(Turn::suspect, Turn::again);
     }
