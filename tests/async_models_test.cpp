@@ -426,6 +426,30 @@ TEST_CASE("A request that an asynchronous model gave up because it had left was 
     bench.check_ends_clean(*bench.manager);
 }
 
+TEST_CASE("What was at fault before an asynchronous call begins has a call of its own", "[H39][H30]") {
+    AsyncBench bench({.max_resident = 2, .max_leases = 2}, {.texts = 8});
+    const auto gate = bench.world->block(FakeStep::inference, a);
+    const auto other_gate = bench.world->block(FakeStep::inference, b);
+    bench.embed({"bad"});
+    bench.embed({"other"}, {}, b);
+    bench.run();
+    REQUIRE(gate->held() == 1);
+    REQUIRE(other_gate->held() == 1);
+    bench.embed({"bad"});
+    bench.embed({"c"});
+    bench.world->fail_next(FakeStep::inference, a, std::runtime_error("no"));
+    bench.calls.clear();
+    // The call that they share is granted when the other key's ends. Before it begins the first one fails.
+    other_gate->open();
+    gate->open();
+    bench.run();
+    CHECK(bench.answers[0]->code() == errc::inference_failed);
+    CHECK(bench.calls == std::vector<Texts>{{"bad"}, {"c"}});
+    bench.check_answer(2);
+    bench.check_answer(3);
+    bench.check_ends_clean(*bench.manager);
+}
+
 TEST_CASE("A large request is cut into asynchronous calls, fewer texts each when memory runs out", "[H39][H26][H30]") {
     AsyncBench bench({.max_leases = 3}, {.texts = 4});
     bench.hook = [](const FakeCall& call) {

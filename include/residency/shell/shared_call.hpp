@@ -43,13 +43,7 @@ class SharedCall {
 public:
     using Call = ModelCall<Work>;
 
-    explicit SharedCall(Call& first) noexcept : members_{first}, stop_(first.stop_token()) {
-        if (first.next() != nullptr && faults().any()) {
-            members_.for_each_at(Turn::waits, [this](Call& each) {
-                each.turn = faults().contains(hash(each)) ? Turn::alone : Turn::waits;
-            });
-        }
-    }
+    explicit SharedCall(Call& first) noexcept : members_{first}, stop_(first.stop_token()) {}
     SharedCall(const SharedCall&) = delete;
     SharedCall& operator=(const SharedCall&) = delete;
 
@@ -60,6 +54,9 @@ public:
 
     /// Whether the model is to be called once more. Then come `call`, and `gave` or `threw`.
     [[nodiscard]] bool next() noexcept {
+        if (last_ == nullptr) {
+            set_apart();
+        }
         if (failed_together_ && first().slot().closed()) {
             for_each_left([&](Call& each) {
                 if (each.turn != Turn::waits) {
@@ -138,6 +135,16 @@ private:
     // Of what the request asks, and of which model: another model may take the same texts.
     [[nodiscard]] static std::size_t hash(const Call& each) noexcept {
         return each.work.hash() * 31 + std::hash<ModelKey>()(*each.record->key);
+    }
+
+    // Before the first call: those that are known to have been at fault have one of their own. Here, where the model is
+    // called, and not where the lease is granted: their texts may be many to hash.
+    void set_apart() const noexcept {
+        if (first().next() != nullptr && faults().any()) {
+            members_.for_each_at(Turn::waits, [this](Call& each) {
+                each.turn = faults().contains(hash(each)) ? Turn::alone : Turn::waits;
+            });
+        }
     }
 
     // Those whose call is to come.
