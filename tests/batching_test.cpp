@@ -393,6 +393,26 @@ TEST_CASE("A request that the model gave up because all had left was not at faul
     bench.check_end();
 }
 
+TEST_CASE("What a joint call threw is destroyed before its lease ends", "[H16][H30]") {
+    struct Hiccup {
+        std::shared_ptr<void> last;
+    };
+    BatchBench bench;
+    bench.occupy_before({{"b"}, {"c"}});
+    std::optional<std::size_t> leases;
+    bench.hook = [&](const FakeCall& call) {
+        if (call.rows == 2) {
+            throw Hiccup{std::shared_ptr<void>(
+                nullptr, [&](void* /*none*/) { leases = bench.manager->status().embedding.leases; })};
+        }
+    };
+    bench.run();
+    bench.check_answer(1);
+    bench.check_answer(2);
+    CHECK(leases == std::optional<std::size_t>(1));
+    bench.check_end();
+}
+
 TEST_CASE("Of a joint call that failed, no half is called once the slot shuts down", "[H30]") {
     BatchBench bench;
     bench.occupy_before({{"b"}, {"c"}, {"d"}, {"e"}});

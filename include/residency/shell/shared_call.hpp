@@ -125,8 +125,11 @@ public:
         leave_call(Turn::waits);
         for_each_left([](Call& each) { each.answer.error = each.was_dropped(); });
     }
-    /// Gives the lease back, and completes the requests.
-    void end() noexcept { first().end_shared(); }
+    /// Gives the lease back, and completes the requests. What the model threw is its own code, and goes before that.
+    void end() noexcept {
+        failed_together_ = nullptr;
+        first().end_shared();
+    }
 
 private:
     [[nodiscard]] Call& first() const noexcept { return members_.first; }
