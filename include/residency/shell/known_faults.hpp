@@ -1,5 +1,7 @@
 #pragma once
 
+#include "residency/compiler.hpp"
+
 #include <algorithm>
 #include <array>
 #include <atomic>
