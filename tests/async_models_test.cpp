@@ -396,7 +396,7 @@ TEST_CASE("A shared asynchronous call that was aborted is not made again", "[H39
     gate->open();
     bench.run();
     CHECK(bench.calls == std::vector<Texts>{{"first"}, {"a", "b"}});
-    for (const std::size_t index : {1, 2}) {
+    for (const std::size_t index : {std::size_t{1}, std::size_t{2}}) {
         CHECK(bench.answers[index]->code() == errc::inference_failed);
     }
     bench.check_ends_clean(*bench.manager);
