@@ -231,7 +231,8 @@ concept ModelBackend = NamesModelType<Backend> && UnloadsWithoutThrowing<Backend
 /// With `BatchLimits batch_limits() const`, asked once after the load, requests with equal key and `EmbedAs` share
 /// calls up to these limits. The vector of a text must then not depend on the others of its call. Where one text is at
 /// fault the model should throw `Error(...).at_text(index)`: its request alone fails then, at the cost of one more
-/// call. After any other failure of a shared call each request has a call of its own.
+/// call. After any other failure of a shared call the one at fault is found by halves: by as many calls as n requests
+/// can be halved, until one alone has failed, and one more for the others.
 ///
 /// A model that waits rather than computes may give `boost::asio::awaitable<Embeddings>`, and then answers
 /// asynchronously: the library spawns what it gave on a strand over `Executors::inference`, and no thread is occupied
