@@ -4,6 +4,7 @@
 #include "residency/options.hpp"
 #include "stress/random.hpp"
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdint>
@@ -101,8 +102,10 @@ struct Settings {
             slot.max_resident = 1 + random.below(2);
             slot.max_leases = 1 + random.below(6);
             slot.max_queue = 1 + random.below(20);
-            slot.cooldown = milliseconds(random.below(2));
-            slot.max_cooldown = milliseconds(2);
+            // The longest is met by requests also where other programs keep the threads waiting.
+            slot.cooldown =
+                std::array{milliseconds(0), milliseconds(1), milliseconds(1), milliseconds(20)}[random.below(4)];
+            slot.max_cooldown = (std::max)(milliseconds(2), 2 * slot.cooldown);
             slot.aging = std::array{milliseconds(0), milliseconds(2), milliseconds(30'000)}[random.below(3)];
             slot.min_stay = std::array<std::optional<milliseconds>, 4>{std::nullopt, std::nullopt, milliseconds(0),
                                                                        milliseconds(2)}[random.below(4)];
