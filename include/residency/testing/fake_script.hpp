@@ -23,6 +23,12 @@
 
 namespace residency::testing {
 
+class FakeWorld;
+class FakeModel;
+class FakeAsyncModel;
+template <std::derived_from<FakeModel> Model>
+class FakeBackend;
+
 /// What the fakes of a test shall do. A call does, in this order: calls the hook, waits at the gate, throws the next
 /// failure, answers with the next fault or rightly. All functions may be called from any thread.
 class FakeScript {
@@ -96,7 +102,24 @@ public:
     }
 
 protected:
+    // Destroyed as part of a FakeWorld alone.
     ~FakeScript() = default;
+
+private:
+    friend class FakeWorld;
+    friend class FakeModel;
+    friend class FakeAsyncModel;
+    template <std::derived_from<FakeModel> Model>
+    friend class FakeBackend;
+
+    struct Rule {
+        std::shared_ptr<Gate> gate{};
+        FakeStop stop = FakeStop::ignore;
+        std::deque<std::function<void()>> failures{};
+        std::deque<FakeFault> faults{};
+    };
+
+    static constexpr std::size_t index_of(FakeStep step) noexcept { return static_cast<std::size_t>(step); }
 
     // Does what the test wants of this call; gives the fault to answer with. Allocates nothing unless the test said
     // something: it is called in destructors, too, and also in tests that let allocations fail.
@@ -166,16 +189,6 @@ protected:
         const auto found = batch_limits_.find(key);
         return found == batch_limits_.end() ? BatchLimits() : found->second;
     }
-
-private:
-    struct Rule {
-        std::shared_ptr<Gate> gate{};
-        FakeStop stop = FakeStop::ignore;
-        std::deque<std::function<void()>> failures{};
-        std::deque<FakeFault> faults{};
-    };
-
-    static constexpr std::size_t index_of(FakeStep step) noexcept { return static_cast<std::size_t>(step); }
 
     Rule* rule_of(const FakeCall& call) RESIDENCY_REQUIRES(mutex_) {
         auto& rules = rules_.at(index_of(call.step));

@@ -19,11 +19,6 @@
 
 namespace residency::testing {
 
-class FakeModel;
-class FakeAsyncModel;
-template <std::derived_from<FakeModel> Model>
-class FakeBackend;
-
 /// Where fake models live: says what the fakes of a test shall do (`FakeScript`), and counts what they have done.
 ///
 /// Backends and models share it, and it may be asked after all of them are gone. Two backends may share one; keys that
