@@ -16,9 +16,9 @@ does. --write keeps them there; --profile prints where those of one path go, --u
 \`policy\` prints what the slot's decisions are worth, in virtual time, and draws tests/benchmark/sharing.svg: texts a second and waiting
 times with and without shared calls.
 
-\`engines\` draws the same of real engines, tests/benchmark/engines.svg, and prints the figures: those of llama.cpp and OpenVINO that RESIDENCY_LLAMA_CPP=ON
-and RESIDENCY_OPENVINO=ON build in, as for tests/run.sh; with --server also those of llama-server, which is built for it once. Takes some
-minutes; on a machine that does nothing else.
+\`engines\` draws the same of real engines, tests/benchmark/engines.svg, and prints the figures: those of llama.cpp and OpenVINO that
+RESIDENCY_LLAMA_CPP=ON and RESIDENCY_OPENVINO=ON build in, as for tests/run.sh; with --server also those of llama-server, which is built
+for it once. Takes some minutes; on a machine that does nothing else.
 
 CXX chooses the compiler (g++). What is missing on a Debian 12, a Ubuntu 24.04 or newer is installed, as root or with sudo."
 
@@ -51,9 +51,11 @@ if [ "${1-}" = engines ]; then
     server=()
     if [ "${2-}" = --server ]; then
         : "${RESIDENCY_MODELS:?names the folder of the models}"
+        # What residency::remote needs, which asks it.
+        need boost-json
         . tests/remote/support/llama_server.sh
         port=$(free_ports 1)
-        # As many slots and threads for HTTP as callers at most.
+        # A thread for HTTP for each caller: it has one until the answer is there.
         start_server "$RESIDENCY_MODELS/all-minilm-l6-v2-f16.gguf" "$port" --threads "$(nproc)" --threads-http 260 --parallel 64 --ctx-size 32768 \
             --embeddings --pooling mean
         server=("http://127.0.0.1:$port/v1")
