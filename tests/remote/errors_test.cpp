@@ -185,13 +185,13 @@ TEST_CASE("remote: an API key and the values of headers are in no error") {
 
 TEST_CASE("remote: a secret that an endpoint repeats is in no error, wherever it stands and however it is written") {
     struct Case {
-        std::string secret;
+        std::string secret;   // Its middle has no digits, which the port that the error names could have, too.
         std::string escaped;  // As some engine writes it in JSON.
     };
     const auto [secret, escaped] = GENERATE(values<Case>({
-        {"sk-1234567890", "sk-1234567890"},
-        {"sk\"12/34567\\890", R"(sk\"12/34567\\890)"},
-        {"sk\"12/34567\\890", R"(sk\u002212\/34567\u005C890)"},
+        {"sk-1234efg890", "sk-1234efg890"},
+        {"sk\"12/34efg\\890", R"(sk\"12/34efg\\890)"},
+        {"sk\"12/34efg\\890", R"(sk\u002212\/34efg\u005C890)"},
     }));
     const std::vector<std::string> bodies{std::string(505, 'x') + secret,
                                           std::string(510, 'x') + secret,
@@ -213,7 +213,7 @@ TEST_CASE("remote: a secret that an endpoint repeats is in no error, wherever it
             const std::vector<std::string> texts{"one"};
             const Error error = error_of([&] { run(io, model.embed(texts, EmbedAs::as_is, {})); });
             CHECK_THAT(error.what(), !contains_text("sk"));
-            CHECK_THAT(error.what(), !contains_text("567"));
+            CHECK_THAT(error.what(), !contains_text("efg"));
             CHECK(std::string(error.what()).size() < 1000);
         }
     }
