@@ -34,7 +34,7 @@ const void* const owner = &an_owner;
 // Has a handler called with results, as an operation does that kept its executor busy.
 template <class... Results, class Handler, class... Arguments>
 void complete_pending(const Delivery& delivery, Handler handler, Arguments&&... results) {
-    HandlerWork<Handler> work(handler, delivery);
+    HandlerWork<Handler> work = work_for(handler, delivery);
     complete<Results...>(delivery, std::move(work), std::move(handler), std::forward<Arguments>(results)...);
 }
 
@@ -121,7 +121,7 @@ TEST_CASE("HandlerWork: keeps the handler's executor busy until its completion h
     const Delivery delivery{own.get_executor(), own.get_executor(), owner};
     int calls = 0;
     auto handler = [&calls] { ++calls; };
-    HandlerWork<decltype(handler)> work(handler, delivery);
+    HandlerWork<decltype(handler)> work = work_for(handler, delivery);
     CHECK(own.poll() == 0);
     CHECK_FALSE(own.stopped());
     complete<>(delivery, std::move(work), handler);

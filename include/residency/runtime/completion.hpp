@@ -4,6 +4,7 @@
 #include "residency/runtime/user_code_scope.hpp"
 
 #include <concepts>
+#include <cstddef>
 #include <exception>
 #include <memory>
 #include <optional>
@@ -29,11 +30,10 @@ struct Delivery {
 template <class Handler>
 using HandlerExecutor = asio::associated_executor_t<Handler, asio::any_io_executor>;
 
-/// Whether a handler's executor cannot be posted to directly (an erased completion executor): it is posted to
-/// elsewhere, and dispatched to its executor from there.
-template <class Handler>
-inline constexpr bool needs_forwarding =
-    !asio::can_require_v<HandlerExecutor<Handler>, asio::execution::blocking_t::never_t>;
+/// Whether an executor cannot be posted to directly (an erased completion executor): what goes there is posted
+/// elsewhere, and dispatched from there.
+template <class Executor>
+inline constexpr bool needs_forwarding = !asio::can_require_v<Executor, asio::execution::blocking_t::never_t>;
 
 /// Keeps a handler for as long as its operation is pending, in memory of the handler's associated allocator. That
 /// memory is given back when the handler is taken out, and so before it is called, even if the operation is owned for
@@ -113,30 +113,29 @@ template <class Result>
 struct IsBlockingHandler<BlockingHandler<Result>> : std::true_type {};
 
 /// Keeps a handler's executor busy while its operation is pending, and `control` if the handler is forwarded by it.
-template <class Handler>
-class HandlerWork {
+template <class Executor>
+class ExecutorWork {
 public:
     /// No work.
-    HandlerWork() = default;
-    /// Begins to keep the executor of `handler` busy.
-    HandlerWork(const Handler& handler, const Delivery& delivery)
-        : tracked_(asio::prefer(asio::get_associated_executor(handler, delivery.callbacks),
-                                asio::execution::outstanding_work.tracked)) {
-        if constexpr (needs_forwarding<Handler>) {
+    ExecutorWork() = default;
+    /// Begins to keep `executor` busy.
+    ExecutorWork(const Executor& executor, const Delivery& delivery)
+        : tracked_(asio::prefer(executor, asio::execution::outstanding_work.tracked)) {
+        if constexpr (needs_forwarding<Executor>) {
             control_ = asio::prefer(delivery.control, asio::execution::outstanding_work.tracked);
         }
     }
     /// Takes over what `other` keeps busy; nothing of it is left behind.
-    HandlerWork(HandlerWork&& other) noexcept
+    ExecutorWork(ExecutorWork&& other) noexcept
         : tracked_(std::move(other.tracked_)), control_(std::move(other.control_)) {
         other.reset();
     }
-    HandlerWork& operator=(HandlerWork&&) = delete;
-    ~HandlerWork() = default;
+    ExecutorWork& operator=(ExecutorWork&&) = delete;
+    ~ExecutorWork() = default;
 
     /// Lets control go, from there.
     void reset_control() noexcept {
-        if constexpr (needs_forwarding<Handler>) {
+        if constexpr (needs_forwarding<Executor>) {
             control_ = asio::any_io_executor();
         }
     }
@@ -151,7 +150,7 @@ public:
     }
 
 private:
-    using TrackedExecutor = std::decay_t<decltype(asio::prefer(std::declval<const HandlerExecutor<Handler>&>(),
+    using TrackedExecutor = std::decay_t<decltype(asio::prefer(std::declval<const Executor&>(),
                                                                asio::execution::outstanding_work.tracked))>;
     // Many wait, and an any_io_executor needs no flag beside it: it can be empty.
     using Tracked = std::conditional_t<std::is_same_v<TrackedExecutor, asio::any_io_executor>, TrackedExecutor,
@@ -159,17 +158,26 @@ private:
     struct Nothing {};
 
     Tracked tracked_{};
-    [[no_unique_address]] std::conditional_t<needs_forwarding<Handler>, asio::any_io_executor, Nothing> control_{};
+    [[no_unique_address]] std::conditional_t<needs_forwarding<Executor>, asio::any_io_executor, Nothing> control_{};
 };
 
-/// A thread that waits needs no executor.
-template <class Result>
-class HandlerWork<BlockingHandler<Result>> {
-public:
-    HandlerWork() = default;
-    HandlerWork(const BlockingHandler<Result>& /*handler*/, const Delivery& /*delivery*/) noexcept {}
-    void reset() noexcept {}
-};
+/// The same of a thread that waits, which needs no executor.
+struct NoWork {};
+
+/// What keeps the executor of such a handler busy.
+template <class Handler>
+using HandlerWork =
+    std::conditional_t<IsBlockingHandler<Handler>::value, NoWork, ExecutorWork<HandlerExecutor<Handler>>>;
+
+/// Begins to keep the executor of `handler` busy.
+template <class Handler>
+[[nodiscard]] HandlerWork<Handler> work_for(const Handler& handler, const Delivery& delivery) {
+    if constexpr (IsBlockingHandler<Handler>::value) {
+        return NoWork();
+    } else {
+        return HandlerWork<Handler>(asio::get_associated_executor(handler, delivery.callbacks), delivery);
+    }
+}
 
 /// A handler and what it is called with, ready to be posted: releases the handler's executor, clears the cancellation
 /// slot, calls. Once the handler has been called, nothing of its executor is touched.
@@ -198,13 +206,18 @@ public:
             slot.clear();
         }
         const UserCodeScope scope(owner_);
-        std::apply([this](Results&... results) { std::move(handler_)(std::move(results)...); }, results_);
+        call(std::index_sequence_for<Results...>());
     }
 
     /// Lets go of the `control` that it was forwarded by, from there.
     void reset_control() noexcept { work_.reset_control(); }
 
 private:
+    template <std::size_t... Index>
+    void call(std::index_sequence<Index...> /*of the results*/) {
+        std::move(handler_)(std::move(std::get<Index>(results_))...);
+    }
+
     const void* owner_;
     HandlerWork<Handler> work_;
     Handler handler_;
@@ -261,8 +274,12 @@ void complete(const Delivery& delivery, HandlerWork<Handler>&& work, Handler han
             owner = executor == delivery.callbacks ? delivery.owner : nullptr;
         }
         Posted completion(owner, std::move(work), std::move(handler), std::forward<Arguments>(results)...);
-        if constexpr (!needs_forwarding<Handler>) {
-            asio::post(executor, std::move(completion));
+        if constexpr (!needs_forwarding<HandlerExecutor<Handler>>) {
+            // What asio::post would do; each of its layers would be compiled again for each handler.
+            const auto allocator = completion.get_allocator();
+            asio::prefer(asio::require(executor, asio::execution::blocking.never), asio::execution::relationship.fork,
+                         asio::execution::allocator(allocator))
+                .execute(std::move(completion));
         } else if (is_system_executor(executor)) {
             // Control would call the handler itself.
             completion.reset_control();

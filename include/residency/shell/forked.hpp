@@ -30,7 +30,7 @@ template <class Handler>
                 return false;
             }
         }
-        if (runtime::needs_forwarding<Handler> && delivery.owns_threads) {
+        if (runtime::needs_forwarding<Executor> && delivery.owns_threads) {
             return false;
         }
         if constexpr (requires { executor.template target<asio::system_executor>(); }) {

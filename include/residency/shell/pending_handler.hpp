@@ -13,14 +13,34 @@ namespace residency::detail {
 template <class... Results, class Handler, class... Arguments>
 void complete_at_once(const runtime::Delivery& delivery, Handler handler, Arguments&&... results) {
     runtime::HandlerWork<Handler> work = [&] {
-        if constexpr (runtime::IsBlockingHandler<Handler>::value || !runtime::needs_forwarding<Handler>) {
-            return runtime::HandlerWork<Handler>();
+        if constexpr (runtime::needs_forwarding<runtime::HandlerExecutor<Handler>>) {
+            return runtime::work_for(handler, delivery);
         } else {
-            return runtime::HandlerWork<Handler>(handler, delivery);
+            return runtime::HandlerWork<Handler>();
         }
     }();
     runtime::complete<Results...>(delivery, std::move(work), std::move(handler), std::forward<Arguments>(results)...);
 }
+
+/// What a cancellation slot calls: `Cancel`, with whether what was asked for is terminal.
+template <class Cancel>
+class OnCancel {
+public:
+    /// Calls a `Cancel` that is made of this.
+    template <class... Of>
+    explicit OnCancel(Of&... of) : cancel_(of...) {}
+
+    void operator()(asio::cancellation_type type) {
+        const auto any =
+            asio::cancellation_type::terminal | asio::cancellation_type::partial | asio::cancellation_type::total;
+        if ((type & any) != asio::cancellation_type::none) {
+            cancel_((type & asio::cancellation_type::terminal) != asio::cancellation_type::none);
+        }
+    }
+
+private:
+    Cancel cancel_;
+};
 
 /// A handler on its way through an operation: keeps its executor busy, connects its cancellation slot, is called
 /// exactly once.
@@ -28,7 +48,7 @@ template <class Handler, class... Results>
 class PendingHandler {
 public:
     PendingHandler(Handler&& handler, const runtime::Delivery& delivery)
-        : handler_(std::move(handler)), work_(*handler_, delivery) {}
+        : handler_(std::move(handler)), work_(runtime::work_for(*handler_, delivery)) {}
 
     /// Has the handler called with `results`, on its executor. Nothing of that executor is left here once it is posted.
     template <class... Arguments>
@@ -36,18 +56,13 @@ public:
         runtime::complete<Results...>(delivery, std::move(work_), handler_.take(), std::forward<Arguments>(results)...);
     }
 
-    /// If the handler's caller can cancel, has `cancel(terminal)` called when it does; `make()` gives `cancel`.
-    template <class Make>
-    void on_cancel(const Make& make) {
+    /// If the handler's caller can cancel, has a `Cancel` that is made of `of` called when it does. The type is not of
+    /// the handler's: else Asio would keep each in another way.
+    template <class Cancel, class... Of>
+    void on_cancel(Of&... of) {
         if constexpr (!runtime::IsBlockingHandler<Handler>::value) {
             if (auto slot = asio::get_associated_cancellation_slot(*handler_); slot.is_connected()) {
-                slot.assign([cancel = make()](asio::cancellation_type type) {
-                    const auto any = asio::cancellation_type::terminal | asio::cancellation_type::partial |
-                                     asio::cancellation_type::total;
-                    if ((type & any) != asio::cancellation_type::none) {
-                        cancel((type & asio::cancellation_type::terminal) != asio::cancellation_type::none);
-                    }
-                });
+                slot.template emplace<OnCancel<Cancel>>(of...);
             }
         }
     }

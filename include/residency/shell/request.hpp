@@ -4,6 +4,7 @@
 #include "residency/model_key.hpp"
 #include "residency/options.hpp"
 #include "residency/shell/slot_base.hpp"
+#include "residency/shell/waiter.hpp"
 
 #include <boost/smart_ptr/intrusive_ptr.hpp>
 
@@ -38,18 +39,29 @@ namespace residency::detail {
     return nullptr;
 }
 
+/// Cancels a request, whose operation it owns.
+class CancelRequest {
+public:
+    CancelRequest(SlotBase& slot, Waiter& operation) : slot_(&slot), operation_(&operation) {}
+    void operator()(bool terminal) const { slot_->cancel(*operation_, terminal); }
+
+private:
+    // The operation owns it.
+    SlotBase* slot_;
+    boost::intrusive_ptr<Waiter> operation_;
+};
+
 /// Makes a request's operation of a handler and lets the slot have it. The handler is kept in memory of its own
 /// allocator; the rest is the library's, which may need it for longer than the caller waits. Throws only what making it
 /// throws, or bad_alloc, and then nothing has begun.
 template <class Operation, class Handler, class... Arguments>
 void submit(Handler handler, const std::shared_ptr<SlotBase>& slot, const ModelKey& key, const RequestOptions& options,
             Arguments&&... arguments) {
-    const boost::intrusive_ptr<Operation> operation(
-        new Operation(std::move(handler), slot, std::forward<Arguments>(arguments)...));
-    operation->handler().on_cancel(
-        [&] { return [operation, slot = slot.get()](bool terminal) { slot->cancel(*operation, terminal); }; });
+    auto* const operation = new Operation(std::move(handler), slot, std::forward<Arguments>(arguments)...);
+    const boost::intrusive_ptr<Waiter> owner(operation);
+    operation->handler().template on_cancel<CancelRequest>(*slot, *owner);
     try {
-        slot->submit(operation, key, options);
+        slot->submit(owner, key, options);
     } catch (...) {
         operation->handler().forget_cancel();
         throw;
