@@ -14,6 +14,8 @@ function(residency_add_precompiled_test result name id compiler includes)
     else()
         set(output "${header}.pch")
         set(${result} -include-pch "${output}" PARENT_SCOPE)
+        # Else each compilation instantiates anew what the header needs of templates, which takes a second.
+        list(APPEND ARGN -fpch-instantiate-templates)
     endif()
     add_test(NAME "${name}" COMMAND "${compiler}" -std=c++20 ${ARGN} -x c++-header "${header}" -o "${output}" COMMAND_EXPAND_LISTS)
     set_tests_properties("${name}" PROPERTIES FIXTURES_SETUP "${name}")
