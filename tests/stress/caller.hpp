@@ -122,61 +122,55 @@ private:
             default: look(manager); break;
         }
     }
+    // With a future, or in one call.
     template <class Call>
     void block(Manager& manager, bool patient) {
-        if (dice().coin()) {
-            wait<Call>(manager, Way::future, patient, [&](RequestFacts& request) {
-                // As a value: an exception of a future is also its promise's, which may free it last, on another thread
-                // and where ThreadSanitizer does not see libstdc++ count its owners.
-                auto future =
-                    Call::start(manager, request, asio::use_future([](std::exception_ptr error, auto... result) {
-                                    return std::tuple(std::move(error), std::move(result)...);
-                                }));
-                world_.has_begun(request);
-                auto results = future.get();
-                if (std::get<0>(results)) {
-                    std::rethrow_exception(std::exchange(std::get<0>(results), nullptr));
-                }
-                if constexpr (std::tuple_size_v<decltype(results)> == 2) {
-                    return std::get<1>(std::move(results));
-                }
-            });
-        } else {
-            wait<Call>(manager, Way::blocking, patient,
-                       [&](RequestFacts& request) { return Call::block(manager, request); });
-        }
-    }
-    template <class Call, class Get>
-    void wait(Manager& /*manager*/, Way way, bool patient, const Get& get) {
+        const Way way = dice().coin() ? Way::future : Way::blocking;
         RequestFacts* const request = world_.begin(Call::kind, way, Call::slot, patient);
         if (request == nullptr) {
             return;
         }
-        using Result = decltype(get(*request));
-        if constexpr (std::is_void_v<Result>) {
-            std::exception_ptr error;
-            try {
-                get(*request);
-            } catch (...) {
-                error = std::current_exception();
-            }
-            world_.conclude(*request, error);
-        } else {
-            Result result;
-            std::exception_ptr error;
-            try {
-                result = get(*request);
-            } catch (...) {
-                error = std::current_exception();
-            }
-            if constexpr (Call::kind == Kind::acquire) {
-                auto held = world_.conclude(*request, error, std::move(result));
-                dawdle(3);
-            } else {
-                world_.conclude(*request, error, std::move(result));
-            }
+        if (way == Way::future) {
+            // As a value: an exception of a future is also its promise's, which may free it last, on another thread
+            // and where ThreadSanitizer does not see libstdc++ count its owners.
+            auto future = Call::start(manager, *request, asio::use_future(AsTuple()));
+            world_.has_begun(*request);
+            conclude(*request, future.get());
+            return;
         }
+        typename Call::Results results;
+        try {
+            if constexpr (std::tuple_size_v<typename Call::Results> == 1) {
+                Call::block(manager, *request);
+            } else {
+                std::get<1>(results) = Call::block(manager, *request);
+            }
+        } catch (...) {
+            std::get<0>(results) = std::current_exception();
+        }
+        conclude(*request, std::move(results));
         world_.has_begun(*request);
+    }
+    // What a future has.
+    struct AsTuple {
+        template <class... Results>
+        std::tuple<std::exception_ptr, Results...> operator()(std::exception_ptr error, Results... results) const {
+            return {std::move(error), std::move(results)...};
+        }
+    };
+    // A lease is held for a moment.
+    template <class... Results>
+    void conclude(RequestFacts& request, std::tuple<std::exception_ptr, Results...> results) {
+        std::apply(
+            [&](const std::exception_ptr& error, Results&... given) {
+                if constexpr (std::is_void_v<decltype(world_.conclude(request, error, std::move(given)...))>) {
+                    world_.conclude(request, error, std::move(given)...);
+                } else {
+                    const auto held = world_.conclude(request, error, std::move(given)...);
+                    dawdle(3);
+                }
+            },
+            results);
     }
 
     // -- With coroutines ----------------------------------------------------------------------------------------------

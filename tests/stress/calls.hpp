@@ -1,13 +1,15 @@
 #pragma once
 
-// The calls of the manager that are requests, each as a type: how it is started with a completion token, and how it
-// blocks.
+// The calls of the manager that are requests, each as a type: how it is started with a completion token, how it
+// blocks, what it gives.
 
 #include "residency/model_manager.hpp"
 #include "stress/fakes.hpp"
 
 #include <cstdint>
+#include <exception>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -37,6 +39,7 @@ template <std::uint32_t Slot>
 }
 
 struct Embed {
+    using Results = std::tuple<std::exception_ptr, Embeddings>;
     static constexpr Kind kind = Kind::embed;
     static constexpr std::uint32_t slot = 0;
     template <class Token>
@@ -49,6 +52,7 @@ struct Embed {
 };
 
 struct Rerank {
+    using Results = std::tuple<std::exception_ptr, Ranking>;
     static constexpr Kind kind = Kind::rerank;
     static constexpr std::uint32_t slot = 1;
     static std::string query(const RequestFacts& request) {
@@ -66,6 +70,7 @@ struct Rerank {
 
 template <std::uint32_t Slot>
 struct Acquire {
+    using Results = std::tuple<std::exception_ptr, Lease<StressedModel<Slot>>>;
     static constexpr Kind kind = Kind::acquire;
     static constexpr std::uint32_t slot = Slot;
     template <class Token>
@@ -79,6 +84,7 @@ struct Acquire {
 
 template <std::uint32_t Slot>
 struct EnsureLoaded {
+    using Results = std::tuple<std::exception_ptr, Generation>;
     static constexpr Kind kind = Kind::ensure_loaded;
     static constexpr std::uint32_t slot = Slot;
     template <class Token>
@@ -92,6 +98,7 @@ struct EnsureLoaded {
 
 template <std::uint32_t Slot>
 struct Unload {
+    using Results = std::tuple<std::exception_ptr>;
     static constexpr Kind kind = Kind::unload;
     static constexpr std::uint32_t slot = Slot;
     template <class Token>
@@ -110,6 +117,7 @@ struct Unload {
 };
 
 struct Shutdown {
+    using Results = std::tuple<std::exception_ptr, ShutdownReport>;
     static constexpr Kind kind = Kind::shutdown;
     static constexpr std::uint32_t slot = 0;
     template <class Token>

@@ -14,6 +14,7 @@
 #include <boost/asio/bind_executor.hpp>
 #include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/thread_pool.hpp>
 
 #include <algorithm>
 #include <array>
@@ -21,10 +22,34 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 namespace residency::stress {
+
+/// Whether handlers of this call are bound to executors of this type; if not, to an any_io_executor with one of them in
+/// it. For each call and type the compiler makes hundreds of functions, so each kind of operation has one context's.
+template <class Call, class Executor>
+inline constexpr bool binds = false;
+template <class Call>
+inline constexpr bool binds<Call, asio::any_io_executor> = true;
+template <class Call>
+inline constexpr bool binds<Call, asio::any_completion_executor> = true;
+template <class Inner>
+inline constexpr bool binds<Embed, NotingExecutor<Inner>> = true;
+template <class Inner>
+inline constexpr bool binds<Rerank, NotingExecutor<Inner>> = true;
+template <>
+inline constexpr bool binds<Embed, asio::io_context::executor_type> = true;
+template <>
+inline constexpr bool binds<Rerank, asio::thread_pool::executor_type> = true;
+template <>
+inline constexpr bool binds<Acquire<0>, asio::io_context::executor_type> = true;
+template <std::uint32_t Slot>
+inline constexpr bool binds<EnsureLoaded<Slot>, asio::io_context::executor_type> = true;
+template <std::uint32_t Slot>
+inline constexpr bool binds<Unload<Slot>, asio::io_context::executor_type> = true;
 
 /// The requests of one thread whose completion is a handler: without an executor, on the thread's own context, or on a
 /// context that ends with that handler.
@@ -74,7 +99,7 @@ protected:
         starting() = true;
         switch (dice().below(7)) {
             case 0:
-            case 1: Call::start(manager, *request, handler_of<Call>(*request, false)); break;
+            case 1: Call::start(manager, *request, handler_of(*request, false)); break;
             case 2:
                 world_.tally.did(Deed::erased_executor);
                 start<Call>(manager, *request, asio::any_completion_executor(loop_.get_executor()));
@@ -123,19 +148,18 @@ protected:
             world_.has_begun(*request);
         }
     }
-    template <class Call>
-    Handler<Call> handler_of(RequestFacts& request, bool may_throw, ShortLived* last_of = nullptr) {
-        return {Ticket(world_, request), &world_, may_throw, last_of};
+    Handler handler_of(RequestFacts& request, bool may_throw, ShortLived* last_of = nullptr) {
+        return {.ticket = Ticket(world_, request), .world = &world_, .may_throw = may_throw, .last_of = last_of};
     }
 
     template <class Call, class Executor>
     void start(Manager& manager, RequestFacts& request, const Executor& executor) {
-        start_on<Call>(manager, request, executor, handler_of<Call>(request, true));
+        start_on<Call>(manager, request, executor, handler_of(request, true));
     }
     // On a context of its own, which ends when the handler has run.
     template <class Call, class Context>
     void start_in(Manager& manager, RequestFacts& request, Context& context) {
-        auto handler = handler_of<Call>(request, false, &context);
+        Handler handler = handler_of(request, false, &context);
         switch (dice().below(4)) {
             case 0:
                 start_on<Call>(manager, request, asio::any_completion_executor(context.executor()), std::move(handler));
@@ -147,13 +171,14 @@ protected:
         }
     }
     // On `executor`, and so that it can be cancelled.
-    template <class Call, class Executor, class Completion>
-    void start_on(Manager& manager, RequestFacts& request, const Executor& executor, Completion handler) {
+    template <class Call, class Executor>
+    void start_on(Manager& manager, RequestFacts& request, const Executor& executor, Handler handler) {
+        using Bound = std::conditional_t<binds<Call, Executor>, Executor, asio::any_io_executor>;
         Pending& pending = pending_.emplace_back();
         pending.request = &request;
-        Call::start(
-            manager, request,
-            asio::bind_cancellation_slot(pending.signal.slot(), asio::bind_executor(executor, std::move(handler))));
+        Call::start(manager, request,
+                    asio::bind_cancellation_slot(pending.signal.slot(),
+                                                 asio::bind_executor(Bound(executor), std::move(handler))));
     }
     // On a context of its own; waits for its handler and destroys it.
     template <class Call>

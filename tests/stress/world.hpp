@@ -146,11 +146,7 @@ public:
     }
     /// Makes a request whose handler has no executor, from any thread. The handler makes another like it, `more` times.
     template <class Call>
-    void chain(Manager& in, std::uint32_t more) {
-        if (RequestFacts* const request = begin(Call::kind, Way::handler, Call::slot, true)) {
-            Call::start(in, *request, Link<Call>{Ticket(*this, *request), this, more});
-        }
-    }
+    void chain(Manager& in, std::uint32_t more);
     /// Every request that began has ended.
     [[nodiscard]] bool all_ended() const noexcept { return ended_.get() == begun(); }
     [[nodiscard]] std::uint32_t begun() const noexcept {
@@ -189,29 +185,6 @@ public:
     std::unique_ptr<Manager> manager{};
 
 private:
-    // A handler without an executor, which makes the next request.
-    template <class Call>
-    struct Link {
-        Ticket ticket;
-        World* world;
-        std::uint32_t more;
-        template <class... Results>
-        void operator()(const std::exception_ptr& error, Results... results) {
-            RequestFacts* const request = ticket.complete();
-            if (request == nullptr) {
-                world->witness.require(false, "R9: a handler was called twice");
-                return;
-            }
-            world->conclude(*request, error, std::move(results)...);
-            if (more != 0) {
-                if (const auto use = world->access.use()) {
-                    world->tally.did(Deed::request_chained);
-                    world->chain<Call>(*use, more - 1);
-                }
-            }
-        }
-    };
-
     static constexpr std::chrono::milliseconds least_override{1};
 
     void ask(RequestFacts& request, bool patient) {
