@@ -33,7 +33,9 @@ public:
     /// `blocks`: it only makes calls that block, as long as they take. No other thread waits for a handler of its own.
     Caller(World& world, bool blocks) : HandlerRequests(world), blocks_(blocks) {
         const std::uint32_t half = world.settings.steps / 2;
-        shutdown_at_ = world.settings.shuts_down && dice().coin() ? half + dice().below(half) : world.settings.steps;
+        // The one that blocks always does, because no other waits for the future of a shutdown.
+        const bool shuts_down = world.settings.shuts_down && (blocks || dice().coin());
+        shutdown_at_ = shuts_down ? half + dice().below(half) : world.settings.steps;
     }
 
     /// Does something with the manager, and runs what is ready.
@@ -93,7 +95,12 @@ private:
     void shut_down(Manager& manager) {
         start_calls(manager);
         if (blocks_) {
-            dice().coin() ? block<Shutdown>(manager, true) : start_alone<Shutdown>(manager, true);
+            // One that blocks is also an end of its own (`End::after_shutdown`).
+            switch (dice().below(4)) {
+                case 0: start_alone<Shutdown>(manager, true); break;
+                case 1: block<Shutdown>(manager, true, Way::blocking); break;
+                default: block<Shutdown>(manager, true, Way::future); break;
+            }
         } else if (dice().coin()) {
             start<Shutdown>(manager);
         } else {
@@ -122,10 +129,13 @@ private:
             default: look(manager); break;
         }
     }
-    // With a future, or in one call.
     template <class Call>
     void block(Manager& manager, bool patient) {
-        const Way way = dice().coin() ? Way::future : Way::blocking;
+        block<Call>(manager, patient, dice().coin() ? Way::future : Way::blocking);
+    }
+    // With a future, or in one call.
+    template <class Call>
+    void block(Manager& manager, bool patient, Way way) {
         RequestFacts* const request = world_.begin(Call::kind, way, Call::slot, patient);
         if (request == nullptr) {
             return;
