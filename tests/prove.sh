@@ -6,7 +6,7 @@ usage="Usage: tests/prove.sh PART...
 
   states      every state of the scheduler within the explorer's full bounds: half an hour on two cores
   simulation  a million managers on the virtual clock: two minutes
-  stress      real threads, 10 minutes for each variant: an hour
+  stress      real threads, 10 minutes for each variant: two hours
   fuzzing     an hour of random histories; what it finds stays in build/debug/tests/fuzz/found
   mutants     300 faults, and the classical ones, put into the library one at a time: an hour and more
   all         one after the other

@@ -50,14 +50,8 @@ namespace residency::stress {
 /// What a model gives for it.
 [[nodiscard]] inline float value_of(TextOf text) { return static_cast<float>(text.request * 32 + text.row); }
 
-/// Whether the models of this program answer asynchronously.
-#if defined(STRESS_ASYNCHRONOUS)
-inline constexpr bool asynchronous = true;
-#else
-inline constexpr bool asynchronous = false;
-#endif
-
-/// A model. Its answers hold the numbers of the requests that it was called for, and of their texts.
+/// A model. Its answers hold the numbers of the requests that it was called for, and of their texts. It can answer both
+/// ways, as a type-erased one can, and is called as all of its manager are: so both are one program.
 template <std::uint32_t Slot>
 class StressedModel {
 public:
@@ -72,40 +66,39 @@ public:
         witness_.end_unload(facts_);
     }
 
+    [[nodiscard]] bool answers_asynchronously() const noexcept { return witness_.asynchronous; }
     [[nodiscard]] std::size_t max_concurrency() const noexcept { return facts_.capacity; }
     [[nodiscard]] BatchLimits batch_limits() const noexcept { return facts_.limits; }
     [[nodiscard]] std::size_t memory_used() const noexcept { return facts_.memory_used; }
     [[nodiscard]] ModelFacts& facts() const noexcept { return facts_; }
 
-    Embeddings embed(std::span<const std::string> texts, EmbedAs as,
-                     std::stop_token stop) requires(Slot == 0 && !asynchronous) {
+    Embeddings embed(std::span<const std::string> texts, EmbedAs as, std::stop_token stop) requires(Slot == 0) {
         Call call = call_of(texts, as);
         work(call, stop, [&](std::size_t index) { return texts[index]; });
         return rows_of(call);
     }
-    asio::awaitable<Embeddings> embed(std::span<const std::string> texts, EmbedAs as,
-                                      std::stop_token stop) requires(Slot == 0 && asynchronous) {
+    asio::awaitable<Embeddings> embed_later(std::span<const std::string> texts, EmbedAs as,
+                                            std::stop_token stop) requires(Slot == 0) {
         Call call = call_of(texts, as);
         co_await work_later(call, stop, [&](std::size_t index) { return texts[index]; });
         co_return rows_of(call);
     }
     std::vector<float> rerank(std::string_view query, std::span<const std::string> documents,
-                              std::stop_token stop) requires(Slot == 1 && !asynchronous) {
+                              std::stop_token stop) requires(Slot == 1) {
         return rerank(pairs_of(query, documents), std::move(stop));
     }
-    std::vector<float> rerank(std::span<const RerankPair> pairs,
-                              std::stop_token stop) requires(Slot == 1 && !asynchronous) {
+    std::vector<float> rerank(std::span<const RerankPair> pairs, std::stop_token stop) requires(Slot == 1) {
         Call call = call_of(pairs);
         work(call, stop, [&](std::size_t index) { return pairs[index].document; });
         return scores_of(call);
     }
-    asio::awaitable<std::vector<float>> rerank(std::string_view query, std::span<const std::string> documents,
-                                               std::stop_token stop) requires(Slot == 1 && asynchronous) {
+    asio::awaitable<std::vector<float>> rerank_later(std::string_view query, std::span<const std::string> documents,
+                                                     std::stop_token stop) requires(Slot == 1) {
         const std::vector<RerankPair> pairs = pairs_of(query, documents);
-        co_return co_await rerank(pairs, std::move(stop));
+        co_return co_await rerank_later(pairs, std::move(stop));
     }
-    asio::awaitable<std::vector<float>> rerank(std::span<const RerankPair> pairs,
-                                               std::stop_token stop) requires(Slot == 1 && asynchronous) {
+    asio::awaitable<std::vector<float>> rerank_later(std::span<const RerankPair> pairs,
+                                                     std::stop_token stop) requires(Slot == 1) {
         Call call = call_of(pairs);
         co_await work_later(call, stop, [&](std::size_t index) { return pairs[index].document; });
         co_return scores_of(call);

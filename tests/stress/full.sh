@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# The stress in its full dose: every variant that is built, one after the other, a line each.
+# The stress in its full dose: every variant that is built, one after the other, with models of both kinds, a line each.
 set -euo pipefail
 
 usage="Usage: tests/stress/full.sh [SECONDS [BUILD_FOLDER]]
 
-Builds the stress programs in BUILD_FOLDER (build/debug, as tests/run.sh makes it), runs each for SECONDS (600), prints what each has
-done in one line, and all that one which fails has to say. Ends with 1 if one failed, with 2 if there is none."
+Builds the stress programs in BUILD_FOLDER (build/debug, as tests/run.sh makes it), runs each for SECONDS (600) with
+models that answer synchronously and for as long with others, prints what each run has done in one line, and all that one which fails has
+to say. Ends with 1 if one failed, with 2 if there is none."
 
 case ${1-} in
     -h | --help)
@@ -44,12 +45,14 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 result=0
 for program in "${programs[@]}"; do
-    if "${run[@]}" "$program" --seconds "$seconds" >"$log" 2>&1; then
-        echo "$(basename "$program"): $(tail -n 1 "$log")"
-    else
-        echo "$(basename "$program"): FAILED"
-        cat "$log"
-        result=1
-    fi
+    for models in synchronous asynchronous; do
+        if "${run[@]}" "$program" --models $models --seconds "$seconds" >"$log" 2>&1; then
+            echo "$(basename "$program"), $models: $(tail -n 1 "$log")"
+        else
+            echo "$(basename "$program"), $models: FAILED"
+            cat "$log"
+            result=1
+        fi
+    done
 done
 exit $result

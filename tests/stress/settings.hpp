@@ -80,14 +80,17 @@ struct Settings {
     std::size_t memory_limit = 0;
     /// How often each thread does something.
     std::uint32_t steps = 0;
+    /// Whether its models answer asynchronously.
+    bool asynchronous = false;
 
     /// The settings of a run's manager `number`: always the same with the same seed.
-    static Settings draw(std::uint64_t seed, std::uint64_t number) {
+    static Settings draw(std::uint64_t seed, std::uint64_t number, bool asynchronous) {
         using std::chrono::milliseconds;
         Random random(seed + number * 0x9E3779B97F4A7C15U);
         Settings settings;
         settings.seed = seed;
         settings.number = number;
+        settings.asynchronous = asynchronous;
         settings.home = std::array{Home::owned_threads, Home::owned_threads, Home::one_pool, Home::strand_and_pool,
                                    Home::separate_contexts}[random.below(5)];
         settings.end = std::array{End::quiet,         End::idle,         End::busy,          End::busy,
@@ -146,9 +149,10 @@ struct Settings {
             "quiet", "idle", "busy", "on its own thread", "as it is shut down", "after a blocking shutdown"};
         std::ostringstream out;
         out << "seed " << seed << ", manager " << number << " (again and again: --seed " << seed << " --only " << number
-            << "): on " << homes[static_cast<std::size_t>(home)] << " (" << pool_threads << "), ends "
-            << ends[static_cast<std::size_t>(end)] << (observed ? ", observed" : "") << (slow_observer ? " slowly" : "")
-            << (calls_back ? ", calls back" : "") << (shuts_down ? ", shut down" : "") << ", " << steps << " steps";
+            << (asynchronous ? " --models asynchronous" : "") << "): on " << homes[static_cast<std::size_t>(home)]
+            << " (" << pool_threads << "), ends " << ends[static_cast<std::size_t>(end)]
+            << (observed ? ", observed" : "") << (slow_observer ? " slowly" : "") << (calls_back ? ", calls back" : "")
+            << (shuts_down ? ", shut down" : "") << ", " << steps << " steps";
         if (memory_limit != 0) {
             out << ", a budget of " << memory_limit << " bytes";
         }

@@ -24,31 +24,41 @@ namespace {
 using namespace residency::stress;
 
 constexpr const char* usage =
-    "Usage: stress [--seconds COUNT] [--threads COUNT] [--seed NUMBER] [--only NUMBER]\n"
+    "Usage: stress [--seconds COUNT] [--threads COUNT] [--seed NUMBER] [--only NUMBER] [--models HOW]\n"
     "  --seconds  for how long; 20. Up to ten times as long if something has not happened by then, which fails the run "
     "in the end\n"
     "  --threads  how many threads use each manager, at least 2; 6\n"
     "  --seed     what all choices come from; another each time. The threads' timing is not repeated\n"
-    "  --only     this of the seed's managers, again and again\n";
+    "  --only     this of the seed's managers, again and again\n"
+    "  --models   how they answer, synchronous or asynchronous; synchronous\n";
 
 struct Arguments {
     std::uint64_t seconds = 20;
     std::uint64_t threads = 6;
     std::uint64_t seed = std::random_device{}();
     std::optional<std::uint64_t> only{};
+    bool asynchronous = false;
 };
 
 // What is wrong with them, or nothing.
 std::string read(Arguments& arguments, int argc, char** argv) {
     for (int index = 1; index < argc; index += 2) {
         const std::string option = argv[index];
-        if (option != "--seconds" && option != "--threads" && option != "--seed" && option != "--only") {
+        if (option != "--seconds" && option != "--threads" && option != "--seed" && option != "--only" &&
+            option != "--models") {
             return "there is no option `" + option + "`";
         }
         if (index + 1 == argc) {
-            return option + " wants a number";
+            return option + " wants a value";
         }
         const char* const text = argv[index + 1];
+        if (option == "--models") {
+            arguments.asynchronous = std::string_view(text) == "asynchronous";
+            if (!arguments.asynchronous && std::string_view(text) != "synchronous") {
+                return "--models is synchronous or asynchronous, not `" + std::string(text) + "`";
+            }
+            continue;
+        }
         const char* const end = text + std::strlen(text);
         std::uint64_t number = 0;
         if (const auto read = std::from_chars(text, end, number); read.ec != std::errc() || read.ptr != end) {
@@ -76,9 +86,10 @@ std::string read(Arguments& arguments, int argc, char** argv) {
 int run(const Arguments& arguments) {
     BlackBox& box = black_box();
     Tally tally;
-    std::printf("stress --seconds %llu --threads %llu --seed %llu\n",
+    std::printf("stress --seconds %llu --threads %llu --seed %llu%s\n",
                 static_cast<unsigned long long>(arguments.seconds), static_cast<unsigned long long>(arguments.threads),
-                static_cast<unsigned long long>(arguments.seed));
+                static_cast<unsigned long long>(arguments.seed),
+                arguments.asynchronous ? " --models asynchronous" : "");
     std::fflush(stdout);
     seed_thread(arguments.seed);
     on_host_thread() = true;
@@ -91,8 +102,8 @@ int run(const Arguments& arguments) {
         return now < until || (now < at_most && !arguments.only && !tally.print(nullptr).empty());
     };
     do {
-        Round(box, tally, Settings::draw(arguments.seed, arguments.only.value_or(tally.managers)), arguments.threads)
-            .run();
+        const std::uint64_t number = arguments.only.value_or(tally.managers);
+        Round(box, tally, Settings::draw(arguments.seed, number, arguments.asynchronous), arguments.threads).run();
         ++tally.managers;
     } while (!box.broken() && goes_on());
     if (box.broken()) {

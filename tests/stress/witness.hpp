@@ -337,6 +337,8 @@ public:
     Relaxed<bool> clean{false};
     /// Whether a model may wait for its stop_token: not where it keeps the timer from the thread that it needs.
     bool waits_for_stop = false;
+    /// Whether they answer asynchronously.
+    bool asynchronous = false;
     /// Calls the library, if that is allowed now. What the library calls may do so at any place.
     std::function<void()> call_back{};
     /// The same, in a stop callback.

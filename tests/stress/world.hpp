@@ -59,6 +59,7 @@ public:
                                                         : settings.slots[index].keep_alive;
         }
         witness.tally = &tally;
+        witness.asynchronous = settings.asynchronous;
         witness.waits_for_stop = settings.home == Home::owned_threads || settings.home == Home::separate_contexts;
         witness.call_back = [this] { call_back(); };
         witness.call_back_in_stop = [this] {
