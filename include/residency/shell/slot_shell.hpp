@@ -203,3 +203,14 @@ private:
 }  // namespace residency::detail
 
 #include "residency/shell/impl/slot_shell.hpp"  // IWYU pragma: export
+
+#if defined(RESIDENCY_SEPARATE_COMPILATION)
+namespace residency::detail {
+
+// Compiled once in a program, by source.hpp.
+extern template struct SlotState<std::chrono::steady_clock>;
+extern template class SlotMemory<SlotShell<std::chrono::steady_clock>>;
+extern template class SlotShell<std::chrono::steady_clock>;
+
+}  // namespace residency::detail
+#endif
