@@ -38,3 +38,13 @@ function(residency_add_program target)
     set_target_properties(${target} PROPERTIES CXX_EXTENSIONS OFF)
     target_link_libraries(${target} PRIVATE residency::residency residency_developer)
 endfunction()
+
+# Has `target` take from the static libraries what is compiled once for many programs, if there are any: slots on the ordinary clock, and what
+# the tests have in common. Not for one with flags of its own, which are to reach all of it, nor for one that measures.
+function(residency_share_compiled target)
+    foreach(library IN ITEMS test_support residency_source)
+        if(TARGET ${library})
+            target_link_libraries(${target} PRIVATE ${library})
+        endif()
+    endforeach()
+endfunction()

@@ -377,3 +377,7 @@ struct ThreadedManager : ManagerCalls<Fakes, std::chrono::steady_clock> {
 };
 
 }  // namespace residency::test
+
+#if defined(RESIDENCY_SEPARATE_COMPILATION)
+#include "support/compiled.hpp"
+#endif

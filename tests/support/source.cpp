@@ -1,0 +1,3 @@
+// What every slot is made of, compiled once for the tests and the examples.
+
+#include "residency/source.hpp"
