@@ -1,7 +1,7 @@
 #pragma once
 
-// What most tests make of the fakes and bench.hpp, compiled once, by compiled.cpp. Included by bench.hpp where the program
-// has that: see residency_add_catch_test in CMakeLists.txt.
+// What most tests make of the fakes and bench.hpp, compiled once, by compiled.cpp. Included by bench.hpp where the
+// program has that: see residency_add_catch_test in CMakeLists.txt.
 
 #include "residency/embeddings.hpp"
 #include "residency/generation.hpp"

@@ -276,8 +276,9 @@ void complete(const Delivery& delivery, HandlerWork<Handler>&& work, Handler han
         Posted completion(owner, std::move(work), std::move(handler), std::forward<Arguments>(results)...);
         if constexpr (!needs_forwarding<HandlerExecutor<Handler>>) {
             // What asio::post would do; each of its layers would be compiled again for each handler.
+            // The parentheses are there for hosts with a macro `require(...)`.
             const auto allocator = completion.get_allocator();
-            asio::prefer(asio::require(executor, asio::execution::blocking.never), asio::execution::relationship.fork,
+            asio::prefer((asio::require)(executor, asio::execution::blocking.never), asio::execution::relationship.fork,
                          asio::execution::allocator(allocator))
                 .execute(std::move(completion));
         } else if (is_system_executor(executor)) {

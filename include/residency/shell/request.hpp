@@ -42,12 +42,12 @@ namespace residency::detail {
 /// Cancels a request, whose operation it owns.
 class CancelRequest {
 public:
-    CancelRequest(SlotBase& slot, Waiter& operation) : slot_(&slot), operation_(&operation) {}
-    void operator()(bool terminal) const { slot_->cancel(*operation_, terminal); }
+    CancelRequest(SlotBase& slot, Waiter& operation) : slot_(slot), operation_(&operation) {}
+    void operator()(bool terminal) const { slot_.cancel(*operation_, terminal); }
 
 private:
     // The operation owns it.
-    SlotBase* slot_;
+    SlotBase& slot_;
     boost::intrusive_ptr<Waiter> operation_;
 };
 

@@ -8,6 +8,7 @@
 #include "residency/shell/pending_handler.hpp"
 #include "residency/shell/pending_teardown.hpp"
 #include "residency/shell/request.hpp"
+#include "residency/shell/shared_from_this.hpp"
 #include "residency/shell/slot_base.hpp"
 #include "residency/shell/slot_ref.hpp"
 #include "residency/status.hpp"
@@ -26,7 +27,7 @@ namespace residency::detail {
 
 /// An unload or a shutdown of `Slots` slots. Completes when all of them have; its caller may stop waiting earlier.
 template <std::size_t Slots>
-class Teardown : public std::enable_shared_from_this<Teardown<Slots>> {
+class Teardown : public SharedFromThis<Teardown<Slots>> {
 public:
     Teardown(const Teardown&) = delete;
     Teardown& operator=(const Teardown&) = delete;
