@@ -3,16 +3,7 @@
 #
 # cmake -P expands.cmake -- COMPILER FLAG... SOURCE
 
-set(command "")
-set(begun OFF)
-math(EXPR last "${CMAKE_ARGC} - 1")
-foreach(index RANGE 0 ${last})
-    if(begun)
-        list(APPEND command "${CMAKE_ARGV${index}}")
-    elseif(CMAKE_ARGV${index} STREQUAL "--")
-        set(begun ON)
-    endif()
-endforeach()
+include("${CMAKE_CURRENT_LIST_DIR}/../support/command_after_dashes.cmake")
 
 execute_process(COMMAND ${command} -E RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE errors)
 string(FIND "${output}" "a_macro_of_hosts" position)

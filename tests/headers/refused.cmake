@@ -2,16 +2,7 @@
 #
 # cmake -D TEXT=... -D "HEADERS=ONE|ANOTHER" -P refused.cmake -- COMPILER FLAG...
 
-set(command "")
-set(begun OFF)
-math(EXPR last "${CMAKE_ARGC} - 1")
-foreach(index RANGE 0 ${last})
-    if(begun)
-        list(APPEND command "${CMAKE_ARGV${index}}")
-    elseif(CMAKE_ARGV${index} STREQUAL "--")
-        set(begun ON)
-    endif()
-endforeach()
+include("${CMAKE_CURRENT_LIST_DIR}/../support/command_after_dashes.cmake")
 
 string(REPLACE "|" ";" headers "${HEADERS}")
 foreach(header IN LISTS headers)

@@ -2,16 +2,7 @@
 #
 # Usage: cmake -DID=GNU|Clang -DSOURCE=FILE -P check.cmake -- COMPILER ARGUMENT...
 
-set(command "")
-set(seen_end FALSE)
-math(EXPR last "${CMAKE_ARGC} - 1")
-foreach(index RANGE ${last})
-    if(seen_end)
-        list(APPEND command "${CMAKE_ARGV${index}}")
-    elseif(CMAKE_ARGV${index} STREQUAL "--")
-        set(seen_end TRUE)
-    endif()
-endforeach()
+include("${CMAKE_CURRENT_LIST_DIR}/../support/command_after_dashes.cmake")
 
 # The compiler's own words and plain quotes, whatever the reader's language.
 set(ENV{LC_ALL} C)

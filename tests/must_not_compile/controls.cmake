@@ -3,16 +3,7 @@
 #
 # Usage: cmake "-DSOURCES=FILE|FILE..." -DTOGETHER=FILE -P controls.cmake -- COMPILER ARGUMENT...
 
-set(command "")
-set(seen_end FALSE)
-math(EXPR last "${CMAKE_ARGC} - 1")
-foreach(index RANGE ${last})
-    if(seen_end)
-        list(APPEND command "${CMAKE_ARGV${index}}")
-    elseif(CMAKE_ARGV${index} STREQUAL "--")
-        set(seen_end TRUE)
-    endif()
-endforeach()
+include("${CMAKE_CURRENT_LIST_DIR}/../support/command_after_dashes.cmake")
 
 set(ENV{LC_ALL} C)
 
